@@ -1,0 +1,142 @@
+"""Data files as checked NumPy arrays: MNIST's IDX format and `.npz`. What is done with them is in `datasets`.
+
+Both readers return `((x, y), test)`, where `test` is a second such pair or None.
+"""
+
+import gzip
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+
+def mnist(folder: Path):
+    """Images (n, h, w, 1) and labels (n,), unsigned bytes, of the training pair and of the test pair where both exist.
+
+    Raises:
+      FileNotFoundError: no folder, no images in it, or images without labels.
+      ValueError: a file that is not IDX, is cut short or does not fit its partner.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`folder` must be a folder with MNIST's IDX files; {folder} is not a folder.")
+    found = [pair for pair in (_idx_pair(folder, part) for part in ("train", "t10k")) if pair is not None]
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} must hold train-images-idx3-ubyte and train-labels-idx1-ubyte, or the same with t10k- in place "
+            "of train- (each with .gz or without); it holds no such images."
+        )
+    if len(found) == 2 and found[0][0].shape[1:] != found[1][0].shape[1:]:
+        shapes = " and ".join(str(x.shape) for x, _ in found)
+        raise ValueError(f"The train and t10k images in {folder} must be of one size; got {shapes}.")
+    return found[0], (found[1] if len(found) == 2 else None)
+
+
+def npz(path: Path):
+    """The arrays x, y and perhaps x_test, y_test of an `.npz` file, as stored.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not an `.npz` file, or an array missing, of a wrong rank, size or dtype, with NaN or infinite entries.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be an .npz file; there is no file {path}.")
+    try:
+        # Opened here: of a damaged file `numpy.load` would leave its own handle open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            names = list(stored)
+            arrays = {key: stored[key] for key in ("x", "y", "x_test", "y_test") if key in names}
+    # A damaged archive surfaces as any of these; `.npy` files load as arrays, which are no context managers.
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} must be an .npz file of plain arrays, as `numpy.savez(path, x=x, y=y)` writes it; got: {error}"
+        ) from error
+    missing = [key for key in ("x", "y") if key not in arrays]
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        missing.append("y_test" if "x_test" in arrays else "x_test")
+    if missing:
+        raise ValueError(
+            f"{path} must hold arrays named x and y, and x_test with y_test or neither; got "
+            f"{', '.join(names) or 'none'}, without {' and '.join(missing)}."
+        )
+    suffixes = ("", "_test") if "x_test" in arrays else ("",)
+    for suffix in suffixes:
+        _pair(path, "x" + suffix, arrays["x" + suffix], "y" + suffix, arrays["y" + suffix])
+    for key in ("x", "y") if len(suffixes) == 2 else ():
+        this, other = arrays[key + "_test"], arrays[key]
+        if this.shape[1:] != other.shape[1:] or this.dtype.kind != other.dtype.kind:
+            raise ValueError(
+                f"`{key}_test` must be like `{key}` but for its number of rows; got {this.dtype} {this.shape} beside "
+                f"{other.dtype} {other.shape} in {path}."
+            )
+    pairs = [(arrays["x" + suffix], arrays["y" + suffix]) for suffix in suffixes]
+    return pairs[0], (pairs[1] if len(pairs) == 2 else None)
+
+
+def _pair(path, x_name, x, y_name, y):
+    """Refuses arrays of wrong dtype, rank or size, and entries that are not finite."""
+    for name, value, kinds, ranks in ((x_name, x, "fiub", range(2, 9)), (y_name, y, "fiubU", (1, 2))):
+        if value.dtype.kind not in kinds:
+            raise ValueError(
+                f"`{name}` in {path} must hold real numbers{' or text' if 'U' in kinds else ''}; got dtype "
+                f"{value.dtype}."
+            )
+        if value.ndim not in ranks:
+            wanted = "(n,) or (n, k)" if name == y_name else "(n, d) or (n, height, width, channels)"
+            raise ValueError(f"`{name}` in {path} must have shape {wanted}; got shape {value.shape}.")
+        if value.size == 0:
+            raise ValueError(f"`{name}` in {path} must not be empty; got shape {value.shape}.")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            where = tuple(map(int, np.argwhere(~np.isfinite(value))[0]))
+            raise ValueError(
+                f"`{name}` in {path} must be finite; got {value[where]} at index {where}. Remove or impute such "
+                "rows first."
+            )
+    if len(x) != len(y):
+        raise ValueError(f"`{x_name}` and `{y_name}` in {path} must have equally many rows; got {len(x)} and {len(y)}.")
+
+
+def _idx_pair(folder: Path, part: str):
+    """Images (n, h, w, 1) and labels (n,) of one part, or None where it has no images."""
+    paths = []
+    for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
+        found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not found and not paths:
+            return None
+        if not found:
+            raise FileNotFoundError(f"{folder} must hold {name} or {name}.gz beside {paths[0].name}; it does not.")
+        paths.append(found[0])
+    images, labels = _idx(paths[0], rank=3), _idx(paths[1], rank=1)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{paths[0]} and {paths[1].name} must have equally many rows; got {len(images)} images and "
+            f"{len(labels)} labels."
+        )
+    return images[..., None], labels
+
+
+def _idx(path: Path, rank: int) -> np.ndarray:
+    """The unsigned bytes of an IDX file: magic number 0x000008RR, RR sizes of four big-endian bytes, then the data."""
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            content = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read, it may be cut short or not gzipped: {error}") from error
+    magic = bytes((0, 0, 8, rank))
+    if content[:4] != magic:
+        raise ValueError(
+            f"{path} must begin with the magic number {magic.hex()} (IDX, bytes, rank {rank}); got "
+            f"{content[:4].hex() or 'an empty file'}."
+        )
+    start = 4 + 4 * rank
+    if len(content) < start:
+        raise ValueError(f"{path} is cut short: its header must have {start} bytes; got {len(content)}.")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
+    if len(content) - start != np.prod(shape, dtype=object):
+        raise ValueError(
+            f"{path} must hold {' x '.join(map(str, shape))} bytes after its header, as that says; got "
+            f"{len(content) - start}. It may be cut short: fetch it again."
+        )
+    if 0 in shape:
+        raise ValueError(f"{path} must not be empty; got shape {shape}.")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

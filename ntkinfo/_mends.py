@@ -1,0 +1,223 @@
+"""What has to be replaced inside neural-tangents 0.6.5 for it to compute, and to compute exactly, on current JAX.
+
+Everything here becomes an attribute of neural-tangents' own modules; `ntkinfo._neural_tangents` calls `mend` once.
+"""
+
+import contextlib
+import functools
+import importlib
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def mend(nt: types.ModuleType) -> None:
+    """Replace what needs replacing in the imported module `neural_tangents`."""
+    source = f"{nt.__name__}._src"
+    _mend_empirical(importlib.import_module(f"{source}.empirical"))
+    _mend_predict(importlib.import_module(f"{source}.predict"), nt.predict)
+    _mend_attention(importlib.import_module(f"{source}.stax.linear"))
+    _mend_relu(importlib.import_module(f"{source}.stax.elementwise"), nt.stax)
+
+
+class _StandIn(types.ModuleType):
+    """A module with some names replaced; every other name is asked of the original when used."""
+
+    def __init__(self, original: types.ModuleType, **names: Any):
+        super().__init__(original.__name__)
+        self.__dict__.update(names, _original=original)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def _mend_empirical(module: types.ModuleType) -> None:
+    """Empirical kernels: linearize through public JAX, and transpose one equation at a time."""
+    from jax.extend.core import Literal
+    from jax.interpreters import ad
+
+    def primals_out_and_pullback(fn, mode, _j_rules, _s_rules, _fwd, *primals_in):
+        in_tree = jax.tree_util.tree_structure(primals_in)
+        # Calls must be inlined: the rules know primitives, not jitted functions.
+        with jax.disable_jit():
+            primals_out, f_jvp = jax.linearize(fn, *primals_in)
+            closed = jax.make_jaxpr(f_jvp)(*jax.tree_util.tree_map(jnp.zeros_like, primals_in))
+        jaxpr, consts = _fold_known(closed.jaxpr, closed.consts)
+
+        def pullback(*cts_in):
+            cts_out = module._backward_pass(
+                jaxpr,
+                mode=mode,
+                consts=consts,
+                primals_in=[ad.UndefinedPrimal(v.aval) for v in jaxpr.invars],
+                cotangents_in=tuple(jax.tree_util.tree_leaves(cts_in)),
+                _j_rules=_j_rules,
+                _s_rules=_s_rules,
+                _fwd=_fwd,
+            )
+            return jax.tree_util.tree_unflatten(in_tree, cts_out)
+
+        return primals_out, pullback
+
+    def eqn_vjp(eqn, cts_in, *invals):
+        if eqn is None:
+            return (cts_in,)
+        return ad.get_primitive_transpose(eqn.primitive)(cts_in, *invals, **eqn.params)
+
+    def write_cotangent(prim, ct_env, v, ct):
+        if ct is None or type(v) is Literal or type(ct) is ad.Zero:
+            return
+        ct_env[v] = ad.add_tangents(ct_env[v], ct) if v in ct_env else ct
+
+    def read_primal(env, v):
+        return v.val if type(v) is Literal else env.get(v, ad.UndefinedPrimal(v.aval))
+
+    def get_flops(f, optimize, *args, **kwargs):
+        lowered = jax.jit(f).lower(*args, **kwargs)
+        analysis = (lowered.compile() if optimize else lowered).cost_analysis()
+        return (analysis if isinstance(analysis, dict) else analysis[0])["flops"]
+
+    no_names = types.SimpleNamespace(transform_name_stack=lambda name: contextlib.nullcontext())
+    module.ad = _StandIn(ad, source_info_util=no_names)
+    module._get_primals_out_and_pullback = primals_out_and_pullback
+    module._eqn_vjp_fn = eqn_vjp
+    module._write_cotangent = write_cotangent
+    module._read_primal = read_primal
+    module._get_flops = get_flops
+
+
+def _fold_known(jaxpr, consts):
+    """Evaluate the equations that depend on constants only: the backward pass takes every equation for linear."""
+    from jax.extend.core import Literal
+
+    unknown = set(jaxpr.invars)
+    known, rest = [], []
+    for eqn in jaxpr.eqns:
+        if any(type(v) is not Literal and v in unknown for v in eqn.invars):
+            unknown.update(eqn.outvars)
+            rest.append(eqn)
+        else:
+            known.append(eqn)
+    if not known:
+        return jaxpr, list(consts)
+    env = dict(zip(jaxpr.constvars, consts, strict=True))
+    for eqn in known:
+        values = [v.val if type(v) is Literal else env[v] for v in eqn.invars]
+        out = eqn.primitive.bind(*values, **eqn.params)
+        env.update(
+            zip(
+                eqn.outvars,
+                out if eqn.primitive.multiple_results else [out],
+                strict=True,
+            )
+        )
+    return jaxpr.replace(constvars=list(env), eqns=rest), list(env.values())
+
+
+def _mend_predict(module: types.ModuleType, public: types.ModuleType) -> None:
+    """Predictors: keyword of today's SciPy, caches that hold no tracer."""
+
+    def eigvalsh(a, eigvals):
+        import scipy.linalg
+
+        return scipy.linalg.eigvalsh(a, subset_by_index=eigvals)
+
+    module.sp = types.SimpleNamespace(linalg=types.SimpleNamespace(eigvalsh=eigvalsh))
+    module.jax = _compile_time_jax()
+    module.lru_cache = _compile_time_cache
+    for name in (
+        "gradient_descent_mse",
+        "gradient_descent_mse_ensemble",
+        "gp_inference",
+    ):
+        fresh = _fresh_under_trace(getattr(module, name))
+        setattr(module, name, fresh)
+        setattr(public, name, fresh)
+
+
+def _mend_attention(module: types.ModuleType) -> None:
+    """Attention's positional embedding: the same cache, the same remedy."""
+    module.jax = _compile_time_jax()
+    module.functools = _StandIn(functools, lru_cache=_compile_time_cache)
+
+
+def _mend_relu(module: types.ModuleType, public: types.ModuleType) -> None:
+    """ABRelu (so Relu, LeakyRelu, Abs): the exact NTK of a point with itself.
+
+    At angle zero the angle is the root of a difference of rounded numbers, about 1e-8 in float64 instead of 0, and the
+    NTK is linear in it. There the derivative's second moment is (a^2 + b^2) / 2, whatever the variance.
+    """
+    from neural_tangents._src.stax.requirements import layer, supports_masking
+
+    inexact = module.ABRelu.__wrapped__.__wrapped__
+
+    @functools.wraps(inexact)
+    def ab_relu(a, b, do_stabilize=False):
+        init_fn, apply_fn, inner = inexact(a, b, do_stabilize)
+
+        @functools.wraps(inner)
+        def kernel_fn(k, **kwargs):
+            out = inner(k, **kwargs)
+            if k.ntk is None or k.ntk.ndim < 2 or k.ntk.shape[0] != k.ntk.shape[1]:
+                return out
+            same = _same_entry(k.ntk.shape, k.diagonal_spatial) & k.x1_is_x2
+            return out.replace(ntk=jnp.where(same, (a**2 + b**2) / 2 * k.ntk, out.ntk))
+
+        return init_fn, apply_fn, kernel_fn
+
+    module.ABRelu = public.ABRelu = layer(supports_masking(remask_kernel=False)(ab_relu))
+
+
+def _same_entry(shape: tuple[int, ...], diagonal_spatial: bool) -> jax.Array:
+    """Where both indices of every pair of axes agree; broadcasts against (n, n, h, w, ...) or (n, n, h, h, w, w, ...)."""
+    same = jnp.ones((1,) * len(shape), bool)
+    for axis in range(0, 2 if diagonal_spatial else len(shape), 2):
+        eye = [1] * len(shape)
+        eye[axis] = eye[axis + 1] = shape[axis]
+        same = same & jnp.eye(shape[axis], dtype=bool).reshape(eye)
+    return same
+
+
+def _compile_time_jax() -> types.ModuleType:
+    return _StandIn(jax, core=_StandIn(jax.core, eval_context=jax.ensure_compile_time_eval))
+
+
+def _tracing() -> bool:
+    """Whether operations on constants are being staged into a program now (jit, scan; not grad or vmap alone)."""
+    return isinstance(jnp.add(0.0, 0.0), jax.core.Tracer)
+
+
+def _compile_time_cache(maxsize):
+    """`functools.lru_cache` that never keeps what was computed while tracing: it may hold tracers of that trace."""
+
+    def decorate(fn):
+        cached = functools.lru_cache(maxsize)(fn)
+
+        @functools.wraps(fn)
+        def call(*args):
+            if not _tracing():
+                return cached(*args)
+            with jax.ensure_compile_time_eval():
+                return fn(*args)
+
+        return call
+
+    return decorate
+
+
+def _fresh_under_trace(make):
+    """Give every traced call of a predictor a predictor of its own: the caches inside keep tracers otherwise."""
+
+    @functools.wraps(make)
+    def maker(*args, **kwargs):
+        predictor = make(*args, **kwargs)
+
+        @functools.wraps(predictor)
+        def predict_fn(*a, **k):
+            return (make(*args, **kwargs) if _tracing() else predictor)(*a, **k)
+
+        return predict_fn
+
+    return maker

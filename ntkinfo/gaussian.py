@@ -1,0 +1,265 @@
+"""Gaussian predictions and their entropies, log-probabilities, divergences and probabilities of winning an arg max.
+
+A prediction for m points and k outputs has the covariance Sigma (x) I_k: the outputs are independent and share Sigma.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkinfo import _check
+
+
+class Gaussian(NamedTuple):
+    """A predictive distribution N(mean, Sigma (x) I_k) over k outputs at m points; leading axes are free.
+
+    Attributes:
+      mean: (..., m, k).
+      variance: (..., m), the diagonal of Sigma: marginal variances, the same for each output.
+      covariance: (..., m, m), Sigma, where it was asked for.
+    """
+
+    mean: jax.Array
+    variance: jax.Array
+    covariance: jax.Array | None = None
+
+
+def _door(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussian:
+    mean = _check.array(f"{name}.mean", p.mean)
+    variance = _check.array(f"{name}.variance", p.variance)
+    if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
+        raise ValueError(
+            f"`{name}` must have a mean of shape (..., m, k) and a variance of shape (..., m); "
+            f"got {mean.shape} and {variance.shape}."
+        )
+    if not joint:
+        _check.positive(f"{name}.variance", variance, zero=zero)
+        return Gaussian(mean, variance)
+    if p.covariance is None:
+        raise ValueError(f"`{name}` must have a covariance for a joint result; got None. Predict with `joint=True`.")
+    covariance = _check.array(f"{name}.covariance", p.covariance)
+    if covariance.shape != (*variance.shape, variance.shape[-1]):
+        raise ValueError(
+            f"`{name}.covariance` must have shape {(*variance.shape, variance.shape[-1])}; got {covariance.shape}."
+        )
+    return Gaussian(mean, variance, covariance)
+
+
+def _definite(name: str, result, factor):
+    """Refuses a covariance whose Cholesky factor failed, where it can be seen."""
+    if _check.concrete(factor) and np.isnan(np.asarray(factor)).any():
+        first = tuple(int(i) for i in np.argwhere(np.isnan(np.asarray(factor)).any(axis=(-2, -1)))[0])
+        raise ValueError(
+            f"`{name}.covariance` must be positive definite to working precision; got one that is not"
+            f"{f' at index {first}' if first else ''}. Duplicated inputs, training inputs at late times and float32 "
+            "do this: remove duplicates, use float64, or add the variance of observation noise to the diagonal."
+        )
+    return result
+
+
+def _factor(covariance):
+    """Cholesky factor of one covariance; `nan` where a pivot is lost in rounding."""
+    factor = jnp.linalg.cholesky(covariance)
+    # A pivot below rounding is noise: its logarithm would be a number without meaning.
+    pivots = jnp.diagonal(factor) ** 2 / jnp.diagonal(covariance)
+    floor = covariance.shape[0] * jnp.finfo(covariance.dtype).eps
+    return jnp.where(jnp.all(pivots > floor), factor, jnp.nan)
+
+
+@jax.jit
+def _factors(covariances):
+    m = covariances.shape[-1]
+    return jax.lax.map(_factor, covariances.reshape((-1, m, m))).reshape(covariances.shape)
+
+
+def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
+    """Differential entropy h(p) in nats: k/2 log(2 pi e variance) at each point, or of all m points together.
+
+    Args:
+      p: prediction; variances positive.
+      joint: over all points, (k/2)(m log(2 pi e) + log det Sigma), from `p.covariance`. O(m^3).
+
+    Returns:
+      (..., m), or (...) if joint. Exact. `nan` under tracing for a covariance that is not positive definite.
+
+    Raises:
+      ValueError: a variance that is not positive, a missing covariance or one that is not positive definite.
+    """
+    p = _door("p", p, joint=joint)
+    m, k = p.mean.shape[-2:]
+    if not joint:
+        return 0.5 * k * jnp.log(2 * np.pi * np.e * p.variance)
+    factor = _factors(p.covariance)
+    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+    return _definite("p", 0.5 * k * (m * np.log(2 * np.pi * np.e) + log_det), factor)
+
+
+def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
+    """log N(y; mean, (variance + noise) I_k) in nats at each point.
+
+    Args:
+      p: prediction.
+      y: (m, k) observations, or with the leading axes of `p`.
+      noise: variance of observation noise, a number; variance + noise must be positive.
+
+    Returns:
+      (..., m). Exact.
+
+    Raises:
+      ValueError: a shape of `y` that does not fit, or variance + noise not positive.
+    """
+    p = _door("p", p, joint=False, zero=True)
+    y = _check.array("y", y)
+    _check.positive("noise", noise, zero=True)
+    if y.shape[-2:] != p.mean.shape[-2:] or y.ndim > p.mean.ndim:
+        raise ValueError(f"`y` must have the shape (m, k) = {p.mean.shape[-2:]} of one prediction; got {y.shape}.")
+    k = y.shape[-1]
+    variance = p.variance + noise
+    if _check.concrete(variance):
+        _check.positive("variance + noise", variance)
+    squared = jnp.sum((jnp.broadcast_to(y, p.mean.shape) - p.mean) ** 2, axis=-1)
+    return -0.5 * (squared / variance + k * jnp.log(2 * np.pi * variance))
+
+
+def _joint_divergence(mean, factor, factor0):
+    """KL of one pair of joint Gaussians from the difference of means (m, k) and the Cholesky factors."""
+    m, k = mean.shape
+    whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.concatenate([factor, mean], axis=1), lower=True)
+    ratio, shift = whitened[:, :m], whitened[:, m:]
+    diagonal = jnp.diagonal(ratio)
+    spread = jnp.sum(jnp.tril(ratio, -1) ** 2) + jnp.sum(diagonal**2 - 1.0 - 2 * jnp.log(diagonal))
+    return 0.5 * (k * spread + jnp.sum(shift**2))
+
+
+@jax.jit
+def _joint_divergences(mean, factor, factor0):
+    m, k = mean.shape[-2:]
+    lead = mean.shape[:-2]
+    flat = mean.reshape((-1, m, k)), factor.reshape((-1, m, m))
+    if factor0.ndim == 2:
+        return jax.lax.map(lambda a: _joint_divergence(*a, factor0), flat).reshape(lead)
+    return jax.lax.map(lambda a: _joint_divergence(*a), (*flat, factor0.reshape((-1, m, m)))).reshape(lead)
+
+
+def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array:
+    """KL(p || q) in nats of two predictions at the same points, at each point or of all points together.
+
+        KL = 1/2 [k tr(Sigma_q^-1 Sigma_p) + tr(d^T Sigma_q^-1 d) - k m + k log(det Sigma_q / det Sigma_p)]
+
+    with d = mean_p - mean_q and, at each point, m = 1. The joint divergence is never below the largest of the
+    pointwise ones. No jitter is added: a nearly singular Sigma_q makes the value depend on rounding.
+
+    Args:
+      p: prediction; leading axes (...).
+      q: reference with the same leading axes, or with none (a prior against predictions at many times).
+      joint: over all m points, from the covariances, by Cholesky. O(m^3) for each leading index.
+
+    Returns:
+      (..., m), or (...) if joint. Exact. `nan` under tracing for variances that are not positive or covariances that
+      are not positive definite.
+
+    Raises:
+      ValueError: shapes that do not fit, a variance that is not positive, a covariance that is missing or not
+        positive definite to working precision.
+
+    Source: theory, section 4, "Output against prior".
+    """
+    p, q = _door("p", p, joint=joint), _door("q", q, joint=joint)
+    if q.mean.shape != p.mean.shape and q.mean.shape != p.mean.shape[-2:]:
+        raise ValueError(
+            f"`q` must have a mean of the shape of `p`, {p.mean.shape}, or without its leading axes; got {q.mean.shape}."
+        )
+    k = p.mean.shape[-1]
+    shift = p.mean - jnp.broadcast_to(q.mean, p.mean.shape)
+    if not joint:
+        reference = jnp.broadcast_to(q.variance, p.variance.shape)
+        # log1p keeps divergences between nearly equal variances accurate.
+        relative = (p.variance - reference) / reference
+        return 0.5 * (k * (relative - jnp.log1p(relative)) + jnp.sum(shift**2, axis=-1) / reference)
+    factor, factor0 = _factors(p.covariance), _factors(q.covariance)
+    return _definite("q", _definite("p", _joint_divergences(shift, factor, factor0), factor), factor0)
+
+
+def sign_error(p: Gaussian, y) -> jax.Array:
+    """P(sign of the output differs from y) = Phi(-y mean / sqrt(variance)) at each point, for one output.
+
+    Args:
+      p: prediction with k = 1; a variance of 0 gives 0, 1, or 1/2 where the mean is 0 as well.
+      y: (m, 1) labels -1 or 1.
+
+    Returns:
+      (..., m) probabilities. Exact.
+
+    Source: theory, section 2.
+    """
+    p = _door("p", p, joint=False, zero=True)
+    y = _check.array("y", y, 2)
+    if p.mean.shape[-1] != 1 or y.shape != p.mean.shape[-2:]:
+        raise ValueError(f"`p` must have one output and `y` the shape (m, 1); got means {p.mean.shape}, y {y.shape}.")
+    if _check.concrete(y) and not (np.abs(np.asarray(y)) == 1).all():
+        raise ValueError(f"`y` must hold -1 and 1 only; got values from {np.min(y)} to {np.max(y)}.")
+    margin = jnp.broadcast_to(y, p.mean.shape)[..., 0] * p.mean[..., 0]
+    some = p.variance > 0
+    noisy = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(some, p.variance, 1.0)))
+    return jnp.where(some, noisy, 0.5 * (1.0 - jnp.sign(margin)))
+
+
+# Trapezoidal rule for the value u of the winning output, in standard deviations above the largest mean: it must be
+# above -9.5 and, up to k Phi(-9.5), below 9.5. The integrand is entire and vanishes at both ends, so the rule
+# converges faster than any power of its step.
+STEP = 0.1
+VALUES = np.arange(-95, 96) * STEP
+
+
+def _wins(mean, variance):
+    """P(arg max = c) at one point, (k,)."""
+    best = jnp.max(mean)
+    some = variance > 0
+    gap = mean - best
+    # 50 standard deviations below the best, the density underflows: going further changes nothing but NaN gradients.
+    gap_in_sd = jnp.maximum(gap / jnp.sqrt(jnp.where(some, variance, 1.0)), -50.0)
+    u = jnp.asarray(VALUES, mean.dtype)[:, None] - gap_in_sd[None, :]
+    below = jax.scipy.special.log_ndtr(u)
+    others = jnp.sum(below, axis=1, keepdims=True) - below
+    noisy = jnp.sum(jnp.exp(-0.5 * u * u + others), axis=0) * (STEP / np.sqrt(2 * np.pi))
+    winners = (gap == 0).astype(mean.dtype)
+    return jnp.where(some, noisy, winners / jnp.sum(winners))
+
+
+@jax.jit
+def _winning(mean, variance):
+    k = mean.shape[-1]
+    batch = int(np.clip(2**19 // (VALUES.size * k), 1, variance.size))
+    wins = jax.checkpoint(lambda a: _wins(*a))
+    return jax.lax.map(wins, (mean.reshape((-1, k)), variance.reshape(-1)), batch_size=batch).reshape(mean.shape)
+
+
+def winning_probabilities(mean, variance) -> jax.Array:
+    """P(class c has the largest of k outputs), for independent outputs N(mean_c, variance) at each point.
+
+        P(c wins) = int phi(u - mean_c / s) prod_{j != c} Phi(u - mean_j / s) du,    s = sqrt(variance)
+
+    One-dimensional quadrature shared by the classes, exact to rounding (absolute); nothing is sampled. O(190 k) for
+    each point.
+
+    Args:
+      mean: (..., m, k), k at least 2.
+      variance: (..., m), not negative. A variance of 0 gives the indicator of the largest mean, ties shared equally.
+
+    Returns:
+      (..., m, k) probabilities that sum to 1 over classes.
+
+    Raises:
+      ValueError: one output (see `sign_error`), shapes that do not fit, a negative variance.
+
+    Source: theory, section 2.
+    """
+    p = _door("p", Gaussian(mean, variance), joint=False, zero=True)
+    if p.mean.shape[-1] < 2:
+        raise ValueError(
+            f"`mean` must have at least two outputs, one for each class; got shape {p.mean.shape}. "
+            "For one output and labels -1 and 1 use `sign_error`."
+        )
+    return _winning(p.mean, p.variance)

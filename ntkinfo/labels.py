@@ -1,0 +1,110 @@
+"""What labels are: classes (integers, ±1, one-hot rows) or real numbers. Decided once, by value, on the host."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkinfo import _check
+
+TASKS = ("auto", "classes", "regression")
+
+
+class Labels(NamedTuple):
+    """Labels as targets and, where they name classes, as class numbers.
+
+    Attributes:
+      targets: (m, k) real targets that a network is trained on, or None if only class numbers were given.
+      classes: (m,) integers from 0 to n_classes - 1, or None for regression.
+      n_classes: number of classes; 0 for regression.
+    """
+
+    targets: np.ndarray | jax.Array | None
+    classes: np.ndarray | None
+    n_classes: int
+
+
+def read(name: str, labels, m: int, task: str = "auto") -> Labels:
+    """Reads labels for m inputs.
+
+    Integers (m,) are class numbers. Floating-point labels are classes where every entry is -1 or 1 (one output), or
+    every row has one entry above k - 1 equal ones and only two values occur (one-hot, centred or not); else numbers.
+
+    Args:
+      name: what to call the argument in messages.
+      labels: (m,) integers, or (m,) or (m, k) floating point.
+      m: number of inputs.
+      task: "auto" decides by value; "classes" insists on classes; "regression" takes numbers as numbers.
+
+    Raises:
+      TypeError: labels that are neither integers nor floating point.
+      ValueError: wrong shape, NaN or Inf, negative class numbers, no classes where insisted on, or labels traced by
+        jit with task="auto": their values decide what is computed.
+    """
+    _check.option("task", task, TASKS)
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if not _check.concrete(labels):
+        if task != "regression":
+            raise ValueError(
+                f"the values of `{name}` decide whether they are classes, so they must be known outside `jit`: "
+                'close over them, or pass task="regression".'
+            )
+    elif jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1 and task != "regression":
+        return _from_integers(name, np.asarray(labels), m)
+    targets = _check.array(name, labels, (1, 2))
+    targets = targets[:, None] if targets.ndim == 1 else targets
+    if len(targets) != m:
+        raise ValueError(f"`{name}` must have one row per input; got {len(targets)} rows for {m} inputs.")
+    classes = None if task == "regression" else _classes(np.asarray(targets))
+    if classes is None:
+        if task == "classes":
+            raise ValueError(
+                f"`{name}` must name classes: integers (m,), -1 and 1 (m, 1), or one-hot rows (m, k); "
+                f"got other numbers, for instance {np.asarray(targets)[0]}."
+            )
+        return Labels(targets, None, 0)
+    return Labels(targets, classes, max(2, targets.shape[1]))
+
+
+def _from_integers(name, labels, m):
+    if len(labels) != m:
+        raise ValueError(f"`{name}` must have one entry per input; got {len(labels)} for {m} inputs.")
+    if labels.min() < 0:
+        raise ValueError(
+            f"`{name}` must hold class numbers from 0; got {labels.min()}. Labels -1 and 1 are floating point."
+        )
+    return Labels(None, labels, int(labels.max()) + 1)
+
+
+def _classes(targets):
+    if targets.shape[1] == 1:
+        return (targets[:, 0] > 0).astype(np.int32) if np.all(np.abs(targets) == 1) else None
+    low, high = targets.min(), targets.max()
+    hot = targets == high
+    if low < high and np.all(hot | (targets == low)) and np.all(hot.sum(axis=1) == 1):
+        return np.argmax(targets, axis=1).astype(np.int32)
+    return None
+
+
+def entropy(labels: Labels) -> float:
+    """H(Y) in nats of the class frequencies; exact for Y drawn uniformly from these labels.
+
+    For regression h(Y) of the Gaussian with the sample covariance of the targets: exact for Gaussian labels, otherwise
+    an upper bound on the entropy of a density with that covariance (maximum entropy).
+    """
+    if labels.classes is not None:
+        share = np.bincount(labels.classes, minlength=labels.n_classes) / len(labels.classes)
+        return float(-np.sum(share[share > 0] * np.log(share[share > 0])))
+    targets = np.asarray(labels.targets, np.float64)
+    if len(targets) <= targets.shape[1]:
+        raise ValueError(
+            f"`label_entropy` must be given: h(Y) of {targets.shape[1]} outputs cannot be estimated from "
+            f"{len(targets)} labels."
+        )
+    sign, log_det = np.linalg.slogdet(np.atleast_2d(np.cov(targets.T)))
+    if sign <= 0:
+        raise ValueError(
+            "`label_entropy` must be given: the labels are constant or linearly dependent, so h(Y) is not finite."
+        )
+    return float(0.5 * (targets.shape[1] * np.log(2 * np.pi * np.e) + log_det))
