@@ -6,11 +6,13 @@ Everything here becomes an attribute of neural-tangents' own modules; `ntkinfo._
 import contextlib
 import functools
 import importlib
+import math
 import types
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def mend(nt: types.ModuleType) -> None:
@@ -81,6 +83,8 @@ def _mend_empirical(module: types.ModuleType) -> None:
 
     no_names = types.SimpleNamespace(transform_name_stack=lambda name: contextlib.nullcontext())
     module.ad = _StandIn(ad, source_info_util=no_names)
+    # Of shapes and dtypes JAX is to be asked no longer by functions of arrays.
+    module.jnp = _StandIn(jnp, size=lambda a: math.prod(np.shape(a)), shape=np.shape, dtype=jax.dtypes.result_type)
     module._get_primals_out_and_pullback = primals_out_and_pullback
     module._eqn_vjp_fn = eqn_vjp
     module._write_cotangent = write_cotangent
@@ -171,7 +175,7 @@ def _mend_relu(module: types.ModuleType, public: types.ModuleType) -> None:
 
 
 def _same_entry(shape: tuple[int, ...], diagonal_spatial: bool) -> jax.Array:
-    """Where both indices of every pair of axes agree; broadcasts against (n, n, h, w, ...) or (n, n, h, h, w, w, ...)."""
+    """Where both indices of every pair of axes agree; broadcasts against (n, n, h, w) or (n, n, h, h, w, w)."""
     same = jnp.ones((1,) * len(shape), bool)
     for axis in range(0, 2 if diagonal_spatial else len(shape), 2):
         eye = [1] * len(shape)

@@ -29,11 +29,12 @@ def check_jax_version() -> None:
     for name, version in (("jax", jax.__version__), ("jaxlib", jaxlib.__version__)):
         if _release(version) in BROKEN_JAX:
             raise ImportError(
-                f"ntkinfo refuses {name} 0.10.2, which silently computes wrong numbers on the CPU; got {name} {version}. "
-                f'Install another: pip install "jax!=0.10.2" "jaxlib!=0.10.2".'
+                f"ntkinfo refuses {name} 0.10.2, which silently computes wrong numbers on the CPU; "
+                f'got {name} {version}. Install another: pip install "jax!=0.10.2" "jaxlib!=0.10.2".'
             )
     if _release(jax.__version__) < OLDEST_JAX:
         oldest = ".".join(map(str, OLDEST_JAX))
         raise ImportError(
-            f'ntkinfo needs jax {oldest} or newer; got jax {jax.__version__}. Install one: pip install -U "jax>={oldest}".'
+            f"ntkinfo needs jax {oldest} or newer; got jax {jax.__version__}. "
+            f'Install one: pip install -U "jax>={oldest}".'
         )

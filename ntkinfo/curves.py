@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MEANING = {
     "input_information": "I(X;Z|D) for X uniform over the test inputs, in nats; at most log m",
     "label_information": "I(Y;Z|D) on the test inputs, in nats; at most H(Y) for classes",
-    "output_divergence": "mean over test inputs of KL[p_t(z|x,D) || p_0(z|x)] in nats; its mean over D bounds I(Z;D|X) from above",
-    "output_divergence_joint": "the same KL for all test outputs together, in nats; at most the divergence of the parameters",
+    "output_divergence": "mean over test inputs of KL[p_t(z|x,D) || p_0(z|x)], in nats; its mean over D >= I(Z;D|X)",
+    "output_divergence_joint": "the same KL of all test outputs together, in nats; at most that of the parameters",
     "parameter_distance": "E|theta_t - theta_0|^2, exact at infinite width",
     "action": "E of the integral of |d theta/ds|^2 ds, exact at infinite width",
     "fisher_action": "the same in the Fisher metric, exact at infinite width",
@@ -35,7 +35,7 @@ MEANING = {
     "mean_error": "0-1 error of the ensemble mean on the test inputs, exact",
     "train_gibbs_mse": "expected squared error of one network on the training inputs, exact",
     "train_mean_mse": "squared error of the ensemble mean on the training inputs, exact",
-}  # fmt: skip
+}
 
 
 @functools.partial(
@@ -229,9 +229,9 @@ def _checked(result: Curve, lowest: Array) -> Curve:
     if float(jnp.min(lowest)) <= 0:
         first = int(np.argmin(np.asarray(lowest) > 0))
         raise ValueError(
-            f"The predictive variance must be positive; got {float(lowest[first]):.3g} at t = {float(result.t[first]):.4g}. "
-            "On inputs trained on it vanishes at late times: leave them out of `x_test` or use earlier times; in float32, "
-            "compute in float64."
+            f"The predictive variance must be positive; got {float(lowest[first]):.3g} at "
+            f"t = {float(result.t[first]):.4g}. On inputs trained on it vanishes at late times: leave them out of "
+            "`x_test` or use earlier times; in float32, compute in float64."
         )
     divergence = result.output_divergence_joint
     if divergence is not None and not bool(jnp.all(jnp.isfinite(divergence))):

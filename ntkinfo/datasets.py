@@ -95,9 +95,9 @@ def digits(
             "`datasets.digits` reads the digits that scikit-learn carries, and scikit-learn is not installed. "
             "Install it with `pip install scikit-learn`."
         ) from error
-    raw = load_digits()
-    x = raw.images.astype(np.uint8)[..., None]
-    return _split("digits", x, raw.target, n_train, n_test, task=task, flat=flat, seed=seed, dtype=dtype)
+    x, y = load_digits(return_X_y=True)
+    x = np.asarray(x).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return _split("digits", x, np.asarray(y), n_train, n_test, task=task, flat=flat, seed=seed, dtype=dtype)
 
 
 def mnist(

@@ -20,8 +20,9 @@ def _bound(value, stderr, ceiling):
 
 
 def gaussian_density(z: Gaussian, targets: Array, noise: float | Array | None, label_entropy: float) -> Information:
-    """I(Y;Z) ≥ h(Y) + E log N(y; z, σ²I) in nats, for real labels; noise σ² None takes the best, the Gibbs loss per output.
+    """I(Y;Z) ≥ h(Y) + E log N(y; z, σ²I) in nats, for real labels.
 
+    A noise σ² of None takes the best one, the Gibbs loss per output.
     `upper` is log m: Y - X - Z is a Markov chain and X takes m values.
 
     Source: theory, section 3; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189), whose choice is σ² = 1.
@@ -52,11 +53,19 @@ def signs(z: Gaussian, targets: Array, noise: float | Array, label_entropy: floa
 
 
 def classes(
-    z: Gaussian, numbers: Array, targets: Array, noise: float | Array, label_entropy: float, *, key: Array, n_samples: int
+    z: Gaussian,
+    numbers: Array,
+    targets: Array,
+    noise: float | Array,
+    label_entropy: float,
+    *,
+    key: Array,
+    n_samples: int,
 ) -> Information:
-    """I(Y;Z) ≥ H(Y) + E log q(c|z) in nats, q(c|z) ∝ e^{-‖e_c - z‖²/2σ²} over the one-hot rows e_c, with standard error.
+    """I(Y;Z) ≥ H(Y) + E log q(c|z) in nats, q(c|z) ∝ e^{-‖e_c - z‖²/2σ²} over the one-hot rows e_c.
 
-    Sampled: `n_samples` draws of z for each input. The rows have one length, so q is a softmax of z (high - low)/σ².
+    Sampled, with a standard error: `n_samples` draws of z for each input. The rows have one length, so q is a softmax
+    of z (high - low)/σ².
     """
     gap = jnp.max(targets) - jnp.min(targets)
     m, k = z.mean.shape[-2:]

@@ -6,7 +6,6 @@ mean and covariance at any number of times of gradient flow.
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,11 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import _check, flow, kernels
+from ntkinfo import _check, flow, kernels, spectrum
 from ntkinfo.gaussian import Gaussian
-
-# Eigenvalues are known to about eps * sqrt(n) * largest; slower modes than this many times that are reported.
-_RESOLVED = 1e3
 
 
 class CrossKernels(NamedTuple):
@@ -101,7 +97,7 @@ class Ensemble:
         both = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
         parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
         if _check.concrete(parts):
-            parts = (_spectrum(np.asarray(parts[0]), np.asarray(x), len(y) * y.shape[1], singular), *parts[1:])
+            parts = (spectrum.accept(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])
         return cls(x, y.astype(x.dtype), *parts, kernel_fn=kernel_fn)
 
     @property
@@ -224,55 +220,6 @@ def _rotate(u, cross, prior):
     return CrossKernels(cross.ntk @ u, cross.nngp @ u, prior)
 
 
-def _spectrum(eigenvalues, x, nk, singular):
-    """The eigenvalues as they may be used, or a refusal that says what is wrong with the inputs."""
-    eps = np.finfo(eigenvalues.dtype).eps
-    largest = eigenvalues[-1]
-    floor = float(eps * np.sqrt(len(eigenvalues)) * largest)
-    if eigenvalues[0] < -10 * floor or not largest > 0:
-        raise ValueError(
-            f"The tangent kernel must be positive semidefinite; got eigenvalues from {eigenvalues[0]:.3g} to "
-            f"{largest:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
-        )
-    null = eigenvalues <= floor
-    if null.any() and singular == "error":
-        raise ValueError(_singular_message(eigenvalues, floor, x, int(null.sum())))
-    if not null.any() and eigenvalues[0] < _RESOLVED * floor:
-        warnings.warn(
-            f"{eigenvalues.dtype} resolves the slowest modes of training poorly: the smallest eigenvalue of the "
-            f"tangent kernel is {eigenvalues[0]:.2g}, rounding moves eigenvalues by about {floor:.1g}. Results after "
-            f"t = {nk / (_RESOLVED * floor):.1g} may be off in their third digit. "
-            + _float64_remedy(eigenvalues.dtype, "fewer or more distinct inputs, or a larger b_std"),
-            stacklevel=3,
-        )
-    return jnp.asarray(np.where(null, np.zeros_like(eigenvalues), eigenvalues))
-
-
-def _singular_message(eigenvalues, floor, x, count):
-    flat = x.reshape(len(x), -1)
-    _, first, group = np.unique(flat, axis=0, return_index=True, return_inverse=True)
-    group = group.ravel()
-    repeated = np.flatnonzero(first[group] != np.arange(len(flat)))
-    if repeated.size:
-        j = int(repeated[0])
-        cause = f"rows {int(first[group[j]])} and {j} of `x` are equal ({repeated.size} repeated rows in all)"
-        remedy = "Drop repeated rows (average their labels)"
-    else:
-        cause = "no two inputs are equal, so the kernel has low rank or the inputs are too alike for this precision"
-        remedy = _float64_remedy(eigenvalues.dtype, "a nonlinear network").rstrip(".")
-    return (
-        f"The tangent kernel is singular to rounding: {count} of {len(eigenvalues)} eigenvalues lie below "
-        f"{floor:.2g} (smallest {eigenvalues[0]:.2g}, largest {eigenvalues[-1]:.2g}); {cause}. {remedy}, "
-        'or pass singular="project" to treat these directions as never learned.'
-    )
-
-
-def _float64_remedy(dtype, otherwise):
-    if dtype == np.float64:
-        return f"Use {otherwise}."
-    return 'Compute in float64: jax.config.update("jax_enable_x64", True), with float64 inputs.'
-
-
 @functools.partial(jax.jit, static_argnames="joint")
 def _predict(ens: Ensemble, cross: CrossKernels, t: Array, basis: Array | None, joint: bool) -> Gaussian:
     return predictive(ens, cross, ens.rescaled_time(t), basis, joint)
@@ -301,13 +248,17 @@ def means(functions: Array, vectors: Array, y_tilde: Array) -> Array:
 def covariances(
     functions: Array, vectors: Array, nngp: Array | None, prior: Array | None, k_tilde: Array, then: Callable
 ):
-    """`then(index, Σ)` for the covariance Σ (m, m) of each time in turn, stacked; `nngp` and `prior` None leave b K̃ bᵀ."""
+    """`then(index, Σ)` for the covariance Σ (m, m) of each time in turn, stacked.
+
+    Σ = K_** + b K̃ bᵀ - b Cᵀ - C bᵀ with b_xi = `functions`_ti `vectors`_xi, C = `nngp` and K_** = `prior`; without the
+    last two, b K̃ bᵀ alone.
+    """
     rows = flow.upper_half(k_tilde)
 
     def at_time(item):
         index, h = item
         b = vectors * h[None, :]
-        # K_** + b K̃ bᵀ - b Cᵀ - C bᵀ as one product and its transpose: exactly symmetric at half the flops.
+        # One product and its transpose: exactly symmetric at half the flops.
         left = flow.half_product(b, rows)
         half = (left if nngp is None else left - nngp) @ b.T
         return then(index, half + half.T if prior is None else prior + half + half.T)

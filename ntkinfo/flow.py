@@ -4,6 +4,8 @@ With Θ = U diag(λ) Uᵀ, every time enters through the n numbers 1 - e^{-sλ} 
 times are numerically few, so the variances of any number of times cost what a few dozen cost.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +70,7 @@ def upper_half(k_tilde: Array) -> list[Array]:
     n = len(k_tilde)
     edges = [n * i // _BLOCK_ROWS for i in range(_BLOCK_ROWS + 1)]
     rows = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         if stop > start:
             rows.append(jnp.concatenate([0.5 * k_tilde[start:stop, start:stop], k_tilde[start:stop, stop:]], axis=1))
     return rows
@@ -76,14 +78,12 @@ def upper_half(k_tilde: Array) -> list[Array]:
 
 def half_product(vectors: Array, rows: list[Array]) -> Array:
     """`vectors` (..., n) times the matrix W of `upper_half`, (..., n)."""
-    n = rows[0].shape[1]
     product = jnp.zeros_like(vectors)
     start = 0
     for row in rows:
         stop = start + row.shape[0]
         product = product.at[..., start:].add(vectors[..., start:stop] @ row)
         start = stop
-    assert start == n
     return product
 
 

@@ -3,6 +3,7 @@
 A prediction for m points and k outputs has the covariance Sigma (x) I_k: the outputs are independent and share Sigma.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -93,7 +94,7 @@ def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
         return 0.5 * k * jnp.log(2 * np.pi * np.e * p.variance)
     factor = _factors(p.covariance)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
-    return _definite("p", 0.5 * k * (m * np.log(2 * np.pi * np.e) + log_det), factor)
+    return _definite("p", 0.5 * k * (m * math.log(2 * np.pi * np.e) + log_det), factor)
 
 
 def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
@@ -169,7 +170,8 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array
     p, q = _door("p", p, joint=joint), _door("q", q, joint=joint)
     if q.mean.shape != p.mean.shape and q.mean.shape != p.mean.shape[-2:]:
         raise ValueError(
-            f"`q` must have a mean of the shape of `p`, {p.mean.shape}, or without its leading axes; got {q.mean.shape}."
+            f"`q` must have a mean of the shape of `p`, {p.mean.shape}, or without its leading axes; "
+            f"got {q.mean.shape}."
         )
     k = p.mean.shape[-1]
     shift = p.mean - jnp.broadcast_to(q.mean, p.mean.shape)
@@ -223,7 +225,7 @@ def _wins(mean, variance):
     u = jnp.asarray(VALUES, mean.dtype)[:, None] - gap_in_sd[None, :]
     below = jax.scipy.special.log_ndtr(u)
     others = jnp.sum(below, axis=1, keepdims=True) - below
-    noisy = jnp.sum(jnp.exp(-0.5 * u * u + others), axis=0) * (STEP / np.sqrt(2 * np.pi))
+    noisy = jnp.sum(jnp.exp(-0.5 * u * u + others), axis=0) * (STEP / math.sqrt(2 * np.pi))
     winners = (gap == 0).astype(mean.dtype)
     return jnp.where(some, noisy, winners / jnp.sum(winners))
 

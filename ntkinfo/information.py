@@ -4,7 +4,6 @@ Functions of a prediction `z` take the `Gaussian` of `Ensemble.predict`; functio
 times. `curve` computes them all at once. Everything is in nats.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -82,8 +81,8 @@ def label_information(
       z: prediction with mean (..., m, k) and variance (..., m), positive.
       labels: integers (m,), or floating point (m,) or (m, k): -1 and 1 or one-hot rows are classes, see
         `ntkinfo.labels.read`; other numbers are real labels.
-      method: as for `input_information`, or "decoder": for classes the bound H(Y) + E log q(y|z), q(y|z) proportional to
-        e^{-‖y - z‖²/2σ²} over the classes' targets (a density would be no bound); the only method for real labels.
+      method: as for `input_information`, or "decoder": for classes the bound H(Y) + E log q(y|z) with probabilities
+        q(y|z) ∝ e^{-‖y - z‖²/2σ²} over their targets (a density would be no bound); the only one for real labels.
       key: random key, for the sampled methods (and the decoder of several classes).
       n_samples: draws of z per input, for the sampled methods.
       noise: variance σ² of the decoder; "fit" takes the best one, for real labels.
@@ -108,15 +107,14 @@ def label_information(
     if read.classes is None:
         if method not in (None, "decoder"):
             raise ValueError(f'`method` must be "decoder" (or None) for real labels; got {method!r}.')
-        return decode(z, read, noise, label_entropy)
+        return _decode(z, read, noise, label_entropy)
     if method == "decoder":
-        return decode(z, read, noise, label_entropy, key=key, n_samples=n_samples)
+        return _decode(z, read, noise, label_entropy, key=key, n_samples=n_samples)
     one_hot = mixture.one_hot(read.classes, read.n_classes)
     return methods.pair(z.mean, z.variance, one_hot, method, key=key, n_samples=n_samples)[1]
 
 
-def decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None, n_samples: int = 64) -> Information:
-    """The decoder bound for labels that have been read; see `label_information`."""
+def _decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None, n_samples: int = 64) -> Information:
     if read.targets is None:
         raise ValueError('`labels` must be the targets (m, k) for method="decoder"; got integer class numbers.')
     if read.targets.shape != z.mean.shape[-2:]:
@@ -135,6 +133,11 @@ def decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None,
     if z.mean.shape[-1] == 1:
         return decoder.signs(z, targets, noise, label_entropy)
     return decoder.classes(
-        z, jnp.asarray(read.classes), targets, noise, label_entropy,
-        key=methods.need_key(key, "the decoder of several classes"), n_samples=_check.integer("n_samples", n_samples, least=2),
-    )  # fmt: skip
+        z,
+        jnp.asarray(read.classes),
+        targets,
+        noise,
+        label_entropy,
+        key=methods.need_key(key, "the decoder of several classes"),
+        n_samples=_check.integer("n_samples", n_samples, least=2),
+    )

@@ -52,7 +52,9 @@ def read(name: str, labels, m: int, task: str = "auto") -> Labels:
             )
     elif jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1 and task != "regression":
         return _from_integers(name, np.asarray(labels), m)
-    targets = _check.array(name, labels, (1, 2))
+    _check.array(name, labels, (1, 2))
+    # On the host where it can be: inside `jit` even a constant that JAX has touched cannot be read any more.
+    targets = np.asarray(labels) if _check.concrete(labels) else labels
     targets = targets[:, None] if targets.ndim == 1 else targets
     if len(targets) != m:
         raise ValueError(f"`{name}` must have one row per input; got {len(targets)} rows for {m} inputs.")

@@ -55,10 +55,10 @@ def losses(z: Gaussian, y: Array, *, noise: float | None = None, task: str = "au
     """
     read = labels.read("y", y, z.mean.shape[-2], task)
     if read.targets is None:
-        raise TypeError("`y` must hold floating-point targets; got integer class numbers. Use -1 and 1, or one-hot rows.")
+        raise TypeError("`y` must hold floating-point targets; got integers. Code classes as -1 and 1 or one-hot rows.")
     targets = jnp.asarray(read.targets, z.mean.dtype)
     if targets.shape != z.mean.shape[-2:]:
-        raise ValueError(f"`y` must have the shape (m, k) = {z.mean.shape[-2:]} of the predictions; got {targets.shape}.")
+        raise ValueError(f"`y` must have the shape (m, k) = {z.mean.shape[-2:]} of `z`; got {targets.shape}.")
     _check.positive("z.variance", z.variance, zero=True)
     if noise is not None:
         _check.positive("noise", noise)

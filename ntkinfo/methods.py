@@ -18,7 +18,7 @@ def choose(method: str | None, k: int, key: Array | None) -> str:
         method = "exact" if k == 1 else "monte_carlo"
     _check.option("method", method, METHODS)
     if method == "exact" and k > 1:
-        raise ValueError(f'`method` "exact" is for one output; got k = {k}. Use "monte_carlo", "minibatch" or "pairwise".')
+        raise ValueError(f'`method` "exact" is for one output, k = 1; got k = {k}. Use one of {METHODS[1:]}.')
     if method in ("monte_carlo", "minibatch"):
         need_key(key, f"the {method} estimator (k = {k})")
     return method

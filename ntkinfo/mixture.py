@@ -12,6 +12,7 @@ one by one, so memory does not grow with them.
 """
 
 import dataclasses
+import math
 import warnings
 from functools import partial
 
@@ -62,7 +63,7 @@ def is_saturated(information: Information, m: int) -> jax.Array:
     Returns:
       Booleans of the shape of `information.value`.
     """
-    return jnp.asarray(information.value) >= 0.99 * np.log(_check.integer("m", m, least=2))
+    return jnp.asarray(information.value) >= 0.99 * math.log(_check.integer("m", m, least=2))
 
 
 def one_hot(labels, n_classes: int, dtype=None) -> jax.Array:
@@ -219,7 +220,7 @@ def _sampled(key, mean, variance, classes, n_samples):
         if n_samples > 1:
             error = jnp.sqrt(jnp.sum(spread, axis=1) / n_samples) / m
         else:
-            error = jnp.std(average, axis=1, ddof=1) / np.sqrt(m) if m > 1 else jnp.zeros_like(average[:, 0])
+            error = jnp.std(average, axis=1, ddof=1) / math.sqrt(m) if m > 1 else jnp.zeros_like(average[:, 0])
         return jnp.mean(average, axis=1), error
 
     return jax.lax.map(one, (mean, variance))
@@ -352,5 +353,5 @@ def pairwise(mean, variance) -> Information:
 
 
 def label_pairwise(mean, variance, labels, n_classes: int) -> Information:
-    """Bounds on I(Y;Z) in nats for classes Y, lower combined with upper; `value` is the lower bound, perhaps below 0."""
+    """Bounds on I(Y;Z) in nats for classes Y, lower combined with upper; `value` is the lower bound, even below 0."""
     return pairwise_pair(mean, variance, one_hot(labels, n_classes))[1]

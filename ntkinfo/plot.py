@@ -11,7 +11,9 @@ closed.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator
 
 # Okabe & Ito's colours, told apart with every common kind of colour vision; black is for references.
@@ -219,11 +221,11 @@ def plane(results, *, unit: str = "nats", ax=None, bound=None):
     if bound is not None:
         ax.plot(factor * bound[0], factor * bound[1], color="black", lw=1.2, label="bottleneck bound", zorder=1)
     for i, (name, each) in enumerate(results.items()):
-        points = _plane_points(ax, each, factor, norm, _MARKERS[i % len(_MARKERS)], name)
+        _plane_points(ax, each, factor, norm, _MARKERS[i % len(_MARKERS)], name)
     for present, shape, label in (((times == 0).any(), "o", "$t=0$"), (np.isinf(times).any(), "s", r"$t=\infty$")):
         if present:
             ax.plot([], [], ls="", marker=shape, label=label, **_END)
-    ax.figure.colorbar(points, ax=ax, label="training time $t$")
+    ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="training time $t$")
     for height in sorted({float(each.log_m) for each in results.values()}):
         ax.axvline(factor * height, color=_REFERENCE, lw=0.9, ls="--", zorder=0)
         ax.annotate(
@@ -365,8 +367,7 @@ def summary(result, *, unit: str = "nats", bound=None, title: str | None = None)
     """
     _factor(unit)
     _bound(bound)
-    figure, axes = plt.subplots(2, 3, figsize=(12.5, 6.8), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    figure, axes = plt.subplots(2, 3, figsize=(12.5, 6.8), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     curve(result, unit=unit, ax=axes[0, 0])
     plane(result, unit=unit, bound=bound, ax=axes[0, 1])
     divergence(result, unit=unit, ax=axes[0, 2])
@@ -532,7 +533,7 @@ def _level(ax, y, label, linestyle):
 
 
 def _plane_points(ax, result, factor, norm, marker, name):
-    """One curve in the information plane; returns the coloured points."""
+    """One curve in the information plane."""
     t = _vector(result.t)
     x, y = (factor * _value(result, each) for each in ("input_information", "label_information"))
     errors = [
@@ -547,7 +548,7 @@ def _plane_points(ax, result, factor, norm, marker, name):
         ax.plot([], [], color="0.4", lw=0.8, marker=marker, ms=4, label=name)
     for end, shape in ((t == 0, "o"), (np.isinf(t), "s")):
         ax.plot(x[end], y[end], ls="", marker=shape, zorder=4, **_END)
-    return ax.scatter(x[inner], y[inner], c=t[inner], norm=norm, cmap="viridis", marker=marker, s=18, lw=0, zorder=3)
+    ax.scatter(x[inner], y[inner], c=t[inner], norm=norm, cmap="viridis", marker=marker, s=18, lw=0, zorder=3)
 
 
 def _log_axis(ax, values):

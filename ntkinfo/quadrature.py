@@ -5,6 +5,8 @@ constant times the narrowest component that has mass there; how many are needed 
 over panels has a trip count that is only known when it runs, and derivatives are written by hand.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,7 +106,7 @@ def _components(mean, sigma, one_hot):
     fill = (0, -m % chunk)
     low = jnp.pad(mean - WINDOW * sigma, fill, constant_values=np.inf)
     reach = jnp.pad(jax.lax.cummax(mean + WINDOW * sigma), fill, constant_values=np.inf)
-    height = 1.0 / (sigma * (m * np.sqrt(2 * np.pi)))
+    height = 1.0 / (sigma * (m * math.sqrt(2 * np.pi)))
     values = jnp.pad(mean, fill), jnp.pad(1.0 / sigma, fill), jnp.pad(height, fill), jnp.pad(one_hot, (fill, (0, 0)))
     return low, reach, values, order, chunk
 
@@ -168,11 +170,11 @@ def _integrals(mean, variance, one_hot):
     zero, two = jnp.zeros((), dtype), jnp.zeros((2,), dtype)
     integral, mass, error, size = _loop(mu, sigma, one_hot, body, (two, zero, two, two))
     share = jnp.mean(one_hot, axis=0)
-    noise = jnp.mean(jnp.log(sigma)) + 0.5 * np.log(2 * np.pi * np.e)
+    noise = jnp.mean(jnp.log(sigma)) + 0.5 * math.log(2 * np.pi * np.e)
     value = integral - jnp.stack([noise, jnp.sum(_xlogx(share))])
     # Mass that the panels missed or doubled counts with the largest |log p| inside a window.
-    largest = 0.5 * WINDOW**2 + 2.0 + np.log(mean.size) + jnp.max(jnp.abs(jnp.log(sigma)))
-    error = error + jnp.abs(1.0 - mass) * largest + 4 * jnp.finfo(dtype).eps * (1.0 + size + jnp.abs(noise))
+    largest = 0.5 * WINDOW**2 + 2.0 + math.log(mean.size) + jnp.max(jnp.abs(jnp.log(sigma)))
+    error = error + jnp.abs(1.0 - mass) * largest + 16 * jnp.finfo(dtype).eps * (1.0 + size + jnp.abs(noise))
     valid = jnp.all(variance > 0) & jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(variance))
     return jnp.where(valid, value, jnp.nan), jnp.where(valid, error, jnp.nan)
 

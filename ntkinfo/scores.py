@@ -4,6 +4,8 @@ The room behind `mixture.monte_carlo`, `mixture.minibatch` and `mixture.pairwise
 set of m components, no checks. Rows are mapped in chunks, so memory stays bounded for any m and number of samples.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,8 +35,8 @@ def _parts(own, same, other, size, m):
 
     own: score of the component itself; same: log-sum over the rest of its class; other: over all other classes.
     """
-    mixture = jnp.logaddexp(own, jnp.logaddexp(same, other)) - np.log(m)
-    rest = jnp.logaddexp(same, other) - np.log(max(m - 1, 1))
+    mixture = jnp.logaddexp(own, jnp.logaddexp(same, other)) - math.log(m)
+    rest = jnp.logaddexp(same, other) - math.log(max(m - 1, 1))
     of_class = jnp.logaddexp(own, same) - jnp.log(size)
     # A class of one point carries no information about which point it is: its bounds are both 0.
     class_rest = jnp.where(size > 1, same - jnp.log(jnp.where(size > 1, size - 1, 1.0)), own)
@@ -42,7 +44,7 @@ def _parts(own, same, other, size, m):
 
 
 def sampled(key, mean, variance, one_hot, n_samples: int):
-    """Mean and sampling variance, for each component i, of six log-ratios of z ~ p_i.
+    """Mean and sampling variance, for each component i, of five log-ratios of z ~ p_i.
 
     In order, with p the mixture, p_c that of the class of i, and -i the mixture without component i:
     log p_i/p, log p_i/p_{-i}, log p_c/p, and bounds of the last, log p_{c,-i}/p and log p_c/p_{-i}.
@@ -63,10 +65,12 @@ def sampled(key, mean, variance, one_hot, n_samples: int):
 
     def row(i):
         z = mean[i][None, :] + sigma[i] * jax.random.normal(jax.random.fold_in(key, i), (n_samples, k), mean.dtype)
-        distance = (
-            sum((z[:, d, None] - mean[None, :, d]) ** 2 for d in range(k))
-            if k <= 16
-            else jnp.sum((z[:, None, :] - mean[None, :, :]) ** 2, axis=-1)
+        # One output after another: all differences at once would take k times the memory.
+        distance = jax.lax.fori_loop(
+            0,
+            k,
+            lambda d, total: total + (z[:, d, None] - mean[None, :, d]) ** 2,
+            jnp.zeros((n_samples, m), mean.dtype),
         )
         score = -0.5 * distance / variance[None, :] - log_scale[None, :]
         same = (one_hot @ one_hot[i] > 0.5)[None, :]
@@ -109,8 +113,8 @@ def pairwise(mean, variance, one_hot):
         size = jnp.sum(same).astype(mean.dtype)
         return jnp.stack(
             [
-                np.log(m) - _logsumexp(-bhattacharyya, everything),
-                np.log(m) - _logsumexp(-divergence, everything),
+                math.log(m) - _logsumexp(-bhattacharyya, everything),
+                math.log(m) - _logsumexp(-divergence, everything),
                 jnp.log(size) - _logsumexp(-bhattacharyya, same),
                 jnp.log(size) - _logsumexp(-divergence, same),
             ]

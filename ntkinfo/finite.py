@@ -1,0 +1,321 @@
+"""Finite networks, trained: what the closed forms of the infinite ensemble are checked against.
+
+`train` draws networks of a `stax` description and trains them by gradient descent, in the time convention of
+`Ensemble.predict`; `summary` turns the sample into the quantities of `ntkinfo.information`, with standard errors.
+"""
+
+import dataclasses
+import math
+import os
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm.auto import tqdm
+
+from ntkinfo import _check, _checkpoint, kernels, training
+from ntkinfo.ensemble import labels
+from ntkinfo.sampled import summary
+
+__all__ = ["DivergedError", "Run", "summary", "train"]
+
+# A bar appears for work longer than this many seconds.
+_PATIENCE = 3.0
+
+
+class Run(NamedTuple):
+    """Finite networks at T training times: N of them, each seen on n training and m test inputs. Made by `train`.
+
+    Attributes:
+      t: times, (T,), as asked for.
+      outputs: f_t(x_test), (N, T, m, k); None without test inputs.
+      train_outputs: f_t(x), (N, T, n, k); None where not kept.
+      y: training labels, (n, k).
+      loss: ½ mean over n k of (f - y)², (N, T).
+      parameter_distance: ‖θ_t - θ_0‖², (N, T).
+      action: ∫‖dθ/ds‖² ds with s = t/(nk), of the polygon through the steps, (N, T).
+      fisher_action: ∫(dθ/ds)ᵀ F (dθ/ds) ds = ∫‖df/ds‖² ds over the training outputs, likewise, (N, T).
+      fisher_trace: tr F = Σ ‖∇f_c(x_i)‖² over training inputs and outputs, (N, T); None where not asked for.
+      learning_rate: the largest step in t that was taken, a scalar.
+      stability_limit: 2 n k / λ_max of the infinite tangent kernel: gradient descent diverges above; NaN where the
+        learning rate was given and the limit not computed.
+      steps: gradient steps from 0 to each time, (T,).
+    """
+
+    t: Array
+    outputs: Array | None
+    train_outputs: Array | None
+    y: Array
+    loss: Array
+    parameter_distance: Array
+    action: Array
+    fisher_action: Array
+    fisher_trace: Array | None
+    learning_rate: Array
+    stability_limit: Array
+    steps: Array
+
+
+class DivergedError(ValueError):
+    """Training diverged. `time` is when the first network did, `run` what was finished before, all of it finite."""
+
+    def __init__(self, message: str, time: float, run: Run):
+        super().__init__(message)
+        self.time = time
+        self.run = run
+
+
+def train(
+    net,
+    x: Array,
+    y: Array,
+    t: Array,
+    *,
+    n_networks: int,
+    key: Array,
+    x_test: Array | None = None,
+    learning_rate: float | None = None,
+    method: str = "euler",
+    train_outputs: bool = True,
+    fisher_trace: bool = False,
+    chunk: int | None = None,
+    side_by_side: int | None = None,
+    max_steps: int = 1_000_000,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool | None = None,
+) -> Run:
+    """Trains N finite networks by full-batch gradient descent on ½ mean over n k of (f - y)², from their prior.
+
+    Time is t = learning rate x number of steps. Between consecutive times steps are of equal size, the largest not
+    above the learning rate of which the times are a multiple: every time is hit exactly. The outcome depends on
+    the key and on N alone through the number of networks: the i-th network is the same for every N and chunk.
+
+    Args:
+      net: a network of `ntkinfo.stax`, (init, apply, kernel). Its default parameterization is "ntk", as the theory has
+        it: parameters start at N(0, 1).
+      x: training inputs, (n, ...), floating point; their dtype is that of the computation.
+      y: training labels, (n, k) or (n,).
+      t: training times, scalar or (T,), in any order, finite; 0 gives the networks at initialisation.
+      n_networks: N.
+      key: random key.
+      x_test: test inputs, (m, ...), or None.
+      learning_rate: largest step in t; None takes 1/20 of the stability limit 2 n k / λ_max of the infinite kernel.
+      method: "euler" is gradient descent; a mode of eigenvalue λ is then off gradient flow by at most 0.18 ε of where it
+        started, ε = learning rate · λ / (n k). "heun" averages the gradients at both ends of a step: two
+        gradients a step, and an error of 0.06 ε² instead.
+      train_outputs: whether to keep the outputs on the training inputs.
+      fisher_trace: whether to compute tr F at every time, at the cost of about k gradient steps each.
+      chunk: networks of one compiled call, the unit of progress and checkpoint; None chooses, within 0.5 GB.
+      side_by_side: networks of a chunk that are vectorised over, the others following; None takes all of them on
+        accelerators, and on the CPU as many as share its cache.
+      max_steps: refuses times that need more steps.
+      checkpoint: a folder that finished chunks are written to; a later call with the same arguments (N may differ)
+        goes on from there.
+      progress: whether to show a progress bar over chunks; None shows it when they take longer than 3 seconds.
+
+    Returns:
+      A `Run`. Under tracing (which needs a learning rate and a concrete t), `nan` where training diverged.
+
+    Raises:
+      TypeError: no network, no random key, inputs that are not floating-point numbers.
+      ValueError: shapes that do not fit, infinite or negative times, too many steps, an unknown method, a learning rate
+        that is not positive, a checkpoint of another run.
+      DivergedError: a ValueError, when a loss becomes NaN, infinite, or 10⁴ times what it was.
+
+    Example:
+      >>> net = stax.serial(stax.Dense(512), stax.Erf(), stax.Dense(1))
+      >>> run = train(net, x, y, [0.0, 10.0, 100.0], n_networks=50, key=jax.random.key(0), x_test=x_test)
+      >>> mean, stderr = run.parameter_distance.mean(0), run.parameter_distance.std(0, ddof=1) / 50**0.5
+
+    Source: theory, sections 1 and 5; Lee et al. 2019 (arXiv 1902.06720).
+    """
+    init_fn, apply_fn = _network(net)
+    x = kernels.inputs("x", x)
+    y = labels("y", y, len(x)).astype(x.dtype)
+    if x_test is not None:
+        x_test = kernels.inputs("x_test", x_test).astype(x.dtype)
+        if x_test.shape[1:] != x.shape[1:]:
+            raise ValueError(f"`x_test` must hold inputs of the shape of `x`, {x.shape[1:]}; got {x_test.shape[1:]}.")
+    t = _finite_times(t)
+    _check.option("method", method, training.METHODS)
+    n_networks, max_steps = _check.integer("n_networks", n_networks), _check.integer("max_steps", max_steps)
+    _check_key(key)
+    settings = training.Settings(init_fn, apply_fn, method, 1, bool(train_outputs), bool(fisher_trace))
+    _check_outputs(settings, x, y)
+    rate, limit = _learning_rate(learning_rate, net, x, y)
+
+    host, where = np.unique(np.atleast_1d(np.asarray(t, np.float64)), return_inverse=True)
+    sizes, counts = training.segments(host, rate)
+    if counts.sum() > max_steps:
+        raise ValueError(
+            f"`t` must be reached within `max_steps` = {max_steps} steps; t = {host[-1]:.4g} needs {counts.sum():.4g} at "
+            f"learning rate {rate:.4g}. Leave out late times, or raise `max_steps` or (where it is stable) "
+            "`learning_rate`."
+        )
+    traced = not _check.concrete(x, y, x_test, key)
+    if traced and checkpoint is not None:
+        raise ValueError("`checkpoint` must be None under jit; got a folder. Call `train` outside jit.")
+    per_network = training.network_bytes(settings, x)
+    if chunk is None:
+        stored = _checkpoint.Folder.arguments(checkpoint) if checkpoint is not None else None
+        per_result = training.result_bytes(len(host), x, x_test, y.shape[1])
+        chunk = int(stored["chunk"]) if stored else training.chunk_size(n_networks, per_network, per_result)
+    chunk = _check.integer("chunk", chunk)
+    wide = training.lanes(chunk, per_network) if side_by_side is None else _check.integer("side_by_side", side_by_side)
+    settings = settings._replace(lanes=wide)
+    arrays = (x, y, x_test, jnp.asarray(sizes, x.dtype), jnp.asarray(counts, jnp.int32))
+    folder = None
+    if checkpoint is not None:
+        folder = _checkpoint.Folder(checkpoint, _arguments(settings, chunk, key, arrays))
+
+    paths = []
+    for i in tqdm(
+        range(-(-n_networks // chunk)),
+        desc="finite networks",
+        unit="chunk",
+        disable=traced or progress is False,
+        delay=0.0 if progress else _PATIENCE,
+    ):
+        path = _chunk(settings, key, i, chunk, arrays, folder)
+        # The last chunk is filled up, so that all have the one shape compiled for.
+        keep = min(chunk, n_networks - i * chunk)
+        paths.append(jax.tree.map(lambda leaf, keep=keep: leaf[:keep], path))
+        if not traced and np.isfinite(paths[-1].diverged_at).any():
+            break
+    total = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *paths)
+    run = _run(total, t, where, y, sizes, limit, counts)
+    if traced:
+        return run
+    failed = np.isfinite(np.asarray(total.diverged_at))
+    if failed.any():
+        raise _divergence(run, np.asarray(total.diverged_at)[failed], rate, limit)
+    return run
+
+
+def _chunk(settings, key, i, chunk, arrays, folder):
+    """The path of a chunk: read where it is on disk, else computed, waited for, and written there."""
+    template = training.Path._fields
+    stored = folder.load(i) if folder else None
+    if stored is not None:
+        return training.Path(**{name: jnp.asarray(stored[name]) if name in stored else None for name in template})
+    path = training.train_chunk(settings, key, i * chunk + jnp.arange(chunk), *arrays)
+    if not _check.concrete(path):
+        return path
+    path = jax.block_until_ready(path)
+    if folder:
+        folder.save(i, {name: np.asarray(leaf) for name, leaf in path._asdict().items() if leaf is not None})
+    return path
+
+
+def _run(path, t, where, y, sizes, limit, counts):
+    def arranged(leaf):
+        leaf = leaf[:, where]
+        return leaf if t.ndim else leaf[:, 0]
+
+    parts = path._asdict()
+    del parts["diverged_at"]
+    kept = {name: None if leaf is None else arranged(leaf) for name, leaf in parts.items()}
+    steps = np.cumsum(counts).astype(np.int64)[where]
+    return Run(
+        t=t,
+        y=y,
+        learning_rate=jnp.asarray(sizes.max(), y.dtype),
+        stability_limit=jnp.asarray(limit, y.dtype),
+        steps=jnp.asarray(steps if t.ndim else steps[0], jnp.int32),
+        **kept,
+    )
+
+
+def _divergence(run: Run, times: np.ndarray, rate: float, limit: float) -> DivergedError:
+    first = float(times.min())
+    before = np.asarray(run.t) < first
+    if run.t.ndim:
+        per_time = {name: getattr(run, name) for name in training.Path._fields if name != "diverged_at"}
+        kept = {name: None if leaf is None else leaf[:, before] for name, leaf in per_time.items()}
+        run = run._replace(t=run.t[before], steps=run.steps[before], **kept)
+        left = f"`run` of this error holds the {int(before.sum())} times before"
+    else:
+        left, run = "nothing was finished before", None
+    bound = "" if math.isnan(limit) else f" (gradient descent is unstable above {limit:.4g} at infinite width)"
+    return DivergedError(
+        f"Training diverged at t = {first:.4g} in {len(times)} of the networks trained so far; `learning_rate` was "
+        f"{rate:.4g}{bound}. Lower it, or pass None; {left}.",
+        first,
+        run,
+    )
+
+
+def _network(net):
+    if isinstance(net, tuple | list) and len(net) == 3 and callable(net[0]) and callable(net[1]):
+        return net[0], net[1]
+    raise TypeError(
+        "`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel): a kernel function alone has no "
+        f"finite networks; got {type(net).__name__}."
+    )
+
+
+def _finite_times(t):
+    if not _check.concrete(t):
+        raise ValueError("`t` must be known outside `jit`: it decides the number of steps. Close over it.")
+    t = _check.times("t", t)
+    if not np.isfinite(np.asarray(t)).all():
+        raise ValueError(
+            "`t` must be finite: finite networks are trained step by step; got inf. Take a late time instead, such as "
+            "10 n k / λ for the smallest eigenvalue λ of the tangent kernel that matters (`Ensemble.eigenvalues`)."
+        )
+    return t
+
+
+def _check_key(key):
+    key = key if isinstance(key, jax.Array) else np.asarray(key)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if key.shape != () if typed else (key.dtype != np.uint32 or key.ndim != 1):
+        raise TypeError(f"`key` must be one random key, as of jax.random.key(0); got {key.dtype}, shape {key.shape}.")
+
+
+def _check_outputs(settings, x, y):
+    def outputs():
+        return settings.apply_fn(training.initialise(settings.init_fn, jax.random.key(0), x), x)
+
+    shape = jax.eval_shape(outputs).shape
+    if shape != y.shape:
+        raise ValueError(
+            f"`y` must have the shape (n, k) of the outputs of `net`, {shape}; got {y.shape}. End the network with "
+            f"`Dense({y.shape[1]})`."
+        )
+
+
+def _learning_rate(given, net, x, y) -> tuple[float, float]:
+    """The largest step and, where computed, the stability limit."""
+    if given is not None:
+        if not _check.concrete(given):
+            raise ValueError("`learning_rate` must be known outside `jit`: it decides the number of steps.")
+        _check.positive("learning_rate", given)
+        if np.ndim(given):
+            raise ValueError(f"`learning_rate` must be one number; got shape {np.shape(given)}.")
+        return float(given), math.nan
+    if not _check.concrete(x):
+        raise ValueError("`learning_rate` must be given under `jit`: by default it depends on the values of `x`.")
+    limit = 2 * y.size / training.largest_eigenvalue(net[2], x)
+    return training.STEP_SHARE * limit, limit
+
+
+def _arguments(settings, chunk, key, arrays):
+    """What a checkpoint must agree in, by the names of the arguments of `train`."""
+    x, y, x_test, sizes, counts = (None if a is None else np.asarray(a) for a in arrays)
+    params = jax.eval_shape(lambda: training.initialise(settings.init_fn, jax.random.key(0), arrays[0]))
+    start = _checkpoint.program(lambda k: training.initialise(settings.init_fn, k, arrays[0]), jax.random.key(0))
+    return {
+        "net": _checkpoint.digest(start + _checkpoint.program(settings.apply_fn, params, arrays[0])),
+        "x": _checkpoint.digest(x),
+        "y": _checkpoint.digest(y),
+        "x_test": _checkpoint.digest(x_test),
+        "key": _checkpoint.digest(_checkpoint.key_data(key)),
+        "t or learning_rate": _checkpoint.digest(_checkpoint.digest(sizes) + _checkpoint.digest(counts)),
+        "method": settings.method,
+        "train_outputs": str(settings.train_outputs),
+        "fisher_trace": str(settings.fisher_trace),
+        "chunk": str(chunk),
+    }

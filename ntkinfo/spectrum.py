@@ -1,0 +1,69 @@
+"""Whether a tangent kernel can carry training: its eigenvalues checked against the rounding error of their dtype."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Eigenvalues are known to about eps * sqrt(n) * largest; modes slower than this many times that are reported.
+_RESOLVED = 1e3
+
+
+def accept(eigenvalues: np.ndarray, x: np.ndarray, nk: int, singular: str) -> jax.Array:
+    """The eigenvalues as they may be used, null ones set to 0, or a refusal that says what is wrong with the inputs.
+
+    Args:
+      eigenvalues: of the tangent kernel, ascending, (n,).
+      x: the inputs it belongs to, (n, ...).
+      nk: number of label entries, which scales time.
+      singular: "error" or "project", as in `Ensemble.fit`.
+
+    Raises:
+      ValueError: a kernel that is indefinite, zero, or (unless projected) singular to rounding.
+    """
+    eps = np.finfo(eigenvalues.dtype).eps
+    largest = eigenvalues[-1]
+    floor = float(eps * np.sqrt(len(eigenvalues)) * largest)
+    if eigenvalues[0] < -10 * floor or not largest > 0:
+        raise ValueError(
+            f"The tangent kernel must be positive semidefinite; got eigenvalues from {eigenvalues[0]:.3g} to "
+            f"{largest:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
+        )
+    null = eigenvalues <= floor
+    if null.any() and singular == "error":
+        raise ValueError(_singular_message(eigenvalues, floor, x, int(null.sum())))
+    if not null.any() and eigenvalues[0] < _RESOLVED * floor:
+        warnings.warn(
+            f"{eigenvalues.dtype} resolves the slowest modes of training poorly: the smallest eigenvalue of the "
+            f"tangent kernel is {eigenvalues[0]:.2g}, rounding moves eigenvalues by about {floor:.1g}. Results after "
+            f"t = {nk / (_RESOLVED * floor):.1g} may be off in their third digit. "
+            + _float64_remedy(eigenvalues.dtype, "fewer or more distinct inputs, or a larger b_std"),
+            stacklevel=4,
+        )
+    return jnp.asarray(np.where(null, np.zeros_like(eigenvalues), eigenvalues))
+
+
+def _singular_message(eigenvalues, floor, x, count):
+    flat = x.reshape(len(x), -1)
+    _, first, group = np.unique(flat, axis=0, return_index=True, return_inverse=True)
+    group = group.ravel()
+    repeated = np.flatnonzero(first[group] != np.arange(len(flat)))
+    if repeated.size:
+        j = int(repeated[0])
+        cause = f"rows {int(first[group[j]])} and {j} of `x` are equal ({repeated.size} repeated rows in all)"
+        remedy = "Drop repeated rows (average their labels)"
+    else:
+        cause = "no two inputs are equal, so the kernel has low rank or the inputs are too alike for this precision"
+        remedy = _float64_remedy(eigenvalues.dtype, "a nonlinear network").rstrip(".")
+    return (
+        f"The tangent kernel is singular to rounding: {count} of {len(eigenvalues)} eigenvalues lie below "
+        f"{floor:.2g} (smallest {eigenvalues[0]:.2g}, largest {eigenvalues[-1]:.2g}); {cause}. {remedy}, "
+        'or pass singular="project" to treat these directions as never learned.'
+    )
+
+
+def _float64_remedy(dtype, otherwise):
+    if dtype == np.float64:
+        return f"Use {otherwise}."
+    return 'Compute in float64: jax.config.update("jax_enable_x64", True), with float64 inputs.'
