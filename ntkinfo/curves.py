@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
@@ -166,21 +167,64 @@ def curve(
       >>> c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
     x_test = ens.check_inputs("x_test", x_test)
+    cross = functools.partial(ens.cross_kernels, x_test, joint=joint, batch_size=batch_size)
+    return from_kernels(
+        ens,
+        cross,
+        len(x_test),
+        y_test,
+        t,
+        noise=noise,
+        method=method,
+        key=key,
+        n_samples=n_samples,
+        joint=joint,
+        label_entropy=label_entropy,
+        task=task,
+    )
+
+
+def from_kernels(
+    ens: Ensemble,
+    cross: Callable[[], CrossKernels],
+    m: int,
+    y_test: Array,
+    t: Array,
+    *,
+    noise: float = 1.0,
+    method: str | None = None,
+    key: Array | None = None,
+    n_samples: int = 16,
+    joint: bool = True,
+    label_entropy: float | None = None,
+    task: str = "auto",
+) -> Curve:
+    """`curve` for kernels between m test inputs and the training inputs that `cross()` evaluates, after all checks."""
     t = jnp.atleast_1d(_check.times("t", t))
-    read = labels.read("y_test", y_test, len(x_test), task)
+    read = labels.read("y_test", y_test, m, task)
     if read.targets is None or read.targets.shape[1] != ens.k:
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
         raise ValueError(f"`y_test` must have the {ens.k} outputs trained on, as floating-point numbers; got {got}.")
     _check.positive("noise", noise)
     methods.choose(method, ens.k, key)
     ceiling = labels.entropy(read) if label_entropy is None or read.classes is not None else label_entropy
-    cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
-    one_hot = np.ones((len(x_test), 1)) if read.classes is None else mixture.one_hot(read.classes, read.n_classes)
+    classes = None if read.classes is None else jnp.asarray(read.classes)
+    one_hot = np.ones((m, 1)) if read.classes is None else mixture.one_hot(read.classes, read.n_classes)
     result, lowest = _curve(
-        ens, cross, jnp.asarray(read.targets, ens.y.dtype), None if read.classes is None else jnp.asarray(read.classes),
-        jnp.asarray(one_hot, ens.y.dtype), t, None if joint else ens.time_basis(t), noise, ceiling, key,
-        method=method, n_samples=n_samples, joint=joint,
-    )  # fmt: skip
+        ens,
+        cross(),
+        jnp.asarray(read.targets, ens.y.dtype),
+        classes,
+        jnp.asarray(one_hot, ens.y.dtype),
+        t,
+        None if joint else ens.time_basis(t),
+        noise,
+        ceiling,
+        key,
+        method=method,
+        n_samples=n_samples,
+        joint=joint,
+    )
     return _checked(result, lowest) if _check.concrete(result) else result
 
 
@@ -233,6 +277,7 @@ def _checked(result: Curve, lowest: Array) -> Curve:
             f"t = {float(result.t[first]):.4g}. On inputs trained on it vanishes at late times: leave them out of "
             "`x_test` or use earlier times; in float32, compute in float64."
         )
+    mixture.warn_if_inaccurate(result.input_information)
     divergence = result.output_divergence_joint
     if divergence is not None and not bool(jnp.all(jnp.isfinite(divergence))):
         warnings.warn(

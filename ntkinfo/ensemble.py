@@ -90,11 +90,18 @@ class Ensemble:
           >>> ens = Ensemble.fit(net, x, y)
           >>> z = ens.predict(x_test, t=100.0)
         """
-        _check.option("singular", singular, ("error", "project"))
         kernel_fn = kernels.kernel_function(net)
         x = kernels.inputs("x", x)
         y = labels("y", y, len(x))
+        _check.option("singular", singular, ("error", "project"))
         both = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
+        return cls.from_kernels(kernel_fn, x, y, both, singular=singular)
+
+    @classmethod
+    def from_kernels(
+        cls, kernel_fn: Callable, x: Array, y: Array, both: kernels.Kernels, *, singular: str = "error"
+    ) -> "Ensemble":
+        """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
         parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
         if _check.concrete(parts):
             parts = (spectrum.accept(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])
@@ -181,7 +188,7 @@ class Ensemble:
             prior = kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size).nngp
         else:
             prior = kernels.diagonal(self.kernel_fn, x_test)
-        return _rotate(self.eigenvectors, cross, prior)
+        return rotate(self.eigenvectors, cross, prior)
 
     def time_basis(self, t: Array) -> Array | None:
         """The expansion of many times in few functions, or None where it saves nothing or values are traced."""
@@ -216,7 +223,8 @@ def _diagonalise(nngp, ntk, y):
 
 
 @jax.jit
-def _rotate(u, cross, prior):
+def rotate(u: Array, cross: kernels.Kernels, prior: Array) -> CrossKernels:
+    """Kernels between test and training inputs (m, n) in the eigenbasis `u`, with the prior of the test inputs."""
     return CrossKernels(cross.ntk @ u, cross.nngp @ u, prior)
 
 

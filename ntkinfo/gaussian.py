@@ -60,7 +60,7 @@ def _definite(name: str, result, factor):
     return result
 
 
-def _factor(covariance):
+def cholesky(covariance: jax.Array) -> jax.Array:
     """Cholesky factor of one covariance; `nan` where a pivot is lost in rounding."""
     factor = jnp.linalg.cholesky(covariance)
     # A pivot below rounding is noise: its logarithm would be a number without meaning.
@@ -72,7 +72,7 @@ def _factor(covariance):
 @jax.jit
 def _factors(covariances):
     m = covariances.shape[-1]
-    return jax.lax.map(_factor, covariances.reshape((-1, m, m))).reshape(covariances.shape)
+    return jax.lax.map(cholesky, covariances.reshape((-1, m, m))).reshape(covariances.shape)
 
 
 def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
@@ -124,7 +124,7 @@ def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
     return -0.5 * (squared / variance + k * jnp.log(2 * np.pi * variance))
 
 
-def _joint_divergence(mean, factor, factor0):
+def joint_divergence(mean: jax.Array, factor: jax.Array, factor0: jax.Array) -> jax.Array:
     """KL of one pair of joint Gaussians from the difference of means (m, k) and the Cholesky factors."""
     m, k = mean.shape
     whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.concatenate([factor, mean], axis=1), lower=True)
@@ -140,8 +140,8 @@ def _joint_divergences(mean, factor, factor0):
     lead = mean.shape[:-2]
     flat = mean.reshape((-1, m, k)), factor.reshape((-1, m, m))
     if factor0.ndim == 2:
-        return jax.lax.map(lambda a: _joint_divergence(*a, factor0), flat).reshape(lead)
-    return jax.lax.map(lambda a: _joint_divergence(*a), (*flat, factor0.reshape((-1, m, m)))).reshape(lead)
+        return jax.lax.map(lambda a: joint_divergence(*a, factor0), flat).reshape(lead)
+    return jax.lax.map(lambda a: joint_divergence(*a), (*flat, factor0.reshape((-1, m, m)))).reshape(lead)
 
 
 def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array:

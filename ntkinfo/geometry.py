@@ -131,13 +131,13 @@ def pointwise_divergence(z: Gaussian, prior: Array) -> Array:
 
 def joint_statistics(ens: Ensemble, cross: CrossKernels, s: Array) -> tuple[Gaussian, Array]:
     """Marginal predictions (T, m) and the joint divergence (T,) from covariances that exist one time at a time."""
-    factor0 = gaussian._factor(cross.prior)
+    factor0 = gaussian.cholesky(cross.prior)
     gain = flow.learned(ens.eigenvalues, s)
     vectors = cross.ntk * flow.inverse(ens.eigenvalues)[None, :]
     mean = means(gain, vectors, ens.y_tilde)
 
     def of_covariance(index, covariance):
-        divergence = gaussian._joint_divergence(mean[index], gaussian._factor(covariance), factor0)
+        divergence = gaussian.joint_divergence(mean[index], gaussian.cholesky(covariance), factor0)
         return jnp.diagonal(covariance), divergence
 
     variance, divergence = covariances(gain, vectors, cross.nngp, cross.prior, ens.k_tilde, of_covariance)

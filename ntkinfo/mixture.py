@@ -152,18 +152,27 @@ def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
     """
     mean, variance, classes, lead = _door(mean, variance, one_hot, one_output=True)
     value, error = _exact(mean, variance, classes)
-    limit = ACCURACY if value.dtype == jnp.float64 else 1e-3
-    if _check.concrete(error) and float(np.max(np.asarray(error))) > limit:
-        warnings.warn(
-            f"the quadrature of the exact information has an estimated error of {float(np.max(np.asarray(error))):.1e} "
-            f"nats, above {limit:.0e}: standard deviations are too small beside the means for {value.dtype}. "
-            "Shift the means towards 0, use float64, or read `lower` and `upper`.",
-            stacklevel=2,
-        )
-    return tuple(
+    about_input, about_label = (
         Information(v, v - e, v + e, jnp.zeros_like(v), "exact", jnp.zeros_like(v), jnp.zeros_like(v))
         for v, e in ((value[:, i].reshape(lead), error[:, i].reshape(lead)) for i in range(2))
     )
+    warn_if_inaccurate(about_input)
+    return about_input, about_label
+
+
+def warn_if_inaccurate(information: Information) -> None:
+    """Warns where the quadrature of an exact information could not keep the accuracy promised; not under tracing."""
+    if information.method != "exact" or not _check.concrete(information):
+        return
+    error = float(np.max(np.asarray(information.upper) - np.asarray(information.value)))
+    limit = ACCURACY if information.value.dtype == jnp.float64 else 1e-3
+    if error > limit:
+        warnings.warn(
+            f"the quadrature of the exact information has an estimated error of {error:.1e} nats, above {limit:.0e}: "
+            f"standard deviations are too small beside the means for {information.value.dtype}. "
+            "Shift the means towards 0, use float64, or read `lower` and `upper`.",
+            stacklevel=3,
+        )
 
 
 def exact(mean, variance) -> Information:

@@ -1,0 +1,230 @@
+"""Sweeps over the scales of weights and biases at initialisation, the σ_w and σ_b axes of the field.
+
+The network is described by a function of the two scales; its kernels are compiled once, with the scales as inputs.
+Finished cells are written to disk, and an interrupted sweep goes on where it stopped.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm.auto import tqdm
+
+from ntkinfo import _check, curves, kernels
+from ntkinfo.curves import Curve
+from ntkinfo.ensemble import Ensemble, labels, rotate
+from ntkinfo.kernels import Kernels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Sweep(NamedTuple):
+    """Curves over a grid of W weight scales and B bias scales.
+
+    Attributes:
+      w_std: standard deviations of the weights, (W,).
+      b_std: standard deviations of the biases, (B,).
+      t: training times, (T,).
+      values: name of a quantity, as in `Curve.columns`, to its values (W, B, T), information in nats; `nan` in the
+        cells listed in `failed`.
+      ceilings: "log_m" and "label_entropy" to their values in nats.
+      failed: (w_std, b_std) of cells that could not be computed, to the reason.
+    """
+
+    w_std: np.ndarray
+    b_std: np.ndarray
+    t: np.ndarray
+    values: dict[str, np.ndarray]
+    ceilings: dict[str, float]
+    failed: dict[tuple[float, float], str]
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A pandas DataFrame with a row per cell and time and a column per quantity; information in nats."""
+        import pandas as pd
+
+        w, b, t = np.meshgrid(self.w_std, self.b_std, self.t, indexing="ij")
+        columns = {"w_std": w.ravel(), "b_std": b.ravel(), "t": t.ravel()}
+        return pd.DataFrame(columns | {name: value.ravel() for name, value in self.values.items()})
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _block(build, w_std, b_std, x1, x2):
+    return kernels.evaluate(kernels.kernel_function(build(w_std, b_std)), x1, x2)
+
+
+def scales(
+    build: Callable[[float, float], Any],
+    x: Array,
+    y: Array,
+    x_test: Array,
+    y_test: Array,
+    t: Array,
+    *,
+    w_std: Sequence[float],
+    b_std: Sequence[float] = (0.0,),
+    folder: str | Path | None = None,
+    singular: str = "error",
+    progress: bool | None = None,
+    **options,
+) -> Sweep:
+    """Curves for every weight scale and bias scale of a grid.
+
+    Args:
+      build: `build(w_std, b_std)` returns a network of `ntkinfo.stax`, for instance
+        `lambda w, b: stax.serial(stax.Dense(1, w, b), stax.Erf(), stax.Dense(1, w, b))`.
+      x: training inputs, (n, ...).
+      y: training labels, (n, k) or (n,).
+      x_test: test inputs, (m, ...).
+      y_test: test labels, (m, k) or (m,).
+      t: training times, (T,).
+      w_std: weight scales, (W,), positive.
+      b_std: bias scales, (B,), not negative.
+      folder: where finished cells are written as they come, one `.npz` each; a sweep started again with the same
+        arguments reads them and computes the rest. None keeps everything in memory only.
+      singular: as in `Ensemble.fit`.
+      progress: whether to show a progress bar; None shows it for more than one cell.
+      **options: passed to `ntkinfo.information.curve`: noise, method, key, n_samples, joint, label_entropy, task.
+
+    Returns:
+      A `Sweep`. A cell that cannot be computed (a kernel that is singular at these scales) is `nan` and is listed
+      with its reason in `failed`; it does not stop the others.
+
+    Raises:
+      TypeError: `build` is not callable, or options that `curve` does not have.
+      ValueError: scales that are not positive, or repeated; a folder that holds a sweep with other arguments;
+        everything `Ensemble.fit` and `curve` refuse, if every cell fails.
+
+    Example:
+      >>> s = scales(build, x, y, x_test, y_test, t, w_std=[0.5, 1.0, 2.0], b_std=[0.1], folder="sweep")
+      >>> ni.plot.sweep(s.values["input_information"][:, :, -1], s.w_std, s.b_std)
+    """
+    if not callable(build):
+        raise TypeError(f"`build` must be a function of (w_std, b_std) that returns a network; got {build!r}.")
+    w_grid, b_grid = _grid("w_std", w_std, zero=False), _grid("b_std", b_std, zero=True)
+    x, x_test = kernels.inputs("x", x), kernels.inputs("x_test", x_test)
+    y, times = labels("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(_check.times("t", t)))
+    store = _Store(folder, _fingerprint(build, (x, y, x_test, y_test, times), options, singular))
+    cells = [(w, b) for w in w_grid for b in b_grid]
+    results, failed, ceilings = {}, {}, {}
+    bar = tqdm(cells, desc="sweep", unit="cell", disable=len(cells) == 1 if progress is None else not progress)
+    for w, b in bar:
+        columns = store.read(w, b)
+        if columns is None:
+            try:
+                columns = _cell(build, w, b, x, y, x_test, y_test, times, singular, options)
+            except ValueError as error:
+                failed[w, b] = str(error)
+                last = error
+                continue
+            store.write(w, b, columns)
+        ceilings = {name: float(columns.pop(name)) for name in ("log_m", "label_entropy")}
+        results[w, b] = columns
+    if not results:
+        raise last
+    shape = (len(w_grid), len(b_grid), len(times))
+    values = {name: np.full(shape, np.nan) for one in results.values() for name in one if name != "t"}
+    for (w, b), columns in results.items():
+        for name, value in columns.items():
+            if name != "t":
+                values[name][w_grid.index(w), b_grid.index(b)] = value
+    return Sweep(np.array(w_grid), np.array(b_grid), times, values, ceilings, failed)
+
+
+def _cell(build, w, b, x, y, x_test, y_test, t, singular, options) -> dict[str, np.ndarray]:
+    def kernel_fn(x1, x2):
+        return Kernels(*(np.asarray(part) for part in _blocks(build, w, b, x1, x2)))
+
+    both = kernel_fn(x, None)
+    # The kernel function that would be compiled anew for each cell is never called: kernels are passed instead.
+    ens = Ensemble.from_kernels(build, x, y, jax.tree.map(jnp.asarray, both), singular=singular)
+
+    def cross():
+        prior = kernel_fn(x_test, None).nngp
+        prior = prior if options.get("joint", True) else np.diag(prior)
+        return rotate(ens.eigenvectors, kernel_fn(x_test, x), jnp.asarray(prior))
+
+    curve: Curve = curves.from_kernels(ens, cross, len(x_test), y_test, t, **options)
+    ceilings = {"log_m": np.asarray(curve.log_m), "label_entropy": np.asarray(curve.label_entropy)}
+    return curve.columns() | ceilings
+
+
+def _blocks(build, w, b, x1, x2):
+    """Kernels in blocks of rows and columns that fit in memory, the scales being inputs of the one program."""
+    size = kernels.block_size(x1)
+    other = x1 if x2 is None else x2
+    if max(len(x1), len(other)) <= size:
+        return _block(build, w, b, x1, x2)
+    rows = [
+        [_block(build, w, b, x1[i : i + size], other[j : j + size]) for j in range(0, len(other), size)]
+        for i in range(0, len(x1), size)
+    ]
+    return Kernels(*(jnp.block([[block[p] for block in row] for row in rows]) for p in (0, 1)))
+
+
+def _grid(name, values, *, zero):
+    values = np.atleast_1d(np.asarray(values))
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"`{name}` must be a vector of scales, not empty; got shape {values.shape}.")
+    _check.positive(name, values, zero=zero)
+    if len(np.unique(values)) != len(values):
+        raise ValueError(f"`{name}` must not repeat a scale; got {values.tolist()}.")
+    return [float(value) for value in values]
+
+
+def _fingerprint(build, arrays, options, singular) -> str:
+    """A digest of everything a cell depends on; the network enters by its kernels at one pair of scales."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes() + str(np.shape(array)).encode())
+    plain = {
+        name: np.asarray(jax.random.key_data(value)).tolist() if name == "key" and value is not None else value
+        for name, value in options.items()
+    }
+    digest.update(json.dumps(plain, sort_keys=True, default=str).encode() + singular.encode())
+    probe = kernels.evaluate(kernels.kernel_function(build(1.25, 0.5)), arrays[0][:2])
+    # Rounded: another processor or version of JAX may differ in the last digits.
+    digest.update(np.array2string(np.asarray(jnp.stack(probe)), precision=5).encode())
+    return digest.hexdigest()
+
+
+class _Store:
+    """Finished cells on disk, one file each, written whole or not at all."""
+
+    def __init__(self, folder, fingerprint):
+        self.folder = None if folder is None else Path(folder)
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mark = self.folder / "sweep.json"
+        if mark.exists() and json.loads(mark.read_text())["fingerprint"] != fingerprint:
+            raise ValueError(
+                f"`folder` {str(self.folder)!r} holds a sweep with other data, times, network or options. "
+                "Name another folder, or delete this one."
+            )
+        mark.write_text(json.dumps({"fingerprint": fingerprint}))
+
+    def _path(self, w, b):
+        return self.folder / f"w{w!r}_b{b!r}.npz"
+
+    def read(self, w, b):
+        if self.folder is None or not self._path(w, b).exists():
+            return None
+        with np.load(self._path(w, b)) as stored:
+            return dict(stored)
+
+    def write(self, w, b, columns):
+        if self.folder is None:
+            return
+        partial = self._path(w, b).with_suffix(".partial")
+        with open(partial, "wb") as file:
+            np.savez(file, **columns)
+        os.replace(partial, self._path(w, b))

@@ -1,0 +1,113 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import network, problem
+
+import ntkinfo as ni
+from ntkinfo import information
+
+TIMES = jnp.array([0.0, 0.5, 20.0, 1e3, jnp.inf])
+
+
+def setting(k=1, regression=False):
+    rng = np.random.default_rng(5)
+    x, y, x_test, y_test = problem(rng, n=14, m=9, k=k)
+    if regression:
+        y, y_test = rng.normal(size=(14, k)), rng.normal(size=(9, k))
+    return ni.Ensemble.fit(network(outputs=k), x, y), x_test, y_test
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize(("k", "regression"), [(1, False), (3, False), (1, True), (2, True)])
+def test_curve_is_its_quantities_one_by_one(k, regression, joint):
+    ens, x_test, y_test = setting(k, regression)
+    key = jax.random.key(0)
+    curve = information.curve(ens, x_test, y_test, TIMES, key=key, joint=joint, noise=0.7)
+    z = ens.predict(x_test, TIMES)
+    about_x = information.input_information(z, key=key, n_samples=16)
+    about_y = information.label_information(z, y_test, key=key, n_samples=16, noise=0.7)
+    np.testing.assert_allclose(curve.input_information.value, about_x.value, atol=1e-8)
+    np.testing.assert_allclose(curve.label_information.value, about_y.value, atol=1e-8)
+    assert (curve.input_information.method, curve.label_information.method) == (about_x.method, about_y.method)
+    pointwise = information.output_divergence(ens, x_test, TIMES)
+    np.testing.assert_allclose(curve.output_divergence, pointwise, rtol=1e-8, atol=1e-10)
+    if joint:
+        together = information.output_divergence(ens, x_test, TIMES, joint=True)
+        np.testing.assert_allclose(curve.output_divergence_joint, together, rtol=1e-8, atol=1e-10)
+    else:
+        assert curve.output_divergence_joint is None
+    losses = information.losses(z, y_test, noise=0.7)
+    for name, value in losses._asdict().items():
+        if value is None:
+            assert getattr(curve.losses, name) is None
+        else:
+            np.testing.assert_allclose(getattr(curve.losses, name), value, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(curve.parameter_distance, information.parameter_distance(ens, TIMES), rtol=1e-12)
+    np.testing.assert_allclose(curve.fisher_action, information.action(ens, TIMES, metric="fisher"), rtol=1e-12)
+    train = ens.predict_train(TIMES)
+    gibbs = jnp.mean(jnp.sum((train.mean - ens.y[None]) ** 2, axis=2) + ens.k * train.variance, axis=1)
+    np.testing.assert_allclose(curve.train_gibbs_mse, gibbs, rtol=1e-9, atol=1e-12)
+    assert float(curve.log_m) == pytest.approx(np.log(9))
+
+
+def test_one_compile_serves_new_data_of_one_shape():
+    ens, x_test, y_test = setting()
+    from ntkinfo.curves import _curve
+
+    information.curve(ens, x_test, y_test, TIMES)
+    size = _curve._cache_size()
+    information.curve(ens, x_test + 0.1, -y_test, TIMES * 2)
+    assert _curve._cache_size() == size
+
+
+def test_dataframe_has_every_quantity_and_its_units():
+    ens, x_test, y_test = setting()
+    frame = information.curve(ens, x_test, y_test, TIMES).to_dataframe()
+    assert len(frame) == len(TIMES) and frame.attrs["units"] == "nats" and frame.attrs["input_information"] == "exact"
+    from ntkinfo.curves import MEANING
+
+    assert set(MEANING) <= set(frame.columns)
+    assert not frame.isna().any().any()
+    sampled = information.curve(ens, x_test, y_test, TIMES, method="minibatch", key=jax.random.key(0)).to_dataframe()
+    assert {"input_information_lower", "input_information_upper", "input_information_stderr"} <= set(sampled.columns)
+
+
+def test_curve_crosses_transformations():
+    ens, x_test, y_test = setting()
+    curve = information.curve(ens, x_test, y_test, TIMES)
+    halved = jax.jit(lambda c: jax.tree.map(lambda a: a / 2, c))(curve)
+    np.testing.assert_allclose(halved.input_information.value, curve.input_information.value / 2)
+
+
+def test_training_inputs_at_late_times_are_refused():
+    ens, *_ = setting()
+    with pytest.raises(ValueError, match=r"predictive variance must be positive; got .* inputs trained on"):
+        information.curve(ens, ens.x[:3] * 1.0, ens.y[:3], jnp.array([1.0, jnp.inf]))
+
+
+def test_repeated_test_inputs_lose_the_joint_divergence_with_a_warning():
+    ens, x_test, y_test = setting()
+    doubled = np.concatenate([x_test, x_test[:1]]), np.concatenate([y_test, y_test[:1]])
+    with pytest.warns(UserWarning, match="joint divergence is not finite and is left out"):
+        curve = information.curve(ens, *doubled, TIMES)
+    assert curve.output_divergence_joint is None and "output_divergence_joint" not in curve.columns()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_test": np.ones((9, 2))}, "`y_test` must have the 1 outputs trained on"),
+        ({"y_test": np.ones(8)}, "`y_test` must have one row per input; got 8 rows for 9 inputs"),
+        ({"t": [-1.0]}, "`t` must be times from 0 to infinity"),
+        ({"noise": 0.0}, "`noise` must be positive"),
+        ({"method": "monte_carlo"}, "`key` must be given"),
+        ({"method": "best"}, "`method` must be one of"),
+        ({"x_test": np.ones((9, 3))}, "inputs of the shape trained on"),
+    ],
+)
+def test_bad_input(change, message):
+    ens, x_test, y_test = setting()
+    arguments = {"x_test": x_test, "y_test": y_test, "t": TIMES} | change
+    with pytest.raises(ValueError, match=message):
+        information.curve(ens, **arguments)

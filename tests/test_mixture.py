@@ -1,0 +1,361 @@
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference_mixture as reference
+
+from ntkinfo import mixture
+
+KEY = jax.random.key(0)
+LABELS = np.array([0, 1, 1, 0, 2, 1])
+
+
+def channel(m=6, k=1, *, lead=(), seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(*lead, m, k)), rng.uniform(0.05, 1.5, size=(*lead, m))
+
+
+def infer(name, mean, variance, labels=None, n_classes=3):
+    """One estimator of the input or label information by name."""
+    options = {"key": KEY, "n_samples": 3} if name in ("monte_carlo", "minibatch") else {}
+    if labels is None:
+        return getattr(mixture, name)(mean, variance, **options)
+    return getattr(mixture, f"label_{name}")(mean, variance, labels, n_classes, **options)
+
+
+def both(name, mean, variance):
+    """Input and label information of one estimator."""
+    options = {"key": KEY, "n_samples": 3} if name in SAMPLED else {}
+    return getattr(mixture, f"{name}_pair")(mean, variance, mixture.one_hot(LABELS, 3), **options)
+
+
+ALL = ("exact", "monte_carlo", "minibatch", "pairwise")
+SAMPLED = ("monte_carlo", "minibatch")
+
+
+# Independent references
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exact_agrees_with_adaptive_quadrature(seed):
+    mean, variance = channel(seed=seed)
+    result, label = mixture.exact_pair(mean, variance, mixture.one_hot(LABELS, 3))
+    assert abs(result.value - reference.input_information(mean[:, 0], variance)) < 1e-11
+    assert abs(label.value - reference.label_information(mean[:, 0], variance, LABELS)) < 1e-11
+
+
+@pytest.mark.parametrize("distance", [1e-3, 0.3, 1.0, 3.0, 5.0, 8.0, 17.9, 18.1, 30.0])
+@pytest.mark.parametrize("ratio", [1.0, 1e-2, 1e-6])
+def test_two_gaussians(distance, ratio):
+    mean, variance = np.array([0.0, distance]), np.array([1.0, ratio])
+    result = mixture.exact(mean[:, None], variance)
+    truth = reference.input_information(mean, variance, reference.entropy_fine)
+    assert abs(result.value - truth) < 2e-11
+    assert result.upper - result.lower < 1e-8
+
+
+STRESS = {
+    "equal": lambda rng, m: (np.ones(m), np.full(m, 0.3)),
+    "nearly equal": lambda rng, m: (1e-6 * rng.normal(size=m), np.ones(m)),
+    "overlapping": lambda rng, m: (rng.normal(size=m), np.full(m, 0.5)),
+    "apart": lambda rng, m: (1e4 * rng.normal(size=m), np.ones(m)),
+    "variances over 12 decades": lambda rng, m: (rng.normal(size=m), 10 ** rng.uniform(-6, 6, size=m)),
+    "half narrow": lambda rng, m: (rng.normal(size=m), np.where(np.arange(m) % 2, 1e-6, 1.0)),
+    "one wide": lambda rng, m: (0.01 * rng.normal(size=m), np.where(np.arange(m) == 0, 1e6, 1.0)),
+    "late training": lambda rng, m: (np.sign(rng.normal(size=m)), 10 ** rng.uniform(-8, -1, size=m)),
+}
+
+
+@pytest.mark.parametrize("m", [1, 2, 30, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", STRESS)
+def test_exact_everywhere(name, m):
+    mean, variance = STRESS[name](np.random.default_rng(m), m)
+    result = mixture.exact(mean[:, None], variance)
+    truth = reference.input_information(mean, variance, reference.entropy_fine)
+    assert abs(result.value - truth) < 1e-10
+    assert result.upper - result.lower < 2e-8
+
+
+def test_exact_with_a_thousand_points():
+    mean, variance = STRESS["overlapping"](np.random.default_rng(0), 1000)
+    result = mixture.exact(mean[:, None], variance)
+    # A trapezoidal sum converges faster than any power for equal widths of this size.
+    z = np.linspace(-12, 12, 2001)
+    p = np.mean(np.exp(-((z[:, None] - mean[None, :]) ** 2)), axis=1) / np.sqrt(np.pi)
+    truth = -np.sum(p * np.log(p)) * (z[1] - z[0]) - 0.5 * np.log(np.pi * np.e)
+    assert abs(result.value - truth) < 1e-10
+
+
+def test_exact_far_from_the_origin():
+    gaps, variance = np.array([0.0, 2.0**-33, 3 * 2.0**-33, 1.0]), np.full(4, 2.0**-66)
+    near, far = (mixture.exact(gaps[:, None] + shift, variance).value for shift in (0.0, 1.0))
+    assert abs(near - far) < 1e-12
+
+
+def test_minibatch_agrees_with_its_formulas():
+    mean, variance = channel(5, 3)
+    n = 4
+    result = mixture.minibatch(mean, variance, key=KEY, n_samples=n)
+    noise = np.stack([jax.random.normal(jax.random.fold_in(KEY, i), (n, 3)) for i in range(5)])
+    z = mean[:, None, :] + np.sqrt(variance)[:, None, None] * noise
+    nce, leave = reference.minibatch(mean, variance, z)
+    np.testing.assert_allclose(result.lower, nce.mean(), rtol=1e-12)
+    np.testing.assert_allclose(result.upper, leave.mean(), rtol=1e-12)
+    np.testing.assert_allclose(result.stderr, np.sqrt(np.sum(nce.var(axis=1, ddof=1)) / n) / 5, rtol=1e-10)
+    np.testing.assert_allclose(result.upper_stderr, np.sqrt(np.sum(leave.var(axis=1, ddof=1)) / n) / 5, rtol=1e-10)
+
+
+def test_label_minibatch_combines_lower_with_upper():
+    mean, variance = channel(6, 2)
+    result = mixture.label_minibatch(mean, variance, LABELS, 3, key=KEY, n_samples=2)
+    noise = np.stack([jax.random.normal(jax.random.fold_in(KEY, i), (2, 2)) for i in range(6)])
+    z = mean[:, None, :] + np.sqrt(variance)[:, None, None] * noise
+    nce, leave = (a.mean() for a in reference.minibatch(mean, variance, z))
+    lower, value, upper = nce, nce, leave
+    for c in (0, 1):  # class 2 has a single point: no information within it
+        members = np.flatnonzero(c == LABELS)
+        within = [a.mean() for a in reference.minibatch(mean[members], variance[members], z[members])]
+        share = len(members) / 6
+        lower, value, upper = lower - share * within[1], value - share * within[0], upper - share * within[0]
+    np.testing.assert_allclose([result.lower, result.value, result.upper], [lower, value, upper], rtol=1e-11)
+
+
+def test_pairwise_agrees_with_its_formulas():
+    mean, variance = channel(6, 3)
+    result, label = mixture.pairwise_pair(mean, variance, mixture.one_hot(LABELS, 3))
+    lower = reference.pairwise(mean, variance, reference.bhattacharyya)
+    upper = reference.pairwise(mean, variance, reference.divergence)
+    np.testing.assert_allclose([result.value, result.lower, result.upper], [lower, lower, upper], rtol=1e-12)
+    for c in range(3):
+        members = np.flatnonzero(c == LABELS)
+        within = mean[members], variance[members]
+        share = len(members) / 6
+        lower -= share * reference.pairwise(*within, reference.divergence)
+        upper -= share * reference.pairwise(*within, reference.bhattacharyya)
+    np.testing.assert_allclose([label.value, label.lower, label.upper], [lower, lower, upper], rtol=1e-11)
+
+
+# Limits
+
+
+@pytest.mark.parametrize("name", ["exact", "monte_carlo", "pairwise"])
+def test_one_point_has_no_information(name):
+    result = infer(name, np.ones((1, 1)), np.ones(1))
+    np.testing.assert_allclose([result.value, result.lower, result.upper, result.stderr], 0, atol=2e-13)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_identical_points_have_no_information(name, labels):
+    result = infer(name, np.full((6, 1), 0.7), np.full(6, 0.2), labels)
+    np.testing.assert_allclose([result.value, result.lower, result.upper, result.stderr], 0, atol=2e-13)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_points_far_apart_have_all_of_it(name):
+    mean, variance = 1e3 * np.arange(6.0)[:, None], np.ones(6)
+    result, label = infer(name, mean, variance), infer(name, mean, variance, LABELS)
+    p = np.array([2, 3, 1]) / 6
+    np.testing.assert_allclose(result.value, np.log(6), rtol=1e-12)
+    assert mixture.is_saturated(result, 6)
+    if name != "minibatch":  # leave-one-out has no ceiling
+        np.testing.assert_allclose(label.value, -np.sum(p * np.log(p)), rtol=1e-12)
+        np.testing.assert_allclose(result.upper, np.log(6), rtol=1e-12)
+    assert np.isfinite(np.asarray(jax.tree.leaves((result, label)))).all()
+
+
+def test_early_information_is_quadratic_in_the_spread():
+    mean = 1e-5 * np.random.default_rng(0).normal(size=(50, 1))
+    np.testing.assert_allclose(mixture.exact(mean, np.ones(50)).value, 0.5 * np.var(mean), atol=1e-14)
+
+
+def test_saturation():
+    result = mixture.Information(np.log(10) * np.array([0.98, 0.995]), None, None, None, "exact")
+    np.testing.assert_array_equal(mixture.is_saturated(result, 10), [False, True])
+    with pytest.raises(ValueError, match="`m` must be at least 2"):
+        mixture.is_saturated(result, 1)
+
+
+# Inequalities
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_bounds_and_data_processing(seed):
+    mean, variance = channel(30, lead=(4,), seed=seed)
+    classes = mixture.one_hot(np.arange(30) % 3, 3)
+    exact, label = mixture.exact_pair(mean, variance, classes)
+    for pair in (
+        mixture.pairwise_pair(mean, variance, classes),
+        mixture.minibatch_pair(mean, variance, classes, key=KEY, n_samples=400),
+    ):
+        for bound, truth in zip(pair, (exact, label), strict=True):
+            assert (bound.lower - 5 * bound.lower_stderr <= truth.value).all()
+            assert (truth.value <= bound.upper + 5 * bound.upper_stderr).all()
+            assert (bound.upper - bound.lower < 1.5).all()  # and say something
+    assert (label.value > 0).all() and (label.value <= exact.value).all() and (label.value <= np.log(3)).all()
+    assert (exact.lower <= exact.value).all() and (exact.value <= exact.upper).all()
+
+
+def test_noise_destroys_information():
+    mean, variance = channel(30)
+    values = [float(mixture.exact(mean, variance + noise).value) for noise in (0.0, 0.1, 1.0, 10.0)]
+    assert (np.diff(values) < 0).all()
+
+
+# Simulation
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_standard_errors_are_honest(which):
+    mean, variance = channel(12)
+    classes = mixture.one_hot(np.arange(12) % 3, 3)
+    truth = mixture.exact_pair(mean, variance, classes)[which].value
+    keys = jax.random.split(jax.random.key(7), 400)
+    estimate = jax.vmap(lambda key: mixture.monte_carlo_pair(mean, variance, classes, key=key, n_samples=50)[which])(
+        keys
+    )
+    z = (estimate.value - truth) / estimate.stderr
+    assert abs(np.mean(z)) < 5 / np.sqrt(400)
+    assert abs(np.std(z) - 1) < 5 / np.sqrt(800)
+
+
+def test_standard_errors_of_bounds_are_honest():
+    mean, variance = channel(8, 2)
+    keys = jax.random.split(jax.random.key(8), 400)
+    result = jax.vmap(lambda key: mixture.minibatch(mean, variance, key=key, n_samples=50))(keys)
+    np.testing.assert_allclose(np.mean(result.upper_stderr), np.std(result.upper), rtol=5 / np.sqrt(800))
+    np.testing.assert_allclose(np.mean(result.lower_stderr), np.std(result.lower), rtol=5 / np.sqrt(800))
+
+
+def test_one_sample_gives_a_conservative_standard_error():
+    mean, variance = channel(40)
+    keys = jax.random.split(jax.random.key(9), 400)
+    result = jax.vmap(lambda key: mixture.monte_carlo(mean, variance, key=key, n_samples=1))(keys)
+    expected = np.sqrt(np.mean(np.asarray(result.stderr) ** 2))
+    assert 0.9 * np.std(result.value) < expected < 2 * np.std(result.value)
+
+
+def test_means_on_a_line_have_the_information_of_one_output():
+    # Means on a line in four dimensions: across it there is only noise.
+    mean, _ = channel(10)
+    rotated = (
+        np.concatenate([mean, np.zeros((10, 3))], axis=1)
+        @ np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    )
+    constant = np.full(10, 0.3)
+    result = mixture.monte_carlo(rotated, constant, key=KEY, n_samples=2000)
+    assert abs(result.value - mixture.exact(mean, constant).value) < 5 * result.stderr
+
+
+# Transformations
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_jit_vmap_and_leading_axes(name):
+    mean, variance = channel(lead=(2, 3))
+    result = both(name, mean, variance)
+    assert result[1].value.shape == (2, 3) and result[1].method == name
+    jitted = jax.jit(lambda a, b: both(name, a, b))(mean, variance)
+    mapped = jax.vmap(jax.vmap(lambda a, b: both(name, a, b)))(mean, variance)
+    for other in (jitted, mapped):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), result, other)
+    for i, labels in enumerate((None, LABELS)):
+        single = infer(name, mean[1, 2], variance[1, 2], labels)
+        np.testing.assert_allclose(single.value, result[i].value[1, 2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_agree_with_differences(name):
+    mean, variance = (jnp.asarray(a) for a in channel(lead=(2,)))
+
+    @jax.jit
+    def totals(mean, variance):
+        bounds = ("value",) if name == "exact" else ("value", "lower", "upper")
+        return jnp.stack([jnp.sum(getattr(r, bound)) for r in both(name, mean, variance) for bound in bounds])
+
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=mean.shape), rng.normal(size=variance.shape)
+    by_mean, by_variance = jax.jacrev(totals, argnums=(0, 1))(mean, variance)
+    slope = jnp.sum(by_mean * a[None], axis=(1, 2, 3)) + jnp.sum(by_variance * b[None], axis=(1, 2))
+    step = 1e-5
+    up, down = totals(mean + step * a, variance + step * b), totals(mean - step * a, variance - step * b)
+    np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_are_finite_at_extremes(name):
+    mean = np.stack([1e3 * np.arange(6.0), np.ones(6), np.arange(6.0)])[..., None]
+    variance = np.stack([np.ones(6), np.ones(6), np.array([1e-6, 1, 1e-6, 1, 1, 1e3])])
+    gradients = jax.grad(lambda a, b: sum(jnp.sum(r.value) for r in both(name, a, b)), (0, 1))(mean, variance)
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_float32(name):
+    mean, variance = channel(50)
+    wide, narrow = infer(name, mean, variance), infer(name, mean.astype(np.float32), variance.astype(np.float32))
+    assert narrow.value.dtype == np.float32
+    if name in ("exact", "pairwise"):
+        assert abs(narrow.value - wide.value) < 1e-5
+    else:
+        assert abs(narrow.value - infer("exact", mean, variance).value) < 5 * narrow.stderr
+
+
+def test_sampling_memory_does_not_grow_with_samples():
+    shapes = jax.ShapeDtypeStruct((1, 1000, 10), float), jax.ShapeDtypeStruct((1, 1000), float)
+    classes = jax.ShapeDtypeStruct((1000, 10), float)
+    compiled = mixture._sampled.lower(KEY, *shapes, classes, 64).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 250e6
+
+
+# Doors
+
+
+def test_errors():
+    mean, variance = channel()
+    with pytest.raises(ValueError, match=r"`mean` must have shape \(..., m, k\)"):
+        mixture.exact(mean, variance[:-1])
+    with pytest.raises(ValueError, match=r"for one output, k = 1; got k = 2"):
+        mixture.exact(np.ones((3, 2)), np.ones(3))
+    with pytest.raises(ValueError, match="at least 2 points; got m = 1"):
+        mixture.minibatch(np.ones((1, 1)), np.ones(1), key=KEY, n_samples=1)
+    with pytest.raises(ValueError, match=r"`variance` must be positive; got 0.0 at index \(2,\)"):
+        mixture.pairwise(mean, np.where(np.arange(6) == 2, 0.0, variance))
+    with pytest.raises(ValueError, match="`variance` must be finite"):
+        mixture.exact(mean, np.where(np.arange(6) == 2, np.nan, variance))
+    with pytest.raises(TypeError, match="`mean` must hold floating-point numbers"):
+        mixture.exact(np.ones((6, 1), int), variance)
+    with pytest.raises(ValueError, match="`n_samples` must be at least 1"):
+        mixture.monte_carlo(mean, variance, key=KEY, n_samples=0)
+    with pytest.raises(TypeError, match="key"):
+        mixture.monte_carlo(mean, variance, n_samples=1)
+
+
+def test_label_errors():
+    mean, variance = channel()
+    with pytest.raises(TypeError, match="`labels` must be integers"):
+        mixture.label_exact(mean, variance, LABELS.astype(float), 3)
+    with pytest.raises(ValueError, match=r"from 0 to n_classes - 1 = 1; got 0 to 2"):
+        mixture.label_exact(mean, variance, LABELS, 2)
+    with pytest.raises(ValueError, match=r"`labels` must be a vector"):
+        mixture.label_exact(mean, variance, LABELS[:, None], 3)
+    with pytest.raises(ValueError, match="one row for each of the m = 6 points"):
+        mixture.label_exact(mean, variance, LABELS[:-1], 3)
+    with pytest.raises(ValueError, match="a single 1 in each row"):
+        mixture.exact_pair(mean, variance, np.full((6, 2), 0.5))
+
+
+def test_traced_variances_that_are_not_positive_give_nan():
+    mean, variance = channel()
+    for bad in (0.0, -1.0):
+        assert np.isnan(jax.jit(mixture.exact)(mean, np.where(np.arange(6) == 2, bad, variance)).value)
+
+
+def test_lost_precision_is_warned_about():
+    with pytest.warns(UserWarning, match="estimated error"):
+        mixture.exact(np.array([[1.0], [2.0]]), np.array([1e-40, 1e-40]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixture.exact(np.array([[1.0], [2.0]]), np.array([1e-20, 1e-20]))
