@@ -1,0 +1,103 @@
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ntkinfo import __main__ as job
+
+SMALL = ["--n-train", "60", "--n-test", "30", "--depth", "1", "--times", "0,1:1000:4,inf"]
+
+
+@pytest.fixture
+def keep_settings():
+    import jax
+
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def test_the_main_job_writes_table_figures_and_page(tmp_path, capsys, keep_settings):
+    assert job.main([*SMALL, "--finite", "5", "--width", "16", "--finite-steps", "60", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "I(X;Z|D)" in printed and "ceilings: log m = 3.401 nats" in printed
+    frame = pd.read_csv(tmp_path / "curve.csv")
+    assert len(frame) == 6 and np.isinf(frame.t.iloc[-1]) and not frame.isna().any().any()
+    page = (tmp_path / "report.md").read_text()
+    for name in ("summary", "information", "plane", "divergence", "finite_losses", "finite_geometry"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000 and f"({name}.png)" in page
+    assert f"{frame.gibbs_mse.iloc[-1]:.6g}" in page and "5 networks of width 16" in page
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert all(line.replace("\\|", "").count("|") == 4 for line in rows)
+
+
+def test_the_same_numbers_as_the_library(tmp_path, keep_settings):
+    import jax
+
+    import ntkinfo as ni
+    from ntkinfo import architectures
+
+    assert job.main([*SMALL, "--out", str(tmp_path)]) == 0
+    data = ni.datasets.digits(60, 30)
+    jax.config.update("jax_enable_x64", True)
+    ens = ni.Ensemble.fit(architectures.network(depth=1), data.x_train, data.y_train)
+    curve = ni.information.curve(ens, data.x_test, data.y_test, job.parse_times("0,1:1000:4,inf"))
+    frame = pd.read_csv(tmp_path / "curve.csv")
+    for name, column in curve.columns().items():
+        np.testing.assert_allclose(frame[name], column, rtol=1e-9, atol=1e-12)
+
+
+def test_npz_and_bits_and_several_classes(tmp_path, rng, capsys, keep_settings):
+    x, y = rng.normal(size=(50, 4)), rng.integers(0, 3, 50)
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    arguments = ["--data", str(tmp_path / "mine.npz"), "--depth", "1", "--times", "1,10", "--unit", "bits"]
+    assert job.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert "log m = 3.322 bits" in capsys.readouterr().out
+    frame = pd.read_csv(tmp_path / "out" / "curve.csv")
+    assert {"input_information_stderr", "label_information_stderr"} <= set(frame.columns)
+
+
+def test_times():
+    np.testing.assert_allclose(job.parse_times("inf,0,1:100:3,10"), [0, 1, 10, 100, np.inf])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--data", "nowhere"],
+            "--data must be digits, gaussian, an .npz file or a folder of MNIST files; got 'nowhere'",
+        ),
+        (["--data", "nowhere.npz"], "there is no file nowhere.npz"),
+        (["--data", "gaussian", "--task", "parity"], "--task must be regression"),
+        (["--data", "gaussian", "--architecture", "conv"], "--architecture conv needs images"),
+        (["--task", "sorting"], "invalid choice: 'sorting'"),
+        (["--times", "soon"], "--times must be numbers"),
+        (["--times", "5:1:3"], "0 < first < last"),
+        (["--times=-1"], "--times must be from 0 to inf"),
+        (["--times", "nan"], "--times must be from 0 to inf"),
+        (["--depth", "0"], "`depth` must be at least 1"),
+        (["--w-std", "nan"], "`w_std` must be positive and finite"),
+        (["--n-train", "9999"], "at most 1797"),
+        (["--n-test", "0"], "--n-test must be at least 1"),
+        (["--finite", "3"], "--finite must be 0, or at least 4"),
+        (["--noise", "0", *SMALL], "`noise` must be positive"),
+        (["--activation", "linear", *SMALL], "singular"),
+        (["--colour", "red"], "unrecognized arguments: --colour red"),
+    ],
+)
+def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, capsys, keep_settings):
+    try:
+        status = job.main([*arguments, "--out", str(tmp_path / "out")])
+    except SystemExit as stopped:
+        status = stopped.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert message in error and error.count("\n") == 1 and error.startswith("ntkinfo: error: ")
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "ntkinfo", "--help"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "--activation" in done.stdout

@@ -1,0 +1,85 @@
+"""The package as a whole: light to import, imports in one direction, the notation of its documents."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ntkinfo
+
+PACKAGE = Path(ntkinfo.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+# What each room may import of its siblings, at the top of the file. Imports point one way.
+ALLOWED = {
+    "plot": set(),
+    "bounds": {"_check", "binary_kl"},
+    "gaussian": {"_check"},
+    "mixture": {"_check", "quadrature", "scores"},
+    "flow": set(),
+    "kernels": {"_check", "correlated"},
+    "labels": {"_check"},
+    "datasets": {"_check", "_files", "_targets"},
+    "estimators": {"_check", "discrete"},
+}
+
+
+def siblings(name: str, *, top_level: bool) -> set[str]:
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+    found = set()
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "ntkinfo":
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ntkinfo."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in ALLOWED if name in MODULES])
+def test_rooms_import_only_what_they_may(name):
+    assert siblings(name, top_level=False) <= ALLOWED[name]
+
+
+def test_imports_have_no_circle():
+    graph = {name: siblings(name, top_level=True) for name in MODULES if name != "__init__"}
+    done, open_ = set(), []
+
+    def visit(name):
+        assert name not in open_, f"circle: {' -> '.join([*open_, name])}"
+        if name in done:
+            return
+        open_.append(name)
+        for other in graph.get(name, ()):
+            visit(other)
+        done.add(open_.pop())
+
+    for name in graph:
+        visit(name)
+
+
+def test_import_is_light():
+    script = (
+        "import sys, time, jax; start = time.perf_counter(); import ntkinfo; seconds = time.perf_counter() - start;"
+        "heavy = {'tensorflow', 'matplotlib', 'pandas', 'sklearn', 'neural_tangents'} & set(sys.modules);"
+        "assert not heavy, heavy; assert not jax._src.xla_bridge._backends; assert seconds < 2, seconds;"
+        "assert not jax.config.jax_enable_x64;"
+        "from ntkinfo import stax; assert not {'tensorflow', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_is_there():
+    for name in ntkinfo.__all__:
+        assert getattr(ntkinfo, name) is not None
+    assert set(ntkinfo.__all__) <= set(dir(ntkinfo))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = ntkinfo.nothing
+
+
+@pytest.mark.parametrize("path", [*PACKAGE.glob("*.py"), PACKAGE.parent / "README.md"], ids=lambda path: path.name)
+def test_no_machine_stands_in_the_text(path):
+    assert not re.search(r"/(work|root|home|tmp)/", path.read_text())
