@@ -9,6 +9,8 @@ import re
 import jax
 import numpy as np
 
+from ntkinfo import training
+
 _ARGUMENTS = "arguments.json"
 
 
@@ -31,6 +33,25 @@ def key_data(key) -> np.ndarray:
     return np.asarray(jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
 
 
+def arguments(settings, chunk, key, arrays):
+    """What a checkpoint must agree in, by the names of the arguments of `train`."""
+    x, y, x_test, sizes, counts = (None if a is None else np.asarray(a) for a in arrays)
+    params = jax.eval_shape(lambda: training.initialise(settings.init_fn, jax.random.key(0), arrays[0]))
+    start = program(lambda k: training.initialise(settings.init_fn, k, arrays[0]), jax.random.key(0))
+    return {
+        "net": digest(start + program(settings.apply_fn, params, arrays[0])),
+        "x": digest(x),
+        "y": digest(y),
+        "x_test": digest(x_test),
+        "key": digest(key_data(key)),
+        "t or learning_rate": digest(digest(sizes) + digest(counts)),
+        "method": settings.method,
+        "train_outputs": str(settings.train_outputs),
+        "fisher_trace": str(settings.fisher_trace),
+        "chunk": str(chunk),
+    }
+
+
 class Folder:
     """A folder of chunks; `arguments` name what must be the same for a run to go on where another stopped."""
 
@@ -38,7 +59,7 @@ class Folder:
         self.path = pathlib.Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"`checkpoint` must be a folder, or not exist yet; got the file {self.path}.")
-        stored = self.arguments(path)
+        stored = self.stored(path)
         if stored is None and self.path.is_dir() and any(self.path.glob("*.npz")):
             raise ValueError(
                 f"`checkpoint` must be a folder of an earlier run, empty or new; {self.path} holds .npz files but no "
@@ -54,7 +75,7 @@ class Folder:
         self._write(_ARGUMENTS, lambda file: file.write(json.dumps(arguments, indent=1).encode()))
 
     @staticmethod
-    def arguments(path) -> dict[str, str] | None:
+    def stored(path) -> dict[str, str] | None:
         """The arguments of the run stored in the folder, None where there is none.
 
         Raises:

@@ -1,10 +1,10 @@
 """Finite networks, trained: what the closed forms of the infinite ensemble are checked against.
 
 `train` draws networks of a `stax` description and trains them by gradient descent, in the time convention of
-`Ensemble.predict`; `summary` turns the sample into the quantities of `ntkinfo.information`, with standard errors.
+`Ensemble.predict`; `summary` turns the sample into the quantities of `ntkinfo.information`, with standard errors, and
+`kernel_flow` takes most of the sampling error out of the comparison.
 """
 
-import dataclasses
 import math
 import os
 from typing import NamedTuple
@@ -15,11 +15,12 @@ import numpy as np
 from jax import Array
 from tqdm.auto import tqdm
 
-from ntkinfo import _check, _checkpoint, kernels, training
+from ntkinfo import _check, _checkpoint, _finite_door, kernels, training
+from ntkinfo.control import kernel_flow
 from ntkinfo.ensemble import labels
 from ntkinfo.sampled import summary
 
-__all__ = ["DivergedError", "Run", "summary", "train"]
+__all__ = ["DivergedError", "Run", "kernel_flow", "summary", "train"]
 
 # A bar appears for work longer than this many seconds.
 _PATIENCE = 3.0
@@ -59,9 +60,9 @@ class Run(NamedTuple):
 
 
 class DivergedError(ValueError):
-    """Training diverged. `time` is when the first network did, `run` what was finished before, all of it finite."""
+    """Training diverged. `time` is when the first network did, `run` what was finished before (None for a scalar t)."""
 
-    def __init__(self, message: str, time: float, run: Run):
+    def __init__(self, message: str, time: float, run: Run | None):
         super().__init__(message)
         self.time = time
         self.run = run
@@ -102,12 +103,13 @@ def train(
       key: random key.
       x_test: test inputs, (m, ...), or None.
       learning_rate: largest step in t; None takes 1/20 of the stability limit 2 n k / λ_max of the infinite kernel.
-      method: "euler" is gradient descent; a mode of eigenvalue λ is then off gradient flow by at most 0.18 ε of where it
-        started, ε = learning rate · λ / (n k). "heun" averages the gradients at both ends of a step: two
+      method: "euler" is gradient descent; a mode of eigenvalue λ is then off gradient flow by at most 0.18 ε of where
+        it started, ε = learning rate · λ / (n k). "heun" averages the gradients at both ends of a step: two
         gradients a step, and an error of 0.06 ε² instead.
       train_outputs: whether to keep the outputs on the training inputs.
       fisher_trace: whether to compute tr F at every time, at the cost of about k gradient steps each.
-      chunk: networks of one compiled call, the unit of progress and checkpoint; None chooses, within 0.5 GB.
+      chunk: networks of one compiled call, the unit of progress and checkpoint; None chooses: some seconds' worth,
+        within 0.5 GB.
       side_by_side: networks of a chunk that are vectorised over, the others following; None takes all of them on
         accelerators, and on the CPU as many as share its cache.
       max_steps: refuses times that need more steps.
@@ -131,51 +133,52 @@ def train(
 
     Source: theory, sections 1 and 5; Lee et al. 2019 (arXiv 1902.06720).
     """
-    init_fn, apply_fn = _network(net)
+    init_fn, apply_fn = _finite_door.network(net)
     x = kernels.inputs("x", x)
     y = labels("y", y, len(x)).astype(x.dtype)
     if x_test is not None:
         x_test = kernels.inputs("x_test", x_test).astype(x.dtype)
         if x_test.shape[1:] != x.shape[1:]:
             raise ValueError(f"`x_test` must hold inputs of the shape of `x`, {x.shape[1:]}; got {x_test.shape[1:]}.")
-    t = _finite_times(t)
+    t, host = _finite_door.finite_times(t)
     _check.option("method", method, training.METHODS)
     n_networks, max_steps = _check.integer("n_networks", n_networks), _check.integer("max_steps", max_steps)
-    _check_key(key)
+    _finite_door.random_key(key)
     settings = training.Settings(init_fn, apply_fn, method, 1, bool(train_outputs), bool(fisher_trace))
-    _check_outputs(settings, x, y)
-    rate, limit = _learning_rate(learning_rate, net, x, y)
+    _finite_door.outputs(settings, x, y)
+    rate, limit = _finite_door.learning_rate(learning_rate, net, x, y)
 
-    host, where = np.unique(np.atleast_1d(np.asarray(t, np.float64)), return_inverse=True)
-    sizes, counts = training.segments(host, rate)
+    times, where = np.unique(np.atleast_1d(host), return_inverse=True)
+    sizes, counts = training.segments(times, rate)
     if counts.sum() > max_steps:
         raise ValueError(
-            f"`t` must be reached within `max_steps` = {max_steps} steps; t = {host[-1]:.4g} needs {counts.sum():.4g} at "
-            f"learning rate {rate:.4g}. Leave out late times, or raise `max_steps` or (where it is stable) "
-            "`learning_rate`."
+            f"`t` must be reached within `max_steps` = {max_steps} steps; t = {times[-1]:.4g} needs "
+            f"{counts.sum():.4g} at learning rate {rate:.4g}. Leave out late times, or raise `max_steps` or, where "
+            "training stays stable, `learning_rate`."
         )
     traced = not _check.concrete(x, y, x_test, key)
     if traced and checkpoint is not None:
         raise ValueError("`checkpoint` must be None under jit; got a folder. Call `train` outside jit.")
     per_network = training.network_bytes(settings, x)
     if chunk is None:
-        stored = _checkpoint.Folder.arguments(checkpoint) if checkpoint is not None else None
-        per_result = training.result_bytes(len(host), x, x_test, y.shape[1])
-        chunk = int(stored["chunk"]) if stored else training.chunk_size(n_networks, per_network, per_result)
+        stored = _checkpoint.Folder.stored(checkpoint) if checkpoint is not None else None
+        gradients = counts.sum() * (2 if method == "heun" else 1)
+        per_result = training.result_bytes(len(times), x, x_test, y.shape[1])
+        chunk = int(stored["chunk"]) if stored else training.chunk_size(n_networks, gradients, per_network, per_result)
     chunk = _check.integer("chunk", chunk)
     wide = training.lanes(chunk, per_network) if side_by_side is None else _check.integer("side_by_side", side_by_side)
     settings = settings._replace(lanes=wide)
     arrays = (x, y, x_test, jnp.asarray(sizes, x.dtype), jnp.asarray(counts, jnp.int32))
     folder = None
     if checkpoint is not None:
-        folder = _checkpoint.Folder(checkpoint, _arguments(settings, chunk, key, arrays))
+        folder = _checkpoint.Folder(checkpoint, _checkpoint.arguments(settings, chunk, key, arrays))
 
-    paths = []
+    paths, calls = [], -(-n_networks // chunk)
     for i in tqdm(
-        range(-(-n_networks // chunk)),
+        range(calls),
         desc="finite networks",
         unit="chunk",
-        disable=traced or progress is False,
+        disable=traced or (calls == 1 if progress is None else not progress),
         delay=0.0 if progress else _PATIENCE,
     ):
         path = _chunk(settings, key, i, chunk, arrays, folder)
@@ -234,88 +237,14 @@ def _divergence(run: Run, times: np.ndarray, rate: float, limit: float) -> Diver
     if run.t.ndim:
         per_time = {name: getattr(run, name) for name in training.Path._fields if name != "diverged_at"}
         kept = {name: None if leaf is None else leaf[:, before] for name, leaf in per_time.items()}
-        run = run._replace(t=run.t[before], steps=run.steps[before], **kept)
+        kept_run = run._replace(t=run.t[before], steps=run.steps[before], **kept)
         left = f"`run` of this error holds the {int(before.sum())} times before"
     else:
-        left, run = "nothing was finished before", None
+        left, kept_run = "nothing was finished before", None
     bound = "" if math.isnan(limit) else f" (gradient descent is unstable above {limit:.4g} at infinite width)"
     return DivergedError(
         f"Training diverged at t = {first:.4g} in {len(times)} of the networks trained so far; `learning_rate` was "
         f"{rate:.4g}{bound}. Lower it, or pass None; {left}.",
         first,
-        run,
+        kept_run,
     )
-
-
-def _network(net):
-    if isinstance(net, tuple | list) and len(net) == 3 and callable(net[0]) and callable(net[1]):
-        return net[0], net[1]
-    raise TypeError(
-        "`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel): a kernel function alone has no "
-        f"finite networks; got {type(net).__name__}."
-    )
-
-
-def _finite_times(t):
-    if not _check.concrete(t):
-        raise ValueError("`t` must be known outside `jit`: it decides the number of steps. Close over it.")
-    t = _check.times("t", t)
-    if not np.isfinite(np.asarray(t)).all():
-        raise ValueError(
-            "`t` must be finite: finite networks are trained step by step; got inf. Take a late time instead, such as "
-            "10 n k / λ for the smallest eigenvalue λ of the tangent kernel that matters (`Ensemble.eigenvalues`)."
-        )
-    return t
-
-
-def _check_key(key):
-    key = key if isinstance(key, jax.Array) else np.asarray(key)
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if key.shape != () if typed else (key.dtype != np.uint32 or key.ndim != 1):
-        raise TypeError(f"`key` must be one random key, as of jax.random.key(0); got {key.dtype}, shape {key.shape}.")
-
-
-def _check_outputs(settings, x, y):
-    def outputs():
-        return settings.apply_fn(training.initialise(settings.init_fn, jax.random.key(0), x), x)
-
-    shape = jax.eval_shape(outputs).shape
-    if shape != y.shape:
-        raise ValueError(
-            f"`y` must have the shape (n, k) of the outputs of `net`, {shape}; got {y.shape}. End the network with "
-            f"`Dense({y.shape[1]})`."
-        )
-
-
-def _learning_rate(given, net, x, y) -> tuple[float, float]:
-    """The largest step and, where computed, the stability limit."""
-    if given is not None:
-        if not _check.concrete(given):
-            raise ValueError("`learning_rate` must be known outside `jit`: it decides the number of steps.")
-        _check.positive("learning_rate", given)
-        if np.ndim(given):
-            raise ValueError(f"`learning_rate` must be one number; got shape {np.shape(given)}.")
-        return float(given), math.nan
-    if not _check.concrete(x):
-        raise ValueError("`learning_rate` must be given under `jit`: by default it depends on the values of `x`.")
-    limit = 2 * y.size / training.largest_eigenvalue(net[2], x)
-    return training.STEP_SHARE * limit, limit
-
-
-def _arguments(settings, chunk, key, arrays):
-    """What a checkpoint must agree in, by the names of the arguments of `train`."""
-    x, y, x_test, sizes, counts = (None if a is None else np.asarray(a) for a in arrays)
-    params = jax.eval_shape(lambda: training.initialise(settings.init_fn, jax.random.key(0), arrays[0]))
-    start = _checkpoint.program(lambda k: training.initialise(settings.init_fn, k, arrays[0]), jax.random.key(0))
-    return {
-        "net": _checkpoint.digest(start + _checkpoint.program(settings.apply_fn, params, arrays[0])),
-        "x": _checkpoint.digest(x),
-        "y": _checkpoint.digest(y),
-        "x_test": _checkpoint.digest(x_test),
-        "key": _checkpoint.digest(_checkpoint.key_data(key)),
-        "t or learning_rate": _checkpoint.digest(_checkpoint.digest(sizes) + _checkpoint.digest(counts)),
-        "method": settings.method,
-        "train_outputs": str(settings.train_outputs),
-        "fisher_trace": str(settings.fisher_trace),
-        "chunk": str(chunk),
-    }

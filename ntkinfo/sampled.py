@@ -19,6 +19,7 @@ def summary(
     run,
     y_test: Array | None = None,
     *,
+    control=None,
     prior: Array | None = None,
     noise: float = 1.0,
     method: str | None = None,
@@ -35,6 +36,8 @@ def summary(
     Args:
       run: of `ntkinfo.finite.train`, at least 4 networks. Without test outputs only quantities of training are found.
       y_test: test labels, (m, k) or (m,), floating point; None leaves out what needs them.
+      control: a run of the same networks at the same times whose expectations are known, as `kernel_flow` makes; each
+        estimate is then that of the difference `run` - `control`, with the (much smaller) error of the difference.
       prior: variances K(x, x) of the outputs at initialisation, (m,), for `output_divergence`; None takes those sampled
         at t = 0, and leaves the divergence out where 0 is not among the times.
       noise: variance σ² of the log-likelihoods, and of the decoder for real labels.
@@ -59,31 +62,57 @@ def summary(
     if len(run.loss) < 4:
         raise ValueError(f"`run` must hold at least 4 networks for standard errors; got {len(run.loss)}.")
     t, run = _in_order(run)
+    read = None
+    if y_test is not None and run.outputs is not None:
+        read = _read(y_test, run.outputs.shape[2:], task)
+        _check.positive("noise", noise)
+        if read.classes is None and label_entropy is None:
+            label_entropy = labels.entropy(read)
+    options = (t, read, prior, noise, label_entropy, {"method": method, "key": key, "n_samples": n_samples})
+    averages, functions, sampling = _quantities(run, *options)
+    if control is not None:
+        t_control, control = _in_order(control)
+        if control.loss.shape != run.loss.shape or not np.array_equal(t_control, t):
+            raise ValueError(f"`control` must hold the networks and times of `run`, {run.loss.shape}; it does not.")
+        of_control, functions_of_control, _ = _quantities(control, *options)
+        averages = {name: values - of_control[name] for name, values in averages.items() if name in of_control}
+        functions = {
+            name: values - functions_of_control[name]
+            for name, values in functions.items()
+            if name in functions_of_control
+        }
+    sizes = _sizes(_groups(len(run.loss)))
+    found = {name: _average(values) for name, values in averages.items()}
+    found |= {name: _jackknife(values, sizes) for name, values in functions.items()}
+    # The draws of z are the same for all groups (and for the control), so the jackknife does not see their error.
+    found |= {name: (found[name][0], np.hypot(found[name][1], error)) for name, error in sampling.items()}
+    return {name: (t, mean, stderr) for name, (mean, stderr) in found.items()}
+
+
+def _quantities(run, t, read, prior, noise, label_entropy, estimator):
+    """What is averaged over networks, (N, T); functions of moments, (G + 1, T); sampling errors of the latter, (T,)."""
     k = run.y.shape[1]
-    found = {"train_gibbs_mse": _average(2 * k * run.loss)}
+    averages = {"train_gibbs_mse": 2 * k * run.loss}
     for name in ("parameter_distance", "action", "fisher_action", "fisher_trace"):
         if getattr(run, name) is not None:
-            found[name] = _average(getattr(run, name))
+            averages[name] = getattr(run, name)
+    functions, sampling = {}, {}
     if run.train_outputs is not None:
-        z, sizes = _moments(run.train_outputs)
-        found["train_mean_mse"] = _jackknife(_mean_mse(z, sizes, run.y), sizes)
-    if run.outputs is not None:
-        read = None if y_test is None else _read(y_test, run.outputs.shape[2:], task)
-        if read is not None:
-            found |= _losses(run.outputs, read, noise)
-        z, sizes = _moments(run.outputs)
-        if read is not None:
-            found["mean_mse"] = _jackknife(_mean_mse(z, sizes, read.targets), sizes)
-            targets = jnp.asarray(read.targets, z.mean.dtype)
-            found["ensemble_nll"] = _jackknife(losses.compute(z, targets, None, noise).ensemble_nll, sizes)
-        divergence = _divergence(z, prior, t)
-        if divergence is not None:
-            found["output_divergence"] = _jackknife(divergence, sizes)
-        for name, information in _informations(z, read, method, key, n_samples, noise, label_entropy).items():
-            mean, stderr = _jackknife(information.value, sizes)
-            # The draws of z are the same for all groups, so the jackknife does not see their error.
-            found[name] = mean, np.hypot(stderr, np.asarray(information.stderr)[0])
-    return {name: (t, mean, stderr) for name, (mean, stderr) in found.items()}
+        functions["train_mean_mse"] = _mean_mse(_moments(run.train_outputs), run.y)
+    if run.outputs is None:
+        return averages, functions, sampling
+    z = _moments(run.outputs)
+    if read is not None:
+        averages |= _losses(run.outputs, read, noise)
+        functions["mean_mse"] = _mean_mse(z, read.targets)
+        targets = jnp.asarray(read.targets, z.mean.dtype)
+        functions["ensemble_nll"] = np.asarray(losses.compute(z, targets, None, noise).ensemble_nll)
+    divergence = _divergence(z, prior, t)
+    if divergence is not None:
+        functions["output_divergence"] = np.asarray(divergence)
+    for name, information in _informations(z, read, noise, label_entropy, estimator).items():
+        functions[name], sampling[name] = np.asarray(information.value), np.asarray(information.stderr)[0]
+    return averages, functions, sampling
 
 
 def _in_order(run):
@@ -115,51 +144,55 @@ def _average(values):
 
 
 def _losses(outputs, read, noise):
-    """Averages over networks of losses of one network."""
-    _check.positive("noise", noise)
+    """Losses of each network, (N, T)."""
     targets, k = np.asarray(read.targets), outputs.shape[-1]
     squared = np.mean(np.sum((outputs - targets) ** 2, axis=-1), axis=-1)
     found = {
-        "gibbs_mse": _average(squared),
-        "gibbs_nll": _average(0.5 * (k * np.log(2 * np.pi * noise) + squared / noise)),
+        "gibbs_mse": squared,
+        "gibbs_nll": 0.5 * (k * np.log(2 * np.pi * noise) + squared / noise),
     }
     if read.classes is not None:
         if k == 1:
             wrong = 0.5 * (1 - np.sign(outputs[..., 0] * targets[:, 0]))
         else:
             wrong = np.argmax(outputs, axis=-1) != np.asarray(read.classes)
-        found["gibbs_error"] = _average(np.mean(wrong, axis=-1))
+        found["gibbs_error"] = np.mean(wrong, axis=-1)
     return found
 
 
-def _moments(outputs) -> tuple[Gaussian, np.ndarray]:
-    """Means and variances over all networks, and over all but one group: (G + 1, T, m, k), and how many, (G + 1,)."""
-    n_networks = len(outputs)
-    groups = np.array_split(np.arange(n_networks), min(n_networks, _GROUPS))
+def _groups(n_networks):
+    return np.array_split(np.arange(n_networks), min(n_networks, _GROUPS))
+
+
+def _sizes(groups):
+    """How many networks are left: all, and all but each group, (G + 1,)."""
+    sizes = np.array([0] + [len(group) for group in groups])
+    return sizes.sum() - sizes
+
+
+def _moments(outputs) -> Gaussian:
+    """Means and variances over all networks, and over all but one group: (G + 1, T, m, k) and (G + 1, T, m)."""
+    groups = _groups(len(outputs))
     mean = outputs.mean(axis=0)
     # About the overall mean: sums of squares of raw outputs would cancel at late times.
     centred = outputs - mean
     squares = centred**2
     left_out = [np.zeros_like(mean)] + [centred[group].sum(axis=0) for group in groups]
     squares_out = [np.zeros_like(mean)] + [squares[group].sum(axis=0) for group in groups]
-    sizes = np.array([n_networks] + [n_networks - len(group) for group in groups])
-    count = sizes[:, None, None, None]
+    count = _sizes(groups)[:, None, None, None]
     shift = -np.stack(left_out) / count
     variance = (squares.sum(axis=0) - np.stack(squares_out) - count * shift**2) / (count - 1)
-    return Gaussian(jnp.asarray(mean + shift), jnp.asarray(variance.mean(axis=-1))), sizes
+    return Gaussian(jnp.asarray(mean + shift), jnp.asarray(variance.mean(axis=-1)))
 
 
-def _mean_mse(z, sizes, y):
-    """‖μ - y‖² without the variance of the sampled mean, (G + 1, T)."""
-    mean, variance = np.asarray(z.mean), np.asarray(z.variance)
-    k = mean.shape[-1]
-    squared = np.sum((mean - np.asarray(y)) ** 2, axis=-1) - k * variance / sizes[:, None, None]
-    return squared.mean(axis=-1)
+def _mean_mse(z, y):
+    """‖μ - y‖², (G + 1, T), as sampled: the jackknife takes away the variance of the mean, exactly."""
+    return np.mean(np.sum((np.asarray(z.mean) - np.asarray(y)) ** 2, axis=-1), axis=-1)
 
 
 def _divergence(z, prior, t):
     """Mean KL from the prior over inputs, (G + 1, T), or None without a prior."""
-    m, k = z.mean.shape[-2:]
+    m = z.mean.shape[-2]
     if prior is not None:
         prior = _check.array("prior", prior, 1)
         if prior.shape != (m,):
@@ -173,25 +206,22 @@ def _divergence(z, prior, t):
     return jnp.mean(gaussian.kl_divergence(z, Gaussian(jnp.zeros_like(z.mean), prior)), axis=-1)
 
 
-def _informations(z, read, method, key, n_samples, noise, label_entropy):
+def _informations(z, read, noise, label_entropy, estimator):
     m = z.mean.shape[-2]
-    classes = read is not None and read.classes is not None
-    one_hot = mixture.one_hot(read.classes, read.n_classes) if classes else jnp.ones((m, 1), z.mean.dtype)
-    of_input, of_label = methods.pair(
-        z.mean, z.variance, jnp.asarray(one_hot, z.mean.dtype), method, key=key, n_samples=n_samples
-    )
+    classes = None if read is None else read.classes
+    one_hot = jnp.ones((m, 1)) if read is None or classes is None else mixture.one_hot(classes, read.n_classes)
+    of_input, of_label = methods.pair(z.mean, z.variance, jnp.asarray(one_hot, z.mean.dtype), **estimator)
     found = {"input_information": of_input}
-    if classes:
+    if classes is not None:
         found["label_information"] = of_label
     elif read is not None:
-        entropy = labels.entropy(read) if label_entropy is None else label_entropy
         targets = jnp.asarray(read.targets, z.mean.dtype)
-        found["label_information"] = decoder.gaussian_density(z, targets, noise, entropy)
+        found["label_information"] = decoder.gaussian_density(z, targets, noise, label_entropy)
     return found
 
 
 def _jackknife(values, sizes):
-    """Estimate free of bias of order 1/N and its standard error, (T,), from values (G + 1, T): all, then all but one group."""
+    """Estimate without bias of order 1/N, and standard error, (T,), from values (G + 1, T): of all, all but a group."""
     values = np.asarray(values, np.float64)
     whole, without = values[0], values[1:]
     n_networks, share = sizes[0], (sizes[1:] / sizes[0])[:, None]

@@ -25,7 +25,12 @@ DIVERGED = 1e4
 # What a chunk of networks may hold; and what networks trained side by side may hold on the CPU, where each should stay
 # in the cache: one after the other they train about twice as fast as side by side, unless they are tiny.
 _CHUNK_BYTES = 2**29
-_LANE_BYTES = 2**17
+_LANE_BYTES = 2**20
+# A call should take about this long, so that progress is seen and a checkpoint written now and then. A gradient step
+# goes once through what a network holds: on two CPU cores at 5e9 to 1e10 bytes a second; an accelerator is taken to be
+# 50 times as fast.
+_CALL_SECONDS = 5.0
+_BYTES_PER_SECOND = {"cpu": 1e10, "accelerator": 5e11}
 
 
 class Path(NamedTuple):
@@ -79,7 +84,7 @@ def largest_eigenvalue(kernel_fn: Callable, x: Array) -> float:
 
 
 def network_bytes(settings: Settings, x: Array) -> int:
-    """About what the training of one network holds: start, parameters, gradients, and values kept for the backward pass."""
+    """About what the training of one network holds: parameters, gradients, and values kept for the backward pass."""
     params = jax.eval_shape(lambda: initialise(settings.init_fn, jax.random.key(0), x))
     program = jax.make_jaxpr(settings.apply_fn)(params, x)
     values = sum(math.prod(v.aval.shape) for eqn in program.jaxpr.eqns for v in eqn.outvars)
@@ -93,10 +98,12 @@ def result_bytes(n_times: int, x: Array, x_test: Array | None, k: int) -> int:
     return x.dtype.itemsize * n_times * (rows * k + 8)
 
 
-def chunk_size(n_networks: int, per_network: int, per_result: int) -> int:
-    """Networks of one call, evenly dealt: by memory, and on the CPU at least ten calls, for progress and checkpoints."""
+def chunk_size(n_networks: int, n_steps: float, per_network: int, per_result: int) -> int:
+    """Networks of a call, evenly dealt: as many as memory holds and as train in about `_CALL_SECONDS`."""
     fits = max(1, _CHUNK_BYTES // (per_network + per_result))
-    calls = max(-(-n_networks // fits), min(10, n_networks) if jax.default_backend() == "cpu" else 1)
+    speed = _BYTES_PER_SECOND["cpu" if jax.default_backend() == "cpu" else "accelerator"]
+    long = n_networks * n_steps * per_network / (speed * _CALL_SECONDS)
+    calls = max(-(-n_networks // fits), min(n_networks, math.ceil(long)), 1)
     return -(-n_networks // calls)
 
 
@@ -111,9 +118,21 @@ def initialise(init_fn: Callable, key: Array, x: Array):
     return jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, params)
 
 
+def applied(apply_fn: Callable, params, x: Array) -> Array:
+    """Outputs in the dtype of the inputs: some layers promote float32 where float64 is enabled."""
+    return apply_fn(params, x).astype(x.dtype)
+
+
 @functools.partial(jax.jit, static_argnames="settings")
 def train_chunk(
-    settings: Settings, key: Array, indices: Array, x: Array, y: Array, x_test: Array | None, sizes: Array, counts: Array
+    settings: Settings,
+    key: Array,
+    indices: Array,
+    x: Array,
+    y: Array,
+    x_test: Array | None,
+    sizes: Array,
+    counts: Array,
 ) -> Path:
     """Trains the networks of these indices; the i-th is the same in whatever chunk it is trained.
 
@@ -140,11 +159,10 @@ def train_chunk(
 
 
 def _path(settings, key, x, y, x_test, sizes, counts):
-    apply_fn = settings.apply_fn
     start = initialise(settings.init_fn, key, x)
 
     def descent(params):
-        f, pullback = jax.vjp(lambda p: apply_fn(p, x), params)
+        f, pullback = jax.vjp(lambda p: applied(settings.apply_fn, p, x), params)
         return f - y, pullback(f - y)[0]
 
     residual, gradient = descent(start)
@@ -186,7 +204,7 @@ def _path(settings, key, x, y, x_test, sizes, counts):
 def _measured(settings, state, start, x, y, x_test):
     moved = jax.tree.map(jnp.subtract, state.params, start)
     path = Path(
-        outputs=None if x_test is None else settings.apply_fn(state.params, x_test),
+        outputs=None if x_test is None else applied(settings.apply_fn, state.params, x_test),
         train_outputs=state.residual + y if settings.train_outputs else None,
         loss=0.5 * jnp.mean(state.residual**2),
         parameter_distance=_power(moved),
@@ -204,7 +222,7 @@ def _fisher_trace(apply_fn, params, x, k):
 
     def at(point):
         def of_output(c):
-            return _power(jax.grad(lambda p: apply_fn(p, point[None])[0, c])(params))
+            return _power(jax.grad(lambda p: applied(apply_fn, p, point[None])[0, c])(params))
 
         return jnp.sum(jax.lax.map(of_output, jnp.arange(k)))
 

@@ -1,0 +1,71 @@
+"""What `ntkinfo.finite.train` accepts, and what it says to the rest."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkinfo import _check, training
+
+
+def network(net):
+    """The functions init and apply of a network that has them."""
+    if isinstance(net, tuple | list) and len(net) == 3 and callable(net[0]) and callable(net[1]):
+        return net[0], net[1]
+    raise TypeError(
+        "`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel): a kernel function alone has no "
+        f"finite networks; got {type(net).__name__}."
+    )
+
+
+def finite_times(t):
+    """`t` as known, finite times: as given, and as numbers of the host."""
+    if not _check.concrete(t):
+        raise ValueError("`t` must be known outside `jit`: it decides the number of steps. Close over it.")
+    # Read before it is converted: under jit even a constant becomes a tracer.
+    host = np.asarray(t, np.float64) if np.asarray(t).dtype.kind in "iuf" else None
+    t = _check.times("t", t)
+    if not np.isfinite(host).all():
+        raise ValueError(
+            "`t` must be finite: finite networks are trained step by step; got inf. Take a late time instead, such as "
+            "10 n k / λ for the smallest eigenvalue λ of the tangent kernel that matters (`Ensemble.eigenvalues`)."
+        )
+    return t, host
+
+
+def random_key(key):
+    """Refuses what is not one random key."""
+    key = key if isinstance(key, jax.Array) else np.asarray(key)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if key.shape != () if typed else (key.dtype != np.uint32 or key.ndim != 1):
+        raise TypeError(f"`key` must be one random key, as of jax.random.key(0); got {key.dtype}, shape {key.shape}.")
+
+
+def outputs(settings, x, y):
+    """Refuses labels of another shape than the outputs of the network."""
+
+    def of_network():
+        return settings.apply_fn(training.initialise(settings.init_fn, jax.random.key(0), x), x)
+
+    shape = jax.eval_shape(of_network).shape
+    if shape != y.shape:
+        raise ValueError(
+            f"`y` must have the shape (n, k) of the outputs of `net`, {shape}; got {y.shape}. End the network with "
+            f"`Dense({y.shape[1]})`."
+        )
+
+
+def learning_rate(given, net, x, y) -> tuple[float, float]:
+    """The largest step and, where computed, the stability limit."""
+    if given is not None:
+        if not _check.concrete(given):
+            raise ValueError("`learning_rate` must be known outside `jit`: it decides the number of steps.")
+        _check.positive("learning_rate", given)
+        if np.ndim(given):
+            raise ValueError(f"`learning_rate` must be one number; got shape {np.shape(given)}.")
+        return float(given), math.nan
+    if not _check.concrete(x):
+        raise ValueError("`learning_rate` must be given under `jit`: by default it depends on the values of `x`.")
+    limit = 2 * y.size / training.largest_eigenvalue(net[2], x)
+    return training.STEP_SHARE * limit, limit
