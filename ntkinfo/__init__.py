@@ -11,12 +11,32 @@ from typing import TYPE_CHECKING
 from ntkinfo._version import check_jax_version
 
 if TYPE_CHECKING:
-    from ntkinfo import datasets, ensemble, finite, gaussian, information, kernels, mixture, plot, stax, sweep
+    from ntkinfo import (
+        architectures,
+        bounds,
+        content,
+        datasets,
+        ensemble,
+        finite,
+        gaussian,
+        information,
+        kernels,
+        mixture,
+        plot,
+        posterior,
+        stax,
+        sweep,
+    )
     from ntkinfo.ensemble import Ensemble
+    from ntkinfo.posterior import Posterior
 
 __version__ = "0.1.0"
 __all__ = [
     "Ensemble",
+    "Posterior",
+    "architectures",
+    "bounds",
+    "content",
     "datasets",
     "ensemble",
     "finite",
@@ -25,6 +45,7 @@ __all__ = [
     "kernels",
     "mixture",
     "plot",
+    "posterior",
     "stax",
     "sweep",
 ]
@@ -34,8 +55,8 @@ check_jax_version()
 
 def __getattr__(name: str):
     # Modules load when first used: `import ntkinfo` stays light, and plots need no neural-tangents.
-    if name == "Ensemble":
-        return importlib.import_module("ntkinfo.ensemble").Ensemble
+    if name in ("Ensemble", "Posterior"):
+        return getattr(importlib.import_module(f"ntkinfo.{name.lower()}"), name)
     if name in __all__:
         return importlib.import_module(f"ntkinfo.{name}")
     raise AttributeError(f"module 'ntkinfo' has no attribute {name!r}")

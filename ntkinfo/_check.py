@@ -7,11 +7,12 @@ concrete: under `jit`, `vmap` or `grad` shapes and dtypes are still checked, val
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def concrete(*values) -> bool:
     """Whether every value can be read now, that is, none is being traced."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Finished chunks of a long run on disk: written as they come, read again by a run of the same arguments."""
+"""Finished parts of a long run on disk: written as they come, read again by a run of the same arguments."""
 
 import hashlib
 import json
@@ -8,8 +8,6 @@ import re
 
 import jax
 import numpy as np
-
-from ntkinfo import training
 
 _ARGUMENTS = "arguments.json"
 
@@ -33,49 +31,31 @@ def key_data(key) -> np.ndarray:
     return np.asarray(jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
 
 
-def arguments(settings, chunk, key, arrays):
-    """What a checkpoint must agree in, by the names of the arguments of `train`."""
-    x, y, x_test, sizes, counts = (None if a is None else np.asarray(a) for a in arrays)
-    params = jax.eval_shape(lambda: training.initialise(settings.init_fn, jax.random.key(0), arrays[0]))
-    start = program(lambda k: training.initialise(settings.init_fn, k, arrays[0]), jax.random.key(0))
-    return {
-        "net": digest(start + program(settings.apply_fn, params, arrays[0])),
-        "x": digest(x),
-        "y": digest(y),
-        "x_test": digest(x_test),
-        "key": digest(key_data(key)),
-        "t or learning_rate": digest(digest(sizes) + digest(counts)),
-        "method": settings.method,
-        "train_outputs": str(settings.train_outputs),
-        "fisher_trace": str(settings.fisher_trace),
-        "chunk": str(chunk),
-    }
-
-
 class Folder:
-    """A folder of chunks; `arguments` name what must be the same for a run to go on where another stopped."""
+    """A folder of finished parts; `arguments` name what must be the same for a run to go on where another stopped."""
 
-    def __init__(self, path, arguments: dict[str, str]):
+    def __init__(self, path, arguments: dict[str, str], *, argument: str = "checkpoint"):
+        self.argument = argument
         self.path = pathlib.Path(path)
         if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"`checkpoint` must be a folder, or not exist yet; got the file {self.path}.")
-        stored = self.stored(path)
+            raise ValueError(f"`{argument}` must be a folder, or not exist yet; got the file {self.path}.")
+        stored = self.stored(path, argument=argument)
         if stored is None and self.path.is_dir() and any(self.path.glob("*.npz")):
             raise ValueError(
-                f"`checkpoint` must be a folder of an earlier run, empty or new; {self.path} holds .npz files but no "
+                f"`{argument}` must be a folder of an earlier run, empty or new; {self.path} holds .npz files but no "
                 f"{_ARGUMENTS}. Choose another folder."
             )
         if stored is not None and stored != arguments:
             names = sorted(name for name in {*stored, *arguments} if stored.get(name) != arguments.get(name))
             raise ValueError(
-                f"`checkpoint` must be of a run with the same arguments; {self.path} differs in {', '.join(names)}. "
+                f"`{argument}` must be of a run with the same arguments; {self.path} differs in {', '.join(names)}. "
                 "Choose another folder, or delete this one to start again."
             )
         self.path.mkdir(parents=True, exist_ok=True)
         self._write(_ARGUMENTS, lambda file: file.write(json.dumps(arguments, indent=1).encode()))
 
     @staticmethod
-    def stored(path) -> dict[str, str] | None:
+    def stored(path, *, argument: str = "checkpoint") -> dict[str, str] | None:
         """The arguments of the run stored in the folder, None where there is none.
 
         Raises:
@@ -86,26 +66,26 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            raise ValueError(f"`checkpoint` cannot be read: {path}/{_ARGUMENTS}: {error}") from error
+            raise ValueError(f"`{argument}` cannot be read: {path}/{_ARGUMENTS}: {error}") from error
 
-    def load(self, index: int) -> dict[str, np.ndarray] | None:
-        """The arrays of a chunk, or None where it is not finished."""
+    def load(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays saved under this name, or None where they are not finished."""
         try:
-            with np.load(self._name(index), allow_pickle=False) as stored:
+            with np.load(self._file(name), allow_pickle=False) as stored:
                 return dict(stored)
         except FileNotFoundError:
             return None
         except Exception as error:
             raise ValueError(
-                f"`checkpoint` holds a damaged chunk, {self._name(index)}: {error} Delete that file."
+                f"`{self.argument}` holds a damaged file, {self._file(name)}: {error} Delete that file."
             ) from error
 
-    def save(self, index: int, arrays: dict[str, np.ndarray]) -> None:
-        """Writes the arrays of a chunk, whole or not at all."""
-        self._write(self._name(index).name, lambda file: np.savez(file, **arrays))
+    def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Writes arrays under this name, whole or not at all."""
+        self._write(self._file(name).name, lambda file: np.savez(file, **arrays))
 
-    def _name(self, index):
-        return self.path / f"chunk_{index:05d}.npz"
+    def _file(self, name):
+        return self.path / f"{name}.npz"
 
     def _write(self, name, write):
         # Beside its place and then moved there: an interruption leaves no half-written file under the name.

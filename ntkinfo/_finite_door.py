@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo import _check, training
+from ntkinfo import _check, _checkpoint, training
 
 
 def network(net):
@@ -69,3 +69,22 @@ def learning_rate(given, net, x, y) -> tuple[float, float]:
         raise ValueError("`learning_rate` must be given under `jit`: by default it depends on the values of `x`.")
     limit = 2 * y.size / training.largest_eigenvalue(net[2], x)
     return training.STEP_SHARE * limit, limit
+
+
+def checkpoint_arguments(settings, chunk, key, arrays):
+    """What a checkpoint must agree in, by the names of the arguments of `train`."""
+    x, y, x_test, sizes, counts = (None if a is None else np.asarray(a) for a in arrays)
+    params = jax.eval_shape(lambda: training.initialise(settings.init_fn, jax.random.key(0), arrays[0]))
+    start = _checkpoint.program(lambda k: training.initialise(settings.init_fn, k, arrays[0]), jax.random.key(0))
+    return {
+        "net": _checkpoint.digest(start + _checkpoint.program(settings.apply_fn, params, arrays[0])),
+        "x": _checkpoint.digest(x),
+        "y": _checkpoint.digest(y),
+        "x_test": _checkpoint.digest(x_test),
+        "key": _checkpoint.digest(_checkpoint.key_data(key)),
+        "t or learning_rate": _checkpoint.digest(_checkpoint.digest(sizes) + _checkpoint.digest(counts)),
+        "method": settings.method,
+        "train_outputs": str(settings.train_outputs),
+        "fisher_trace": str(settings.fisher_trace),
+        "chunk": str(chunk),
+    }

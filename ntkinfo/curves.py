@@ -110,7 +110,7 @@ class Curve:
         import pandas as pd
 
         frame = pd.DataFrame(self.columns())
-        frame.attrs = {
+        attributes = {
             "units": "nats",
             "log_m": float(self.log_m),
             "label_entropy": float(self.label_entropy),
@@ -118,6 +118,7 @@ class Curve:
             "input_information": self.input_information.method,
             "label_information": self.label_information.method,
         } | {"n": self.n, "m": self.m, "k": self.k}
+        frame.attrs.update(attributes)
         return frame
 
 
@@ -217,7 +218,7 @@ def from_kernels(
         classes,
         jnp.asarray(one_hot, ens.y.dtype),
         t,
-        None if joint else ens.time_basis(t),
+        ens.time_basis(t, joint_with=m if joint else None),
         noise,
         ceiling,
         key,
@@ -235,7 +236,7 @@ def _curve(
 ):  # fmt: skip
     s = ens.rescaled_time(t)
     if joint:
-        z, divergence_joint = geometry.joint_statistics(ens, cross, s)
+        z, divergence_joint = geometry.joint_statistics(ens, cross, s, basis)
         prior = jnp.diagonal(cross.prior)
     else:
         z, divergence_joint, prior = predictive(ens, cross, s, basis, joint=False), None, cross.prior

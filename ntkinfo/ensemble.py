@@ -17,6 +17,11 @@ from jax import Array
 from ntkinfo import _check, flow, kernels, spectrum
 from ntkinfo.gaussian import Gaussian
 
+# Times whose covariances are computed from products held in memory at once.
+_TIMES_TOGETHER = 8
+# Entries that products held for covariances at many times may have, where the ensemble itself is small.
+_HELD = 2**26
+
 
 class CrossKernels(NamedTuple):
     """What a batch of m test inputs contributes to the predictive, in the eigenbasis of the training kernel."""
@@ -62,7 +67,7 @@ class Ensemble:
         *,
         singular: str = "error",
         batch_size: int | None = None,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence | None = None,
         progress: bool | None = None,
     ) -> "Ensemble":
         """Evaluates both kernels on the training inputs and diagonalises Θ = U diag(λ) Uᵀ. O(n³), once.
@@ -153,7 +158,7 @@ class Ensemble:
         x_test = self.check_inputs("x_test", x_test)
         t = _check.times("t", t)
         cross = self.cross_kernels(x_test, joint=joint, batch_size=batch_size)
-        basis = None if joint else self.time_basis(t)
+        basis = self.time_basis(t, joint_with=len(x_test) if joint else None)
         z = _predict(self, cross, jnp.atleast_1d(t), basis, joint)
         return z if t.ndim else jax.tree.map(lambda a: a[0], z)
 
@@ -190,11 +195,18 @@ class Ensemble:
             prior = kernels.diagonal(self.kernel_fn, x_test)
         return rotate(self.eigenvectors, cross, prior)
 
-    def time_basis(self, t: Array) -> Array | None:
-        """The expansion of many times in few functions, or None where it saves nothing or values are traced."""
+    def time_basis(self, t: Array, *, joint_with: int | None = None) -> Array | None:
+        """The expansion of many times in few functions, or None where it saves nothing or values are traced.
+
+        Where the covariance matrix of `joint_with` inputs is wanted, to rounding, and unless it would need more memory
+        than some multiples of the ensemble itself.
+        """
         if t.size <= flow.FEW_TIMES or not _check.concrete(self.eigenvalues, t):
             return None
-        basis = flow.time_basis(np.asarray(self.eigenvalues), np.asarray(self.rescaled_time(t)).ravel())
+        s = np.asarray(self.rescaled_time(t)).ravel()
+        basis = flow.time_basis(np.asarray(self.eigenvalues), s, fine=joint_with is not None)
+        if joint_with is not None and basis.shape[1] * joint_with > max(8 * self.n, _HELD // self.n):
+            return None
         return jnp.asarray(basis) if basis.shape[1] <= 0.75 * t.size else None
 
 
@@ -240,7 +252,7 @@ def predictive(ens: Ensemble, cross: CrossKernels, s: Array, basis: Array | None
     vectors = cross.ntk * flow.inverse(ens.eigenvalues)[None, :]
     mean = means(gain, vectors, ens.y_tilde)
     if joint:
-        covariance = covariances(gain, vectors, cross.nngp, cross.prior, ens.k_tilde, lambda _, matrix: matrix)
+        covariance = covariances(gain, vectors, cross.nngp, cross.prior, ens.k_tilde, lambda _, matrix: matrix, basis)
         return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
     linear = gain @ (vectors * cross.nngp).T
     quadratic = flow.quadratic_forms(vectors, gain, ens.k_tilde, basis)
@@ -254,24 +266,47 @@ def means(functions: Array, vectors: Array, y_tilde: Array) -> Array:
 
 
 def covariances(
-    functions: Array, vectors: Array, nngp: Array | None, prior: Array | None, k_tilde: Array, then: Callable
+    functions: Array,
+    vectors: Array,
+    nngp: Array | None,
+    prior: Array | None,
+    k_tilde: Array,
+    then: Callable,
+    basis: Array | None = None,
 ):
     """`then(index, Σ)` for the covariance Σ (m, m) of each time in turn, stacked.
 
     Σ = K_** + b K̃ bᵀ - b Cᵀ - C bᵀ with b_xi = `functions`_ti `vectors`_xi, C = `nngp` and K_** = `prior`; without the
-    last two, b K̃ bᵀ alone.
+    last two, b K̃ bᵀ alone. With a `basis` (T, r) of the functions the products with K̃ are r instead of T, and held
+    in memory.
     """
     rows = flow.upper_half(k_tilde)
 
-    def at_time(item):
-        index, h = item
-        b = vectors * h[None, :]
+    def of_product(index, h, left):
         # One product and its transpose: exactly symmetric at half the flops.
-        left = flow.half_product(b, rows)
-        half = (left if nngp is None else left - nngp) @ b.T
+        half = (left if nngp is None else left - nngp) @ (vectors * h[None, :]).T
         return then(index, half + half.T if prior is None else prior + half + half.T)
 
-    return jax.lax.map(at_time, (jnp.arange(len(functions)), functions))
+    def at_time(item):
+        index, h = item
+        return of_product(index, h, flow.half_product(vectors * h[None, :], rows))
+
+    indices = jnp.arange(len(functions))
+    if basis is None:
+        return jax.lax.map(at_time, (indices, functions))
+    few = jnp.matmul(basis.T, functions)
+    products = jax.lax.map(lambda h: flow.half_product(vectors * h[None, :], rows), few)
+
+    def at_times(chunk):
+        # Several times together: each reading of the products is worth that many times as much work.
+        index, h, weights = chunk
+        return jax.lax.map(lambda item: of_product(*item), (index, h, jnp.tensordot(weights, products, axes=1)))
+
+    extra = -len(functions) % _TIMES_TOGETHER
+    padded = (jnp.pad(a, [(0, extra)] + [(0, 0)] * (a.ndim - 1), mode="edge") for a in (indices, functions, basis))
+    chunks = tuple(a.reshape(-1, _TIMES_TOGETHER, *a.shape[1:]) for a in padded)
+    results = jax.lax.map(at_times, chunks)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(functions)], results)
 
 
 @functools.partial(jax.jit, static_argnames="joint")

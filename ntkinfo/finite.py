@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ntkinfo import _check, _checkpoint, _finite_door, kernels, training
 from ntkinfo.control import kernel_flow
@@ -171,7 +171,7 @@ def train(
     arrays = (x, y, x_test, jnp.asarray(sizes, x.dtype), jnp.asarray(counts, jnp.int32))
     folder = None
     if checkpoint is not None:
-        folder = _checkpoint.Folder(checkpoint, _checkpoint.arguments(settings, chunk, key, arrays))
+        folder = _checkpoint.Folder(checkpoint, _finite_door.checkpoint_arguments(settings, chunk, key, arrays))
 
     paths, calls = [], -(-n_networks // chunk)
     for i in tqdm(
@@ -200,7 +200,7 @@ def train(
 def _chunk(settings, key, i, chunk, arrays, folder):
     """The path of a chunk: read where it is on disk, else computed, waited for, and written there."""
     template = training.Path._fields
-    stored = folder.load(i) if folder else None
+    stored = folder.load(f"chunk_{i:05d}") if folder else None
     if stored is not None:
         return training.Path(**{name: jnp.asarray(stored[name]) if name in stored else None for name in template})
     path = training.train_chunk(settings, key, i * chunk + jnp.arange(chunk), *arrays)
@@ -208,7 +208,9 @@ def _chunk(settings, key, i, chunk, arrays, folder):
         return path
     path = jax.block_until_ready(path)
     if folder:
-        folder.save(i, {name: np.asarray(leaf) for name, leaf in path._asdict().items() if leaf is not None})
+        folder.save(
+            f"chunk_{i:05d}", {name: np.asarray(leaf) for name, leaf in path._asdict().items() if leaf is not None}
+        )
     return path
 
 

@@ -12,14 +12,16 @@ import numpy as np
 from jax import Array
 
 # K̃ is symmetric: this many block rows, of which only the part on and above the diagonal is multiplied.
-_BLOCK_ROWS = 8
+BLOCK_ROWS = 8
 # Up to this many times are computed one by one; below it an expansion in few functions saves nothing.
 FEW_TIMES = 32
 # Functions of time below this share of the largest are left out. By Cauchy-Schwarz a mode of eigenvalue λ enters a
 # variance with weight at most sqrt(λ Θ(x, x)), so the error in a variance is this share of Θ(x, x) per function.
 _TOLERANCE = {"float64": 1e-11, "float32": 1e-7}
-# Samples per e-fold of λ that hold the expansion to 3e-10 over nine decades of time (8: 4e-10, 4: 1e-7).
-_SAMPLES = 12
+# The same where determinants are taken: they see the smallest eigenvalue of a covariance.
+_FINE_TOLERANCE = {"float64": 1e-15, "float32": 1e-8}
+# Samples per e-fold of λ. 12 hold the expansion to 3e-10 over nine decades of time, 24 to rounding.
+_SAMPLES, _FINE_SAMPLES = 12, 24
 
 
 def learned(eigenvalues: Array, s: Array) -> Array:
@@ -42,20 +44,21 @@ def inverse(eigenvalues: Array) -> Array:
     return jnp.where(positive, 1.0 / jnp.where(positive, eigenvalues, 1.0), 0.0)
 
 
-def time_basis(eigenvalues: np.ndarray, s: np.ndarray) -> np.ndarray:
+def time_basis(eigenvalues: np.ndarray, s: np.ndarray, *, fine: bool = False) -> np.ndarray:
     """An orthonormal basis (T, r) over times in which every function λ ↦ (1 - e^{-s_t λ})_t lies, to rounding.
 
     On the host, since its width r depends on the values. Found from samples in λ that are dense on a log scale, in
-    which the functions are analytic; nine decades of time need about 70.
+    which the functions are analytic; nine decades of time need about 70, or 90 if `fine`, down to rounding.
     """
     positive = eigenvalues[eigenvalues > 0]
     if positive.size == 0:
         return np.zeros((len(s), 1), s.dtype)
+    density, tolerances = (_FINE_SAMPLES, _FINE_TOLERANCE) if fine else (_SAMPLES, _TOLERANCE)
     low, high = np.log(positive.min()), np.log(positive.max())
-    samples = np.exp(np.linspace(low, high, int(_SAMPLES * (high - low)) + 16))
+    samples = np.exp(np.linspace(low, high, int(density * (high - low)) + 16))
     functions = -np.expm1(-s.astype(np.float64)[:, None] * samples[None, :].astype(np.float64))
     left, weight, _ = np.linalg.svd(functions, full_matrices=False)
-    tolerance = _TOLERANCE[str(eigenvalues.dtype)]
+    tolerance = tolerances[str(eigenvalues.dtype)]
     kept = max(1, int(np.sum(weight > tolerance * weight[0])))
     # A multiple of eight: neighbouring problems then share one compiled program.
     kept = min(-(-kept // 8) * 8, left.shape[1])
@@ -68,7 +71,7 @@ def upper_half(k_tilde: Array) -> list[Array]:
     Multiplying by them costs a little more than half of a multiplication by K̃.
     """
     n = len(k_tilde)
-    edges = [n * i // _BLOCK_ROWS for i in range(_BLOCK_ROWS + 1)]
+    edges = [n * i // BLOCK_ROWS for i in range(BLOCK_ROWS + 1)]
     rows = []
     for start, stop in itertools.pairwise(edges):
         if stop > start:
@@ -104,7 +107,7 @@ def quadratic_forms(vectors: Array, functions: Array, k_tilde: Array, basis: Arr
     few = functions if basis is None else jnp.matmul(basis.T, functions)
     n, r = vectors.shape[1], few.shape[0]
     m = len(vectors)
-    chunk = max(1, min(m, n // (2 * r)))
+    chunk = max(1, min(m, n // (4 * r)))
 
     def of_points(b):
         scaled = b[:, None, :] * few[None, :, :]

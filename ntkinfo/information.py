@@ -11,6 +11,7 @@ from jax import Array
 from ntkinfo import _check, decoder, methods, mixture
 from ntkinfo import labels as _labels
 from ntkinfo.curves import Curve, curve
+from ntkinfo.divergence import ParameterDivergence, parameter_divergence
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.geometry import action, fisher_trace, output_divergence, parameter_distance
 from ntkinfo.losses import Losses, losses
@@ -20,6 +21,7 @@ __all__ = [
     "Curve",
     "Information",
     "Losses",
+    "ParameterDivergence",
     "action",
     "curve",
     "fisher_trace",
@@ -29,6 +31,7 @@ __all__ = [
     "losses",
     "output_divergence",
     "parameter_distance",
+    "parameter_divergence",
 ]
 
 

@@ -1,7 +1,8 @@
 """Kernels of a network at infinite width, in blocks: the covariance of its outputs and its tangent kernel.
 
 `kernels` takes any network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, and returns both kernels,
-evaluated block by block so that memory stays bounded; on several devices the blocks are dealt out in turn.
+evaluated block by block so that memory stays bounded; on several devices the blocks are dealt out in turn. `hessian`
+does the same for the Hessian kernel.
 """
 
 import functools
@@ -13,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-from ntkinfo import _check
+from ntkinfo import _check, correlated
 
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
@@ -77,7 +78,7 @@ def kernels(
     x2: Array | None = None,
     *,
     batch_size: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence | None = None,
     progress: bool | None = None,
 ) -> Kernels:
     """NNGP kernel K(x1, x2) and tangent kernel Θ(x1, x2) at infinite width.
@@ -102,7 +103,53 @@ def kernels(
 
     Source: Lee et al. 2018 (arXiv 1711.00165) for K; Jacot et al. 2018 (arXiv 1806.07572) for Θ; theory, section 1.
     """
+    return _evaluated(kernel_function(net), x1, x2, batch_size, devices, progress)
+
+
+def hessian(
+    net,
+    x1: Array,
+    x2: Array | None = None,
+    *,
+    batch_size: int | None = None,
+    devices: Sequence | None = None,
+    progress: bool | None = None,
+) -> Array:
+    """Hessian kernel H(x1, x2) = E⟨∇²f(x1), ∇²f(x2)⟩ of one output at infinite width, over parameters from N(0, I).
+
+    H = K''(1), the second derivative of the kernel of correlated parameters (`ntkinfo.correlated.kernel`), by forward
+    mode. It does not vanish at infinite width; it is the source of the curvature part of the parameter divergence.
+
+    Args:
+      net: a network of `ntkinfo.stax` with smooth activations (Erf, Gelu, Sin, Cos, Gaussian, ...), or its kernel
+        function, in the default parameterization "ntk".
+      x1: inputs, (a, ...), floating point.
+      x2: inputs, (b, ...), or None for `x1`.
+      batch_size: rows of a block; None chooses by the size of an input.
+      devices: devices to deal the blocks out to; None computes where the inputs are.
+      progress: whether to show a progress bar; None shows it when there are many blocks.
+
+    Returns:
+      H, (a, b), in the dtype of the inputs; symmetric positive semidefinite for `x2=None`. Exact at infinite width.
+
+    Raises:
+      TypeError: `net` is no network; inputs are not floating-point numbers.
+      ValueError: kinked activations, layers not built by `ntkinfo.stax`, attention and dropout (the message names
+        what is in the way); empty inputs, mismatched shapes, NaN or Inf.
+
+    Example:
+      >>> net = stax.serial(stax.Dense(512), stax.Erf(), stax.Dense(1))
+      >>> h = hessian(net, x)
+
+    Source: theory, section 4.
+    """
     kernel_fn = kernel_function(net)
+    correlated.require(kernel_fn, smooth=True)
+    return _evaluated(correlated.Curvature(kernel_fn), x1, x2, batch_size, devices, progress, ("tangent", "Hessian"))[1]
+
+
+def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", "NTK")) -> Kernels:
+    """What `kernel_fn` returns, two kernels, with inputs checked and in blocks; `names` are for error messages."""
     x1 = inputs("x1", x1)
     x2 = None if x2 is None else inputs("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
@@ -112,10 +159,10 @@ def kernels(
     size = block_size(x1) if batch_size is None else _check.integer("batch_size", batch_size)
     rows = _starts(len(x1), size)
     if len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
-        return _finite(_block(kernel_fn, x1, x2))
+        return _finite(_block(kernel_fn, x1, x2), names)
     if x2 is None:
-        return _finite(_symmetric(kernel_fn, x1, rows, size, devices, progress))
-    return _finite(_rectangular(kernel_fn, x1, x2, rows, size, devices, progress))
+        return _finite(_symmetric(kernel_fn, x1, rows, size, devices, progress), names)
+    return _finite(_rectangular(kernel_fn, x1, x2, rows, size, devices, progress), names)
 
 
 def diagonal(net, x: Array) -> Array:
@@ -189,16 +236,17 @@ def _rectangular(kernel_fn, x1, x2, starts, size, devices, progress):
     return Kernels(*(jnp.block([[block[p] for block in row] for row in rows])[: len(x1), : len(x2)] for p in (0, 1)))
 
 
-def _finite(both: Kernels) -> Kernels:
-    for name, kernel in zip(Kernels._fields, both, strict=True):
+def _finite(both: Kernels, names) -> Kernels:
+    for name, kernel in zip(names, both, strict=True):
         if kernel.ndim != 2:
             raise ValueError(
-                f"The {name.upper()} kernel must be a matrix of samples by samples; got shape {kernel.shape}. "
+                f"The {name} kernel must be a matrix of samples by samples; got shape {kernel.shape}. "
                 "End a convolutional network with `Flatten` or `GlobalAvgPool`."
             )
-        if not bool(np.isfinite(float(jnp.sum(kernel)))):
+        # Inputs that a jitted function closes over are concrete, what is computed from them is not.
+        if _check.concrete(kernel) and not bool(np.isfinite(float(jnp.sum(kernel)))):
             raise ValueError(
-                f"The {name.upper()} kernel has NaN or infinite entries. Scale the inputs, or lower W_std: "
+                f"The {name} kernel has NaN or infinite entries. Scale the inputs, or lower W_std: "
                 "a deep network with a large W_std overflows."
             )
     return both

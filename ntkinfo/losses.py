@@ -32,7 +32,9 @@ class Losses(NamedTuple):
     @property
     def jensen_gap(self) -> Array | None:
         """`gibbs_nll` - `ensemble_nll` in nats: what averaging the networks gains; never negative."""
-        return None if self.gibbs_nll is None else self.gibbs_nll - self.ensemble_nll
+        if self.gibbs_nll is None or self.ensemble_nll is None:
+            return None
+        return self.gibbs_nll - self.ensemble_nll
 
 
 def losses(z: Gaussian, y: Array, *, noise: float | None = None, task: str = "auto") -> Losses:

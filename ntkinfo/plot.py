@@ -63,9 +63,9 @@ _UNITS = {"nats": 1.0, "bits": 1 / np.log(2)}
 def curve(result, quantities=None, *, unit: str = "nats", ax=None):
     """Information quantities over training time, with their bounds and sampling errors.
 
-    Lines are values; the light band reaches from `lower` to `upper`, the darker one is the value ± 2 standard errors
-    where it is sampled. With I(X;Z|D) comes its ceiling log m (dashed), with I(Y;Z|D) for classes its
-    ceiling H(Y) (dotted).
+    Lines are values; the light band reaches from `lower` to `upper` (none above the bound of a decoder), the darker one
+    is the value ± 2 standard errors where it is sampled. With I(X;Z|D) comes its ceiling log m (dashed), with I(Y;Z|D)
+    for classes its ceiling H(Y) (dotted).
 
     Args:
       result: a `Curve`.
@@ -100,7 +100,9 @@ def curve(result, quantities=None, *, unit: str = "nats", ax=None):
 
 
 def divergence(result, *, unit: str = "nats", ax=None):
-    """Divergence of the outputs from their prior over training time, pointwise and joint; logarithmic, without t = 0.
+    """Divergence of the outputs from their prior over training time; logarithmic, without t = 0.
+
+    Pointwise, and joint where the result has it.
 
     Args:
       result: a `Curve`.
@@ -114,14 +116,11 @@ def divergence(result, *, unit: str = "nats", ax=None):
       ValueError: an unknown unit.
     """
     factor = _factor(unit)
-    ax = _axes(ax)
-    t = _vector(result.t)
-    place = _time_axis(ax, t[t > 0])
     series = {"output_divergence": "mean over test inputs", "output_divergence_joint": "joint over test inputs"}
-    values = {name: factor * _value(result, name)[t > 0] for name in series}
-    for (name, label), color in zip(series.items(), _COLORS[2:], strict=False):
-        _line(ax, place, t[t > 0], values[name], label=label, color=color)
-    _log_axis(ax, values.values())
+    if result.output_divergence_joint is None:
+        del series["output_divergence_joint"]
+    ax = _axes(ax)
+    _growth(ax, result, series, factor, _COLORS[2:])
     ax.set_ylabel(f"{_INFORMATION['output_divergence']} [{unit}]")
     _legend(ax)
     return ax
@@ -155,10 +154,10 @@ def losses(result, kind: str = "mse", *, unit: str = "nats", ax=None):
         _line(ax, place, result.t, factor * values[name], label=label, color=_COLORS[i % 2], linestyle=style)
     if kind == "mse":
         _log_axis(ax, values.values())
-        # Training errors of an interpolating ensemble end at rounding: they would take the whole axis.
-        top = max(value.max() for value in values.values())
-        if top > 0:
-            ax.set_ylim(bottom=max(ax.get_ylim()[0], 1e-6 * top))
+        positive = np.concatenate([value[value > 0] for value in values.values()])
+        if positive.size:
+            # Training errors of an interpolating ensemble end at rounding: they would take the whole axis.
+            ax.set_ylim(max(positive.min() / 2, 1e-6 * positive.max()), 2 * positive.max())
     if kind == "error":
         ax.set_ylim(bottom=0)
     ax.set_ylabel(_LOSS_AXIS[kind] + (f" [{unit}]" if kind == "nll" else ""))
@@ -177,14 +176,11 @@ def geometry(result, *, ax=None):
       The axes.
     """
     ax = _axes(ax)
-    t = _vector(result.t)
-    place = _time_axis(ax, t[t > 0])
-    values = {name: _value(result, name)[t > 0] for name in _GEOMETRY}
-    for (name, label), color in zip(_GEOMETRY.items(), _COLORS, strict=False):
-        _line(ax, place, t[t > 0], values[name], label=label, color=color)
-    _log_axis(ax, values.values())
+    _growth(ax, result, _GEOMETRY, 1.0, _COLORS)
     ax.set_ylabel("distance, action")
-    _legend(ax, title=rf"Fisher trace $k\,\mathrm{{tr}}\,\Theta$ = {float(result.fisher_trace):.3g}")
+    trace = float(result.fisher_trace)
+    number = f"{trace:,.0f}" if 100 <= trace < 1e6 else f"{trace:.3g}"
+    _legend(ax, title=rf"Fisher trace $k\,\mathrm{{tr}}\,\Theta$ = {number}")
     return ax
 
 
@@ -439,7 +435,8 @@ def _field(result, name):
     value = getattr(result if hasattr(result, name) else result.losses, name)
     if value is None:
         raise ValueError(
-            f"{name!r} must be in the results to be drawn; got None. 0-1 errors need classes, log-likelihoods a noise."
+            f"{name!r} must be in the results to be drawn; got None. 0-1 errors need classes, log-likelihoods a noise, "
+            "the joint divergence joint=True and a covariance that is not singular."
         )
     return value
 
@@ -496,6 +493,17 @@ def _line(ax, place, t, y, *, color, label, linestyle="-"):
         ax.plot(place(t[ends]), y[ends], color=color, ls="", marker="_", ms=10, mew=1.6, zorder=3)
 
 
+def _growth(ax, result, series, factor, colors):
+    """Lines of quantities that grow from 0 at t = 0, on a logarithmic axis, without it."""
+    t = _vector(result.t)
+    later = t > 0
+    place = _time_axis(ax, t[later])
+    values = {name: factor * _value(result, name)[later] for name in series}
+    for (name, label), color in zip(series.items(), colors, strict=False):
+        _line(ax, place, t[later], values[name], label=label, color=color)
+    _log_axis(ax, values.values())
+
+
 def _information(ax, place, result, name, factor, color):
     """A line with its bounds and its sampling error."""
     field, t = _field(result, name), _vector(result.t)
@@ -506,7 +514,10 @@ def _information(ax, place, result, name, factor, color):
         lower, upper = (factor * np.broadcast_to(_vector(each), value.shape) for each in (field.lower, field.upper))
         method = getattr(field, "method", "")
         label += "" if method in ("", "exact") else f", {_METHODS.get(method, method)}"
-        bands = [(lower, upper, 0.15)] + [(value - 2 * stderr, value + 2 * stderr, 0.3)] * bool((stderr > 0).any())
+        # What a decoder leaves open reaches to the ceiling: a band over everything else.
+        bands = [(lower, upper, 0.15)] * (method != "decoder") + [(value - 2 * stderr, value + 2 * stderr, 0.3)] * bool(
+            (stderr > 0).any()
+        )
         inner = _inner(t)
         ends = np.setdiff1d(np.arange(len(t)), inner)
         for low, high, alpha in bands:

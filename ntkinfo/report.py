@@ -76,13 +76,13 @@ class Report(NamedTuple):
         for name, draw in (("information", plot.curve), ("plane", plot.plane), ("divergence", plot.divergence)):
             figures[name] = draw(self.curve, unit=unit).figure
         if self.samples:
-            figures |= self._overlays(plot, unit)
+            figures |= self._overlays(self.samples, plot, unit)
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
             plt.close(figure)
         (folder / "report.md").write_text(self.page(unit, list(figures)), encoding="utf-8")
 
-    def _overlays(self, plot, unit):
+    def _overlays(self, samples, plot, unit):
         groups = {
             "finite_information": ("input_information", "label_information", "output_divergence"),
             "finite_losses": ("gibbs_mse", "mean_mse"),
@@ -90,7 +90,7 @@ class Report(NamedTuple):
         }
         drawn = {}
         for name, members in groups.items():
-            found = {member: self.samples[member] for member in members if member in self.samples}
+            found = {member: samples[member] for member in members if member in samples}
             if found:
                 drawn[name] = plot.finite(self.curve, found, unit=unit).figure
         return drawn

@@ -1,9 +1,10 @@
 """neural-tangents' `stax` under our roof: one description gives the finite network and its infinite-width kernels.
 
 Every public name of `neural_tangents.stax` is here, on every JAX that ntkinfo supports and without TensorFlow. A layer,
-and a network, is a triple `(init_fn, apply_fn, kernel_fn)`. Two things differ from the original: the NTK of ABRelu,
-Relu, LeakyRelu and Abs is exact on the diagonal (the original's is off by 3e-8 in float64), and the layers
-run on current JAX.
+and a network, is a triple `(init_fn, apply_fn, kernel_fn)`. Three things differ from the original: the NTK of ABRelu,
+Relu, LeakyRelu and Abs is exact on the diagonal (the original's is off by 3e-8 in float64), the layers run on current
+JAX, and kernel functions know the correlated-parameter kernel (`ntkinfo.correlated`), which
+`ntkinfo.kernels.hessian` needs.
 
 Example:
     >>> from ntkinfo import stax
@@ -14,65 +15,67 @@ Example:
 Source: arXiv 1912.02803 (neural-tangents).
 """
 
-from ntkinfo import _neural_tangents
+from ntkinfo import _neural_tangents, correlated
 
 _stax = _neural_tangents.load().stax
 
-ABRelu = _stax.ABRelu
-Abs = _stax.Abs
-Aggregate = _stax.Aggregate
+ABRelu = correlated.singular(_stax.ABRelu)
+Abs = correlated.singular(_stax.Abs)
+Aggregate = correlated.unsupported(_stax.Aggregate)
 AggregateImplementation = _stax.AggregateImplementation
 AttentionMechanism = _stax.AttentionMechanism
-AvgPool = _stax.AvgPool
+AvgPool = correlated.without_parameters(_stax.AvgPool)
 Bool = _stax.Bool
-Conv = _stax.Conv
-ConvLocal = _stax.ConvLocal
-ConvTranspose = _stax.ConvTranspose
-Cos = _stax.Cos
-Dense = _stax.Dense
+Conv = correlated.parametrised(_stax.Conv)
+ConvLocal = correlated.parametrised(_stax.ConvLocal)
+ConvTranspose = correlated.parametrised(_stax.ConvTranspose)
+Cos = correlated.without_parameters(_stax.Cos)
+Dense = correlated.parametrised(_stax.Dense)
 Diagonal = _stax.Diagonal
-DotGeneral = _stax.DotGeneral
-Dropout = _stax.Dropout
-Elementwise = _stax.Elementwise
-ElementwiseNumerical = _stax.ElementwiseNumerical
-Erf = _stax.Erf
-Exp = _stax.Exp
-ExpNormalized = _stax.ExpNormalized
-FanInConcat = _stax.FanInConcat
-FanInProd = _stax.FanInProd
-FanInSum = _stax.FanInSum
-FanOut = _stax.FanOut
-Flatten = _stax.Flatten
-Gabor = _stax.Gabor
-Gaussian = _stax.Gaussian
-Gelu = _stax.Gelu
-GlobalAvgPool = _stax.GlobalAvgPool
-GlobalSelfAttention = _stax.GlobalSelfAttention
-GlobalSumPool = _stax.GlobalSumPool
-Hermite = _stax.Hermite
-Identity = _stax.Identity
-ImageResize = _stax.ImageResize
-Index = _stax.Index
-LayerNorm = _stax.LayerNorm
-LeakyRelu = _stax.LeakyRelu
+DotGeneral = correlated.without_parameters(_stax.DotGeneral)
+Dropout = correlated.unless(_stax.Dropout, "mode", "test", correlated.unsupported)
+Elementwise = correlated.singular(_stax.Elementwise, "whether it is smooth is not known")
+ElementwiseNumerical = correlated.singular(
+    _stax.ElementwiseNumerical, "its quadrature has no derivatives where two inputs agree"
+)
+Erf = correlated.without_parameters(_stax.Erf)
+Exp = correlated.without_parameters(_stax.Exp)
+ExpNormalized = correlated.unless(_stax.ExpNormalized, "do_clip", False, correlated.singular)
+FanInConcat = correlated.without_parameters(_stax.FanInConcat)
+FanInProd = correlated.without_parameters(_stax.FanInProd)
+FanInSum = correlated.without_parameters(_stax.FanInSum)
+FanOut = correlated.without_parameters(_stax.FanOut)
+Flatten = correlated.without_parameters(_stax.Flatten)
+Gabor = correlated.without_parameters(_stax.Gabor)
+Gaussian = correlated.without_parameters(_stax.Gaussian)
+Gelu = correlated.without_parameters(_stax.Gelu)
+GlobalAvgPool = correlated.without_parameters(_stax.GlobalAvgPool)
+GlobalSelfAttention = correlated.unsupported(_stax.GlobalSelfAttention)
+GlobalSumPool = correlated.without_parameters(_stax.GlobalSumPool)
+Hermite = correlated.without_parameters(_stax.Hermite)
+Identity = correlated.without_parameters(_stax.Identity)
+ImageResize = correlated.without_parameters(_stax.ImageResize)
+Index = correlated.without_parameters(_stax.Index)
+LayerNorm = correlated.without_parameters(_stax.LayerNorm)
+LeakyRelu = correlated.singular(_stax.LeakyRelu)
 MaskedArray = _stax.MaskedArray
-Monomial = _stax.Monomial
+Monomial = correlated.without_parameters(_stax.Monomial)
 Padding = _stax.Padding
-Polynomial = _stax.Polynomial
+Polynomial = correlated.without_parameters(_stax.Polynomial)
 PositionalEmbedding = _stax.PositionalEmbedding
-Rbf = _stax.Rbf
-RectifiedMonomial = _stax.RectifiedMonomial
-Relu = _stax.Relu
-Sigmoid_like = _stax.Sigmoid_like
-Sign = _stax.Sign
-Sin = _stax.Sin
+Rbf = correlated.without_parameters(_stax.Rbf)
+RectifiedMonomial = correlated.singular(_stax.RectifiedMonomial)
+Relu = correlated.singular(_stax.Relu)
+Sigmoid_like = correlated.without_parameters(_stax.Sigmoid_like)
+Sign = correlated.singular(_stax.Sign)
+Sin = correlated.without_parameters(_stax.Sin)
 Slice = _stax.Slice
-SumPool = _stax.SumPool
+SumPool = correlated.without_parameters(_stax.SumPool)
 layer = _stax.layer
-parallel = _stax.parallel
-repeat = _stax.repeat
+parallel = correlated.combinator(_stax.parallel)
+repeat = correlated.combinator(_stax.repeat)
 requires = _stax.requires
-serial = _stax.serial
+serial = correlated.combinator(_stax.serial)
 supports_masking = _stax.supports_masking
 unmask_fn = _stax.unmask_fn
 

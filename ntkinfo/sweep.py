@@ -5,9 +5,6 @@ Finished cells are written to disk, and an interrupted sweep goes on where it st
 """
 
 import functools
-import hashlib
-import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-from ntkinfo import _check, curves, kernels
+from ntkinfo import _check, _checkpoint, curves, kernels
 from ntkinfo.curves import Curve
 from ntkinfo.ensemble import Ensemble, labels, rotate
 from ntkinfo.kernels import Kernels
@@ -112,24 +109,27 @@ def scales(
     w_grid, b_grid = _grid("w_std", w_std, zero=False), _grid("b_std", b_std, zero=True)
     x, x_test = kernels.inputs("x", x), kernels.inputs("x_test", x_test)
     y, times = labels("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(_check.times("t", t)))
-    store = _Store(folder, _fingerprint(build, (x, y, x_test, y_test, times), options, singular))
+    store = None
+    if folder is not None:
+        arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "t": times}
+        store = _checkpoint.Folder(folder, _arguments(build, arrays, options, singular), argument="folder")
     cells = [(w, b) for w in w_grid for b in b_grid]
     results, failed, ceilings = {}, {}, {}
     bar = tqdm(cells, desc="sweep", unit="cell", disable=len(cells) == 1 if progress is None else not progress)
     for w, b in bar:
-        columns = store.read(w, b)
+        columns = store.load(_name(w, b)) if store else None
         if columns is None:
             try:
                 columns = _cell(build, w, b, x, y, x_test, y_test, times, singular, options)
             except ValueError as error:
                 failed[w, b] = str(error)
-                last = error
                 continue
-            store.write(w, b, columns)
+            if store:
+                store.save(_name(w, b), columns)
         ceilings = {name: float(columns.pop(name)) for name in ("log_m", "label_entropy")}
         results[w, b] = columns
     if not results:
-        raise last
+        raise ValueError(next(iter(failed.values())))
     shape = (len(w_grid), len(b_grid), len(times))
     values = {name: np.full(shape, np.nan) for one in results.values() for name in one if name != "t"}
     for (w, b), columns in results.items():
@@ -180,51 +180,16 @@ def _grid(name, values, *, zero):
     return [float(value) for value in values]
 
 
-def _fingerprint(build, arrays, options, singular) -> str:
-    """A digest of everything a cell depends on; the network enters by its kernels at one pair of scales."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes() + str(np.shape(array)).encode())
+def _arguments(build, arrays, options, singular) -> dict[str, str]:
+    """What a stored sweep must agree in; the network enters by the program of its kernels."""
+    digests = {name: _checkpoint.digest(np.asarray(array)) for name, array in arrays.items()}
+    network = _checkpoint.program(functools.partial(_block, build), 1.25, 0.5, arrays["x"][:2], arrays["x_test"][:3])
     plain = {
-        name: np.asarray(jax.random.key_data(value)).tolist() if name == "key" and value is not None else value
+        name: _checkpoint.digest(_checkpoint.key_data(value)) if name == "key" and value is not None else str(value)
         for name, value in options.items()
     }
-    digest.update(json.dumps(plain, sort_keys=True, default=str).encode() + singular.encode())
-    probe = kernels.evaluate(kernels.kernel_function(build(1.25, 0.5)), arrays[0][:2])
-    # Rounded: another processor or version of JAX may differ in the last digits.
-    digest.update(np.array2string(np.asarray(jnp.stack(probe)), precision=5).encode())
-    return digest.hexdigest()
+    return digests | plain | {"build": network, "singular": singular}
 
 
-class _Store:
-    """Finished cells on disk, one file each, written whole or not at all."""
-
-    def __init__(self, folder, fingerprint):
-        self.folder = None if folder is None else Path(folder)
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        mark = self.folder / "sweep.json"
-        if mark.exists() and json.loads(mark.read_text())["fingerprint"] != fingerprint:
-            raise ValueError(
-                f"`folder` {str(self.folder)!r} holds a sweep with other data, times, network or options. "
-                "Name another folder, or delete this one."
-            )
-        mark.write_text(json.dumps({"fingerprint": fingerprint}))
-
-    def _path(self, w, b):
-        return self.folder / f"w{w!r}_b{b!r}.npz"
-
-    def read(self, w, b):
-        if self.folder is None or not self._path(w, b).exists():
-            return None
-        with np.load(self._path(w, b)) as stored:
-            return dict(stored)
-
-    def write(self, w, b, columns):
-        if self.folder is None:
-            return
-        partial = self._path(w, b).with_suffix(".partial")
-        with open(partial, "wb") as file:
-            np.savez(file, **columns)
-        os.replace(partial, self._path(w, b))
+def _name(w, b):
+    return f"w{w!r}_b{b!r}"

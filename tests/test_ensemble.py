@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from problems import network, problem
 
 import ntkinfo as ni
-import reference
 from ntkinfo import stax
 
 TIMES = np.array([0.0, 1e-3, 1.0, 30.0, 1e3, 1e5, np.inf])

@@ -306,7 +306,7 @@ def test_checkpoints_that_cannot_be_used(small, tmp_path):
         small(checkpoint=tmp_path / "data")
     small(n_networks=1, checkpoint=tmp_path / "run")
     (tmp_path / "run" / "chunk_00000.npz").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"damaged chunk, .*chunk_00000\.npz"):
+    with pytest.raises(ValueError, match=r"damaged file, .*chunk_00000\.npz"):
         small(n_networks=1, checkpoint=tmp_path / "run")
     (tmp_path / "run" / "arguments.json").write_text("{")
     with pytest.raises(ValueError, match="`checkpoint` cannot be read"):

@@ -179,7 +179,7 @@ def test_divergence_and_geometry_are_logarithmic_without_time_zero():
     ax = plot.geometry(result())
     assert ax.get_yscale() == "log"
     assert "0" not in [each.get_text() for each in ax.get_xticklabels()]
-    assert ax.get_legend().get_title().get_text().endswith("= 1.23e+03")
+    assert ax.get_legend().get_title().get_text().endswith("= 1,234")
     heights = [np.asarray(each.get_ydata())[0] for each in ax.get_lines() if str(each.get_label())[0] != "_"]
     np.testing.assert_allclose(heights, [12.5, 15, 1750])
 

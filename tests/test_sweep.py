@@ -73,9 +73,9 @@ def test_interrupted_sweep_goes_on(data, tmp_path, monkeypatch):
 def test_a_folder_of_another_sweep_is_refused(data, tmp_path):
     sweep.scales(build, *data, w_std=[1.0], folder=tmp_path)
     x, y, *rest = data
-    with pytest.raises(ValueError, match="holds a sweep with other data, times, network or options"):
+    with pytest.raises(ValueError, match=r"`folder` must be of a run with the same arguments; .* differs in y\."):
         sweep.scales(build, x, -y, *rest, w_std=[1.0], folder=tmp_path)
-    with pytest.raises(ValueError, match="holds a sweep with other"):
+    with pytest.raises(ValueError, match=r"differs in build\."):
         sweep.scales(lambda w, b: network(w_std=w, b_std=b, depth=3), *data, w_std=[1.0], folder=tmp_path)
 
 
