@@ -171,7 +171,7 @@ def main():
     for name, value, target in rows:
         print(f"{name:<60} {value:9.3g}   {target}")
     few = options.times if basis is None else basis.shape[1]
-    flops = 2 * m * few * n * n * (1 + 1 / flow.BLOCK_ROWS) / 2
+    flops = 2 * m * few * n * n * (1 + 1 / flow.BLOCKS) / 2
     rate = flops / seconds["predict"] / 1e9
     print(f"\npredict multiplies by K~ for {few} functions of time: {flops:.3g} flops, {rate:.1f} GFLOP/s")
     record = {

@@ -280,7 +280,7 @@ def covariances(
     last two, b K̃ bᵀ alone. With a `basis` (T, r) of the functions the products with K̃ are r instead of T, and held
     in memory.
     """
-    rows = flow.upper_half(k_tilde)
+    columns = flow.upper_half(k_tilde)
 
     def of_product(index, h, left):
         # One product and its transpose: exactly symmetric at half the flops.
@@ -289,13 +289,13 @@ def covariances(
 
     def at_time(item):
         index, h = item
-        return of_product(index, h, flow.half_product(vectors * h[None, :], rows))
+        return of_product(index, h, flow.half_product(vectors * h[None, :], columns))
 
     indices = jnp.arange(len(functions))
     if basis is None:
         return jax.lax.map(at_time, (indices, functions))
     few = jnp.matmul(basis.T, functions)
-    products = jax.lax.map(lambda h: flow.half_product(vectors * h[None, :], rows), few)
+    products = jax.lax.map(lambda h: flow.half_product(vectors * h[None, :], columns), few)
 
     def at_times(chunk):
         # Several times together: each reading of the products is worth that many times as much work.

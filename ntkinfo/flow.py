@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# K̃ is symmetric: this many block rows, of which only the part on and above the diagonal is multiplied.
-BLOCK_ROWS = 8
+# K̃ is symmetric: this many block columns, of which only the part on and above the diagonal is multiplied.
+BLOCKS = 8
 # Up to this many times are computed one by one; below it an expansion in few functions saves nothing.
 FEW_TIMES = 32
 # Functions of time below this share of the largest are left out. By Cauchy-Schwarz a mode of eigenvalue λ enters a
@@ -66,28 +66,22 @@ def time_basis(eigenvalues: np.ndarray, s: np.ndarray, *, fine: bool = False) ->
 
 
 def upper_half(k_tilde: Array) -> list[Array]:
-    """The block rows of a matrix W with W + Wᵀ = K̃, each without the blocks left of the diagonal.
+    """The block columns of a matrix W with W + Wᵀ = K̃, each down to the diagonal only.
 
     Multiplying by them costs a little more than half of a multiplication by K̃.
     """
     n = len(k_tilde)
-    edges = [n * i // BLOCK_ROWS for i in range(BLOCK_ROWS + 1)]
-    rows = []
-    for start, stop in itertools.pairwise(edges):
-        if stop > start:
-            rows.append(jnp.concatenate([0.5 * k_tilde[start:stop, start:stop], k_tilde[start:stop, stop:]], axis=1))
-    return rows
+    edges = [n * i // BLOCKS for i in range(BLOCKS + 1)]
+    return [
+        jnp.concatenate([k_tilde[:start, start:stop], 0.5 * k_tilde[start:stop, start:stop]])
+        for start, stop in itertools.pairwise(edges)
+        if stop > start
+    ]
 
 
-def half_product(vectors: Array, rows: list[Array]) -> Array:
+def half_product(vectors: Array, columns: list[Array]) -> Array:
     """`vectors` (..., n) times the matrix W of `upper_half`, (..., n)."""
-    product = jnp.zeros_like(vectors)
-    start = 0
-    for row in rows:
-        stop = start + row.shape[0]
-        product = product.at[..., start:].add(vectors[..., start:stop] @ row)
-        start = stop
-    return product
+    return jnp.concatenate([vectors[..., : len(column)] @ column for column in columns], axis=-1)
 
 
 def quadratic_forms(vectors: Array, functions: Array, k_tilde: Array, basis: Array | None = None) -> Array:
@@ -103,7 +97,7 @@ def quadratic_forms(vectors: Array, functions: Array, k_tilde: Array, basis: Arr
     Cost: about m r n² flops (1.1 times that), r the number of times or of basis functions; the working set stays
     below one n x n matrix.
     """
-    rows = upper_half(k_tilde)
+    columns = upper_half(k_tilde)
     few = functions if basis is None else jnp.matmul(basis.T, functions)
     n, r = vectors.shape[1], few.shape[0]
     m = len(vectors)
@@ -111,7 +105,7 @@ def quadratic_forms(vectors: Array, functions: Array, k_tilde: Array, basis: Arr
 
     def of_points(b):
         scaled = b[:, None, :] * few[None, :, :]
-        product = half_product(scaled.reshape(-1, n), rows).reshape(scaled.shape)
+        product = half_product(scaled.reshape(-1, n), columns).reshape(scaled.shape)
         if basis is None:
             return 2 * jnp.sum(product * scaled, axis=-1)
         gram = jnp.einsum("cri,cqi->crq", product, scaled)
