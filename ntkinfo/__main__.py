@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--singular", choices=("error", "project"), default="error", help="what to do with a singular kernel"
     )
+    run.add_argument("--delta", type=float, default=0.05, help="probability with which a bound may fail")
     run.add_argument(
         "--finite", type=int, default=0, metavar="N", help="train N finite networks and overlay them (N >= 4)"
     )
@@ -150,12 +151,17 @@ def _run(options) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1; got {value}")
+    if not np.isfinite(times).any():
+        raise ValueError(f"--times must hold at least one finite time; got {options.times!r}")
+    if not 0 < options.delta < 1:
+        raise ValueError(f"--delta must lie strictly between 0 and 1; got {options.delta:g}")
     data = _dataset(options)
 
     import jax
 
     jax.config.update("jax_enable_x64", options.dtype == "float64")
     from ntkinfo import Ensemble, information, report
+    from ntkinfo.certificate import certificate
 
     net = architectures.network(
         options.architecture, activation=options.activation, depth=options.depth, w_std=options.w_std,
@@ -174,11 +180,14 @@ def _run(options) -> None:
     )  # fmt: skip
     jax.block_until_ready(curve)
     seconds = time.perf_counter() - started
+    shown = times[report.rows(len(times))]
+    guaranteed = certificate(ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta)
     samples = note = None
     if options.finite:
         samples, note = _finite(options, net, data, times, key)
-    page = report.Report(curve, data, vars(options), seconds, samples, note)
+    page = report.Report(curve, data, vars(options), seconds, guaranteed, samples, note)
     print(page.table(options.unit))
+    print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}")
     page.write(options.out, options.unit)
     print(f"\nWritten to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ntkinfo.certificate import Certificate
 from ntkinfo.curves import MEANING, Curve
 from ntkinfo.datasets import Dataset
 
@@ -24,6 +25,11 @@ _ROWS = 9
 _BAR = r"\|"
 
 
+def rows(n_times: int) -> np.ndarray:
+    """Indices of the times shown in the table: the first and last, and some between."""
+    return np.unique(np.linspace(0, n_times - 1, _ROWS).round().astype(int))
+
+
 class Report(NamedTuple):
     """What the main job found.
 
@@ -32,6 +38,7 @@ class Report(NamedTuple):
       data: the data set.
       options: the options of the run, for the record.
       seconds: how long kernels and curve took.
+      certificate: divergence of the parameters and bounds at the finite times of the table.
       samples: quantities of finite networks as `ntkinfo.finite.summary` returns them, or None.
       note: a sentence about the finite networks, or None.
     """
@@ -40,12 +47,9 @@ class Report(NamedTuple):
     data: Dataset
     options: dict
     seconds: float
+    certificate: Certificate
     samples: dict | None = None
     note: str | None = None
-
-    def rows(self) -> np.ndarray:
-        """Indices of the times shown in the table: the first and last, and some between."""
-        return np.unique(np.linspace(0, len(self.curve.t) - 1, _ROWS).round().astype(int))
 
     def table(self, unit: str = "nats") -> str:
         """A plain table of selected times, information in `unit`."""
@@ -53,12 +57,24 @@ class Report(NamedTuple):
         shown = [(name, title) for name, title in _COLUMNS if name in columns]
         scale = 1 / np.log(2) if unit == "bits" else 1.0
         lines = [" ".join(f"{title:>11}" for title in ("t", *(title for _, title in shown)))]
-        for i in self.rows():
+        for i in rows(len(self.curve.t)):
             cells = [columns["t"][i], *(columns[n][i] * (scale if n in _INFORMATION else 1) for n, _ in shown)]
             lines.append(" ".join(f"{cell:>11.4g}" for cell in cells))
         ceiling = f"ceilings: log m = {scale * float(self.curve.log_m):.4g} {unit}"
         kind = "h(Y)" if self.curve.losses.gibbs_error is None else "H(Y)"
         return "\n".join([*lines, f"{ceiling}, {kind} = {scale * float(self.curve.label_entropy):.4g} {unit}"])
+
+    def certificate_table(self, unit: str = "nats") -> str:
+        """A plain table of the divergence of the parameters and the bounds on the 0-1 error, at the finite times."""
+        c, scale = self.certificate, 1 / np.log(2) if unit == "bits" else 1.0
+        columns = {"t": c.t, "KL linear": scale * c.linear}
+        columns |= {"KL params": None if c.total is None else scale * c.total}
+        columns |= {"err train": c.train_error, "err test": c.test_error}
+        columns |= {"PAC-Bayes-kl": c.pac_bayes_kl, "McAllester": c.mcallester, "Catoni": c.catoni}
+        shown = {title: column for title, column in columns.items() if column is not None}
+        lines = [" ".join(f"{title:>12}" for title in shown)]
+        lines += [" ".join(f"{column[i]:>12.4g}" for column in shown.values()) for i in range(len(c.t))]
+        return "\n".join(lines)
 
     def write(self, folder: Path, unit: str = "nats") -> None:
         """Writes `curve.csv` (nats), the figures and `report.md` into `folder`."""
@@ -136,8 +152,10 @@ class Report(NamedTuple):
             f"({columns['gibbs_mse'][best]:.4g}); averaging the ensemble lowers the last one from "
             f"{last['gibbs_mse']:.4g} to {last['mean_mse']:.4g}.",
         ]  # fmt: skip
+        lines += ["", f"## What the parameters say, and bounds on the 0-1 error (divergences in {unit})", ""]
+        lines += ["```", self.certificate_table(unit), "```", "", self._guarantees()]
         if self.note:
-            lines.append(f"- Finite networks (points in the figures named finite): {self.note}")
+            lines.append(f"\nFinite networks (points in the figures named finite): {self.note}")
         lines += ["", "## Columns of curve.csv", "", "| column | meaning | last value (nats where information) |"]
         lines += ["| --- | --- | --- |"]
         for name in (name for name in MEANING if name in last):
@@ -154,6 +172,32 @@ class Report(NamedTuple):
             "",
         ]
         return "\n".join(lines)
+
+    def _guarantees(self):
+        c = self.certificate
+        start = (
+            "KL params is the divergence of the trained parameters from their prior, linear part and curvature; it is "
+            "infinite at t = ∞, so only finite times are shown. "
+        )
+        if c.reason is not None:
+            return (
+                "KL linear is the linear part of the divergence of the parameters from their prior. By itself it "
+                f"is no upper bound, and there is no bound on the error from it: {c.reason}"
+            )
+        if c.pac_bayes_kl is None:
+            return start + "The bounds are for the 0-1 error of classes, which this task has not."
+        best = int(np.argmin(c.pac_bayes_kl))
+        verdict = (
+            "it is vacuous, as it is wherever the divergence is not far below n"
+            if c.pac_bayes_kl[best] >= 0.5
+            else (f"one network measured {c.test_error[best]:.3g}")
+        )
+        return start + (
+            f"Each bound on the error of one network holds with probability {1 - c.delta:.2g} over training sets, for "
+            f"each time by itself (Maurer 2004; McAllester 1999; Catoni 2007). The smallest PAC-Bayes-kl bound is "
+            f"{c.pac_bayes_kl[best]:.3g} at t = {c.t[best]:.4g}; {verdict}. Picking the best time would need a union "
+            "over the times."
+        )
 
     def _labels(self, scale, unit, last):
         value = f"{scale * last['label_information']:.4g} {unit}"
