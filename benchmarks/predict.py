@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--m", type=int, default=200)
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument(
-        "--peer-times", type=int, default=3, help="times computed by the peer; the rest is extrapolated"
+        "--peer-times", type=int, default=100, help="times computed by the peer; the rest is extrapolated"
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "predict.json")

@@ -22,6 +22,7 @@ def keep_settings():
 def test_the_main_job_writes_table_figures_and_page(tmp_path, capsys, keep_settings):
     assert job.main([*SMALL, "--finite", "5", "--width", "16", "--finite-steps", "60", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
+    assert "parameters and bounds (nats)" in printed and "PAC-Bayes-kl" in printed
     assert "I(X;Z|D)" in printed and "ceilings: log m = 3.401 nats" in printed
     frame = pd.read_csv(tmp_path / "curve.csv")
     assert len(frame) == 6 and np.isinf(frame.t.iloc[-1]) and not frame.isna().any().any()
@@ -77,6 +78,8 @@ def test_times():
         (["--times", "soon"], "--times must be numbers"),
         (["--times", "5:1:3"], "0 < first < last"),
         (["--times=-1"], "--times must be from 0 to inf"),
+        (["--times", "inf"], "--times must hold at least one finite time"),
+        (["--delta", "1"], "--delta must lie strictly between 0 and 1; got 1"),
         (["--times", "nan"], "--times must be from 0 to inf"),
         (["--depth", "0"], "`depth` must be at least 1"),
         (["--w-std", "nan"], "`w_std` must be positive and finite"),
