@@ -9,7 +9,7 @@ N(y; z, 1), h(Y) known. The end points t → ∞ are compared with those read of
 The curves drawn are those of the first draw: the optimum bounds expectations, so one draw's curve may cross it.
 
     python benchmarks/paper_figure2.py               # some minutes; go on after an interruption: the same command
-    python benchmarks/paper_figure2.py --seeds 1 --n-train 200 --n-test 100 --out /tmp/figure2
+    python benchmarks/paper_figure2.py --seeds 1 --n-train 200 --n-test 100 --out figure2
 
 Asked for: within 0.2 nat in I(X;Z|D) and 0.04 nat in I(Y;Z|D), as the paper does not say its sample, nor its layers'
 parameterization, for which `--parameterization` offers both of neural-tangents. Writes `paper_figure2.json` and `.png`.
