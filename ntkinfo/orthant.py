@@ -159,7 +159,7 @@ def _ordered(correlation):
         pivot = jnp.sqrt(variance[best])
         column = (correlation[order, order[j]] - factor @ factor[j]) / pivot
         column = jnp.where(jnp.arange(n) > j, column, 0.0).at[j].set(pivot)
-        means = means.at[j].set(_hazard(-score[best])[0])
+        means = jnp.where(jnp.arange(n) == j, _hazard(-score[best])[0], means)
         return order, factor.at[:, j].set(column), means
 
     start = (jnp.arange(n), jnp.zeros_like(correlation), jnp.zeros(n, correlation.dtype))

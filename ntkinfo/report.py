@@ -184,18 +184,15 @@ class Report(NamedTuple):
                 "KL linear is the linear part of the divergence of the parameters from their prior. By itself it "
                 f"is no upper bound, and there is no bound on the error from it: {c.reason}"
             )
-        if c.pac_bayes_kl is None:
+        if c.pac_bayes_kl is None or c.test_error is None:
             return start + "The bounds are for the 0-1 error of classes, which this task has not."
         best = int(np.argmin(c.pac_bayes_kl))
-        verdict = (
-            "it is vacuous, as it is wherever the divergence is not far below n"
-            if c.pac_bayes_kl[best] >= 0.5
-            else (f"one network measured {c.test_error[best]:.3g}")
-        )
+        vacuous = ", which is vacuous" if c.pac_bayes_kl[best] >= 1 else ""
+        verdict = f"one network measured {c.test_error[best]:.3g}"
         return start + (
             f"Each bound on the error of one network holds with probability {1 - c.delta:.2g} over training sets, for "
             f"each time by itself (Maurer 2004; McAllester 1999; Catoni 2007). The smallest PAC-Bayes-kl bound is "
-            f"{c.pac_bayes_kl[best]:.3g} at t = {c.t[best]:.4g}; {verdict}. Picking the best time would need a union "
+            f"{c.pac_bayes_kl[best]:.3g} at t = {c.t[best]:.4g}{vacuous}; {verdict}. Picking the best time would need a union "
             "over the times."
         )
 

@@ -104,7 +104,7 @@ def test_the_users_own_import_gives_the_same_module(first):
         import neural_tangents as nt
         from neural_tangents import stax as theirs
         assert nt is _neural_tangents.load() and theirs.Relu is stax.Relu.__wrapped__
-            assert theirs.ABRelu is stax.ABRelu.__wrapped__
+        assert theirs.ABRelu is stax.ABRelu.__wrapped__
         assert nt.empirical_ntk_fn is not None
     """)
 
