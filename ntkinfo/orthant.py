@@ -158,7 +158,7 @@ def _ordered(correlation):
         order, factor = order[swap], factor[swap]
         pivot = jnp.sqrt(variance[best])
         column = (correlation[order, order[j]] - factor @ factor[j]) / pivot
-        column = jnp.where(jnp.arange(n) > j, column, 0.0).at[j].set(pivot)
+        column = jnp.where(jnp.arange(n) > j, column, jnp.where(jnp.arange(n) == j, pivot, 0.0))
         means = jnp.where(jnp.arange(n) == j, _hazard(-score[best])[0], means)
         return order, factor.at[:, j].set(column), means
 

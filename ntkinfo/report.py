@@ -188,12 +188,11 @@ class Report(NamedTuple):
             return start + "The bounds are for the 0-1 error of classes, which this task has not."
         best = int(np.argmin(c.pac_bayes_kl))
         vacuous = ", which is vacuous" if c.pac_bayes_kl[best] >= 1 else ""
-        verdict = f"one network measured {c.test_error[best]:.3g}"
         return start + (
             f"Each bound on the error of one network holds with probability {1 - c.delta:.2g} over training sets, for "
             f"each time by itself (Maurer 2004; McAllester 1999; Catoni 2007). The smallest PAC-Bayes-kl bound is "
-            f"{c.pac_bayes_kl[best]:.3g} at t = {c.t[best]:.4g}{vacuous}; {verdict}. Picking the best time would need a union "
-            "over the times."
+            f"{c.pac_bayes_kl[best]:.3g} at t = {c.t[best]:.4g}{vacuous}; one network measured "
+            f"{c.test_error[best]:.3g}. Picking the best time would need a union over the times."
         )
 
     def _labels(self, scale, unit, last):
