@@ -42,6 +42,9 @@ class Certificate(NamedTuple):
 def certificate(ens: Ensemble, x_test: Array, y_test: Array, t: Array, *, delta: float = 0.05) -> Certificate:
     """The divergence of the parameters at finite times t (T,) and, for classes, the PAC-Bayes bounds it gives.
 
+    The bounds hold for all times at once, as they do for all posteriors, if the prior does not depend on the training
+    data: inputs shifted or scaled by training statistics keep to that only nearly.
+
     The linear part alone gives no bound; for networks whose activation has kinks there is nothing else, and the bounds
     are left out with the reason.
 
