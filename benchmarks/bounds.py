@@ -20,6 +20,7 @@ Writes `bounds.json` and two figures beside it.
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import pathlib
@@ -358,4 +359,6 @@ def main():
 
 
 if __name__ == "__main__":
+    # Time limit in seconds: a run that hangs ends with a traceback of where.
+    faulthandler.dump_traceback_later(3600, exit=True)
     main()

@@ -17,6 +17,7 @@ defaults. Writes `finite_width.json` and, with matplotlib, a figure.
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import pathlib
@@ -262,4 +263,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Time limit in seconds: a run that hangs ends with a traceback of where.
+    faulthandler.dump_traceback_later(3600, exit=True)
     main()

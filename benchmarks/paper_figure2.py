@@ -16,6 +16,7 @@ parameterization, for which `--parameterization` offers both of neural-tangents.
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import pathlib
@@ -206,4 +207,6 @@ def main(arguments=None) -> dict:
 
 
 if __name__ == "__main__":
+    # Time limit in seconds: a run that hangs ends with a traceback of where.
+    faulthandler.dump_traceback_later(3600, exit=True)
     main()

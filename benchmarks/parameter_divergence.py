@@ -18,6 +18,7 @@ gradient field. There is no curvature part to compare with; the Hessian kernel i
 """
 
 import argparse
+import faulthandler
 import functools
 import json
 import os
@@ -302,4 +303,6 @@ def main():
 
 
 if __name__ == "__main__":
+    # Time limit in seconds: a run that hangs ends with a traceback of where.
+    faulthandler.dump_traceback_later(3600, exit=True)
     main()

@@ -7,6 +7,7 @@ and beside `neural_tangents.predict.gradient_descent_mse_ensemble` computing the
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import platform
@@ -185,4 +186,6 @@ def main():
 
 
 if __name__ == "__main__":
+    # Time limit in seconds: a run that hangs ends with a traceback of where.
+    faulthandler.dump_traceback_later(1800, exit=True)
     main()
