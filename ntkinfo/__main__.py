@@ -123,7 +123,7 @@ def _dataset(options):
     raise ValueError(f"--data must be {', '.join(DATA)}, an .npz file or a folder of MNIST files; got {options.data!r}")
 
 
-def _finite(options, net, data, times, key):
+def _finite(options, net, data, times, key, reading):
     """Quantities of trained finite networks at those times that the steps allow; a note on what was left out."""
     from ntkinfo import finite, training
 
@@ -140,7 +140,8 @@ def _finite(options, net, data, times, key):
         f"{options.finite} networks of width {options.width}, trained by gradient descent with learning rate "
         f"{rate:.3g} up to t = {reached[-1]:.3g} ({int(np.max(run.steps))} steps)."
     )
-    return finite.summary(run, data.y_test, noise=options.noise, key=key, n_samples=options.samples), note
+    samples = finite.summary(run, data.y_test, noise=options.noise, key=key, n_samples=options.samples, **reading)
+    return samples, note
 
 
 def _run(options) -> None:
@@ -170,21 +171,23 @@ def _run(options) -> None:
     key = jax.random.key(options.seed)
     started = time.perf_counter()
     ens = Ensemble.fit(net, data.x_train, data.y_train, singular=options.singular)
-    entropy = None
+    reading = {"label_entropy": None, "task": "regression" if data.task == "regression" else "classes"}
     if data.mutual_information is not None:
         # y = a.x + noise of variance 1: h(Y) = h(noise) + I(X;Y).
-        entropy = 0.5 * np.log(2 * np.pi * np.e) + data.mutual_information
+        reading["label_entropy"] = 0.5 * np.log(2 * np.pi * np.e) + data.mutual_information
     curve = information.curve(
         ens, data.x_test, data.y_test, times, noise=options.noise, key=key, n_samples=options.samples,
-        label_entropy=entropy, task="regression" if data.task == "regression" else "classes",
+        **reading,
     )  # fmt: skip
     jax.block_until_ready(curve)
     seconds = time.perf_counter() - started
     shown = times[report.rows(len(times))]
-    guaranteed = certificate(ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta)
+    guaranteed = certificate(
+        ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=reading["task"]
+    )
     samples = note = None
     if options.finite:
-        samples, note = _finite(options, net, data, times, key)
+        samples, note = _finite(options, net, data, times, key, reading)
     page = report.Report(curve, data, vars(options), seconds, guaranteed, samples, note)
     print(page.table(options.unit))
     print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import bounds, labels, losses
+from ntkinfo import bounds, correlated, labels, losses
 from ntkinfo.divergence import parameter_divergence
 from ntkinfo.ensemble import Ensemble
 
@@ -39,7 +39,9 @@ class Certificate(NamedTuple):
     reason: str | None
 
 
-def certificate(ens: Ensemble, x_test: Array, y_test: Array, t: Array, *, delta: float = 0.05) -> Certificate:
+def certificate(
+    ens: Ensemble, x_test: Array, y_test: Array, t: Array, *, delta: float = 0.05, task: str = "auto"
+) -> Certificate:
     """The divergence of the parameters at finite times t (T,) and, for classes, the PAC-Bayes bounds it gives.
 
     The bounds hold for all times at once, as they do for all posteriors, if the prior does not depend on the training
@@ -54,18 +56,18 @@ def certificate(ens: Ensemble, x_test: Array, y_test: Array, t: Array, *, delta:
     Source: theory, sections 4 and 6.
     """
     t = jnp.atleast_1d(jnp.asarray(t))
-    total = reason = None
+    reason = None
     try:
-        divergence = parameter_divergence(ens, t)
-        total = np.asarray(divergence.total)
+        correlated.require(ens.kernel_fn, smooth=True)
     except ValueError as error:
-        divergence = parameter_divergence(ens, t, curvature=False)
         reason = str(error)
+    divergence = parameter_divergence(ens, t, curvature=reason is None)
+    total = None if divergence.total is None else np.asarray(divergence.total)
     train_error = test_error = None
-    read = labels.read("y_test", y_test, len(x_test))
+    read = labels.read("y_test", y_test, len(x_test), task)
     if read.classes is not None:
-        train_error = np.asarray(losses.losses(ens.predict_train(t), ens.y).gibbs_error)
-        test_error = np.asarray(losses.losses(ens.predict(x_test, t), y_test).gibbs_error)
+        train_error = np.asarray(losses.losses(ens.predict_train(t), ens.y, task=task).gibbs_error)
+        test_error = np.asarray(losses.losses(ens.predict(x_test, t), y_test, task=task).gibbs_error)
     certified: list[np.ndarray | None] = [None, None, None]
     if total is not None and train_error is not None:
         # Rounding may leave an error a hair below zero.

@@ -61,9 +61,9 @@ def _block(kernel_fn, x1, x2):
     return evaluate(kernel_fn, x1, x2)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _diagonal_blocks(kernel_fn, blocks):
-    return jax.lax.map(lambda x: jnp.diagonal(evaluate(kernel_fn, x).nngp), blocks)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _diagonal_blocks(kernel_fn, kernel, blocks):
+    return jax.lax.map(lambda x: jnp.diagonal(getattr(evaluate(kernel_fn, x), kernel)), blocks)
 
 
 def block_size(x: Array) -> int:
@@ -165,13 +165,14 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     return _finite(_rectangular(kernel_fn, x1, x2, rows, size, devices, progress), names)
 
 
-def diagonal(net, x: Array) -> Array:
-    """The prior variance K(x, x) of one output at each input, (a,), without the matrix between the inputs."""
+def diagonal(net, x: Array, *, kernel: str = "nngp") -> Array:
+    """K(x, x), or Θ(x, x) for `kernel="ntk"`, at each input, (a,), without the matrix between the inputs."""
+    _check.option("kernel", kernel, Kernels._fields)
     kernel_fn = kernel_function(net)
     x = inputs("x", x)
     size = min(32, block_size(x), len(x))
     blocks = _padded(x, size).reshape(-1, size, *x.shape[1:])
-    return _diagonal_blocks(kernel_fn, blocks).reshape(-1)[: len(x)]
+    return _diagonal_blocks(kernel_fn, kernel, blocks).reshape(-1)[: len(x)]
 
 
 def inputs(name: str, x: Array) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import _check
+from ntkinfo import _check, spectrum
 
 _SCAN = 128
 _STEPS = 60
@@ -38,11 +38,6 @@ class NoiseFit(NamedTuple):
     at_limit: Array
 
 
-def rounding(eigenvalues: Array) -> Array:
-    """The error of eigenvalues from rounding, eps sqrt(n) times the largest."""
-    return jnp.finfo(eigenvalues.dtype).eps * np.sqrt(len(eigenvalues)) * eigenvalues[-1]
-
-
 def log_marginal_likelihood(eigenvalues: Array, squares: Array, k: int, noise: Array) -> Array:
     """log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, from the eigenvalues q (n,) and the sums Σ_c (UᵀY)² (n,)."""
     total = eigenvalues + noise
@@ -66,7 +61,7 @@ def best(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
         return -log_marginal_likelihood(eigenvalues, squares, k, jnp.exp(log_noise)) / (count * k)
 
     mean = jnp.mean(eigenvalues)
-    low = jnp.log(jnp.maximum(_SMALLEST * mean, RESOLVED * rounding(eigenvalues)))
+    low = jnp.log(jnp.maximum(_SMALLEST * mean, RESOLVED * spectrum.rounding(eigenvalues)))
     # From the mean square of the labels on the likelihood can only fall.
     high = jnp.log(jnp.maximum(jnp.max(squares) / k, mean) * 10)
     grid = low + (high - low) * jnp.linspace(0.0, 1.0, _SCAN, dtype=dtype)
@@ -98,7 +93,7 @@ def best(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
 def accept(eigenvalues: Array, noise) -> None:
     """Refuses kernels that are no covariance, and noise lost in their rounding."""
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
-    floor = float(rounding(eigenvalues))
+    floor = float(spectrum.rounding(eigenvalues))
     if smallest < -10 * floor or not largest > 0:
         raise ValueError(
             f"The prior kernel must be positive semidefinite and not zero; got eigenvalues from {smallest:.3g} to "

@@ -166,7 +166,7 @@ class Posterior:
         if joint:
             own = getattr(kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size), self.prior)
         else:
-            own = _prior_variance(self.kernel_fn, self.prior, x_test)
+            own = kernels.diagonal(self.kernel_fn, x_test, kernel=self.prior)
         return predictive(self, cross, own, joint)
 
     def predict_train(self, joint: bool = False) -> Gaussian:
@@ -220,18 +220,6 @@ class Posterior:
 def _diagonalise(q, y):
     eigenvalues, u = jnp.linalg.eigh(q)
     return eigenvalues, u, u.T @ y
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _own(kernel_fn, prior, blocks):
-    return jax.lax.map(lambda x: jnp.diagonal(getattr(kernels.evaluate(kernel_fn, x), prior)), blocks)
-
-
-def _prior_variance(kernel_fn, prior, x):
-    """Q(x, x) at each input, (m,), from the diagonals of small blocks."""
-    size = min(32, kernels.block_size(x), len(x))
-    last = jnp.repeat(x[-1:], -len(x) % size, axis=0)
-    return _own(kernel_fn, prior, jnp.concatenate([x, last]).reshape(-1, size, *x.shape[1:])).reshape(-1)[: len(x)]
 
 
 @functools.partial(jax.jit, static_argnames="joint")

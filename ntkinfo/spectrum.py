@@ -6,8 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Eigenvalues are known to about eps * sqrt(n) * largest; modes slower than this many times that are reported.
+# Modes slower than this many times the rounding error of eigenvalues are reported.
 _RESOLVED = 1e3
+
+
+def rounding(eigenvalues):
+    """The error of eigenvalues (n,), ascending, from rounding: eps sqrt(n) times the largest. NumPy or JAX."""
+    return jnp.finfo(eigenvalues.dtype).eps * np.sqrt(len(eigenvalues)) * eigenvalues[-1]
 
 
 def accept(eigenvalues: np.ndarray, x: np.ndarray, nk: int, singular: str) -> jax.Array:
@@ -22,9 +27,8 @@ def accept(eigenvalues: np.ndarray, x: np.ndarray, nk: int, singular: str) -> ja
     Raises:
       ValueError: a kernel that is indefinite, zero, or (unless projected) singular to rounding.
     """
-    eps = np.finfo(eigenvalues.dtype).eps
     largest = eigenvalues[-1]
-    floor = float(eps * np.sqrt(len(eigenvalues)) * largest)
+    floor = float(rounding(eigenvalues))
     if eigenvalues[0] < -10 * floor or not largest > 0:
         raise ValueError(
             f"The tangent kernel must be positive semidefinite; got eigenvalues from {eigenvalues[0]:.3g} to "
