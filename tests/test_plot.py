@@ -345,14 +345,16 @@ def test_what_cannot_be_drawn_is_refused_before_a_figure_opens(draw, message):
 
 
 def test_plot_imports_no_sibling():
-    tree = ast.parse(Path(plot.__file__).read_text())
     modules = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules |= {each.name.partition(".")[0] for each in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            modules.add("ntkinfo" if node.level else node.module.partition(".")[0])
-    assert modules == {"matplotlib", "numpy"}
+    for path in Path(plot.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {each.name.partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                modules.add(".".join(node.module.split(".")[:2]))
+    ours = {each for each in modules if each.startswith("ntkinfo")}
+    assert ours == {"ntkinfo.plot"}
+    assert {each.partition(".")[0] for each in modules - ours} == {"matplotlib", "numpy"}
 
 
 def test_device_arrays_and_dataclasses_are_read_like_any_other():

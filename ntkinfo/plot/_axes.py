@@ -1,0 +1,77 @@
+"""What all figures share: colours, units, references, and the checks of their arguments."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+# Okabe & Ito's colours, told apart with every common kind of colour vision; black is for references.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "osD^vP"
+REFERENCE = "0.35"
+END = {"ms": 6.5, "mfc": "white", "mec": "black", "mew": 1.0}
+
+UNITS = {"nats": 1.0, "bits": 1 / np.log(2)}
+
+
+def axes_of(ax):
+    """`ax`, or the axes of a new figure."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def draw_legend(ax, **options):
+    """A legend, where there is anything to name."""
+    if ax.get_legend_handles_labels()[0]:
+        options = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.85} | options
+        ax.legend(fontsize="small", title_fontsize="small", **options)
+
+
+def draw_level(ax, y, label, linestyle):
+    """A labelled horizontal reference; the axis is extended to leave room for its label."""
+    ax.axhline(y, color=REFERENCE, lw=0.9, ls=linestyle, zorder=0)
+    ax.annotate(
+        label,
+        (0, y),
+        (3, 2),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        size="small",
+        va="bottom",
+        color=REFERENCE,
+    )
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, max(high, y + 0.1 * (max(high, y) - low)))
+
+
+def log_axis(ax, values):
+    """A logarithmic vertical axis, where there is anything positive to show."""
+    if any((value > 0).any() for value in values):
+        ax.set_yscale("log", nonpositive="mask")
+
+
+def unit_factor(unit) -> float:
+    """What nats are multiplied by."""
+    check_option("unit", unit, UNITS)
+    return UNITS[unit]
+
+
+def check_option(name, value, accepted):
+    """Refuses a `value` outside the names in `accepted`."""
+    if value not in accepted:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, accepted))}; got {value!r}.")
+
+
+def check_names(argument, names, accepted):
+    """One name or several as a list, refused where none or unknown."""
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise ValueError(f"`{argument}` must name at least one of {', '.join(map(repr, accepted))}; got none.")
+    for name in names:
+        check_option(argument, name, accepted)
+    return names
+
+
+def as_vector(value) -> np.ndarray:
+    """A number or a vector as a vector of floats."""
+    return np.atleast_1d(np.asarray(value, float))

@@ -1,0 +1,281 @@
+"""Quantities of a `Curve` over training time, alone and beside finite networks."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from ntkinfo.plot._axes import (
+    COLORS,
+    MARKERS,
+    as_vector,
+    axes_of,
+    check_names,
+    check_option,
+    draw_legend,
+    draw_level,
+    log_axis,
+    unit_factor,
+)
+from ntkinfo.plot._fields import (
+    GEOMETRY,
+    INFORMATION,
+    LOSS_AXIS,
+    LOSSES,
+    METHODS,
+    QUANTITIES,
+    field_of,
+    has_classes,
+    value_of,
+)
+from ntkinfo.plot._planes import _bound, plane
+from ntkinfo.plot._times import draw_line, inner_times, time_axis
+
+
+def curve(result, quantities=None, *, unit: str = "nats", ax=None):
+    """Information quantities over training time, with their bounds and sampling errors.
+
+    Lines are values; the light band reaches from `lower` to `upper` (none above the bound of a decoder), the darker one
+    is the value ± 2 standard errors where it is sampled. With I(X;Z|D) comes its ceiling log m (dashed), with I(Y;Z|D)
+    for classes its ceiling H(Y) (dotted).
+
+    Args:
+      result: a `Curve`.
+      quantities: names out of "input_information", "label_information", "output_divergence", "output_divergence_joint".
+        None for the first two; the divergences are usually much larger and have their own figure, `divergence`.
+      unit: "nats" or "bits".
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: an unknown unit or quantity, or none.
+    """
+    factor = unit_factor(unit)
+    default = ("input_information", "label_information")
+    names = check_names("quantities", default if quantities is None else quantities, INFORMATION)
+    ax = axes_of(ax)
+    place = time_axis(ax, result.t)
+    for name, color in zip(names, COLORS, strict=False):
+        _information(ax, place, result, name, factor, color)
+    if "label_information" in names and has_classes(result):
+        entropy = factor * float(result.label_entropy)
+        draw_level(ax, entropy, f"$H(Y)$ = {entropy:.3g} {unit}", ":")
+    if "input_information" in names:
+        ceiling = factor * float(result.log_m)
+        draw_level(ax, ceiling, rf"$\log m$ = {ceiling:.3g} {unit}", "--")
+    ax.set_ylabel(INFORMATION[names[0]] + f" [{unit}]" if len(names) == 1 else f"information [{unit}]")
+    # Below the ceiling on the left, where information has not yet risen: "best" does not avoid the references.
+    draw_legend(ax, **({"loc": "upper left", "bbox_to_anchor": (0, 0.88)} if "input_information" in names else {}))
+    return ax
+
+
+def divergence(result, *, unit: str = "nats", ax=None):
+    """Divergence of the outputs from their prior over training time; logarithmic, without t = 0.
+
+    Pointwise, and joint where the result has it.
+
+    Args:
+      result: a `Curve`.
+      unit: "nats" or "bits".
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: an unknown unit.
+    """
+    factor = unit_factor(unit)
+    series = {"output_divergence": "mean over test inputs", "output_divergence_joint": "joint over test inputs"}
+    if result.output_divergence_joint is None:
+        del series["output_divergence_joint"]
+    ax = axes_of(ax)
+    _growth(ax, result, series, factor, COLORS[2:])
+    ax.set_ylabel(f"{INFORMATION['output_divergence']} [{unit}]")
+    draw_legend(ax)
+    return ax
+
+
+def losses(result, kind: str = "mse", *, unit: str = "nats", ax=None):
+    """Losses of the ensemble over training time: of one network drawn from it, and of the ensemble.
+
+    Args:
+      result: a `Curve`.
+      kind: "mse" (squared error, on a logarithmic axis down to a millionth of the largest; training inputs dashed),
+        "nll" (negative log-likelihood) or "error" (0-1 error; classes only).
+      unit: "nats" or "bits", of the negative log-likelihood.
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: an unknown kind or unit, a 0-1 error of a regression, or a log-likelihood without a noise.
+    """
+    factor = unit_factor(unit)
+    check_option("kind", kind, LOSSES)
+    if kind != "nll":
+        factor = 1.0
+    values = {name: value_of(result, name) for name in LOSSES[kind]}
+    ax = axes_of(ax)
+    place = time_axis(ax, result.t)
+    for i, (name, label) in enumerate(LOSSES[kind].items()):
+        style = "--" if name.startswith("train") else "-"
+        draw_line(ax, place, result.t, factor * values[name], label=label, color=COLORS[i % 2], linestyle=style)
+    if kind == "mse":
+        log_axis(ax, values.values())
+        positive = np.concatenate([value[value > 0] for value in values.values()])
+        if positive.size:
+            # Training errors of an interpolating ensemble end at rounding: they would take the whole axis.
+            ax.set_ylim(max(positive.min() / 2, 1e-6 * positive.max()), 2 * positive.max())
+    if kind == "error":
+        ax.set_ylim(bottom=0)
+    ax.set_ylabel(LOSS_AXIS[kind] + (f" [{unit}]" if kind == "nll" else ""))
+    draw_legend(ax)
+    return ax
+
+
+def geometry(result, *, ax=None):
+    """Distance from the initial parameters and the two actions over training time; logarithmic, without t = 0.
+
+    Args:
+      result: a `Curve`. Its Fisher trace, constant in time, heads the legend.
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes.
+    """
+    ax = axes_of(ax)
+    _growth(ax, result, GEOMETRY, 1.0, COLORS)
+    ax.set_ylabel("distance, action")
+    trace = float(result.fisher_trace)
+    number = f"{trace:,.0f}" if 100 <= trace < 1e6 else f"{trace:.3g}"
+    draw_legend(ax, title=rf"Fisher trace $k\,\mathrm{{tr}}\,\Theta$ = {number}")
+    return ax
+
+
+def finite(result, samples, *, unit: str = "nats", ax=None):
+    """Finite networks beside the closed form: lines from `result`, points with ± 2 standard errors from `samples`.
+
+    Args:
+      result: a `Curve`.
+      samples: a mapping from quantity names to (t, mean, stderr), three vectors of one length; information in nats. The
+        names are the fields of `Curve` and of its `losses`; those of one call share an axis, so must be of one kind.
+      unit: "nats" or "bits", of information and of negative log-likelihoods.
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ValueError: an unknown unit or quantity, none, quantities of different kinds, or vectors of different lengths.
+    """
+    factor = unit_factor(unit)
+    names = check_names("samples", list(samples), QUANTITIES)
+    groups = list(dict.fromkeys(QUANTITIES[name][0] for name in names))
+    if len(groups) > 1:
+        raise ValueError(
+            f"`samples` must be quantities of one kind for one axis; got {' and '.join(groups)}. Call once for each."
+        )
+    points = {name: tuple(as_vector(part) for part in samples[name]) for name in names}
+    for name, parts in points.items():
+        if len(parts) != 3 or len({part.shape for part in parts}) != 1:
+            raise ValueError(
+                f"`samples[{name!r}]` must be (t, mean, stderr), three vectors of one length; got shapes "
+                f"{', '.join(str(part.shape) for part in parts)}."
+            )
+    factor = factor if groups[0] in ("information", "nll") else 1.0
+    values = {name: factor * value_of(result, name) for name in names}
+    ax = axes_of(ax)
+    place = time_axis(ax, result.t, *(parts[0] for parts in points.values()))
+    for i, name in enumerate(names):
+        color, label = COLORS[i % len(COLORS)], QUANTITIES[name][1]
+        draw_line(ax, place, result.t, values[name], label=f"{label}, infinite width", color=color)
+        t, mean, stderr = points[name]
+        ax.errorbar(
+            place(t),
+            factor * mean,
+            2 * factor * stderr,
+            fmt=MARKERS[i % len(MARKERS)],
+            ms=4,
+            color=color,
+            mfc="white",
+            capsize=2,
+            lw=1,
+            zorder=4,
+            label=f"{label}, finite networks",
+        )
+    axis = {"information": "information", "geometry": "distance, action"} | LOSS_AXIS
+    ax.set_ylabel(axis[groups[0]] + (f" [{unit}]" if groups[0] in ("information", "nll") else ""))
+    draw_legend(ax)
+    return ax
+
+
+def summary(result, *, unit: str = "nats", bound=None, title: str | None = None):
+    """One figure of six panels: information, information plane, divergence from the prior, two losses, geometry.
+
+    The fifth panel is the 0-1 error for classes and the negative log-likelihood for regression (empty without a noise).
+
+    Args:
+      result: a `Curve`.
+      unit: "nats" or "bits".
+      bound: as in `plane`.
+      title: above the panels; None for none.
+
+    Returns:
+      The figure. Close it with `matplotlib.pyplot.close(figure)` when it is saved.
+
+    Raises:
+      ValueError: an unknown unit, or a bound that is no pair of vectors of one length.
+    """
+    unit_factor(unit)
+    _bound(bound)
+    figure, axes = plt.subplots(2, 3, figsize=(12.5, 6.8), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
+    curve(result, unit=unit, ax=axes[0, 0])
+    plane(result, unit=unit, bound=bound, ax=axes[0, 1])
+    divergence(result, unit=unit, ax=axes[0, 2])
+    losses(result, "mse", ax=axes[1, 0])
+    if has_classes(result) or result.losses.gibbs_nll is not None:
+        losses(result, "error" if has_classes(result) else "nll", unit=unit, ax=axes[1, 1])
+    else:
+        axes[1, 1].set_axis_off()
+    geometry(result, ax=axes[1, 2])
+    for letter, ax in zip("abcdef", axes.flat, strict=True):
+        ax.set_title(letter, loc="left", weight="bold", size="medium")
+    if title is not None:
+        figure.suptitle(title)
+    return figure
+
+
+def _growth(ax, result, series, factor, colors):
+    """Lines of quantities that grow from 0 at t = 0, on a logarithmic axis, without it."""
+    t = as_vector(result.t)
+    later = t > 0
+    place = time_axis(ax, t[later])
+    values = {name: factor * value_of(result, name)[later] for name in series}
+    for (name, label), color in zip(series.items(), colors, strict=False):
+        draw_line(ax, place, t[later], values[name], label=label, color=color)
+    log_axis(ax, values.values())
+
+
+def _information(ax, place, result, name, factor, color):
+    """A line with its bounds and its sampling error."""
+    field, t = field_of(result, name), as_vector(result.t)
+    value = factor * value_of(result, name)
+    label = INFORMATION[name]
+    if hasattr(field, "value"):
+        stderr = factor * np.broadcast_to(as_vector(field.stderr), value.shape)
+        lower, upper = (factor * np.broadcast_to(as_vector(each), value.shape) for each in (field.lower, field.upper))
+        method = getattr(field, "method", "")
+        label += "" if method in ("", "exact") else f", {METHODS.get(method, method)}"
+        # What a decoder leaves open reaches to the ceiling: a band over everything else.
+        bands = [(lower, upper, 0.15)] * (method != "decoder") + [(value - 2 * stderr, value + 2 * stderr, 0.3)] * bool(
+            (stderr > 0).any()
+        )
+        inner = inner_times(t)
+        ends = np.setdiff1d(np.arange(len(t)), inner)
+        for low, high, alpha in bands:
+            ax.fill_between(t[inner], low[inner], high[inner], color=color, alpha=alpha, lw=0)
+            ax.vlines(place(t[ends]), low[ends], high[ends], color=color, alpha=alpha, lw=5)
+    draw_line(ax, place, t, value, color=color, label=label)
