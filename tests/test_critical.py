@@ -1,0 +1,201 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkinfo import critical, optimality
+
+
+def toy():
+    """The toy of Piran et al.: A = x, lambda = +-1."""
+    x = np.linspace(-1, 0.6, 5)
+    weights = np.exp(-x[:, None] * np.array([1.0, -1.0])[None])
+    return weights / weights.sum(axis=1, keepdims=True) / 5
+
+
+def random_joint(seed, shape=(5, 3)):
+    p_xy = np.random.default_rng(seed).dirichlet(np.ones(shape[0] * shape[1]) * 0.5).reshape(shape) + 1e-4
+    return p_xy / p_xy.sum()
+
+
+def parts(p_xy):
+    p_x = p_xy.sum(axis=1)
+    return p_x, p_xy / p_x[:, None]
+
+
+def divergence(rows, decoders, dual):
+    a, b = rows[:, None, :], decoders[None, :, :]
+    return jnp.sum(b * jnp.log(b / a) if dual else a * jnp.log(a / b), axis=-1)
+
+
+def decoded(weights, rows, dual):
+    return jax.nn.softmax(weights @ jnp.log(rows), axis=-1) if dual else weights @ rows
+
+
+@pytest.fixture(scope="module")
+def found():
+    return {dual: critical.critical_betas(toy(), dual=dual, beta_max=30.0) for dual in (False, True)}
+
+
+def test_toy_of_the_paper(found):
+    np.testing.assert_allclose(found[False].local[0], 4.3655, atol=5e-5)
+    np.testing.assert_allclose(found[True].local[0], 3.2517, atol=5e-5)
+
+
+def test_closed_form_of_a_one_dimensional_family(found):
+    x = np.linspace(-1, 0.6, 5)
+    rate = np.exp(-np.mean(x) * np.array([1.0, -1.0]))
+    s = rate / rate.sum()
+    variance = s @ np.array([1.0, 1.0]) - (s @ np.array([1.0, -1.0])) ** 2
+    np.testing.assert_allclose(found[True].local[0], 1 / (variance * np.var(x)), rtol=1e-10)
+
+
+def test_trivial_eigenvalue_is_the_squared_maximal_correlation():
+    p_xy = random_joint(0)
+    p_x, rows = parts(p_xy)
+    scaled = p_xy / np.sqrt(np.outer(p_x, p_xy.sum(axis=0)))
+    np.testing.assert_allclose(critical.stability(p_x, rows)[0], np.linalg.svd(scaled)[1][1] ** 2, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_stability_against_the_matrix_of_theory(dual):
+    rows = parts(random_joint(3))[1]
+    w = np.random.default_rng(0).dirichlet(np.ones(5))
+    if dual:
+        s = np.asarray(decoded(w, jnp.asarray(rows), True))
+        logs = np.log(rows)
+        covariance = (logs * s) @ logs.T - np.outer(logs @ s, logs @ s)
+        centre = np.eye(5) - np.outer(np.ones(5), w)
+        wanted = np.linalg.eigvals(centre @ covariance @ centre.T * w[None]).real.max()
+    else:
+        s = w @ rows
+        wanted = np.sort(np.linalg.eigvals((rows / s) @ rows.T * w[None]).real)[-2]
+    np.testing.assert_allclose(critical.stability(w, rows, dual)[0], wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_hessian_at_the_trivial_solution_loses_definiteness_there(dual):
+    # F(encoder) = I(X;Z) + beta E D with the decoder eliminated, two clusters, by automatic differentiation.
+    p_x, rows = (jnp.asarray(each) for each in parts(random_joint(1)))
+
+    def lagrangian(tilt, beta):
+        e = jnp.stack([0.5 + tilt, 0.5 - tilt], axis=1)
+        joint = p_x[:, None] * e
+        prior = joint.sum(axis=0)
+        decoders = decoded((joint / prior[None]).T, rows, dual)
+        return jnp.sum(joint * (jnp.log(e / prior[None]) + beta * divergence(rows, decoders, dual)))
+
+    hessian = jax.jit(jax.hessian(lagrangian))
+    scale = 1 / np.sqrt(np.asarray(p_x))
+    critical_beta = 1 / float(critical.stability(p_x, rows, dual)[0])
+    for factor, sign in ((0.999, 1), (1.001, -1)):
+        h = np.asarray(hessian(jnp.zeros(5), factor * critical_beta)) * scale[:, None] * scale[None]
+        # A common shift of all inputs changes nothing: one eigenvalue is zero, it is left out.
+        flat = np.sqrt(np.asarray(p_x))
+        assert sign * np.linalg.eigvalsh(h + 10 * np.outer(flat, flat))[0] > 0
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_small_perturbation_grows_above_and_shrinks_below(dual):
+    p_x, rows = (jnp.asarray(each) for each in parts(random_joint(2)))
+    critical_beta = 1 / float(critical.stability(p_x, rows, dual)[0])
+    start = decoded(p_x[None] * (1 + 1e-5 * np.random.default_rng(0).normal(size=(2, 5))), rows, dual)
+    start = start / start.sum(axis=1, keepdims=True)
+    for factor in (0.95, 1.05):
+        s, prior, sizes = start, jnp.ones(2) / 2, []
+        for _ in range(40):
+            joint = p_x[:, None] * jax.nn.softmax(
+                jnp.log(prior)[None] - factor * critical_beta * divergence(rows, s, dual)
+            )
+            prior = joint.sum(axis=0)
+            s = decoded((joint / prior[None]).T, rows, dual)
+            sizes.append(float(jnp.abs(s[0] - s[1]).max()))
+        np.testing.assert_allclose(sizes[-1] / sizes[-2], factor, rtol=1e-3)
+
+
+def test_global_before_local_and_hysteresis_of_later_splits(found):
+    for dual in (False, True):
+        assert found[dual].global_[0] <= found[dual].local[0] * (1 + 1e-12)
+        assert list(found[dual].local_clusters) == [2, 3, 4]
+        assert list(found[dual].global_clusters) == [2, 3, 4]
+        # The bifurcations of this toy are all subcritical.
+        assert (np.asarray(found[dual].global_) < np.asarray(found[dual].local)).all()
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_first_global_against_brute_force(found, dual):
+    # inf_w KL(w || p_x)/gain(w) over the tilted w of every decoder of a fine grid, at the beta reported and below.
+    p_x, rows = parts(toy())
+    s_0 = np.asarray(decoded(jnp.asarray(p_x), jnp.asarray(rows), dual))
+    t = np.linspace(0, 1, 40_001)[1:-1]
+    points = np.stack([1 - t, t], axis=1)
+    saved = divergence(rows, s_0[None], dual) - divergence(rows, points, dual)
+    beta = float(found[dual].global_[0])
+    log_g = [float(np.log(np.max(p_x @ np.exp(factor * beta * np.asarray(saved))))) for factor in (0.9995, 1.0, 1.0005)]
+    # The trivial decoder, between two points of the grid, holds G = 1: below the transition nothing else reaches it.
+    assert abs(log_g[1]) < 1e-6 and log_g[0] <= 1e-9 and log_g[2] > 1e-7
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_first_global_on_random_joints_by_bisection(seed):
+    p_xy = random_joint(seed)
+    problem = critical._problem(p_xy, False)
+    local = 1 / float(critical.stability(*problem[:2])[0])
+    by_ratio = critical._first_global(problem, local)
+    prior, s_0 = critical._trivial(problem)
+    low, high = 0.5 * by_ratio, local
+    for _ in range(40):
+        middle = (low + high) / 2
+        profitable = float(optimality.maximise(*problem[:2], middle, prior, s_0).log_g) > 1e-10
+        low, high = (low, middle) if profitable else (middle, high)
+    assert by_ratio <= local * (1 + 1e-12)
+    np.testing.assert_allclose(by_ratio, high, rtol=1e-6)
+
+
+def test_later_local_split_is_where_the_settled_cluster_loses_stability(found):
+    # Independent of the bisection: settle two clusters just below and just above, and look at every cluster.
+    p_x, rows = parts(toy())
+    beta = float(found[False].local[1])
+    values = []
+    for factor in (1 - 1e-5, 1 + 1e-5):
+        s, prior = np.stack([rows[0], rows[-1]]), np.ones(2) / 2
+        for _ in range(3000):
+            kernel = prior[None] * np.exp(-factor * beta * np.asarray(divergence(rows, s, False)))
+            joint = p_x[:, None] * kernel / kernel.sum(axis=1, keepdims=True)
+            prior = joint.sum(axis=0)
+            s = (joint / prior[None]).T @ rows
+        weights = (joint / prior[None]).T
+        values.append(
+            max(
+                factor * beta * np.sort(np.linalg.eigvals((rows / q) @ rows.T * w[None]).real)[-2]
+                for w, q in zip(weights, s, strict=True)
+            )
+        )
+    assert values[0] < 1 < values[1]
+
+
+def test_bifurcation_branches(found):
+    beta = np.array([3.0, 4.364, 4.3652, 4.5, 13.0, 20.0])
+    drawn = critical.bifurcation(toy(), beta)
+    assert list(drawn.upward.n_clusters) == [1, 1, 1, 2, 2, 3]
+    assert list(drawn.optimum.n_clusters) == [1, 1, 2, 2, 3, 3]
+    p_y = toy().sum(axis=0)
+    for branch in drawn:
+        # Every branch decodes the label's marginal: sum_z p(z) p(y|z) = p(y).
+        total = np.nansum(np.asarray(branch.mass)[:, :, None] * np.asarray(branch.decoder), axis=1)
+        np.testing.assert_allclose(total, np.tile(p_y, (6, 1)), atol=1e-6)
+        assert (np.asarray(branch.n_clusters) == np.sum(np.asarray(branch.mass) > 0, axis=1)).all()
+
+
+def test_independent_variables_have_none():
+    none = critical.critical_betas(np.full((3, 2), 1 / 6))
+    assert none.local.shape == none.global_.shape == (0,)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="positive for the dual"):
+        critical.critical_betas(np.eye(2) / 2, dual=True)
+    with pytest.raises(ValueError, match="must increase"):
+        critical.bifurcation(toy(), np.array([2.0, 1.0]))
+    with pytest.raises(ValueError, match="beta_max"):
+        critical.critical_betas(toy(), beta_max=-1.0)

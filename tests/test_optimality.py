@@ -1,0 +1,117 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkinfo import optimality
+
+
+def divergence(rows, decoders, dual):
+    """The distortion in NumPy, (x, z)."""
+    a, b = np.broadcast_arrays(rows[:, None, :], decoders[None, :, :])
+    return np.sum(b * np.log(b / a) if dual else a * np.log(a / b), axis=-1)
+
+
+def joint(n_classes, seed=0):
+    p_xy = np.random.default_rng(seed).dirichlet(np.ones(6 * n_classes)).reshape(6, n_classes)
+    p_x = p_xy.sum(axis=1)
+    return p_x, p_xy / p_x[:, None]
+
+
+def value(p_x, rows, beta, prior, decoders, dual):
+    return -p_x @ np.log(np.exp(-beta * divergence(rows, decoders, dual)) @ prior)
+
+
+def optimum(p_x, rows, beta, dual, sweeps=6000):
+    """Long alternating minimisation from Z = X in NumPy."""
+    prior, decoders = p_x, rows
+    for _ in range(sweeps):
+        kernel = prior[None] * np.exp(-beta * divergence(rows, decoders, dual))
+        encoder = kernel / kernel.sum(axis=1, keepdims=True)
+        prior = p_x @ encoder
+        weights = (p_x[:, None] * encoder / np.maximum(prior, 1e-200)[None]).T
+        if dual:
+            decoders = np.exp(weights @ np.log(rows))
+            decoders = decoders / decoders.sum(axis=1, keepdims=True)
+        else:
+            decoders = weights @ rows
+        decoders = np.where(prior[:, None] > 1e-100, decoders, rows)
+    return prior, decoders
+
+
+def brute(p_x, rows, beta, prior, decoders, dual, points):
+    z = np.exp(-beta * divergence(rows, decoders, dual)) @ prior
+    return np.log(np.max(np.exp(-beta * divergence(rows, points, dual)).T @ (p_x / z)))
+
+
+def simplex(n_classes):
+    if n_classes == 2:
+        t = np.linspace(0, 1, 20001)[1:-1]
+        return np.stack([1 - t, t], axis=1)
+    t = np.linspace(0, 1, 151)[1:-1]
+    a, b = np.meshgrid(t, t)
+    grid = np.stack([a.ravel(), b.ravel(), 1 - a.ravel() - b.ravel()], axis=1)
+    return grid[grid[:, 2] > 1e-3]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("dual", [False, True])
+def test_gap_bounds_the_distance_to_the_optimum(n_classes, dual):
+    p_x, rows = joint(n_classes)
+    for beta in (3.0, 20.0):
+        prior, decoders = optimum(p_x, rows, beta, dual)
+        best = value(p_x, rows, beta, prior, decoders, dual)
+        assert abs(float(optimality.gap(p_x, rows, beta, prior, decoders, dual))) < 1e-9
+        for mix in (0.01, 0.2):
+            worse = (1 - mix) * decoders + mix * decoders.mean(axis=0)[None]
+            excess = value(p_x, rows, beta, prior, worse, dual) - best
+            found = optimality.maximise(p_x, rows, beta, prior, worse, dual)
+            assert 0 < excess <= float(found.log_g)
+            # No smaller than on a grid over the simplex, no larger than at the point returned.
+            assert brute(p_x, rows, beta, prior, worse, dual, simplex(n_classes)) <= float(found.log_g) + 1e-12
+            here = brute(p_x, rows, beta, prior, worse, dual, np.asarray(found.s)[None])
+            np.testing.assert_allclose(found.log_g_found, here, atol=1e-12)
+            np.testing.assert_allclose(found.log_g, here, atol=1e-9)
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_missing_cluster_is_the_one_that_lowers_the_value(dual):
+    p_x, rows = joint(2)
+    decoders = p_x[None] @ rows
+    found = optimality.maximise(p_x, rows, 20.0, np.ones(1), decoders, dual)
+    before = value(p_x, rows, 20.0, np.ones(1), decoders, dual)
+    after = value(p_x, rows, 20.0, np.array([0.99, 0.01]), np.concatenate([decoders, found.s[None]]), dual)
+    assert after < before
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_interval_bound_holds_on_every_interval(dual):
+    # The proof for two classes rests on this bound: shown on wide intervals, where it is loose.
+    p_x, rows = joint(2)
+    log_c, beta = np.log(p_x) + 0.3, 15.0
+    bound = optimality._bound_dual if dual else optimality._bound
+    edges = np.linspace(0.02, 0.97, 12)
+    upper, _ = bound(jnp.asarray(log_c), jnp.asarray(rows), beta, jnp.asarray(edges[:-1]), jnp.asarray(edges[1:]))
+    for low, high, top in zip(edges[:-1], edges[1:], np.asarray(upper), strict=True):
+        t = np.linspace(low, high, 101)
+        inside = np.exp(log_c) @ np.exp(-beta * divergence(rows, np.stack([1 - t, t], axis=1), dual))
+        assert np.log(inside.max()) <= top + 1e-12
+        assert top <= np.log(inside.max()) + 0.2 * beta * (high - low)
+
+
+def test_rows_with_certain_labels():
+    p_x, rows = np.array([0.3, 0.4, 0.3]), np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    found = optimality.maximise(p_x, rows, 2.0, np.ones(1), np.array([[0.5, 0.5]]))
+    t = np.linspace(0, 1, 100_001)
+    z = np.array([0.25, 1.0, 0.25])
+    wanted = np.log(np.max((p_x / z) @ np.stack([(1 - t) ** 2, 4 * t * (1 - t), t**2])))
+    np.testing.assert_allclose(found.log_g, wanted, atol=1e-9)
+
+
+def test_maps_over_beta():
+    p_x, rows = joint(3)
+    beta = jnp.array([2.0, 9.0])
+    prior, decoders = np.ones(1), p_x[None] @ rows
+    many = jax.vmap(lambda b: optimality.maximise(p_x, rows, b, prior, decoders).log_g)(beta)
+    one = [optimality.maximise(p_x, rows, b, prior, decoders).log_g for b in beta]
+    np.testing.assert_allclose(many, one, atol=1e-12)
