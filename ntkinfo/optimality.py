@@ -16,6 +16,8 @@ from ntkinfo.distortion import decode, distortion
 ROUNDS = 24  # halvings of the interval search: 512 intervals, so a width of 2^-32 where 256 of them suffice
 KEPT = 256
 SWEEPS = 300
+PAIRED = 8  # up to this many decoders, the middles of their pairs are starts too
+FOLLOWED, SCOUTING = 32, 12  # starts followed to their end, after a few steps of all
 
 
 class Maximum(NamedTuple):
@@ -48,8 +50,8 @@ def maximise(p_x, rows, beta, prior, decoders, dual: bool = False) -> Maximum:
 
     Two classes: branch and bound over the interval between the smallest and the largest p(y|x), beyond which G cannot
     be largest; `log_g` is a proven upper bound but for rounding. More classes: ascent from every row, decoder and
-    middle of two decoders, each step raising G (s <- the decoder of the weights p(x) e^{-beta d(x,s)}/Z(x)); the
-    maximum is searched, not proven.
+    (of few decoders) middle of two, each step raising G (s <- the decoder of the weights p(x) e^{-beta d(x,s)}/Z(x)),
+    the best after a few steps followed to their end; the maximum is searched, not proven.
 
     Args:
       p_x: (x,) masses of the inputs, positive.
@@ -81,10 +83,11 @@ def log_g(log_c, rows, beta, s, dual: bool = False) -> jax.Array:
 
 def _ascend(log_c, p_x, rows, beta, decoders, dual):
     """Extrapolated mean-shift ascent from many starts; the best point found."""
-    z = decoders.shape[0]
-    first, second = jnp.triu_indices(z, 1)
     inside = 0.95 * jnp.eye(rows.shape[0], dtype=rows.dtype) + 0.05 * p_x[None, :]
-    starts = [decode(inside, rows, dual), decoders, (decoders[first] + decoders[second]) / 2]
+    starts = [decode(inside, rows, dual), decoders]
+    if len(decoders) <= PAIRED:
+        first, second = jnp.triu_indices(len(decoders), 1)
+        starts.append((decoders[first] + decoders[second]) / 2)
     starts = jnp.concatenate(starts)
 
     def step(s):
@@ -113,7 +116,12 @@ def _ascend(log_c, p_x, rows, beta, decoders, dual):
         return (state[2] < SWEEPS) & (state[3] > 4 * jnp.finfo(rows.dtype).eps)
 
     far = jnp.asarray(jnp.inf, rows.dtype)
+    if len(starts) > FOLLOWED:
+        # Most starts run to the decoders there are: a few steps tell which are worth following.
+        starts = jax.lax.fori_loop(0, SCOUTING, lambda _, s: step(s)[0], starts)
+        starts = starts[jax.lax.top_k(log_g(log_c, rows, beta, starts, dual), FOLLOWED)[1]]
     s = jax.lax.while_loop(unfinished, sweep, (starts, jnp.zeros(starts.shape[0], rows.dtype), 0, far))[0]
+    s = jnp.concatenate([s, decoders])
     values = log_g(log_c, rows, beta, s, dual)
     best = jnp.argmax(values)
     return Maximum(values[best], s[best], values[best])
