@@ -411,6 +411,17 @@ def random_start(problem: Table, n_beta: int, key):
     return np.full((n_beta, n), -np.log(n), problem.p_x.dtype), np.tile(np.asarray(s)[None], (n_beta, 1, 1))
 
 
+def hard_start(problem: Table, assignments):
+    """The clusters of given partitions of the inputs, one for each β."""
+    n, floor = len(problem.p_x), least(problem.p_x.dtype)
+    members = np.asarray(assignments)[:, None, :] == np.arange(n)[None, :, None]
+    joint = members * np.asarray(problem.p_x)[None, None]
+    mass = joint.sum(2)
+    weights = np.where(mass[:, :, None] > 0, joint, np.asarray(problem.p_x)) / np.where(mass > 0, mass, 1)[:, :, None]
+    s = jax.vmap(lambda each: decode(each, problem))(jnp.asarray(weights))
+    return np.log(np.maximum(mass, floor)), np.log(np.maximum(np.asarray(s), floor))
+
+
 def limit(problem: Table, beta, alpha, found: Clusters, n_clusters: int, **options) -> Clusters:
     """At most `n_clusters` of them: the two that cost least to merge are one, again and again, then all settle."""
     prior, decoders = found.prior[:, : found.prior.shape[1]].copy(), found.decoders.copy()

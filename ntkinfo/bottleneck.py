@@ -1,13 +1,17 @@
 """The information bottleneck and its family: the curve that no representation can exceed, with a certificate.
 
-Given p(x, y), `ib` minimises I(X;Z) + β E D[p(y|x) || p(y|z)] over all encoders p(z|x); `dual_ib` swaps the arguments of
-the divergence, `deterministic_ib` asks for hard assignments, `gaussian_ib` is the closed form for Gaussians.
+Given p(x, y), `ib` minimises I(X;Z) + β E D[p(y|x) || p(y|z)] over all encoders p(z|x); `dual_ib` swaps the arguments
+of the divergence, `deterministic_ib` asks for hard assignments, `gaussian_ib` is the closed form for Gaussians.
 
 Which one? `ib` for the limit itself: the largest I(Z;Y) at each I(X;Z). `dual_ib` where Z is to predict with few
 samples, or p(y|x) is an exponential family whose form the representation should keep. `deterministic_ib` for a
 partition of the inputs. `gaussian_ib` where X and Y are jointly Gaussian: exact, continuous, and fast.
+
+The searches compute in float64 whatever the dtype of the table, in which their results come back: β multiplies the
+rounding of a divergence.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -45,6 +49,32 @@ __all__ = [
 
 # A bar appears for work longer than this many seconds.
 _PATIENCE = 3.0
+
+
+def _in_double(function):
+    """`function` of a table and β, computed in float64 within the call; results in the dtype of the table."""
+    # A context, not a setting: what other code computes in is left alone.
+    if hasattr(jax, "enable_x64"):
+        double = jax.enable_x64
+    else:
+        from jax.experimental import enable_x64 as double  # pyright: ignore
+
+    @functools.wraps(function)
+    def wrapped(p_xy, beta, *args, **kwargs):
+        p_xy = discrete.check_joint("p_xy", p_xy)
+        if not _check.concrete(p_xy, beta):
+            raise ValueError("`p_xy` and `beta` must be known: the search runs on the host. Call it outside `jit`.")
+        host = np.asarray(p_xy, np.float64)
+        with double(True):
+            result = function(host / host.sum(), np.asarray(beta, np.float64), *args, **kwargs)
+
+        def cast(leaf):
+            host = np.asarray(leaf)
+            return jnp.asarray(host.astype(p_xy.dtype) if host.dtype.kind == "f" else host)
+
+        return jax.tree.map(cast, result)
+
+    return wrapped
 
 
 class BottleneckCurve(NamedTuple):
@@ -90,6 +120,7 @@ class BottleneckCurve(NamedTuple):
     features: Array | None = None
 
 
+@_in_double
 def ib(
     p_xy: Array,
     beta: Array,
@@ -98,7 +129,7 @@ def ib(
     n_clusters: int | None = None,
     restarts: int = 0,
     key: Array | None = None,
-    tolerance: float | None = None,
+    tolerance: float = 1e-12,
     max_sweeps: int = 6000,
     progress: bool | None = None,
 ) -> BottleneckCurve:
@@ -118,7 +149,7 @@ def ib(
       n_clusters: at most so many clusters; None for as many as inputs. Cannot be certified.
       restarts: additional starts from random decoders; needs `key`.
       key: random key, for `restarts`.
-      tolerance: of a step, in the norm of the logarithms weighted by mass; None for 1e-12 (1e-6 in float32).
+      tolerance: of a step, in the norm of the logarithms weighted by mass.
       max_sweeps: iterations of one start at most.
       progress: whether to show a bar over β; None shows it where it takes longer than 3 seconds.
 
@@ -140,6 +171,7 @@ def ib(
     return _curve(p_xy, beta, 1.0, False, certificate, progress, **options)
 
 
+@_in_double
 def generalised_ib(
     p_xy: Array,
     beta: Array,
@@ -148,7 +180,7 @@ def generalised_ib(
     n_clusters: int | None = None,
     restarts: int = 0,
     key: Array | None = None,
-    tolerance: float | None = None,
+    tolerance: float = 1e-12,
     max_sweeps: int = 6000,
     progress: bool | None = None,
 ) -> BottleneckCurve:
@@ -184,6 +216,7 @@ def generalised_ib(
     return _curve(p_xy, beta, float(alpha), False, False, progress, **options)
 
 
+@_in_double
 def dual_ib(
     p_xy: Array,
     beta: Array,
@@ -194,7 +227,7 @@ def dual_ib(
     n_clusters: int | None = None,
     restarts: int = 0,
     key: Array | None = None,
-    tolerance: float | None = None,
+    tolerance: float = 1e-12,
     max_sweeps: int = 6000,
     progress: bool | None = None,
 ) -> BottleneckCurve:
@@ -236,6 +269,7 @@ def dual_ib(
     return curve._replace(features=of_clusters)
 
 
+@_in_double
 def deterministic_ib(p_xy: Array, beta: Array) -> BottleneckCurve:
     """The deterministic bottleneck: min over hard assignments of H(Z) + β E D[p(y|x) || p(y|z)], in nats.
 
@@ -268,6 +302,7 @@ def deterministic_ib(p_xy: Array, beta: Array) -> BottleneckCurve:
     return _finish(result, p_xy, index, np.full(len(beta), True), None)
 
 
+@_in_double
 def squared_ib(p_xy: Array, beta: Array, *, curve: BottleneckCurve | None = None) -> BottleneckCurve:
     """The squared Lagrangian: min over p(z|x) of I(X;Z)² - β I(Z;Y), which traces a curve with straight pieces too.
 
@@ -291,7 +326,7 @@ def squared_ib(p_xy: Array, beta: Array, *, curve: BottleneckCurve | None = None
     p_xy, beta = _door(p_xy, beta)
     merged, index = discrete.merge_rows(p_xy)
     if curve is None:
-        curve = ib(p_xy, jnp.geomspace(1.0, 1e3, 60).astype(p_xy.dtype))
+        curve = ib(p_xy, np.geomspace(1.0, 1e3, 60))
     n_x, dtype = len(merged), merged.dtype
     first, found = np.unique(index, return_index=True)[1], np.asarray(curve.encoder)
     slots = max(found.shape[2], n_x)
@@ -321,13 +356,10 @@ def squared_ib(p_xy: Array, beta: Array, *, curve: BottleneckCurve | None = None
 
 
 def _door(p_xy, beta):
-    """The table and the grid of β, checked, as concrete arrays of one dtype."""
-    p_xy = discrete.check_joint("p_xy", p_xy)
-    if not _check.concrete(p_xy, beta):
-        raise ValueError("`p_xy` and `beta` must be known: the search runs on the host. Call it outside `jit`.")
-    beta = _check.array("beta", np.atleast_1d(np.asarray(beta, np.asarray(p_xy).dtype)), 1)
+    """The table and the grid of β as arrays; the table has been checked."""
+    beta = _check.array("beta", np.atleast_1d(beta), 1)
     _check.positive("beta", beta)
-    return p_xy, beta
+    return jnp.asarray(p_xy), beta
 
 
 def _family(p_xy, features, multipliers):
@@ -336,7 +368,7 @@ def _family(p_xy, features, multipliers):
         return None
     if features is None or multipliers is None:
         raise ValueError("`features` and `multipliers` must be given together: A_r(x) (x, r) and λ_r(y) (y, r).")
-    p_xy = discrete.check_joint("p_xy", p_xy)
+    features, multipliers = np.asarray(features, np.float64), np.asarray(multipliers, np.float64)
     features, multipliers = _check.array("features", features, 2), _check.array("multipliers", multipliers, 2)
     shapes = (p_xy.shape[0], p_xy.shape[1])
     if (len(features), len(multipliers)) != shapes or features.shape[1] != multipliers.shape[1]:
@@ -346,7 +378,7 @@ def _family(p_xy, features, multipliers):
         )
     rows = p_xy / jnp.sum(p_xy, axis=1)[:, None]
     off = float(jnp.max(jnp.abs(jax.nn.softmax(-features @ multipliers.T, axis=1) - rows)))
-    if off > 1e4 * float(jnp.finfo(p_xy.dtype).eps):
+    if off > 1e-5:
         raise ValueError(
             f"`features` and `multipliers` must give p(y|x) ∝ exp(-Σ_r λ_r(y) A_r(x)); the family is off by {off:.3g} "
             "from `p_xy`."
@@ -365,9 +397,6 @@ def _curve(p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restar
     if restarts and key is None:
         raise ValueError("`key` must be given for `restarts`; got None. Pass `jax.random.key(0)`.")
     max_sweeps = _check.integer("max_sweeps", max_sweeps)
-    double = p_xy.dtype == jnp.float64
-    if tolerance is None:
-        tolerance = 1e-12 if double else 1e-6
     _check.positive("tolerance", tolerance)
     if n_clusters is not None:
         n_clusters = _check.integer("n_clusters", n_clusters)
@@ -390,6 +419,9 @@ def _curve(p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restar
 
         found = annealing.settle(problem, grid, a, *annealing.every_input(problem, len(grid)), watch=watch, **options)
         found, _ = annealing.lower(found, annealing.trivial(problem, grid), -1e-14)
+        if alpha < 1:
+            hard = annealing.hard_start(problem, partitions.search(merged, grid))
+            found, _ = annealing.lower(found, annealing.settle(problem, grid, a, *hard, **options))
         for i in range(restarts):
             start = annealing.random_start(problem, len(grid), jax.random.fold_in(key, i))
             found, _ = annealing.lower(found, annealing.settle(problem, grid, a, *start, **options))
@@ -399,8 +431,7 @@ def _curve(p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restar
         if limit is not None:
             found = annealing.limit(problem, grid, a, found, limit, **options)
         if certificate:
-            proof = 5e-10 if double else 1e-4
-            found, gaps = annealing.certify(problem, grid, found, tolerance=proof, settle_options=options)
+            found, gaps = annealing.certify(problem, grid, found, tolerance=5e-10, settle_options=options)
     used = int(np.sum(found.prior > np.log(2 * annealing.least(merged.dtype)), axis=1).max())
     encoders = annealing.encoders(problem, beta, a, found.prior[:, :used], found.decoders[:, :used])
     result = _measure(jnp.asarray(merged), problem, beta, alpha, encoders, gaps)

@@ -21,12 +21,11 @@ def distortion(rows, decoders, dual: bool = False) -> Array:
     first, second = (decoders, rows) if dual else (rows, decoders)
     known = second > 0
     # Two matrix products instead of an array (x, z, y).
-    logs = jnp.log(jnp.where(known, second, 1))
+    logs = jnp.log(jnp.where(known, second, jnp.ones_like(second)))
     own = jnp.sum(jnp.where(first > 0, first * jnp.log(jnp.where(first > 0, first, 1)), 0), axis=1)
     finite = own[:, None] - first @ logs.T
-    excluded = first @ (~known).astype(first.dtype).T > 0
-    pairs = jnp.where(excluded, jnp.inf, finite)
-    return pairs.T if dual else pairs
+    pairs = jnp.where(first @ (~known).astype(first.dtype).T > 0, jnp.inf, finite)
+    return jnp.transpose(pairs) if dual else pairs
 
 
 def decode(weights, rows, dual: bool = False) -> Array:

@@ -27,7 +27,17 @@ ALLOWED = {
     "labels": {"_check"},
     "datasets": {"_check", "_files", "_targets"},
     "discrete": {"_check"},
-    "estimators": {"_check", "discrete", "mixture", "binning", "kde", "neighbours", "contrastive"},
+    "distortion": set(),
+    "optimality": {"distortion"},
+    "critical": {"_check", "discrete", "distortion", "optimality"},
+    "exponent": {"_check", "discrete"},
+    "gaussian_bottleneck": {"_check"},
+    "annealing": {"optimality"},
+    "partitions": set(),
+    "estimators": {"_check", "mixture", "binning", "kde", "neighbours"},
+    "kde": {"_check", "mixture"},
+    "binning": set(),
+    "neighbours": set(),
 }
 
 

@@ -1,0 +1,62 @@
+"""Information from nearest neighbours in the max norm, on k-d trees. Host NumPy and SciPy, no checks.
+
+The room behind `estimators.ksg`. The `*_terms` return one term for each sample; the estimate is their mean.
+"""
+
+import numpy as np
+from scipy.spatial import KDTree
+from scipy.special import digamma
+
+# Most blocks of the standard error, and the fewest samples in one beyond which there are more than two.
+BLOCKS = 10
+BLOCK_SIZE = 4
+
+
+def _inside(points, radius):
+    """Number of points strictly nearer than `radius` (n,) to each of the points (n, d), itself included."""
+    return KDTree(points).query_ball_point(points, np.nextafter(radius, 0), p=np.inf, return_length=True)
+
+
+def continuous_terms(x, y, k: int):
+    """Terms of Kraskov's first estimator, psi(k) + psi(n) - psi(n_x + 1) - psi(n_y + 1), for x (n, d), y (n, e)."""
+    both = np.concatenate([x, y], axis=1)
+    distance = KDTree(both).query(both, [k + 1], p=np.inf)[0][:, 0]
+    # The count includes the sample itself: it is n_x + 1.
+    return digamma(k) + digamma(len(x)) - digamma(_inside(x, distance)) - digamma(_inside(y, distance))
+
+
+def discrete_terms(x, labels, k: int):
+    """Terms of Ross's estimator, psi(k) + psi(n) - psi(n_y) - psi(m), for x (n, d) and labels (n,) from 0."""
+    distance, size = np.empty(len(x)), np.bincount(labels)[labels]
+    for label in np.unique(labels):
+        own = x[labels == label]
+        distance[labels == label] = KDTree(own).query(own, [k + 1], p=np.inf)[0][:, 0]
+    return digamma(k) + digamma(len(x)) - digamma(size) - digamma(_inside(x, distance))
+
+
+def _block_variance(terms, x, y, k: int, order, smallest: int) -> float:
+    """Variance of the whole sample's estimate, from estimates on disjoint blocks: it falls as 1/n."""
+    blocks = int(np.clip(smallest // (BLOCK_SIZE * (k + 1)), 2, BLOCKS))
+    means = [terms(x[order[b::blocks]], y[order[b::blocks]], k).mean() for b in range(blocks)]
+    return float(np.var(means, ddof=1) / blocks)
+
+
+def continuous(x, y, k: int) -> tuple[float, float]:
+    """Information between x (n, d) and y (n, e) in nats and its standard error."""
+    value = continuous_terms(x, y, k).mean()
+    return float(value), np.sqrt(_block_variance(continuous_terms, x, y, k, np.arange(len(x)), len(x)))
+
+
+def discrete(x, labels, k: int) -> tuple[float, float]:
+    """Information between x (n, d) and labels (n,) in nats and its standard error."""
+    terms, size = discrete_terms(x, labels, k), np.bincount(labels)
+    value = terms.mean()
+    # Blocks with the classes in proportion have room for k neighbours, but do not see the proportions vary.
+    within = _block_variance(discrete_terms, x, labels, k, np.argsort(labels, kind="stable"), int(size.min()))
+    between = np.average((np.bincount(labels, weights=terms) / size - value) ** 2, weights=size) / len(x)
+    return float(value), np.sqrt(within + between)
+
+
+def coincident(points) -> int:
+    """Largest number of equal rows of the points (n, d)."""
+    return int(np.unique(points, axis=0, return_counts=True)[1].max())

@@ -1,0 +1,80 @@
+"""Probability tables: against loops, at p = 0, and what the door refuses."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkinfo import discrete
+
+JOINT = np.array([[0.2, 0.0, 0.1], [0.05, 0.25, 0.1], [0.1, 0.1, 0.1]])
+
+
+def test_informations_are_those_of_a_loop():
+    p_x, p_y = JOINT.sum(1), JOINT.sum(0)
+    information = sum(
+        JOINT[i, j] * np.log(JOINT[i, j] / (p_x[i] * p_y[j]))
+        for i, j in itertools.product(range(3), range(3))
+        if JOINT[i, j] > 0
+    )
+    np.testing.assert_allclose(discrete.mutual_information(jnp.asarray(JOINT)), information, rtol=1e-13)
+    batch = jnp.stack([JOINT, JOINT.T, np.outer(p_x, p_y)])
+    np.testing.assert_allclose(discrete.mutual_information(batch), [information, information, 0], atol=1e-15)
+    np.testing.assert_allclose(discrete.entropy(jnp.asarray(p_x)), -sum(p * np.log(p) for p in p_x), rtol=1e-14)
+
+
+def test_zeros_are_safe_in_value_and_gradient():
+    p, q = jnp.array([0.0, 1.0]), jnp.array([0.5, 0.5])
+    assert float(discrete.entropy(p)) == 0
+    assert float(discrete.kl(p, q)) == pytest.approx(np.log(2))
+    assert float(discrete.kl(q, p)) == np.inf
+    for gradient in (jax.grad(discrete.entropy)(p), jax.grad(discrete.kl)(p, q)):
+        assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_equal_rows_are_merged_and_others_are_not(rng):
+    rows = rng.dirichlet(np.ones(3), 4)
+    p_x = rng.dirichlet(np.ones(10))
+    which = np.array([0, 1, 2, 3, 1, 0, 0, 2, 3, 3])
+    merged, index = discrete.merge_rows(p_x[:, None] * rows[which])
+    assert len(merged) == 4
+    for i, j in itertools.product(range(10), range(10)):
+        assert (index[i] == index[j]) == (which[i] == which[j])
+    np.testing.assert_allclose((merged / merged.sum(1, keepdims=True))[index], rows[which], rtol=1e-12)
+    assert len(discrete.merge_rows(JOINT)[0]) == 3
+
+
+def test_smoothing_keeps_the_inputs_and_mixes_the_labels():
+    smoothed = np.asarray(discrete.smooth(JOINT, 0.1))
+    np.testing.assert_allclose(smoothed.sum(1), JOINT.sum(1), rtol=1e-14)
+    np.testing.assert_allclose(smoothed[0] / 0.3, 0.9 * JOINT[0] / 0.3 + 0.1 / 3, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "message"),
+    [
+        (np.ones((2, 2)), ValueError, "sum=4. Divide by its sum first"),
+        (np.array([[-0.1, 0.6], [0.2, 0.3]]), ValueError, r"min=-0\.1"),
+        (np.array([[np.nan, 0.6], [0.2, 0.2]]), ValueError, "must be finite"),
+        (np.array([[0.5, 0.5], [0.0, 0.0]]), ValueError, "zeros in row 1"),
+        (np.array([[0.5, 0.0], [0.5, 0.0]]), ValueError, "zeros in column 1"),
+        (np.array([[0.5, 0.5]]), ValueError, "at least two inputs"),
+        (np.array([[0.5], [0.5]]), ValueError, r"got shape \(2, 1\)"),
+        (np.array([0.5, 0.5]), ValueError, "rank 2"),
+        (np.eye(2, dtype=int), TypeError, "floating-point"),
+    ],
+)
+def test_what_is_no_joint_distribution_is_refused(table, error, message):
+    with pytest.raises(error, match=message):
+        discrete.check_joint("p_xy", table)
+
+
+def test_conditionals_and_smoothing_refuse_what_they_must():
+    with pytest.raises(ValueError, match="a sum off by 1"):
+        discrete.check_conditional("encoder", np.ones((3, 2)), (3, None))
+    with pytest.raises(ValueError, match=r"shape \(4, any\); got \(3, 2\)"):
+        discrete.check_conditional("encoder", np.full((3, 2), 0.5), (4, None))
+    with pytest.raises(ValueError, match=r"in \(0, 1\]; got 1.5"):
+        discrete.smooth(JOINT, 1.5)
