@@ -9,8 +9,20 @@ Every function draws into `ax`, or into a new figure where `ax` is None, and ret
 closed.
 """
 
+from ntkinfo.plot._bottleneck import bifurcation, bottleneck
 from ntkinfo.plot._curves import curve, divergence, finite, geometry, losses, summary
 from ntkinfo.plot._planes import plane
 from ntkinfo.plot._sweeps import sweep
 
-__all__ = ["curve", "divergence", "finite", "geometry", "losses", "plane", "summary", "sweep"]
+__all__ = [
+    "bifurcation",
+    "bottleneck",
+    "curve",
+    "divergence",
+    "finite",
+    "geometry",
+    "losses",
+    "plane",
+    "summary",
+    "sweep",
+]

@@ -1,0 +1,81 @@
+"""Information curves of the bottleneck, and its bifurcation diagrams."""
+
+import numpy as np
+
+from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
+
+_BRANCHES = {"downward": "annealed downwards", "upward": "annealed upwards", "optimum": "optimum"}
+
+
+def bottleneck(curves, *, points=None, unit: str = "nats", ax=None):
+    """The information curve: I(Z;Y) against I(X;Z), one point for each β; points off the concave hull are open.
+
+    Args:
+      curves: a `BottleneckCurve`, or a mapping from names to them.
+      points: a mapping from names to (i_xz, i_zy) in nats, representations to show beside the curves.
+      unit: "nats" or "bits".
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes. The dotted line is I(X;Y).
+
+    Raises:
+      ValueError: an unknown unit, or no curve.
+    """
+    factor = unit_factor(unit)
+    curves = {"": curves} if hasattr(curves, "i_xz") else dict(curves)
+    if not curves:
+        raise ValueError("`curves` must hold at least one curve; got none.")
+    ax = axes_of(ax)
+    for (name, curve), color in zip(curves.items(), COLORS, strict=False):
+        x, y = factor * np.asarray(curve.i_xz), factor * np.asarray(curve.i_zy)
+        order, kept = np.argsort(x, kind="stable"), np.asarray(curve.on_hull)
+        ax.plot(x[order], y[order], color=color, lw=1.2, label=name or None)
+        ax.plot(x[kept], y[kept], color=color, ls="", marker="o", ms=3)
+        ax.plot(x[~kept], y[~kept], color=color, ls="", marker="o", ms=4, mfc="white")
+    for (name, (i_xz, i_zy)), marker in zip((points or {}).items(), MARKERS[1:], strict=False):
+        ax.plot(factor * i_xz, factor * i_zy, color="black", ls="", marker=marker, ms=6, label=name)
+    height = factor * float(next(iter(curves.values())).i_xy)
+    draw_level(ax, height, f"$I(X;Y)$ = {height:.3g} {unit}", ":")
+    ax.set_xlabel(f"$I(X;Z)$ [{unit}]")
+    ax.set_ylabel(f"$I(Z;Y)$ [{unit}]")
+    draw_legend(ax, loc="lower right")
+    return ax
+
+
+def bifurcation(result, *, label: int = 1, critical=None, ax=None):
+    """The bifurcation diagram: p(y|z) of every cluster over β, for the branches annealed up and down and the optimum.
+
+    Args:
+      result: a `Bifurcation` of `ni.bottleneck.bifurcation`.
+      label: the y of which p(y|z) is shown.
+      critical: a `CriticalBetas`; local values are dashed lines, global ones dotted.
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes. The size of a point grows with the mass of its cluster.
+
+    Raises:
+      ValueError: a label that there is none of.
+    """
+    n_labels = np.asarray(result.optimum.decoder).shape[2]
+    if not 0 <= label < n_labels:
+        raise ValueError(f"`label` must be from 0 to {n_labels - 1}; got {label}.")
+    ax = axes_of(ax)
+    for (name, title), color, marker in zip(_BRANCHES.items(), COLORS, "ox.", strict=False):
+        branch = getattr(result, name)
+        mass, decoder = np.asarray(branch.mass), np.asarray(branch.decoder)[:, :, label]
+        used = mass > 0
+        beta = np.broadcast_to(np.asarray(branch.beta)[:, None], mass.shape)
+        face = {"facecolors": "none", "edgecolors": color} if marker == "o" else {"color": color}
+        ax.scatter(beta[used], decoder[used], s=6 + 40 * mass[used], marker=marker, lw=0.8, label=title, **face)
+    if critical is not None:
+        for name, style in (("local", "--"), ("global_", ":")):
+            for i, value in enumerate(np.asarray(getattr(critical, name))):
+                text = f"{name.rstrip('_')} critical β" if i == 0 else None
+                ax.axvline(value, color=REFERENCE, lw=0.9, ls=style, zorder=0, label=text)
+    ax.set_xscale("log")
+    ax.set_xlabel(r"$\beta$")
+    ax.set_ylabel(f"$p(y={label}|z)$")
+    draw_legend(ax)
+    return ax
