@@ -39,7 +39,7 @@ class Information:
       lower: a lower bound on it: for exact results the value less its estimated numerical error.
       upper: an upper bound, likewise. Where sampled, bounds hold in expectation; see the standard errors.
       stderr: standard error of `value` over the sampling of z; 0 where nothing is sampled.
-      method: "exact", "monte_carlo", "minibatch", "pairwise" or "decoder".
+      method: "exact", "monte_carlo", "minibatch", "pairwise" or "decoder"; of samples "binned", "kde" or "ksg".
       lower_stderr: standard error of `lower`; None stands for that of `value`.
       upper_stderr: standard error of `upper`; None stands for that of `value`.
     """
