@@ -110,20 +110,23 @@ def _cycle(problem, beta, alpha, prior, decoders):
 
 @partial(jax.jit, static_argnames=("dual",))
 def _run(p_x, rows, logs, beta, alpha, prior, decoders, cycles, tolerance, dual):
-    """Cycles for a batch of β, until every one has settled or `cycles` are done."""
+    """Cycles for a batch of β, each until it has settled or `cycles` are done."""
     problem = Table(p_x, rows, logs, dual)
-    every = jax.vmap(lambda b, u, v: _cycle(problem, b, alpha, u, v))
 
-    def body(state):
-        prior, decoders, _, _, count = state
-        return (*every(beta, prior, decoders), count + 1)
+    def one(beta, prior, decoders):
+        def body(state):
+            prior, decoders, _, _, count = state
+            return (*_cycle(problem, beta, alpha, prior, decoders), count + 1)
 
-    def unfinished(state):
-        return (state[4] < cycles) & jnp.any(state[3] > tolerance)
+        def unfinished(state):
+            return (state[4] < cycles) & (state[3] > tolerance)
 
-    start = jnp.full(beta.shape, jnp.inf, prior.dtype)
-    prior, decoders, _, residual, _ = jax.lax.while_loop(unfinished, body, (prior, decoders, start, start, 0))
-    return prior, decoders, residual
+        start = jnp.full((), jnp.inf, prior.dtype)
+        prior, decoders, _, residual, _ = jax.lax.while_loop(unfinished, body, (prior, decoders, start, start, 0))
+        return prior, decoders, residual
+
+    # One β after the other: none waits for another, and each stays in the cache.
+    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders))
 
 
 @partial(jax.jit, static_argnames=("dual",))

@@ -49,6 +49,8 @@ __all__ = [
 
 # A bar appears for work longer than this many seconds.
 _PATIENCE = 3.0
+# Sweeps from Z = X.
+_FIRST = 600
 
 
 def _in_double(function):
@@ -131,6 +133,7 @@ def ib(
     key: Array | None = None,
     tolerance: float = 1e-12,
     max_sweeps: int = 6000,
+    anneal: bool = True,
     progress: bool | None = None,
 ) -> BottleneckCurve:
     """The information bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|x) || p(y|z)], in nats.
@@ -151,6 +154,8 @@ def ib(
       key: random key, for `restarts`.
       tolerance: of a step, in the norm of the logarithms weighted by mass.
       max_sweeps: iterations of one start at most.
+      anneal: whether to go on from Z = X to the solutions of neighbouring β and to Newton steps; False is for quick,
+        rough curves.
       progress: whether to show a bar over β; None shows it where it takes longer than 3 seconds.
 
     Returns:
@@ -168,6 +173,7 @@ def ib(
       >>> curve.i_xz, curve.i_zy, curve.gap.max()
     """
     options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
+    options["anneal"] = bool(anneal)
     return _curve(p_xy, beta, 1.0, False, certificate, progress, **options)
 
 
@@ -386,7 +392,9 @@ def _family(p_xy, features, multipliers):
     return features
 
 
-def _curve(p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restarts, key, tolerance, max_sweeps):
+def _curve(
+    p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restarts, key, tolerance, max_sweeps, anneal=True
+):
     p_xy, beta = _door(p_xy, beta)
     if dual and not (np.asarray(p_xy) > 0).all():
         raise ValueError(
@@ -417,7 +425,9 @@ def _curve(p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restar
         def watch(done):
             bar.update(done - bar.n)
 
-        found = annealing.settle(problem, grid, a, *annealing.every_input(problem, len(grid)), watch=watch, **options)
+        # What has not settled by then is close to a transition, where Newton steps do better.
+        first = {"tolerance": tolerance, "sweeps": min(max_sweeps, _FIRST)}
+        found = annealing.settle(problem, grid, a, *annealing.every_input(problem, len(grid)), watch=watch, **first)
         found, _ = annealing.lower(found, annealing.trivial(problem, grid), -1e-14)
         if alpha < 1:
             hard = annealing.hard_start(problem, partitions.search(merged, grid))
@@ -425,8 +435,9 @@ def _curve(p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restar
         for i in range(restarts):
             start = annealing.random_start(problem, len(grid), jax.random.fold_in(key, i))
             found, _ = annealing.lower(found, annealing.settle(problem, grid, a, *start, **options))
-        found = annealing.exchange(problem, grid, a, found, **options)
-        found = annealing.polish(problem, grid, a, found, **options)
+        if anneal:
+            found = annealing.exchange(problem, grid, a, found, **options)
+            found = annealing.polish(problem, grid, a, found, **options)
         gaps = None
         if limit is not None:
             found = annealing.limit(problem, grid, a, found, limit, **options)
