@@ -308,7 +308,8 @@ def certify(problem: Table, beta, found: Clusters, *, tolerance: float, settle_o
             break
         dtype = found.prior.dtype
         current = Clusters(*(each[again] for each in found))
-        share = _shares(problem, jnp.asarray(beta[again], dtype), current.prior, current.decoders, missing[again])
+        start = (jnp.asarray(each) for each in (beta[again], current.prior, current.decoders, missing[again]))
+        share = _shares(*problem[:3], *start, problem.dual)
         share = np.asarray(share)[:, None]
         prior = np.concatenate([current.prior + np.log1p(-share), np.log(share)], 1)
         new = np.log(np.maximum(missing[again], least(dtype)))[:, None]
@@ -327,8 +328,10 @@ def certify(problem: Table, beta, found: Clusters, *, tolerance: float, settle_o
     return found, gaps
 
 
-def _shares(problem: Table, beta, prior, decoders, new) -> Array:
+@partial(jax.jit, static_argnames=("dual",))
+def _shares(p_x, rows, logs, beta, prior, decoders, new, dual) -> Array:
     """The mass (B,) at which each new cluster lowers the free energy most: F is convex in it."""
+    problem = Table(p_x, rows, logs, dual)
 
     def one(beta, u, v, s):
         log_z = jax.nn.logsumexp(u[None, :] - beta * distances(problem, v), axis=1)
@@ -338,13 +341,13 @@ def _shares(problem: Table, beta, prior, decoders, new) -> Array:
         def halve(_, interval):
             low, high = interval
             middle = (low + high) / 2
-            rises = problem.p_x @ (gain / (1 + middle * gain)) > 0
+            rises = p_x @ (gain / (1 + middle * gain)) > 0
             return jnp.where(rises, middle, low), jnp.where(rises, high, middle)
 
         start = (jnp.zeros((), u.dtype), jnp.asarray(0.5, u.dtype))
         return jnp.maximum(jax.lax.fori_loop(0, 40, halve, start)[1], 1e-9)
 
-    return jax.lax.map(lambda each: one(*each), (beta, jnp.asarray(prior), jnp.asarray(decoders), jnp.asarray(new)))
+    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders, new))
 
 
 def _replaced(found: Clusters, where, new: Clusters) -> Clusters:
@@ -450,10 +453,16 @@ def limit(problem: Table, beta, alpha, found: Clusters, n_clusters: int, **optio
 
 def encoders(problem: Table, beta, alpha, prior, decoders) -> Array:
     """p(z|x), (B, x, z), of the clusters over β; clusters not in use get 0."""
-    unused = np.log(2 * least(problem.p_x.dtype))
+    solutions = (jnp.asarray(each) for each in (beta, prior, decoders))
+    return _encoders(*problem[:3], alpha, *solutions, problem.dual)
+
+
+@partial(jax.jit, static_argnames=("dual",))
+def _encoders(p_x, rows, logs, alpha, beta, prior, decoders, dual):
+    problem = Table(p_x, rows, logs, dual)
+    unused = np.log(2 * least(p_x.dtype))
 
     def one(beta, u, v):
-        u = jnp.where(u > unused, u, -jnp.inf)
-        return jnp.exp(encoder(problem, beta, alpha, u, v)[0])
+        return jnp.exp(encoder(problem, beta, alpha, jnp.where(u > unused, u, -jnp.inf), v)[0])
 
-    return jax.lax.map(lambda each: one(*each), (jnp.asarray(beta), jnp.asarray(prior), jnp.asarray(decoders)))
+    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders))

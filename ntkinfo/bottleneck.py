@@ -304,7 +304,7 @@ def deterministic_ib(p_xy: Array, beta: Array) -> BottleneckCurve:
         order = np.argsort(-np.bincount(assignment, weights=merged.sum(1), minlength=slots), kind="stable")
         encoders[i, np.arange(len(merged)), np.argsort(order)[assignment]] = 1
     problem = annealing.table(jnp.asarray(merged), False)
-    result = _measure(jnp.asarray(merged), problem, jnp.asarray(beta), 0.0, jnp.asarray(encoders), None)
+    result = _measure(jnp.asarray(merged), problem, jnp.asarray(beta), 0.0, jnp.asarray(encoders))
     return _finish(result, p_xy, index, np.full(len(beta), True), None)
 
 
@@ -356,7 +356,7 @@ def squared_ib(p_xy: Array, beta: Array, *, curve: BottleneckCurve | None = None
     encoders = np.take_along_axis(encoders, order[:, None, :], 2)
     used = int((encoders.sum(1) > 0).sum(1).max())
     problem = annealing.table(jnp.asarray(merged), False)
-    result = _measure(jnp.asarray(merged), problem, jnp.asarray(beta), 1.0, jnp.asarray(encoders[:, :, :used]), None)
+    result = _measure(jnp.asarray(merged), problem, jnp.asarray(beta), 1.0, jnp.asarray(encoders[:, :, :used]))
     result = _finish(result, p_xy, index, np.full(len(beta), True), None)
     return result._replace(lagrangian=result.i_xz**2 + jnp.asarray(beta) * (result.i_xy - result.i_zy))
 
@@ -445,13 +445,19 @@ def _curve(
             found, gaps = annealing.certify(problem, grid, found, tolerance=5e-10, settle_options=options)
     used = int(np.sum(found.prior > np.log(2 * annealing.least(merged.dtype)), axis=1).max())
     encoders = annealing.encoders(problem, beta, a, found.prior[:, :used], found.decoders[:, :used])
-    result = _measure(jnp.asarray(merged), problem, beta, alpha, encoders, gaps)
+    result = _measure(jnp.asarray(merged), problem, beta, alpha, encoders)
     return _finish(result, p_xy, index, found.residual <= 10 * tolerance, gaps)
 
 
-def _measure(merged, problem, beta, alpha, encoders, gaps):
+def _measure(merged, problem, beta, alpha, encoders):
     """Everything that follows from the encoders (B, x, z) of the merged problem."""
-    p_x = problem.p_x
+    beta = jnp.asarray(beta)
+    return (beta, encoders, *_measured(merged, *problem[:3], beta, alpha, encoders, problem.dual))
+
+
+@functools.partial(jax.jit, static_argnames=("dual",))
+def _measured(merged, p_x, rows, logs, beta, alpha, encoders, dual):
+    problem = annealing.Table(p_x, rows, logs, dual)
 
     def one(beta, encoder):
         joint = p_x[:, None] * encoder
@@ -475,7 +481,7 @@ def _measure(merged, problem, beta, alpha, encoders, gaps):
             jnp.sum(used),
         )
 
-    return (jnp.asarray(beta), encoders, *jax.lax.map(lambda each: one(*each), (jnp.asarray(beta), encoders)))
+    return jax.lax.map(lambda each: one(*each), (beta, encoders))
 
 
 def _finish(result, p_xy, index, converged, gaps) -> BottleneckCurve:

@@ -15,8 +15,21 @@ import numpy as np
 
 from ntkinfo import _check, _files
 from ntkinfo._targets import TASKS, cast, encode, float_dtype, one_hot, parity
+from ntkinfo.twelve_bit import TwelveBit, twelve_bit
 
-__all__ = ["TASKS", "Dataset", "digits", "gaussian", "mnist", "npz", "one_hot", "parity", "subsample"]
+__all__ = [
+    "TASKS",
+    "Dataset",
+    "TwelveBit",
+    "digits",
+    "gaussian",
+    "mnist",
+    "npz",
+    "one_hot",
+    "parity",
+    "subsample",
+    "twelve_bit",
+]
 
 
 @dataclass(frozen=True)
