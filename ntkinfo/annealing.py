@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import optimality
+from ntkinfo import optimality, parallel
 
 # Elements (β, x, z) of one compiled call: what stays in the cache of a CPU core.
 _BATCH = 2**19
@@ -72,9 +72,14 @@ def encoder(problem: Table, beta, alpha, prior, decoders):
 
 def sweep(problem: Table, beta, alpha, prior, decoders):
     """One self-consistent step: new log p(z), log p(y|z), and the free energy of the old ones. F never rises."""
-    log_encoder, energy = encoder(problem, beta, alpha, prior, decoders)
+    # The exponentials are most of the cost: one for each (x, z), where `encoder` takes two.
+    logits = (prior[None, :] - beta * distances(problem, decoders)) / alpha
+    largest = jnp.max(logits, axis=1)
+    odds = jnp.exp(logits - largest[:, None])
+    total = jnp.sum(odds, axis=1)
+    energy = -alpha * problem.p_x @ (largest + jnp.log(total))
     floor = least(prior.dtype)
-    joint = problem.p_x[:, None] * jnp.exp(log_encoder)
+    joint = (problem.p_x / total)[:, None] * odds
     mass = jnp.sum(joint, axis=0)
     used = mass > floor
     weights = (joint / jnp.where(used, mass, 1)[None, :]).T
@@ -110,10 +115,10 @@ def _cycle(problem, beta, alpha, prior, decoders):
 
 @partial(jax.jit, static_argnames=("dual",))
 def _run(p_x, rows, logs, beta, alpha, prior, decoders, cycles, tolerance, dual):
-    """Cycles for a batch of β, each until it has settled or `cycles` are done."""
+    """Cycles for a batch of β, each until it has settled or its `cycles` (B,) are done."""
     problem = Table(p_x, rows, logs, dual)
 
-    def one(beta, prior, decoders):
+    def one(beta, prior, decoders, cycles):
         def body(state):
             prior, decoders, _, _, count = state
             return (*_cycle(problem, beta, alpha, prior, decoders), count + 1)
@@ -126,7 +131,7 @@ def _run(p_x, rows, logs, beta, alpha, prior, decoders, cycles, tolerance, dual)
         return prior, decoders, residual
 
     # One β after the other: none waits for another, and each stays in the cache.
-    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders))
+    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders, cycles))
 
 
 @partial(jax.jit, static_argnames=("dual",))
@@ -203,11 +208,14 @@ def _newton(p_x, rows, logs, beta, alpha, prior, decoders, dual):
 
 
 def _batches(indices, size):
-    """Index vectors of few different lengths: powers of two, the last filled up by repeating."""
+    """Pairs of indices and their positions in vectors of few different lengths: powers of two, filled up by repeating.
+
+    At least one for each core; neighbours, which take alike, go apart.
+    """
     size = max(1, 2 ** int(np.log2(size)))
-    for start in range(0, len(indices), size):
-        part = indices[start : start + size]
-        yield part, np.resize(part, 2 ** int(np.ceil(np.log2(len(part)))))
+    n = max(-(-len(indices) // size), min(parallel.cores(), len(indices) // 8))
+    parts = [indices[i::n] for i in range(max(n, 1))]
+    return [(part, np.resize(part, 2 ** int(np.ceil(np.log2(len(part)))))) for part in parts]
 
 
 def _slots(count: int, most: int) -> int:
@@ -222,22 +230,28 @@ def settle(problem: Table, beta, alpha, prior, decoders, *, tolerance: float, sw
     prior, decoders = np.array(prior, dtype), np.array(decoders, dtype)
     residual, energy = np.full(len(beta), np.inf), np.full(len(beta), np.inf)
     counts = np.full(len(beta), slots)
-    pending, done, cycles = np.arange(len(beta)), 0, 8
+    pending, done, cycles = np.arange(len(beta)), 0, max(1, min(8, sweeps // 3))
     arrays = problem[:3]
     while len(pending) and done < sweeps:
         sizes = np.array([_slots(counts[i], slots) for i in pending])
         for size in np.unique(sizes):
             group = pending[sizes == size]
-            for part, padded in _batches(group, _BATCH / (len(problem.p_x) * size)):
+
+            def run(batch, size=size, cycles=cycles):
+                part, padded = batch
                 u, v = jnp.asarray(prior[padded, :size]), jnp.asarray(decoders[padded, :size])
                 b = jnp.asarray(beta[padded], dtype)
-                u, v, size_of_step = _run(*arrays, b, alpha, u, v, cycles, tolerance, problem.dual)
-                u, v, f, count = _merge(*arrays, b, alpha, u, v, problem.dual)
-                n = len(part)
+                # What only fills up the batch takes no cycles.
+                own = jnp.where(jnp.arange(len(padded)) < len(part), cycles, 0)
+                u, v, size_of_step = _run(*arrays, b, alpha, u, v, own, tolerance, problem.dual)
+                return *_merge(*arrays, b, alpha, u, v, problem.dual), size_of_step
+
+            batches = _batches(group, _BATCH / (len(problem.p_x) * size))
+            for (part, _), results in zip(batches, parallel.each(run, batches), strict=True):
+                u, v, f, count, size_of_step = (np.asarray(each)[: len(part)] for each in results)
                 prior[part], decoders[part] = np.log(least(dtype)), decoders[part][:, :1]
-                prior[part, :size], decoders[part, :size] = np.asarray(u)[:n], np.asarray(v)[:n]
-                residual[part], energy[part] = np.asarray(size_of_step)[:n], np.asarray(f)[:n]
-                counts[part] = np.asarray(count)[:n]
+                prior[part, :size], decoders[part, :size] = u, v
+                residual[part], energy[part], counts[part] = size_of_step, f, count
         done += 3 * cycles
         cycles = min(2 * cycles, 256)
         pending = pending[residual[pending] > tolerance]
@@ -264,15 +278,20 @@ def polish(problem: Table, beta, alpha, found: Clusters, *, tolerance: float, sw
     counts = np.sum(found.prior > np.log(2 * least(found.prior.dtype)), axis=1)
     width = 1 + found.decoders.shape[2]
     slow = np.flatnonzero((found.residual > tolerance) & (counts * width <= _NEWTON))
-    if not len(slow):
-        return found
-    size = _slots(int(counts[slow].max()), found.prior.shape[1])
-    start = (jnp.asarray(each[slow, :size]) for each in (beta[:, None], found.prior, found.decoders))
-    b, u, v = start
-    u, v = _newton(*problem[:3], b[:, 0].astype(u.dtype), alpha, u, v, problem.dual)
-    tried = settle(problem, beta[slow], alpha, u, v, tolerance=tolerance, sweeps=sweeps)
-    better = (tried.energy <= found.energy[slow] + 1e-13) & np.isfinite(tried.energy)
-    return _replaced(found, slow[better], Clusters(*(each[better] for each in tried)))
+    sizes = np.array([_slots(int(counts[i]), found.prior.shape[1]) for i in slow], int)
+    # The cost grows with the cube of the slots: each β with no more of them than it needs.
+    for size in np.unique(sizes):
+        group = slow[sizes == size]
+
+        def run(i, solutions=(beta, found.prior[:, :size], found.decoders[:, :size])):
+            b, u, v = (jnp.asarray(each[[i]]) for each in solutions)
+            return _newton(*problem[:3], b.astype(u.dtype), alpha, u, v, problem.dual)
+
+        u, v = (np.concatenate(each) for each in zip(*parallel.each(run, list(group)), strict=True))
+        tried = settle(problem, beta[group], alpha, u, v, tolerance=tolerance, sweeps=sweeps)
+        better = (tried.energy <= found.energy[group] + 1e-13) & np.isfinite(tried.energy)
+        found = _replaced(found, group[better], Clusters(*(each[better] for each in tried)))
+    return found
 
 
 def exchange(problem: Table, beta, alpha, found: Clusters, *, tolerance: float, sweeps: int, rounds: int = 3):
@@ -384,12 +403,15 @@ def _gaps(problem: Table, beta, found: Clusters):
     counts = np.sum(found.prior > np.log(2 * least(found.prior.dtype)), axis=1)
     sizes = np.array([_slots(count, found.prior.shape[1]) for count in counts])
     for size in np.unique(sizes):
+
+        def run(batch, size=size):
+            padded = batch[1]
+            solutions = (beta[padded], found.prior[padded, :size], found.decoders[padded, :size])
+            return _maxima(problem.p_x, problem.rows, *(jnp.asarray(each) for each in solutions), problem.dual)
+
         group = np.flatnonzero(sizes == size)
-        for part, padded in _batches(group, max(1, _BATCH / (4 * len(problem.p_x) * (len(problem.p_x) + size)))):
-            arguments = (
-                jnp.asarray(each) for each in (beta[padded], found.prior[padded, :size], found.decoders[padded, :size])
-            )
-            maximum = _maxima(problem.p_x, problem.rows, *arguments, problem.dual)
+        batches = _batches(group, max(1, _BATCH / (4 * len(problem.p_x) * (len(problem.p_x) + size))))
+        for (part, _), maximum in zip(batches, parallel.each(run, batches), strict=True):
             gaps[part], where[part] = np.asarray(maximum.log_g)[: len(part)], np.asarray(maximum.s)[: len(part)]
     return gaps, where
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from ntkinfo import _check, annealing, discrete, frontier, partitions
+from ntkinfo import _check, annealing, discrete, frontier, parallel, partitions
 from ntkinfo.critical import bifurcation, critical_betas
 from ntkinfo.discrete import smooth
 from ntkinfo.exponent import bayes_error, chernoff, prediction_exponent
@@ -49,17 +49,10 @@ __all__ = [
 
 # A bar appears for work longer than this many seconds.
 _PATIENCE = 3.0
-# Sweeps from Z = X.
-_FIRST = 600
 
 
 def _in_double(function):
     """`function` of a table and β, computed in float64 within the call; results in the dtype of the table."""
-    # A context, not a setting: what other code computes in is left alone.
-    if hasattr(jax, "enable_x64"):
-        double = jax.enable_x64
-    else:
-        from jax.experimental import enable_x64 as double  # pyright: ignore
 
     @functools.wraps(function)
     def wrapped(p_xy, beta, *args, **kwargs):
@@ -67,7 +60,8 @@ def _in_double(function):
         if not _check.concrete(p_xy, beta):
             raise ValueError("`p_xy` and `beta` must be known: the search runs on the host. Call it outside `jit`.")
         host = np.asarray(p_xy, np.float64)
-        with double(True):
+        # A context, not a setting: what other code computes in is left alone.
+        with parallel.double(True):
             result = function(host / host.sum(), np.asarray(beta, np.float64), *args, **kwargs)
 
         def cast(leaf):
@@ -235,6 +229,7 @@ def dual_ib(
     key: Array | None = None,
     tolerance: float = 1e-12,
     max_sweeps: int = 6000,
+    anneal: bool = True,
     progress: bool | None = None,
 ) -> BottleneckCurve:
     """The dual bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|z) || p(y|x)], in nats.
@@ -253,6 +248,7 @@ def dual_ib(
       key: as in `ib`.
       tolerance: as in `ib`.
       max_sweeps: as in `ib`.
+      anneal: as in `ib`.
       progress: as in `ib`.
 
     Returns:
@@ -265,6 +261,7 @@ def dual_ib(
     Source: theory, section 8; Piran, Shwartz-Ziv & Tishby 2020 (arXiv 2006.04641).
     """
     options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
+    options["anneal"] = bool(anneal)
     family = _family(p_xy, features, multipliers)
     curve = _curve(p_xy, beta, 1.0, True, certificate, progress, **options)
     if family is None:
@@ -425,9 +422,7 @@ def _curve(
         def watch(done):
             bar.update(done - bar.n)
 
-        # What has not settled by then is close to a transition, where Newton steps do better.
-        first = {"tolerance": tolerance, "sweeps": min(max_sweeps, _FIRST)}
-        found = annealing.settle(problem, grid, a, *annealing.every_input(problem, len(grid)), watch=watch, **first)
+        found = annealing.settle(problem, grid, a, *annealing.every_input(problem, len(grid)), watch=watch, **options)
         found, _ = annealing.lower(found, annealing.trivial(problem, grid), -1e-14)
         if alpha < 1:
             hard = annealing.hard_start(problem, partitions.search(merged, grid))
