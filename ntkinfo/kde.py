@@ -1,12 +1,40 @@
 """Information of layers with Gaussian noise added to their activations: bounds from distances, nothing sampled."""
 
-import dataclasses
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo import _check, mixture
+from ntkinfo import _check, scores
 from ntkinfo.mixture import Information
+
+
+@jax.jit
+def _bounds(t, variance, classes):
+    """Lower and upper bound of I(X;T), then of the average of I(X;T | Y = c), each (B,), of t (B, n, d)."""
+    n, d = t.shape[1:]
+    size = jnp.sum(classes, axis=0)
+    log_size = jnp.log(jnp.where(size > 0, size, 1))
+
+    def one(t):
+        t = t / jnp.sqrt(8 * variance)
+
+        def row(i):
+            squared = jnp.sum((t[i][None, :] - t) ** 2, axis=1)
+            # e^{-4s} from e^{-s}; each sum has a term of 1, its own, so that nothing underflows as a whole.
+            wide = jnp.exp(-squared)
+            narrow = wide**4
+            member = classes[i] > 0
+
+            def within(near):
+                share = jnp.where(member, near @ classes, 1)
+                return jnp.sum(jnp.where(member, classes[i] * (log_size - jnp.log(share)), 0))
+
+            whole = (jnp.log(n) - jnp.log(jnp.sum(near)) for near in (wide, narrow))
+            return jnp.stack([*whole, within(wide), within(narrow)])
+
+        return jnp.mean(scores.rows(row, n, n * d), axis=0)
+
+    return jax.lax.map(one, t).T
 
 
 def _kde(t, classes, variance) -> tuple[Information, Information]:
@@ -16,13 +44,17 @@ def _kde(t, classes, variance) -> tuple[Information, Information]:
     if np.ndim(variance):
         raise ValueError(f"`variance` must be a single number; got shape {np.shape(variance)}.")
     _check.positive("variance", variance)
-    noise = jnp.broadcast_to(jnp.asarray(variance, t.dtype), t.shape[:-1])
-    about_input, about_label = mixture.pairwise_pair(t, noise, classes(t.shape[-2]))
-    # lower = B - K_c and the input's lower = B, upper = K: the literature's K - K_c follows.
-    label = about_input.upper - about_input.lower + about_label.lower
-    return (
-        dataclasses.replace(about_input, value=about_input.upper, method="kde"),
-        dataclasses.replace(about_label, value=label, method="kde"),
+    lead, (n, d) = t.shape[:-2], t.shape[-2:]
+    classes = jnp.asarray(classes(n), t.dtype)
+    found = _bounds(t.reshape(-1, n, d), jnp.asarray(variance, t.dtype), classes)
+    lower, upper, class_lower, class_upper = found.reshape((4, *lead))
+    zero = jnp.zeros_like(lower)
+    return tuple(
+        Information(value, low, up, zero, "kde", zero, zero)
+        for value, low, up in (
+            (upper, lower, upper),
+            (upper - class_upper, lower - class_upper, upper - class_lower),
+        )
     )
 
 
@@ -31,14 +63,25 @@ def kde_pair(t, y, *, variance) -> tuple[Information, Information]:
     if not _check.concrete(y):
         raise TypeError("`y` is being traced; close over it instead.")
     labels = np.asarray(y)
-    if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool) or labels.ndim != 1:
-        raise TypeError(f"`y` must be a vector of integer classes; got dtype {labels.dtype}, shape {labels.shape}.")
+    soft = labels.ndim == 2 and np.issubdtype(labels.dtype, np.floating)
+    if not soft and (not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool) or labels.ndim != 1):
+        raise TypeError(
+            "`y` must be a vector of integer classes, or p(y|x) of shape (n, c); "
+            f"got dtype {labels.dtype}, shape {labels.shape}."
+        )
+    if soft and not ((labels >= 0).all() and (np.abs(labels.sum(axis=1) - 1) < 1e-5).all()):
+        raise ValueError(
+            f"`y` must hold rows of probabilities that sum to 1; got min={labels.min()}, sums from "
+            f"{labels.sum(axis=1).min()} to {labels.sum(axis=1).max()}. Divide by the sums first."
+        )
 
     def classes(n):
         if len(labels) != n:
             raise ValueError(f"`y` must hold one class for each row of `t`; got {len(labels)} for {n} rows.")
+        if soft:
+            return labels
         values, codes = np.unique(labels, return_inverse=True)
-        return mixture.one_hot(codes, len(values))
+        return np.eye(len(values))[codes]
 
     return _kde(t, classes, variance)
 
@@ -53,7 +96,7 @@ def kde(t, y=None, *, variance) -> Information:
 
     Args:
       t: activations (..., n, d), with leading axes such as epochs.
-      y: (n,) integer classes, or None.
+      y: (n,) integer classes, p(y|x) of shape (n, c), or None.
       variance: variance of the noise in each unit.
 
     Returns:

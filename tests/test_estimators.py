@@ -204,6 +204,19 @@ def test_kde_against_a_loop(noisy):
     np.testing.assert_array_equal(kde(t, y, variance=variance).lower, about_y.lower)
 
 
+def test_kde_with_uncertain_labels(noisy, rng):
+    t, y, variance, (_, about_y) = noisy
+    certain = kde(t, np.eye(int(y.max()) + 1)[y], variance=variance)
+    np.testing.assert_allclose(certain.lower, about_y.lower, atol=1e-12)
+    # H of a mixture of the rows with weights p(x|c), against a loop.
+    p = rng.dirichlet(np.ones(3), t.shape[-2])
+    rows = np.asarray(t)[0]
+    near = np.exp(-((rows[:, None] - rows[None]) ** 2).sum(-1) / (2 * variance))
+    whole = -np.mean(np.log(near.mean(1)))
+    within = sum(p[:, c].mean() * -(w @ np.log(near @ w)) for c in range(3) for w in [p[:, c] / p[:, c].sum()])
+    np.testing.assert_allclose(kde(t[:1], p, variance=variance).value, [whole - within], atol=1e-12)
+
+
 def test_kde_bounds_the_exact_mixture(noisy):
     t, y, variance, bounds = noisy
     exact = mixture.exact_pair(
@@ -369,6 +382,7 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: kde(X[:, None], variance=X), ValueError, "`variance` must be a single number"),
         (lambda: kde(X[:, None], Y, variance=1.0), TypeError, "`y` must be a vector of integer classes"),
         (lambda: kde(X[:, None], np.arange(3), variance=1.0), ValueError, "got 3 for 20 rows"),
+        (lambda: kde(X[:, None], np.ones((20, 2)), variance=1.0), ValueError, "probabilities that sum to 1"),
         (lambda: jax.jit(lambda y: kde(X[:, None], y, variance=1.0).value)(jnp.arange(20)), TypeError, "close over"),
         (lambda: ksg(X, Y, k=0), ValueError, "`k` must be at least 1; got 0"),
         (lambda: ksg(X, Y, k=20), ValueError, r"at least 2 \(k \+ 1\) = 42 samples in all; got 20"),

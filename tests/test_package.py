@@ -37,7 +37,7 @@ ALLOWED = {
     "parallel": set(),
     "partitions": set(),
     "estimators": {"_check", "mixture", "binning", "kde", "neighbours"},
-    "kde": {"_check", "mixture"},
+    "kde": {"_check", "mixture", "scores"},
     "binning": set(),
     "neighbours": set(),
 }
