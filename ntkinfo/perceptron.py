@@ -1,0 +1,71 @@
+"""Small fully connected networks: activations, initial weights, layers and losses.
+
+The room behind `ntkinfo.layered`: no checks. Arrays are laid out units by rows: the products of small layers with a
+batch then run along the batch, twice as fast on the CPU as the other way round.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+ACTIVATIONS: dict[str, Callable] = {
+    "elu": jax.nn.elu,
+    "erf": jax.scipy.special.erf,
+    "gelu": jax.nn.gelu,
+    "linear": lambda x: x,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "softplus": jax.nn.softplus,
+    "tanh": jnp.tanh,
+}
+LOSSES = ("cross_entropy", "mse")
+
+
+class Layer(NamedTuple):
+    """Parameters of a layer: weight (d_in, d_out), bias (d_out,)."""
+
+    weight: Array
+    bias: Array
+
+
+def initialise(sizes: tuple[int, ...], weight_std: float, key: Array, dtype) -> tuple[Layer, ...]:
+    """Zero biases; weights from a normal law of deviation weight_std/√d_in, cut off at twice that."""
+    shapes = list(itertools.pairwise(sizes))
+
+    def layer(key, fan_in, fan_out):
+        weight = jax.random.truncated_normal(key, -2.0, 2.0, (fan_in, fan_out), dtype)
+        return Layer(weight * (weight_std / math.sqrt(fan_in)), jnp.zeros(fan_out, dtype))
+
+    return tuple(layer(k, *shape) for k, shape in zip(jax.random.split(key, len(shapes)), shapes, strict=True))
+
+
+def layers(activations: tuple[Callable, ...], params: tuple[Layer, ...], x: Array) -> list[Array]:
+    """Every layer on inputs (d, b): activations of the hidden ones, (units, b), and what the last one puts out."""
+    found = []
+    for i, (weight, bias) in enumerate(params):
+        x = jnp.einsum("io,ib->ob", weight, x) + bias[:, None]
+        x = activations[i](x) if i < len(activations) else x
+        found.append(x)
+    return found
+
+
+def losses(loss: str, outputs: Array, y: Array) -> Array:
+    """The loss of each column of outputs and targets (c, b), (b,)."""
+    if loss == "mse":
+        return 0.5 * jnp.mean((outputs - y) ** 2, axis=0)
+    return -jnp.sum(y * jax.nn.log_softmax(outputs, axis=0), axis=0)
+
+
+def errors(loss: str, outputs: Array, y: Array) -> Array:
+    """The probability of each column that its label is another than that of the outputs, (b,)."""
+    if outputs.shape[0] == 1:
+        return (jnp.sign(outputs[0]) != jnp.sign(y[0])).astype(outputs.dtype)
+    best = jnp.argmax(outputs, axis=0)[None]
+    if loss == "mse":
+        return (best[0] != jnp.argmax(y, axis=0)).astype(outputs.dtype)
+    return 1 - jnp.take_along_axis(y, best, axis=0)[0]

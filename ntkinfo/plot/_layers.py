@@ -1,0 +1,142 @@
+"""Layers of trained networks in the information plane, coloured by epoch."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.animation import FuncAnimation
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import SymLogNorm
+
+from ntkinfo.plot._axes import MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
+
+
+def layers(plane, *, bound=None, ensemble=None, networks: bool = False, unit: str = "nats", title=None, ax=None):
+    """Every layer in the information plane over training, the mean over networks, coloured by epoch.
+
+    Args:
+      plane: a `Plane`.
+      bound: (i_xz, i_zy) in nats, the bottleneck curve, drawn in black: `bottleneck.hull(curve)`.
+      ensemble: a `Curve` of the infinite ensemble, whose outputs are drawn as crosses.
+      networks: whether to show every network instead of their mean.
+      unit: "nats" or "bits".
+      title: of the axes; None takes the estimator, which is part of the measurement.
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes. The dashed line is the ceiling log n of I(X;T), the dotted one H(Y). Open markers: within 1 % of the
+      ceiling.
+
+    Raises:
+      ValueError: an unknown unit.
+    """
+    factor = unit_factor(unit)
+    ax = axes_of(ax)
+    norm = _norm(plane)
+    draw_frame(ax, plane, factor, unit, bound)
+    x, y = (factor * np.asarray(each) for each in (plane.i_xt, plane.i_ty))
+    if not networks:
+        x, y = x.mean(0, keepdims=True), y.mean(0, keepdims=True)
+    saturated = np.asarray(plane.saturated)
+    for layer, name in enumerate(plane.names):
+        marker = MARKERS[layer % len(MARKERS)]
+        for i in range(len(x)):
+            if not networks:
+                ax.plot(x[i, :, layer], y[i, :, layer], color="0.85", lw=0.7, zorder=1)
+            colors = plt.get_cmap("viridis")(norm(plane.epochs))
+            faces = np.where(saturated[:, layer, None], 1.0, colors)
+            ax.scatter(
+                x[i, :, layer], y[i, :, layer], c=faces, edgecolors=colors, marker=marker, s=22, lw=0.8, zorder=3
+            )
+        ax.plot([], [], ls="", marker=marker, color="0.4", ms=4, label=name)
+    if ensemble is not None:
+        i_xz, i_zy = (np.asarray(getattr(ensemble, each).value) for each in ("input_information", "label_information"))
+        ax.plot(factor * i_xz, factor * i_zy, color="#D55E00", lw=0.9, marker="x", ms=4, label="infinite ensemble")
+    ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="epoch")
+    ax.set_title(plane.estimator if title is None else title, size="small")
+    draw_legend(ax, loc="lower right")
+    return ax
+
+
+def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
+    """Information planes of the same networks by several estimators, side by side on the same axes.
+
+    Args:
+      planes: a list of `Plane`s, or a mapping from titles to them.
+      bound: as in `layers`.
+      unit: "nats" or "bits".
+      columns: panels of a row.
+
+    Returns:
+      The array of axes.
+
+    Raises:
+      ValueError: an unknown unit, or no plane.
+    """
+    planes = dict(planes) if hasattr(planes, "items") else {each.estimator: each for each in planes}
+    if not planes:
+        raise ValueError("`planes` must hold at least one plane; got none.")
+    columns = min(columns, len(planes))
+    rows = -(-len(planes) // columns)
+    _, axes = plt.subplots(
+        rows, columns, figsize=(4.4 * columns, 3.4 * rows), sharex=True, sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
+        layers(plane, bound=bound, unit=unit, title=title, ax=ax)
+    for ax in list(axes.flat)[len(planes) :]:
+        ax.remove()
+    for ax in list(axes.flat)[1 : len(planes)]:
+        ax.get_legend().remove()
+    return axes
+
+
+def animate(plane, *, bound=None, unit: str = "nats", interval: int = 150, ax=None) -> FuncAnimation:
+    """The same as a film: one frame for each epoch, one point for each network and layer.
+
+    Args:
+      plane: a `Plane`.
+      bound: as in `layers`.
+      unit: "nats" or "bits".
+      interval: milliseconds a frame.
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      A `matplotlib.animation.FuncAnimation`: `.save("plane.gif", writer="pillow")`, or `.to_jshtml()` in a notebook.
+
+    Raises:
+      ValueError: an unknown unit.
+    """
+    factor = unit_factor(unit)
+    ax = axes_of(ax)
+    draw_frame(ax, plane, factor, unit, bound)
+    x, y = (factor * np.asarray(each) for each in (plane.i_xt, plane.i_ty))
+    ax.set_xlim(-0.03 * x.max(), 1.05 * max(x.max(), factor * plane.log_n))
+    ax.set_ylim(-0.03 * y.max(), 1.1 * max(y.max(), factor * plane.label_entropy))
+    points = [
+        ax.plot([], [], ls="", marker=MARKERS[i % len(MARKERS)], ms=4, label=name)[0]
+        for i, name in enumerate(plane.names)
+    ]
+    draw_legend(ax, loc="lower right")
+
+    def show(record):
+        for layer, point in enumerate(points):
+            point.set_data(x[:, record, layer], y[:, record, layer])
+        ax.set_title(f"epoch {plane.epochs[record]:g}; {plane.estimator}", size="small")
+        return points
+
+    return FuncAnimation(ax.figure, show, frames=len(plane.epochs), interval=interval)
+
+
+def draw_frame(ax, plane, factor, unit, bound):
+    """The axes of an information plane: its references and the curve nothing exceeds."""
+    if bound is not None:
+        ax.plot(factor * np.asarray(bound[0]), factor * np.asarray(bound[1]), color="black", lw=1.2, zorder=2)
+    ax.axvline(factor * plane.log_n, color=REFERENCE, lw=0.9, ls="--", zorder=0)
+    draw_level(ax, factor * plane.label_entropy, f"$H(Y)$ = {factor * plane.label_entropy:.3g} {unit}", ":")
+    ax.set_xlabel(f"$I(X;T)$ [{unit}], at most $\\log n$ = {factor * plane.log_n:.3g}")
+    ax.set_ylabel(f"$I(T;Y)$ [{unit}]")
+
+
+def _norm(plane):
+    epochs = np.asarray(plane.epochs, float)
+    least = epochs[epochs > 0].min(initial=1.0)
+    return SymLogNorm(least, vmin=epochs.min(), vmax=max(epochs.max(), epochs.min() + 1))
