@@ -409,7 +409,7 @@ def _curve(
             raise ValueError(f"`n_clusters` must be at most the number of inputs, {len(p_xy)}; got {n_clusters}.")
         if certificate:
             raise ValueError("`certificate` must be False with `n_clusters`: the optimum it proves has no such limit.")
-    merged, index = discrete.merge_rows(p_xy)
+    merged, index = discrete.merge_rows(p_xy, relative=dual)
     limit = None if n_clusters is None or n_clusters >= len(merged) else n_clusters
     problem, grid = annealing.table(jnp.asarray(merged), dual), np.asarray(beta)
     a = jnp.asarray(alpha, merged.dtype)

@@ -108,20 +108,22 @@ def smooth(p_xy, epsilon: float) -> Array:
     return (1 - epsilon) * p_xy + epsilon * p_x / p_xy.shape[1]
 
 
-def merge_rows(p_xy) -> tuple[np.ndarray, np.ndarray]:
+def merge_rows(p_xy, *, relative: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Inputs of equal p(y|x) as one: the merged joint (x', y), and for each input the index of its row there, (x,).
 
     Exact for the bottleneck and its dual: the encoder of an input depends on it through p(y|x) alone. Rows count as
-    equal where every p(y|x) agrees to 64 units of rounding. On the host.
+    equal where every p(y|x) agrees to 64 units of rounding, of 1 or, if `relative`, of itself: the dual takes
+    logarithms, which tell small probabilities apart. On the host.
     """
     host = np.asarray(p_xy)
     rows = (host / host.sum(axis=1, keepdims=True)).astype(np.float64)
     step = 64 * float(np.finfo(host.dtype).eps)
-    # Sorted by columns rounded coarsely, equal rows are neighbours but for those astride a rounding edge; joining
-    # neighbours by their distance keeps even most of these together, and a pair left apart is exact all the same.
-    order = np.lexsort(np.round(rows, 9 if host.dtype == np.float64 else 5).T[::-1])
+    # Along a direction that no difference of rows is orthogonal to but by accident, equal rows are neighbours; a pair
+    # left apart by one is exact all the same.
+    order = np.argsort(rows @ np.cos(1 + np.arange(rows.shape[1])), kind="stable")
     new = np.ones(len(rows), bool)
-    new[1:] = np.abs(np.diff(rows[order], axis=0)).max(axis=1) > step
+    first, second = rows[order[:-1]], rows[order[1:]]
+    new[1:] = (np.abs(second - first) > step * (np.maximum(first, second) if relative else 1)).any(axis=1)
     index = np.empty(len(rows), int)
     index[order] = np.cumsum(new) - 1
     merged = np.zeros((index.max() + 1, host.shape[1]), host.dtype)

@@ -46,6 +46,16 @@ def test_equal_rows_are_merged_and_others_are_not(rng):
     assert len(discrete.merge_rows(JOINT)[0]) == 3
 
 
+def test_rows_are_merged_among_many_tiny_probabilities(rng):
+    # Levels closer than any coarse rounding, in a mixed order, as the tails of a logistic rule have them.
+    p = np.array([1e-13, 3e-13, 1e-12, 2e-12, 0.3, 1 - 1e-12])[rng.integers(6, size=300)]
+    table = np.stack([p, 1 - p], 1) / 300
+    assert len(discrete.merge_rows(table)[0]) == 6
+    tiny = np.array([[1e-16, 1], [1e-18, 1], [1e-18, 1], [0.5, 0.5]]) / 4
+    assert len(discrete.merge_rows(tiny)[0]) == 2
+    assert len(discrete.merge_rows(tiny, relative=True)[0]) == 3
+
+
 def test_smoothing_keeps_the_inputs_and_mixes_the_labels():
     smoothed = np.asarray(discrete.smooth(JOINT, 0.1))
     np.testing.assert_allclose(smoothed.sum(1), JOINT.sum(1), rtol=1e-14)
