@@ -2,7 +2,8 @@
 
 `train` draws networks of a `stax` description and trains them by gradient descent, in the time convention of
 `Ensemble.predict`; `summary` turns the sample into the quantities of `ntkinfo.information`, with standard errors, and
-`kernel_flow` takes most of the sampling error out of the comparison.
+`kernel_flow` takes most of the sampling error out of the comparison. `train_layers` trains ensembles of small layered
+networks by minibatches, and `information_plane` shows what each of their layers knows.
 """
 
 import math
@@ -18,9 +19,22 @@ from tqdm import tqdm
 from ntkinfo import _check, _checkpoint, _finite_door, kernels, training
 from ntkinfo.control import kernel_flow
 from ntkinfo.ensemble import labels
+from ntkinfo.layered import LayerRun, activations, train_layers
+from ntkinfo.plane import Plane, information_plane
 from ntkinfo.sampled import summary
 
-__all__ = ["DivergedError", "Run", "kernel_flow", "summary", "train"]
+__all__ = [
+    "DivergedError",
+    "LayerRun",
+    "Plane",
+    "Run",
+    "activations",
+    "information_plane",
+    "kernel_flow",
+    "summary",
+    "train",
+    "train_layers",
+]
 
 # A bar appears for work longer than this many seconds.
 _PATIENCE = 3.0

@@ -39,6 +39,10 @@ ALLOWED = {
     "estimators": {"_check", "mixture", "binning", "kde", "neighbours"},
     "kde": {"_check", "mixture", "scores"},
     "binning": set(),
+    "perceptron": set(),
+    "sgd": {"perceptron"},
+    "layered": {"_check", "_checkpoint", "_finite_door", "parallel", "perceptron", "sgd"},
+    "plane": {"_check", "bottleneck", "estimators", "layered", "parallel"},
     "neighbours": set(),
 }
 

@@ -11,16 +11,20 @@ closed.
 
 from ntkinfo.plot._bottleneck import bifurcation, bottleneck
 from ntkinfo.plot._curves import curve, divergence, finite, geometry, losses, summary
+from ntkinfo.plot._layers import animate, estimators, layers
 from ntkinfo.plot._planes import plane
 from ntkinfo.plot._sweeps import sweep
 
 __all__ = [
+    "animate",
     "bifurcation",
     "bottleneck",
     "curve",
     "divergence",
+    "estimators",
     "finite",
     "geometry",
+    "layers",
     "losses",
     "plane",
     "summary",
