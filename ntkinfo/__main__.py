@@ -1,9 +1,11 @@
 """The main job: from real data and an architecture to a table, figures and a page that explains them.
 
 python -m ntkinfo --data digits --activation erf --depth 2 --out ntkinfo-report
+python -m ntkinfo plane          # layers of trained networks in the information plane
 """
 
 import argparse
+import importlib
 import os
 import sys
 import time
@@ -20,6 +22,8 @@ from ntkinfo import architectures
 
 DATA = ("digits", "gaussian")
 TASKS = ("parity", "classes", "regression")
+# Further jobs: their first word, the file with `add_arguments` and `run`, and what they do.
+JOBS = {"plane": ("plane_job", "Layers of networks trained on the 12-bit task, in the information plane.")}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ntkinfo",
         description="Information in the infinite ensemble of infinitely wide networks, over the time of training. "
-        "Prints a table and writes curve.csv, figures and report.md.",
+        "Prints a table and writes curve.csv, figures and report.md. "
+        f"Other jobs: {', '.join(f'ntkinfo {name} ({what})' for name, (_, what) in JOBS.items())}",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     data = parser.add_argument_group("data")
@@ -197,12 +202,21 @@ def _run(options) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the main job with these command-line arguments; returns the exit status, 2 for bad options or data."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in JOBS:
+        file, what = JOBS[arguments[0]]
+        job = importlib.import_module(f"ntkinfo.{file}")
+        parser = _Parser(
+            prog=f"ntkinfo {arguments[0]}", description=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        job.add_arguments(parser)
+        options, run = parser.parse_args(arguments[1:]), job.run
+    else:
+        options, run = _parser().parse_args(arguments), _run
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"ntkinfo: warning: {message}", file=sys.stderr)
-            _run(options)
+            run(options)
     except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("NTKINFO_DEBUG"):
             raise

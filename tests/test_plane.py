@@ -145,6 +145,9 @@ def test_figures(problem):
     points = film._func(3)
     np.testing.assert_allclose(points[1].get_xdata(), found.i_xt[:, 3, 1])
     film._draw_was_started = True  # It is not to be shown.
+    axes = ni.plot.training(run)
+    np.testing.assert_allclose(axes[0].lines[0].get_ydata(), run.train_loss.mean(0))
+    assert [each.get_xlabel() for each in axes] == ["epoch", "epoch"] and len(axes[1].lines) == 1
     with pytest.raises(ValueError, match="at least one plane"):
         ni.plot.estimators([])
     plt.close("all")

@@ -11,7 +11,7 @@ closed.
 
 from ntkinfo.plot._bottleneck import bifurcation, bottleneck
 from ntkinfo.plot._curves import curve, divergence, finite, geometry, losses, summary
-from ntkinfo.plot._layers import animate, estimators, layers
+from ntkinfo.plot._layers import animate, estimators, layers, training
 from ntkinfo.plot._planes import plane
 from ntkinfo.plot._sweeps import sweep
 
@@ -29,4 +29,5 @@ __all__ = [
     "plane",
     "summary",
     "sweep",
+    "training",
 ]

@@ -6,7 +6,7 @@ from matplotlib.animation import FuncAnimation
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import SymLogNorm
 
-from ntkinfo.plot._axes import MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
+from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
 
 
 def layers(plane, *, bound=None, ensemble=None, networks: bool = False, unit: str = "nats", title=None, ax=None):
@@ -124,6 +124,35 @@ def animate(plane, *, bound=None, unit: str = "nats", interval: int = 150, ax=No
         return points
 
     return FuncAnimation(ax.figure, show, frames=len(plane.epochs), interval=interval)
+
+
+def training(run):
+    """Loss and error of trained networks over the epochs: means, and two standard errors as shades.
+
+    Args:
+      run: a `LayerRun`.
+
+    Returns:
+      The array of two axes. Test rows are dashed.
+    """
+    _, axes = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
+    epochs = np.asarray(run.epochs)
+    for ax, quantity in zip(axes, ("loss", "error"), strict=True):
+        ax = axes_of(ax)
+        for part, style in (("train", "-"), ("test", "--")):
+            values = getattr(run, f"{part}_{quantity}")
+            if values is None:
+                continue
+            values = np.asarray(values)
+            mean = values.mean(axis=0)
+            error = values.std(axis=0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0 * mean
+            ax.plot(epochs, mean, color=COLORS[0], ls=style, label=part)
+            ax.fill_between(epochs, mean - 2 * error, mean + 2 * error, color=COLORS[0], alpha=0.2, lw=0)
+        ax.set_xscale("symlog", linthresh=1)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(f"{run.loss.replace('_', ' ')} [nats]" if quantity == "loss" and run.loss != "mse" else quantity)
+        draw_legend(ax)
+    return axes
 
 
 def draw_frame(ax, plane, factor, unit, bound):
