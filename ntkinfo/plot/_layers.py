@@ -28,9 +28,21 @@ def layers(plane, *, bound=None, ensemble=None, networks: bool = False, unit: st
     Raises:
       ValueError: an unknown unit.
     """
-    factor = unit_factor(unit)
     ax = axes_of(ax)
-    norm = _norm(plane)
+    norm = _draw(ax, plane, bound, unit, networks)
+    if ensemble is not None:
+        factor = unit_factor(unit)
+        i_xz, i_zy = (np.asarray(getattr(ensemble, each).value) for each in ("input_information", "label_information"))
+        ax.plot(factor * i_xz, factor * i_zy, color="#D55E00", lw=0.9, marker="x", ms=4, label="infinite ensemble")
+    ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="epoch")
+    ax.set_title(plane.estimator if title is None else title, size="small")
+    draw_legend(ax, loc="lower right")
+    return ax
+
+
+def _draw(ax, plane, bound, unit, networks):
+    """The points and their references; the norm of their colours."""
+    factor, norm = unit_factor(unit), _norm(plane)
     draw_frame(ax, plane, factor, unit, bound)
     x, y = (factor * np.asarray(each) for each in (plane.i_xt, plane.i_ty))
     if not networks:
@@ -47,13 +59,7 @@ def layers(plane, *, bound=None, ensemble=None, networks: bool = False, unit: st
                 x[i, :, layer], y[i, :, layer], c=faces, edgecolors=colors, marker=marker, s=22, lw=0.8, zorder=3
             )
         ax.plot([], [], ls="", marker=marker, color="0.4", ms=4, label=name)
-    if ensemble is not None:
-        i_xz, i_zy = (np.asarray(getattr(ensemble, each).value) for each in ("input_information", "label_information"))
-        ax.plot(factor * i_xz, factor * i_zy, color="#D55E00", lw=0.9, marker="x", ms=4, label="infinite ensemble")
-    ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="epoch")
-    ax.set_title(plane.estimator if title is None else title, size="small")
-    draw_legend(ax, loc="lower right")
-    return ax
+    return norm
 
 
 def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
@@ -81,11 +87,12 @@ def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
         layout="constrained",
     )  # fmt: skip
     for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
-        layers(plane, bound=bound, unit=unit, title=title, ax=ax)
+        norm = _draw(axes_of(ax), plane, bound, unit, networks=False)
+        ax.set_title(title, size="small")
     for ax in list(axes.flat)[len(planes) :]:
         ax.remove()
-    for ax in list(axes.flat)[1 : len(planes)]:
-        ax.get_legend().remove()
+    draw_legend(axes.flat[0], loc="lower right")
+    axes.flat[0].figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="epoch")
     return axes
 
 
