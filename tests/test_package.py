@@ -39,6 +39,7 @@ ALLOWED = {
     "estimators": {"_check", "mixture", "binning", "kde", "neighbours"},
     "kde": {"_check", "mixture", "scores"},
     "binning": set(),
+    "compression": {"_check"},
     "perceptron": set(),
     "sgd": {"perceptron"},
     "layered": {"_check", "_checkpoint", "_finite_door", "parallel", "perceptron", "sgd"},
