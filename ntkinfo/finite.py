@@ -19,16 +19,19 @@ from tqdm import tqdm
 from ntkinfo import _check, _checkpoint, _finite_door, kernels, training
 from ntkinfo.control import kernel_flow
 from ntkinfo.ensemble import labels
+from ntkinfo.gradients import GradientPhases, gradient_phases
 from ntkinfo.layered import LayerRun, activations, train_layers
 from ntkinfo.plane import Plane, information_plane
 from ntkinfo.sampled import summary
 
 __all__ = [
     "DivergedError",
+    "GradientPhases",
     "LayerRun",
     "Plane",
     "Run",
     "activations",
+    "gradient_phases",
     "information_plane",
     "kernel_flow",
     "summary",

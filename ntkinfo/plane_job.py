@@ -176,7 +176,7 @@ def _figures(options, trained, plane, planes, bound, ensemble) -> list[str]:
         "estimators.png": lambda: plot.estimators(planes, bound=bound, unit=options.unit).flat[0].figure,
         "training.png": lambda: plot.training(trained).flat[0].figure,
     }
-    if trained.steps_per_epoch > 1 and hasattr(finite, "gradient_phases"):
+    if trained.steps_per_epoch > 1:
         drawn["gradients.png"] = lambda: plot.gradients(finite.gradient_phases(trained)).figure
     for name, draw in drawn.items():
         figure = draw()

@@ -43,6 +43,7 @@ ALLOWED = {
     "perceptron": set(),
     "sgd": {"perceptron"},
     "layered": {"_check", "_checkpoint", "_finite_door", "parallel", "perceptron", "sgd"},
+    "gradients": {"layered"},
     "plane": {"_check", "bottleneck", "estimators", "layered", "parallel"},
     "neighbours": set(),
 }

@@ -11,6 +11,7 @@ closed.
 
 from ntkinfo.plot._bottleneck import bifurcation, bottleneck
 from ntkinfo.plot._curves import curve, divergence, finite, geometry, losses, summary
+from ntkinfo.plot._gradients import gradients
 from ntkinfo.plot._layers import animate, estimators, layers, training
 from ntkinfo.plot._planes import plane
 from ntkinfo.plot._sweeps import sweep
@@ -24,6 +25,7 @@ __all__ = [
     "estimators",
     "finite",
     "geometry",
+    "gradients",
     "layers",
     "losses",
     "plane",
