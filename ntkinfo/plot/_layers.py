@@ -72,7 +72,7 @@ def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
       columns: panels of a row.
 
     Returns:
-      The array of axes.
+      The array of axes; those without a plane are removed from the figure.
 
     Raises:
       ValueError: an unknown unit, or no plane.
@@ -89,10 +89,11 @@ def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
     for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
         norm = _draw(axes_of(ax), plane, bound, unit, networks=False)
         ax.set_title(title, size="small")
-    for ax in list(axes.flat)[len(planes) :]:
+    shown, spare = list(axes.flat)[: len(planes)], list(axes.flat)[len(planes) :]
+    for ax in spare:
         ax.remove()
     draw_legend(axes.flat[0], loc="lower right")
-    axes.flat[0].figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="epoch")
+    axes.flat[0].figure.colorbar(ScalarMappable(norm, "viridis"), ax=shown, label="epoch")
     return axes
 
 

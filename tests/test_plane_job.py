@@ -1,0 +1,59 @@
+"""The job `python -m ntkinfo plane` at a small size: what it prints and writes, and how it refuses."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+
+from ntkinfo import __main__ as job
+
+SMALL = ["--networks", "2", "--epochs", "12", "--records", "4", "--hidden", "4,3", "--kde-networks", "1"]
+
+
+@pytest.fixture
+def keep_settings():
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
+    out = tmp_path / "plane"
+    assert job.main(["plane", *SMALL, "--out", str(out), "--unit", "nats"]) == 0
+    printed = capsys.readouterr().out
+    names = {path.name for path in out.iterdir()}
+    assert names == {"plane.csv", "plane.png", "estimators.png", "gradients.png", "training.png", "report.md"}
+    page = (out / "report.md").read_text()
+    assert all(f"![{name}]" in page for name in names if name.endswith(".png"))
+    with (out / "plane.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # Four estimators of two networks and one of a single one, at up to four epochs (0, 1, 3, 12), in three layers.
+    assert len(rows) == (4 * 2 + 1) * 4 * 3
+    first = [row for row in rows if row["estimator"].startswith("30 bins, range of the activation")]
+    end = [float(row["i_ty"]) for row in first if row["epoch"] == "12" and row["layer"].startswith("3")]
+    assert f"{np.mean(end):.4g}" in printed
+    assert max(float(row["i_xt"]) for row in rows) <= np.log(4096) + 1e-6
+    assert min(float(row["distance"]) for row in rows if "kernel" not in row["estimator"]) > -1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hidden", "4,x"], "--hidden must be numbers of units"),
+        (["--hidden", "0"], "`sizes` must be"),
+        (["--activation", "step"], "`activation` must be one of"),
+        (["--n-train", "5000"], "`n_train` must be at most"),
+        (["--epochs", "0"], "`epochs` must be"),
+        (["--labels", "none"], "invalid choice"),
+        (["--learning-rate", "1e30", "--epochs", "3"], "diverged at step"),
+    ],
+)
+def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, capsys, keep_settings):
+    try:
+        status = job.main(["plane", *SMALL, *arguments, "--out", str(tmp_path / "out")])
+    except SystemExit as stopped:
+        status = stopped.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert message in error and error.count("\n") == 1
