@@ -1,12 +1,14 @@
-"""Mutual information from samples: bins, kernel-density bounds and nearest neighbours, in nats.
+"""Mutual information from samples: bins, kernel-density bounds, nearest neighbours and critics, in nats.
 
     binned           any variables     plug-in value of the discretised variables, with jackknife error
     binned_layer     layer activations exact for the discretisation; `quantised_layer` where values are few
     kde              layer activations bounds for activations plus Gaussian noise, nothing sampled
     ksg              few dimensions    nearest neighbours, small bias, with a standard error
+    infonce          any variables     lower bound by a trained critic, with a standard error
 
-No estimate from n samples can exceed about log n; `mixture.is_saturated(information, n)` says when one is that high,
-and then it says little more. `binned*`, `quantised_layer` and `ksg` run on the host and cannot be traced.
+No estimate from n samples can exceed about log n, and `infonce` the logarithm of its batch size;
+`mixture.is_saturated(information, n)` says when one is that high, and then it says little more. `binned*`,
+`quantised_layer`, `ksg` and `infonce` start on the host and cannot be traced.
 """
 
 from typing import NamedTuple
@@ -16,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkinfo import _check, binning, neighbours
+from ntkinfo.contrastive import infonce
 from ntkinfo.kde import kde, kde_pair
 from ntkinfo.mixture import Information
 
-__all__ = ["LayerInformation", "binned", "binned_layer", "kde", "kde_pair", "ksg", "quantised_layer"]
+__all__ = ["LayerInformation", "binned", "binned_layer", "infonce", "kde", "kde_pair", "ksg", "quantised_layer"]
 
 
 class LayerInformation(NamedTuple):

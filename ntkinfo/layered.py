@@ -26,6 +26,8 @@ _PATIENCE = 3.0
 _SAVED_EVERY = 30.0
 # Networks side by side on the CPU: more outgrow its cache.
 _LANES = 5
+# Of the threads that want the same programs, one compiles them.
+_COMPILING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +190,7 @@ def train_layers(
     schedule = _schedule(record, epochs)
     if chunk is None:
         stored = _checkpoint.Folder.stored(checkpoint) if checkpoint is not None else None
-        chunk = int(stored["chunk"]) if stored else -(-n_networks // parallel.cores())
+        chunk = int(stored["chunk"]) if stored and "chunk" in stored else -(-n_networks // parallel.cores())
     chunk = _check.integer("chunk", chunk)
     wide = min(chunk, _LANES if jax.default_backend() == "cpu" else chunk)
     settings = settings._replace(lanes=wide if side_by_side is None else _check.integer("side_by_side", side_by_side))
@@ -205,7 +207,7 @@ def train_layers(
     )
     stop = threading.Event()
     with bar:
-        work = functools.partial(_chunk, settings, data, key, schedule, chunk, folder, bar, stop)
+        work = functools.partial(_chunk, settings, data, key, schedule, chunk, n_networks, folder, bar, stop)
         parts = parallel.each(work, list(range(calls)))
     run = functools.partial(_run, settings, names, data, key, n_networks, schedule)
     failed = [part.failed for part in parts if part.failed >= 0]
@@ -253,42 +255,66 @@ def _activate(functions, softmax, params, x):
 
 
 class _Part(NamedTuple):
-    """A chunk of networks: its records so far, the first diverged step or -1, and the rows and labels."""
+    """A chunk of networks: their indices, its records so far, and the first diverged step or -1."""
 
+    indices: np.ndarray
     records: list[sgd.Record]
     failed: int
 
 
-def _chunk(settings, data, key, schedule, size, folder, bar, stop, call) -> _Part:
+def _chunk(settings, data, key, schedule, size, n_networks, folder, bar, stop, call) -> _Part:
     """Trains one chunk from where it was left, recording, saving and watching for divergence."""
-    indices = call * size + jnp.arange(size)
+    indices = call * size + np.arange(size)
+    # The last chunk is filled up with networks nobody asked for: their divergence is nobody's concern.
+    asked = indices < n_networks
     name = f"chunk_{call:05d}"
-    state = sgd.begin(settings, key, indices, data)
+    with _COMPILING:
+        state = sgd.begin(settings, key, indices, data)
+        blank = sgd.measure(settings, key, indices, data, state)
+        sgd.advance(settings, key, indices, data, state, 0)
     records: list[sgd.Record] = []
     stored = folder.load(name) if folder else None
     if stored is not None:
         count = int(stored["count"])
-        blank = sgd.measure(settings, key, indices, data, state)
         state = _unpack(stored, "state", state)
         records = [_unpack(stored, f"record{i}", blank) for i in range(count)]
         bar.update(int(schedule[count - 1]))
+        if (failed := _first(state.failed[asked])) >= 0:
+            stop.set()
+            before = [
+                each for each, epoch in zip(records, schedule, strict=False) if epoch * settings.n_batches < failed
+            ]
+            return _Part(indices, before, failed)
     saved = time.monotonic()
     while len(records) < len(schedule) and not stop.is_set():
         done = int(schedule[len(records) - 1]) if records else 0
         ahead = int(schedule[len(records)]) - done
         after = sgd.advance(settings, key, indices, data, state, ahead) if ahead else state
-        failed = np.asarray(after.failed)
-        if (failed >= 0).any():
+        record = jax.tree.map(np.asarray, sgd.measure(settings, key, indices, data, after))
+        after = after._replace(failed=_failed(settings, after, record))
+        if (failed := _first(after.failed[asked])) >= 0:
             stop.set()
             _save(folder, name, state, records)
-            return _Part(records, int(failed[failed >= 0].min()))
+            return _Part(indices, records, failed)
         state = after
-        records.append(jax.tree.map(np.asarray, sgd.measure(settings, key, indices, data, state)))
+        records.append(record)
         bar.update(ahead)
         if len(records) == len(schedule) or time.monotonic() - saved > _SAVED_EVERY:
             _save(folder, name, state, records)
             saved = time.monotonic()
-    return _Part(records, -1)
+    return _Part(indices, records, -1)
+
+
+def _failed(settings, state, record) -> np.ndarray:
+    """The first diverged step of each network: the last update may have left what no step has looked at yet."""
+    failed = np.asarray(state.failed)
+    fine = (record.train_loss <= np.asarray(state.limit)) & np.isfinite(record.weight_norm).all(axis=1)
+    return np.where((failed < 0) & ~fine, np.asarray(state.epoch) * settings.n_batches, failed)
+
+
+def _first(failed) -> int:
+    """The first of the steps that are not -1, -1 if none."""
+    return int(min(failed[failed >= 0], default=-1))
 
 
 def _save(folder, name, state, records) -> None:
@@ -309,8 +335,10 @@ def _unpack(stored, prefix, like):
 def _run(settings, names, data, key, n_networks, schedule, parts) -> LayerRun:
     """The run of parts that hold equally many records."""
     chunks = [jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *part.records) for part in parts]
-    total = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[:n_networks]), *chunks)
-    indices = jnp.arange(len(total.train_loss))
+    indices = np.concatenate([part.indices for part in parts])
+    asked = indices < n_networks
+    indices = indices[asked]
+    total = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[asked]), *chunks)
     every = settings._replace(lanes=len(indices))
     return LayerRun(
         epochs=jnp.asarray(schedule[: len(parts[0].records)]),
@@ -328,7 +356,7 @@ def _divergence(step, settings, parts, run) -> DivergedError:
     count = min(len(part.records) for part in parts if part.records or part.failed >= 0)
     kept = None
     if count:
-        kept = run([_Part(part.records[:count], -1) for part in parts if len(part.records) >= count])
+        kept = run([part._replace(records=part.records[:count]) for part in parts if len(part.records) >= count])
     epoch = step // settings.n_batches
     return DivergedError(
         f"Training diverged at step {step} (epoch {epoch}): a loss was not finite, or 10⁴ times that at the start. "
@@ -443,7 +471,8 @@ def _schedule(record, epochs) -> np.ndarray:
     """The recorded epochs, ascending."""
     if np.ndim(record) == 0:
         count = _check.integer("record", record, least=2)
-        return np.unique(np.r_[0, np.geomspace(1, epochs, count - 1).round()].astype(np.int64))
+        # Downwards: the last epoch is there even where there is but one.
+        return np.unique(np.r_[0, np.geomspace(epochs, 1, count - 1).round()].astype(np.int64))
     found = np.asarray(record)
     if not np.issubdtype(found.dtype, np.integer) or found.ndim != 1 or not found.size:
         raise TypeError(f"`record` must be a number of epochs, or a list of whole ones; got {record!r}.")

@@ -1,41 +1,57 @@
-"""Means and deviations of minibatch gradients over training."""
+"""Mean and deviation of minibatch gradients over training."""
 
 import numpy as np
 
-from ntkinfo.plot._axes import COLORS, axes_of, draw_legend
+from ntkinfo.plot._axes import COLORS, END, REFERENCE, axes_of, draw_legend
+from ntkinfo.plot._times import draw_line, inner_times, time_axis
 
 
-def gradients(phases, *, ax=None):
-    """Norms of the mean (solid) and the deviation (dashed) of the minibatch gradients of each layer, over its weights.
+def gradients(phases, *, layers=None, ax=None):
+    """Norms of the mean (solid) and of the deviation (dashed) of minibatch gradients over ‖W‖, for each layer.
+
+    Averages over networks, with bands of one standard error. The open circle is on the mean at the transition from
+    drift to diffusion, its median over networks; a layer in which half of them have none has no circle.
 
     Args:
       phases: `GradientPhases`.
+      layers: which layers to show, numbers from 1; None for all.
       ax: where to draw; None for a new figure.
 
     Returns:
-      The axes. Shades are two standard errors over networks; a dot is where, in the median network, the signal-to-noise
-      ratio falls below 1 for good.
+      The axes, logarithmic both; epoch 0 stands beyond the left end. Averages that are zero are left out.
+
+    Raises:
+      ValueError: no layer, or one that is not there.
     """
+    epochs, mean, std = np.asarray(phases.epochs, float), np.asarray(phases.mean), np.asarray(phases.std)
+    n, _, total = mean.shape
+    shown = list(range(1, total + 1)) if layers is None else list(np.atleast_1d(layers))
+    if not shown or not set(shown) <= set(range(1, total + 1)):
+        raise ValueError(f"`layers` must be numbers from 1 to {total}; got {layers}.")
     ax = axes_of(ax)
-    epochs = np.asarray(phases.epochs)
-    for layer in range(phases.mean.shape[2]):
-        color = COLORS[layer % len(COLORS)]
-        for values, style in ((phases.mean, "-"), (phases.std, "--")):
-            one = np.asarray(values)[:, :, layer]
-            middle = one.mean(axis=0)
-            ax.plot(epochs, middle, color=color, ls=style, lw=1.4, label=f"layer {layer + 1}" if style == "-" else None)
-            if len(one) > 1:
-                error = 2 * one.std(axis=0, ddof=1) / len(one) ** 0.5
-                ax.fill_between(epochs, middle - error, middle + error, color=color, alpha=0.15, lw=0)
-        found = np.asarray(phases.transition)[:, layer]
-        if (found >= 0).sum() * 2 > len(found):
-            at = np.searchsorted(epochs, np.median(found[found >= 0]))
-            ax.plot(epochs[at], np.asarray(phases.mean)[:, at, layer].mean(), "o", color=color, ms=6)
-    ax.plot([], [], color="0.4", ls="-", label="mean")
-    ax.plot([], [], color="0.4", ls="--", label="deviation")
-    ax.set_xscale("symlog", linthresh=1)
-    ax.set_yscale("log")
+    place = time_axis(ax, epochs)
+    ax.set_yscale("log", nonpositive="mask")
+    inner = inner_times(epochs)
+    for layer in shown:
+        color = COLORS[(layer - 1) % len(COLORS)]
+        for values, style, label in ((mean, "-", f"layer {layer}"), (std, "--", None)):
+            values = values[:, :, layer - 1]
+            center = np.where(values.mean(0) > 0, values.mean(0), np.nan)
+            draw_line(ax, place, epochs, center, color=color, label=label, linestyle=style)
+            if n > 1:
+                error = values.std(0, ddof=1)[inner] / np.sqrt(n)
+                # A band that reaches zero has no lower end on this axis: it ends at a tenth of the average.
+                low = np.maximum(center[inner] - error, center[inner] / 10)
+                ax.fill_between(epochs[inner], low, center[inner] + error, color=color, alpha=0.15, lw=0)
+        at = np.asarray(phases.transition)[:, layer - 1]
+        median = np.quantile(np.where(at < 0, np.inf, at), 0.5, method="higher")
+        if np.isfinite(median):
+            height = mean[:, epochs == median, layer - 1].mean()
+            ax.plot(place(median), height, ls="", marker="o", zorder=4, **(END | {"mec": color}))
+    for style, label in (("-", "mean"), ("--", "deviation")):
+        ax.plot([], [], color=REFERENCE, ls=style, label=label)
+    ax.plot([], [], ls="", marker="o", label="drift to diffusion", **(END | {"mec": REFERENCE}))
     ax.set_xlabel("epoch")
-    ax.set_ylabel(r"$\|\nabla W\|\,/\,\|W\|$")
-    draw_legend(ax, ncols=2)
+    ax.set_ylabel(r"$\Vert\nabla W\Vert\,/\,\Vert W\Vert$")
+    draw_legend(ax)
     return ax
