@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         posterior,
         stax,
         sweep,
+        variational,
     )
     from ntkinfo.ensemble import Ensemble
     from ntkinfo.posterior import Posterior
@@ -56,6 +57,7 @@ __all__ = [
     "posterior",
     "stax",
     "sweep",
+    "variational",
 ]
 
 check_jax_version()

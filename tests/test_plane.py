@@ -175,4 +175,3 @@ def test_refusals(problem, options, error, message):
     given = {"run": run, "x": x, "p_y_given_x": p, "progress": False} | options
     with pytest.raises(error, match=message):
         information_plane(given.pop("run"), given.pop("x"), given.pop("p_y_given_x"), **given)
-

@@ -1,0 +1,362 @@
+"""Variational bottlenecks against the certified optima of tables and Gaussians, and against plain loops."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.stats import norm
+
+import ntkinfo as ni
+from ntkinfo import objectives, variational_training
+from ntkinfo.variational import encoders, label_noise
+
+V = ni.variational
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def table():
+    rows = np.random.default_rng(0).dirichlet(np.full(3, 0.7), 6) * 0.98 + 0.02 / 3
+    p_y = rows.mean(0)
+    h_y, h_yx = -np.sum(p_y * np.log(p_y)), -np.mean(np.sum(rows * np.log(rows), 1))
+    return rows, h_y, h_yx
+
+
+def of_table(rows, objective, **options):
+    """A fit of unlimited capacity on six inputs, all expectations exact."""
+    return V.fit(
+        np.eye(6), rows, objective=objective, key=KEY, latent=6, latent_kind="categorical",
+        encoder=encoders.linear(6), batch_size=None, steps=2000,
+        optimizer=optax.adam(optax.cosine_decay_schedule(0.05, 2000)), record=4, progress=False, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("beta", [1.5, 6.0])
+def test_the_optima_are_those_of_the_certified_bottlenecks(table, beta):
+    rows, h_y, h_yx = table
+    exact = {"certificate": True, "progress": False}
+    ib = ni.bottleneck.ib(rows / 6, [beta, beta + 1], **exact)
+    dual = ni.bottleneck.dual_ib(rows / 6, [beta], **exact)
+    assert ib.gap.max() < 1e-9 and dual.gap.max() < 1e-9
+    vib = of_table(rows, "vib", beta=beta)
+    ceb = of_table(rows, "ceb", beta=beta)
+    pure = of_table(rows, "dual", beta=0.0, gamma=beta)
+    for fit, want in (
+        (vib, ib.lagrangian[0] + beta * h_yx),
+        (ceb, ib.lagrangian[1] - (beta + 1) * (h_y - h_yx) + beta * h_y),
+        (pure, dual.lagrangian[0]),
+    ):
+        # Never below the certified optimum, and close to it.
+        assert -1e-9 < float(fit.history.loss[-1] - want) < 2e-4
+    found = V.measure(vib, np.eye(6), rows, key=KEY)
+    point = ni.bottleneck.encoder_point(rows / 6, np.exp(vib.encode(np.eye(6))))
+    assert float(found.i_xz_lower) == pytest.approx(point[0], abs=1e-9)
+    assert float(found.rate) >= point[0] - 1e-9 and float(found.i_yz_lower) <= point[1] + 1e-9
+    if beta > 2:
+        assert float(found.i_yz_lower) == pytest.approx(point[1], abs=1e-3)
+
+
+def test_capacity_brings_the_optimum_closer(table):
+    rows, _, h_yx = table
+    want = float(ni.bottleneck.ib(rows / 6, [6.0], progress=False).lagrangian[0]) + 6.0 * h_yx
+    gaps = []
+    for latent in (2, 3, 6):
+        fit = V.fit(
+            np.eye(6), rows, beta=6.0, key=KEY, latent=latent, latent_kind="categorical",
+            encoder=encoders.linear(latent), batch_size=None, steps=1500, learning_rate=0.05, record=1, progress=False,
+        )  # fmt: skip
+        gaps.append(float(fit.history.loss[-1]) - want)
+    assert gaps[0] > 0.05 > 1e-3 > gaps[2] > -1e-9 and gaps[0] > gaps[1] > gaps[2]
+
+
+def test_a_gaussian_reaches_the_gaussian_bottleneck():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(200, 3))
+    x -= x.mean(0)
+    noise = rng.normal(size=(200, 2))
+    joint = np.concatenate([x, noise], 1) - np.concatenate([x, noise], 1).mean(0)
+    # Exactly white, so that second moments, which decide everything here, are known.
+    joint = joint @ np.linalg.inv(np.linalg.cholesky(joint.T @ joint / 200)).T
+    x = joint[:, :3]
+    y = x @ np.array([[1.5, 0.2], [0.3, 0.8], [0.0, 0.1]]) + joint[:, 3:] @ np.diag([0.5, 0.9])
+    cov_x, cov_y, cov_xy = np.eye(3), y.T @ y / 200, x.T @ y / 200
+
+    def init(key, x):
+        return {"w": 0.3 * jax.random.normal(key, (x.shape[1], 2), x.dtype), "s": jnp.zeros(2, x.dtype)}
+
+    def apply(params, x):
+        return jnp.concatenate([x @ params["w"], jnp.broadcast_to(params["s"][None], (len(x), 2))], 1)
+
+    for beta in (2.0, 8.0):
+        fit = V.fit(
+            x, y, beta=beta, key=KEY, latent=2, encoder=(init, apply), task="regression", batch_size=None, steps=3000,
+            optimizer=optax.adam(optax.cosine_decay_schedule(0.03, 3000)), record=1, progress=False,
+        )  # fmt: skip
+        curve = ni.bottleneck.gaussian_ib(cov_x, cov_y, cov_xy, beta)
+        want = float(np.squeeze(curve.i_xz)) - beta * float(np.squeeze(curve.i_zy))
+        h_y = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * cov_y)[1]
+        assert -1e-9 < float(fit.history.loss[-1]) - beta * h_y - want < 1e-3
+
+
+def test_terms_against_a_loop(rng):
+    x, y = rng.normal(size=(5, 4)), np.array([0, 2, 1, 1, 0])
+    options = {
+        "encoder": encoders.mlp(4, (3,)), "latent": 2, "latent_kind": "gaussian", "decoder": None, "task": "classes",
+        "samples": 200_000,
+    }  # fmt: skip
+    for objective, prior, noise in (
+        ("vib", "learned", None), ("ceb", None, None), ("dual", "backward", label_noise.smoothing(0.2))
+    ):  # fmt: skip
+        from ntkinfo import _variational_door as door
+
+        model, data, _ = door.prepare(x, y, None, None, noise, objective=objective, prior=prior, **options)
+        params = objectives.initial(model, KEY, data.x)
+        params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(KEY, leaf.shape), params)
+        found = objectives.terms(model, params, *data, KEY)
+        law = [np.asarray(each) for each in objectives.encode(model, params, data.x)]
+        w = params["prior"]
+        for i in range(5):
+            b = np.asarray(w) if prior == "learned" else np.asarray(w[0]["w"])[y[i]] + np.asarray(w[0]["b"])
+            z = law[0][i] + np.exp(law[1][i]) * rng.normal(size=(200_000, 2))
+            ratio = norm.logpdf(z, law[0][i], np.exp(law[1][i])) - norm.logpdf(z, b[:2], np.exp(b[2:]))
+            ratio = ratio.sum(1)
+            logits = z @ np.asarray(params["decoder"][0]["w"]) + np.asarray(params["decoder"][0]["b"])
+            log_q = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+            target = np.full(3, 0.2 / 3)
+            target[y[i]] += 0.8
+            divergence = (np.exp(log_q) * (log_q - np.log(target))).sum(1) if objective == "dual" else 0 * ratio
+            for got, values in zip(found, (ratio, -log_q[:, y[i]], divergence), strict=True):
+                assert abs(float(got[i]) - values.mean()) < 8 * values.std() / 200_000**0.5 + 1e-12
+
+
+def problem(rng, n=60):
+    y = rng.integers(0, 3, n)
+    return rng.normal(size=(n, 4)) + 1.5 * np.eye(3, 4)[y], y
+
+
+SMALL = {"encoder": encoders.mlp(4, (8,)), "latent": 2, "batch_size": 16, "progress": False}
+
+
+def same(first, second):
+    return all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(*map(jax.tree.leaves, (first, second)), strict=True)
+    )
+
+
+def test_an_interrupted_fit_goes_on_bit_for_bit(rng, tmp_path, monkeypatch):
+    x, y = problem(rng)
+    options = {"beta": optax.linear_schedule(0.0, 5.0, 20), "steps": 30, "record": 6, "key": KEY, **SMALL}
+    whole = V.fit(x, y, **options)
+    record, calls = variational_training.record, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return record(*args)
+
+    monkeypatch.setattr(variational_training, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        V.fit(x, y, checkpoint=tmp_path, **options)
+    resumed = V.fit(x, y, checkpoint=tmp_path, **options)
+    assert len(calls) < 4 + 7 and same((whole.params, whole.history), (resumed.params, resumed.history))
+    with pytest.raises(ValueError, match="differs in beta"):
+        V.fit(x, y, checkpoint=tmp_path, **options | {"beta": 1.0})
+    np.testing.assert_allclose(whole.history.beta[:3], [0.0, 1.0, 2.25])
+
+
+def test_divergence_is_reported_with_the_last_good_state(rng):
+    x, y = problem(rng)
+    with pytest.raises(V.DivergedError, match="at step") as caught:
+        V.fit(x, y, beta=5.0, key=KEY, steps=40, record=8, optimizer=optax.sgd(1e6), **SMALL)
+    error = caught.value
+    assert 0 < error.step < 40
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(error.fit.params))
+    assert np.isfinite(float(V.measure(error.fit, x, y, key=KEY).error))
+
+
+def test_early_stopping_keeps_the_best_state(rng):
+    x, y = problem(rng)
+    flipped = (y + 1) % 3  # whatever is learned is wrong on the test rows
+    fit = V.fit(x, y, beta=5.0, key=KEY, x_test=x, y_test=flipped, steps=400, record=20, learning_rate=0.02,
+                early_stopping=3, **SMALL)  # fmt: skip
+    losses = np.asarray(fit.history.test_loss)
+    best = int(losses.argmin())
+    assert len(losses) == best + 4 < 21
+    assert int(fit.step) == int(fit.history.step[best])
+
+
+def test_measurements(rng):
+    x, y = problem(rng, 80)
+    fit = V.fit(x, y, beta=10.0, key=KEY, steps=300, learning_rate=0.01, **SMALL)
+    found = V.measure(fit, x, y, key=KEY, samples=64)
+    # The exact information of X uniform over these rows, by sampling of another kind.
+    mean, log_std = (np.asarray(each) for each in fit.encode(x))
+    ratios = []
+    for i in range(80):
+        z = mean[i] + np.exp(log_std[i]) * rng.normal(size=(400, 2))
+        logs = norm.logpdf(z[:, None], mean[None], np.exp(log_std)[None]).sum(-1)
+        ratios.append(logs[:, i] - np.log(np.exp(logs).mean(1)))
+    truth = np.mean(ratios)
+    assert abs(float(found.i_xz_lower) - truth) < 5 * float(found.i_xz_lower_stderr)
+    assert float(found.i_xz_lower) < float(found.i_xz_upper) and truth < float(found.rate) + 0.05
+    assert float(found.ceiling) == pytest.approx(np.log(80))
+    p = np.bincount(y) / 80
+    assert float(found.i_yz_lower + found.cross_entropy) == pytest.approx(-np.sum(p * np.log(p)))
+    assert found.residual is None
+    guess = np.asarray(fit.predict(x, key=jax.random.key(3), samples=4000))
+    assert float(found.error) == pytest.approx(np.mean(guess.argmax(1) != y), abs=0.03)
+    assert float(found.log_loss) == pytest.approx(-np.mean(np.log(guess[np.arange(80), y])), abs=0.03)
+    assert float(found.brier) == pytest.approx(np.mean(((guess - np.eye(3)[y]) ** 2).sum(1)), abs=0.02)
+    ece = 0.0
+    for low in np.arange(15) / 15:
+        inside = (guess.max(1) >= low) & (guess.max(1) < low + 1 / 15)
+        if inside.any():
+            ece += inside.mean() * abs(guess.max(1)[inside].mean() - (guess.argmax(1) == y)[inside].mean())
+    assert float(found.calibration_error) == pytest.approx(ece, abs=0.06)
+    noisy = V.error_under_noise(fit, x, y, [0.0, 30.0], key=KEY)
+    assert float(noisy[0]) == pytest.approx(float(found.error), abs=0.03) and float(noisy[1]) > 0.4
+    backward = V.fit(x, y, objective="ceb", beta=3.0, key=KEY, steps=20, **SMALL)
+    of_ceb = V.measure(backward, x, y, key=KEY)
+    assert of_ceb.rate is None and backward.history.rate is None and float(of_ceb.residual) > 0
+
+
+def test_a_sweep_is_its_fits_side_by_side(rng, tmp_path):
+    x, y = problem(rng)
+    options = {"steps": 20, "record": 2, "x_test": x[:20], "y_test": y[:20], "key": KEY} | SMALL
+    found = V.sweep(x, y, betas=[0.5, 4.0], seeds=2, checkpoint=tmp_path, **options)
+    assert found.objectives == ("vib", "ceb", "dual") and found.i_xz_lower.shape == (3, 2, 2)
+    assert found.i_xz.shape == (3, 2, 2, 3)
+    key = jax.random.fold_in(KEY, 1)
+    smooth = label_noise.smoothing(0.1)
+    for i, kind in enumerate(({"objective": "vib", "beta": 4.0}, {"objective": "ceb", "beta": 4.0},
+                              {"objective": "dual", "beta": 0.0, "gamma": 4.0, "label_noise": smooth})):  # fmt: skip
+        one = V.measure(V.fit(x, y, **options | kind | {"key": key}), x[:20], y[:20], key=jax.random.fold_in(KEY, 2))
+        for name in ("i_xz_lower", "cross_entropy", "error", "brier"):
+            np.testing.assert_allclose(getattr(found, name)[i, 1, 1], getattr(one, name), rtol=1e-6, atol=1e-9)
+    assert np.isnan(found.rate[1]).all() and np.isnan(found.residual[0]).all() and (found.failed == -1).all()
+    again = V.sweep(x, y, betas=[0.5, 4.0], seeds=2, checkpoint=tmp_path, **options)
+    assert same(found, again)
+
+
+def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
+    x, y = problem(rng)
+    options = {"x_test": x, "y_test": y, "repeats": 2, "checkpoint": tmp_path, "key": KEY, "beta": 5.0, "steps": 60}
+    options |= {"learning_rate": 0.02} | SMALL
+    found = V.learning_curve(x, y, [5, 60], **options)
+    assert found.error.shape == (2, 2) and found.error[1].mean() < found.error[0].mean()
+    monkeypatch.setattr("ntkinfo.variational_sweep.variational_fit.fit", None)
+    np.testing.assert_array_equal(V.learning_curve(x, y, [5, 60], **options).error, found.error)
+
+
+class Flaxlike:
+    def init(self, key, x):
+        return {"params": jax.random.normal(key, (x.shape[1], 4))}
+
+    def apply(self, variables, x):
+        return x @ variables["params"]
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass
+class Equinoxlike:
+    weight: jax.Array
+
+    def __call__(self, x):
+        return x @ self.weight
+
+    def tree_flatten(self):
+        return (self.weight,), None
+
+    @classmethod
+    def tree_unflatten(cls, _, leaves):
+        return cls(*leaves)
+
+
+def test_networks_of_others(rng):
+    x, y = problem(rng)
+    stax = ni.stax.serial(ni.stax.Dense(8), ni.stax.Relu(), ni.stax.Dense(4))
+    for network in (
+        encoders.from_flax(Flaxlike()),
+        encoders.from_equinox(lambda key: Equinoxlike(jax.random.normal(key, (4, 4)))),
+        encoders.from_stax(stax),
+        (lambda key, x: jax.random.normal(key, (4, 4)), lambda params, x: x @ params),
+    ):
+        fit = V.fit(x, y, beta=5.0, key=KEY, steps=60, learning_rate=0.02, **SMALL | {"encoder": network})
+        assert fit.history.loss[-1] < fit.history.loss[0]
+    images = rng.normal(size=(20, 8, 8)).astype(np.float32)
+    fit = V.fit(images, y[:20], beta=1.0, key=KEY, steps=2, latent=2, progress=False)
+    assert fit.encode(images)[0].shape == (20, 2) and fit.encode(images)[0].dtype == np.float32
+
+
+def test_label_noise(rng):
+    y = np.eye(3)[[0, 2]]
+    smooth = np.asarray(label_noise.probabilities(label_noise.smoothing(0.3), y, y))
+    np.testing.assert_allclose(smooth, [[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]], rtol=1e-12)
+    matrix = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
+    np.testing.assert_allclose(label_noise.probabilities(label_noise.confusion(matrix), y, y), matrix[[0, 2]])
+    corner = np.eye(3)[0] + 0.6 * rng.normal(size=(200_000, 3))
+    want = np.bincount(((corner[:, None] - np.eye(3)[None]) ** 2).sum(2).argmin(1), minlength=3) / 200_000
+    got = np.asarray(label_noise.probabilities(label_noise.gaussian(0.6), y, y))[0]
+    np.testing.assert_allclose(got, want, atol=5 * 0.5 / 200_000**0.5)
+    given = label_noise.model(lambda x: np.full((len(x), 3), 1 / 3))
+    np.testing.assert_allclose(label_noise.probabilities(given, y, y), 1 / 3)
+
+
+X, Y = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"objective": "ib"}, ValueError, "`objective` must be one of"),
+        ({"beta": -1.0}, ValueError, "`beta`"),
+        ({"beta": 0.0}, ValueError, "positive at some step"),
+        ({"gamma": 1.0}, ValueError, "`gamma` must be 0 or left out for 'vib'"),
+        ({"objective": "dual"}, ValueError, "`gamma` must be given"),
+        ({"objective": "dual", "gamma": -2.0}, ValueError, "`gamma`"),
+        ({"objective": "dual", "gamma": 1.0}, ValueError, "Smooth it first"),
+        (
+            {"objective": "dual", "gamma": 1.0, "label_noise": label_noise.confusion(np.eye(3))},
+            ValueError,
+            r"`matrix` of the confusion must be positive .* Smooth it first",
+        ),
+        ({"label_noise": label_noise.smoothing(0.1)}, ValueError, "only 'dual' has a noise model"),
+        ({"prior": "backward"}, ValueError, "`prior` must be one of 'learned', 'fixed'"),
+        ({"y": Y + 0.5}, ValueError, "integer classes"),
+        ({"y": Y - 1}, ValueError, "classes from 0 on; got -1"),
+        ({"y": 0 * Y}, ValueError, "at least two classes"),
+        ({"y": Y[:3]}, ValueError, "one entry for each of the 12 inputs"),
+        ({"x": Y}, TypeError, "floating-point"),
+        ({"encoder": encoders.mlp(3)}, ValueError, "`encoder` must return 2 x `latent` = 4"),
+        ({"decoder": encoders.linear(2)}, ValueError, "`decoder` must return 3, classes"),
+        ({"encoder": 3}, TypeError, "must be a pair"),
+        ({"early_stopping": 3}, ValueError, "needs `x_test`"),
+        ({"x_test": X}, ValueError, "given together"),
+        ({"steps": 0}, ValueError, "`steps`"),
+        ({"optimizer": 0.1}, TypeError, "optax"),
+    ],
+)
+def test_refusals(options, error, message):
+    given = {"x": X, "y": Y, "beta": 1.0, "key": KEY, "steps": 2, "latent": 2, "progress": False} | options
+    with pytest.raises(error, match=message):
+        V.fit(given.pop("x"), given.pop("y"), **given)
+
+
+def test_refusals_of_the_rest(rng):
+    fit = V.fit(X, Y, beta=1.0, key=KEY, steps=1, latent=2, progress=False)
+    with pytest.raises(ValueError, match="kind the fit was trained on"):
+        V.measure(fit, X[:, :2], Y, key=KEY)
+    with pytest.raises(ValueError, match="classes from 0 to 2"):
+        V.measure(fit, X, Y + 1, key=KEY)
+    with pytest.raises(ValueError, match="`stds`"):
+        V.error_under_noise(fit, X, Y, [-1.0], key=KEY)
+    with pytest.raises(ValueError, match="`betas`"):
+        V.sweep(X, Y, betas=[0.0], key=KEY)
+    with pytest.raises(ValueError, match="`names` must be one of"):
+        V.sweep(X, Y, betas=[1.0], names="ib", key=KEY)
+    with pytest.raises(ValueError, match="at most the 12 rows"):
+        V.learning_curve(X, Y, [13], x_test=X, y_test=Y, key=KEY, beta=1.0)
