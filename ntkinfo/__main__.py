@@ -2,6 +2,7 @@
 
 python -m ntkinfo --data digits --activation erf --depth 2 --out ntkinfo-report
 python -m ntkinfo plane          # layers of trained networks in the information plane
+python -m ntkinfo variational    # variational bottlenecks on images
 """
 
 import argparse
@@ -23,7 +24,10 @@ from ntkinfo import architectures
 DATA = ("digits", "gaussian")
 TASKS = ("parity", "classes", "regression")
 # Further jobs: their first word, the file with `add_arguments` and `run`, and what they do.
-JOBS = {"plane": ("plane_job", "Layers of networks trained on the 12-bit task, in the information plane.")}
+JOBS = {
+    "plane": ("plane_job", "Layers of networks trained on the 12-bit task, in the information plane."),
+    "variational": ("variational_job", "Variational bottlenecks on images, over their trade-offs."),
+}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -15,6 +15,7 @@ from ntkinfo.plot._gradients import gradients
 from ntkinfo.plot._layers import animate, estimators, layers, training
 from ntkinfo.plot._planes import plane
 from ntkinfo.plot._sweeps import sweep
+from ntkinfo.plot._variational import dynamics, variational, variational_error
 
 __all__ = [
     "animate",
@@ -22,6 +23,7 @@ __all__ = [
     "bottleneck",
     "curve",
     "divergence",
+    "dynamics",
     "estimators",
     "finite",
     "geometry",
@@ -32,4 +34,6 @@ __all__ = [
     "summary",
     "sweep",
     "training",
+    "variational",
+    "variational_error",
 ]

@@ -1,0 +1,85 @@
+"""The job `python -m ntkinfo variational` at a small size, and the figures of a sweep."""
+
+import csv
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import ntkinfo as ni
+from ntkinfo import __main__ as job
+from ntkinfo import variational_job
+
+SMALL = ["--n-train", "100", "--n-test", "60", "--betas", "1,30", "--steps", "20", "--hidden", "8", "--latent", "2"]
+
+
+@pytest.fixture
+def keep_settings():
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
+    out = tmp_path / "variational"
+    assert job.main(["variational", *SMALL, "--objectives", "vib,dual", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    names = {path.name for path in out.iterdir()}
+    assert names == {"sweep.csv", "plane.png", "error.png", "calibration.png", "dynamics.png", "report.md"}
+    assert all(f"![{name}]" in (out / "report.md").read_text() for name in names if name.endswith(".png"))
+    with (out / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["objective"], float(row["beta"])) for row in rows] == [
+        (o, b) for o in ("vib", "dual") for b in (1, 30)
+    ]
+    for row in rows:
+        assert f"{float(row['i_xz_lower']):.4g}" in printed and row["residual"] == "" and row["failed"] == "-1"
+    assert "The claim that the dual needs a fraction" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--betas", "1:x"], "--betas must be first:last:number"),
+        (["--betas", "-1"], "`betas` must be positive"),
+        (["--objectives", "ib"], "`names` must be one of"),
+        (["--epsilon", "2"], "`epsilon` must be one number in (0, 1)"),
+        (["--data", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, capsys, keep_settings):
+    arguments = [f"{arguments[0]}={arguments[1]}"]
+    assert job.main(["variational", *SMALL, *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 40)
+    x = rng.normal(size=(40, 4)) + 2 * np.eye(3, 4)[y]
+    return ni.variational.sweep(
+        x, y, betas=[0.3, 3.0, 30.0], names=("vib", "dual"), key=jax.random.key(0), steps=10, record=2, latent=2,
+        encoder=ni.variational.encoders.mlp(4, (8,)), progress=False,
+    )  # fmt: skip
+
+
+def test_figures(sweep):
+    ax = ni.plot.variational(sweep, unit="bits")
+    points = ax.containers[1].lines[0].get_xydata()
+    np.testing.assert_allclose(points[:, 0], sweep.i_xz_lower[1, :, 0] / np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(points[:, 1], sweep.i_yz_lower[1, :, 0] / np.log(2), rtol=1e-6)
+    ax = ni.plot.variational_error(sweep)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), sweep.error[0].mean(1))
+    ax = ni.plot.dynamics(sweep, "dual")
+    np.testing.assert_allclose(ax.lines[2].get_ydata(), sweep.i_xz[1, 2, 0])
+    with pytest.raises(ValueError, match="must be one of vib, dual"):
+        ni.plot.dynamics(sweep, "ceb")
+    plt.close("all")
+
+
+def test_the_claim_is_judged_between_the_points():
+    x = np.array([0.0, 1.0, 3.0])
+    assert variational_job._crossing(x, np.array([0.0, 1.0, 2.0]), 1.5) == 2.0
+    assert variational_job._crossing(x, np.array([2.0, 1.0, 2.0]), 1.5) == 0.0
