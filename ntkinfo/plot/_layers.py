@@ -87,12 +87,13 @@ def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
         layout="constrained",
     )  # fmt: skip
     for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
-        norm = _draw(axes_of(ax), plane, bound, unit, networks=False)
+        _draw(axes_of(ax), plane, bound, unit, networks=False)
         ax.set_title(title, size="small")
     shown, spare = list(axes.flat)[: len(planes)], list(axes.flat)[len(planes) :]
     for ax in spare:
         ax.remove()
     draw_legend(axes.flat[0], loc="lower right")
+    norm = _norm(next(iter(planes.values())))
     axes.flat[0].figure.colorbar(ScalarMappable(norm, "viridis"), ax=shown, label="epoch")
     return axes
 
