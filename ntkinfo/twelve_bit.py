@@ -132,7 +132,7 @@ def twelve_bit(
         )
     else:
         _check.positive("gamma", gamma)
-        gamma = float(gamma)
+        gamma = _number("gamma", gamma)
     p = _probability(score, theta, gamma)
     return TwelveBit(
         x.astype(dtype),
@@ -195,12 +195,14 @@ def _information(p: np.ndarray) -> float:
 
 
 def _slope(score, theta, information) -> float:
-    """γ with the information asked for, which grows with γ."""
+    """γ with the information asked for, which grows with γ where θ is not among the outermost scores."""
     _check.positive("information", information)
-    most = _information(_probability(score, theta, math.inf))
+    # At a score equal to θ the probability is ½ for every slope.
+    above = np.where(score == theta, 0.5, score > theta)
+    most = _information(np.stack([1 - above, above], axis=1))
     if np.ndim(information) or information >= most:
         raise ValueError(
-            f"`information` must be below {most:.6g} nats, that of the hard labels; got {information}. Lower it, or "
+            f"`information` must be below {most:.6g} nats, that of an infinite slope; got {information}. Lower it, or "
             "pass labels='hard'."
         )
 
@@ -216,7 +218,7 @@ def _slope(score, theta, information) -> float:
 
 
 def _number(name, value) -> float:
-    if not np.isscalar(value) or not np.isfinite(value):
+    if not isinstance(value, int | float | np.integer | np.floating) or not math.isfinite(value):
         raise ValueError(f"`{name}` must be a finite number; got {value!r}.")
     return float(value)
 

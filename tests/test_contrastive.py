@@ -93,7 +93,8 @@ def test_critic_may_rule_pairs_out():
 
 @pytest.mark.parametrize(("critic", "margin"), [("separable", 0.05), ("concatenated", 0.05), ("bilinear", 0.25)])
 def test_trained_critics_stay_just_below_the_truth(critic, margin):
-    found = infonce(*bivariate(4000), critic=critic, **QUICK)
+    hidden = (48,) if critic == "concatenated" else (32, 32)  # one layer: the first alone must not be linear
+    found = infonce(*bivariate(4000), critic=critic, **QUICK | {"hidden": hidden})
     assert NORMAL - margin < float(found.value) + 4 * float(found.stderr)
     assert NORMAL - margin - 0.05 < float(found.value) < NORMAL + 4 * float(found.stderr)
     assert 0 < float(found.stderr) < 0.03
@@ -103,10 +104,20 @@ def test_the_data_decide_and_not_their_scale():
     x, t = bivariate(4000)
     plain, scaled = infonce(x, t, **QUICK), infonce(1e5 * x - 3e6, 1e-7 * t, **QUICK)
     assert float(scaled.value) == pytest.approx(float(plain.value), abs=0.01)
-    # Held-out data are not seen in training: a critic cannot learn random pairs by heart.
+
+
+def test_critics_are_judged_on_samples_held_out():
+    # Where the held-out pairs are broken up, a critic of the others is worse than none.
+    x, t = bivariate(4000)
+    held = np.asarray(jax.random.permutation(jax.random.split(KEY)[0], 4000))[: 2000 // 64 * 64]
+    t[held] = t[np.roll(held, 1)]
+    assert float(infonce(x, t, **QUICK).value) < -0.1
+
+
+def test_pairs_learnt_by_heart_are_forgotten():
     rng = np.random.default_rng(5)
-    learnt = infonce(rng.normal(size=(1000, 1)), rng.normal(size=1000), **QUICK | {"steps": 1500})
-    assert abs(float(learnt.value)) <= 4 * float(learnt.stderr)
+    found = infonce(rng.normal(size=(400, 20)), rng.normal(size=400), **QUICK | {"batch_size": 32})
+    assert abs(float(found.value)) <= 4 * float(found.stderr) < 0.2
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -251,6 +251,14 @@ def test_float32_and_pytree():
         ({"labels": "soft", "information": "high"}, TypeError, "`information` must be a real number"),
         ({"labels": "soft", "gamma": -1.0}, ValueError, "`gamma` must be positive and finite; got -1.0"),
         ({"labels": "soft", "gamma": math.inf}, ValueError, "`gamma` must be positive and finite; got inf"),
+        ({"labels": "soft", "gamma": [1.0, 2.0]}, ValueError, "`gamma` must be a finite number"),
+        ({"theta": "a"}, ValueError, "`theta` must be a finite number"),
+        # At a threshold that is a score, that score keeps p = 1/2 whatever the slope.
+        (
+            {"labels": "soft", "theta": 2.2902360208398838, "information": 0.69},
+            ValueError,
+            "must be below 0.681801 nats",
+        ),
         ({"norms": (1, -2, 0)}, ValueError, "`norms` must be not negative and finite; got -2"),
         ({"norms": (1, math.nan, 0)}, ValueError, "`norms` must be not negative and finite; got nan"),
         ({"norms": (1, 2)}, ValueError, r"`norms` must be the three weights.*got shape \(2,\)"),
