@@ -26,7 +26,8 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 
 import ntkinfo as ni
-from ntkinfo import architectures, flow
+from ntkinfo import architectures
+from ntkinfo._numerics import spectral_filters
 
 
 def wall_seconds(function):
@@ -64,7 +65,7 @@ def peak_memory(n, m):
     x, y, x_test = problem(n, m)
     ens = ni.Ensemble.fit(net, x, y)
     t = jnp.logspace(-1, 8, 100)
-    from ntkinfo.ensemble import _predict
+    from ntkinfo.ensemble._ensemble import _predict
 
     cross = ens.cross_kernels(x_test)
     program = _predict.lower(ens, cross, t, ens.time_basis(t), joint=False).compile()
@@ -172,7 +173,7 @@ def main():
     for name, value, target in rows:
         print(f"{name:<60} {value:9.3g}   {target}")
     few = options.times if basis is None else basis.shape[1]
-    flops = 2 * m * few * n * n * (1 + 1 / flow.BLOCKS) / 2
+    flops = 2 * m * few * n * n * (1 + 1 / spectral_filters.BLOCKS) / 2
     rate = flops / seconds["predict"] / 1e9
     print(f"\npredict multiplies by K~ for {few} functions of time: {flops:.3g} flops, {rate:.1f} GFLOP/s")
     record = {

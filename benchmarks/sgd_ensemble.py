@@ -28,7 +28,7 @@ import numpy as np
 import optax
 
 from ntkinfo import datasets
-from ntkinfo.layered import train_layers
+from ntkinfo.finite import train_layers
 
 SIZES = (12, 10, 7, 5, 4, 3, 2)
 N_TRAIN, BATCH, RATE, SEED = 3481, 512, 0.1, 0

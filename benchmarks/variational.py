@@ -19,8 +19,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import numpy as np
 
-from ntkinfo import datasets, variational_job
-from ntkinfo import variational as v
+from ntkinfo import datasets, variational
+from ntkinfo._cli import variational as job
+from ntkinfo.variational import encoders
 
 RESULTS = Path(__file__).resolve().parent / "results" / "variational.json"
 
@@ -38,15 +39,15 @@ def main():
     record = {}
     for name, data in problems.items():
         start = time.perf_counter()
-        found = v.sweep(
+        found = variational.sweep(
             data.x_train, data.labels_train, betas=np.geomspace(0.5, 500, 9), seeds=3, x_test=data.x_test,
-            y_test=data.labels_test, key=jax.random.key(0), encoder=v.encoders.mlp(16, (128, 128)),
+            y_test=data.labels_test, key=jax.random.key(0), encoder=encoders.mlp(16, (128, 128)),
             steps=options.steps, record=5, progress=False,
         )  # fmt: skip
         seconds = time.perf_counter() - start
-        print(f"\n{name}, {seconds:.0f} s\n{variational_job.table(found)}\n{variational_job.claim(found)}")
+        print(f"\n{name}, {seconds:.0f} s\n{job.table(found)}\n{job.claim(found)}")
         record[name] = {
-            "claim": variational_job.claim(found),
+            "claim": job.claim(found),
             "beta": np.asarray(found.beta).tolist(),
             "objectives": found.objectives,
             "seconds": seconds,

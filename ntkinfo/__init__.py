@@ -8,7 +8,7 @@ figures, and `ntkinfo.finite` trains the finite networks that check it. All info
 import importlib
 from typing import TYPE_CHECKING
 
-from ntkinfo._version import check_jax_version
+from ntkinfo._common.version import check_jax_version
 
 if TYPE_CHECKING:
     from ntkinfo import (
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         information,
         kernels,
         mixture,
+        networks,
         plot,
         posterior,
         stax,
@@ -53,6 +54,7 @@ __all__ = [
     "information",
     "kernels",
     "mixture",
+    "networks",
     "plot",
     "posterior",
     "stax",

@@ -9,199 +9,14 @@ import argparse
 import importlib
 import os
 import sys
-import time
 import warnings
-from pathlib import Path
 
 # Many small factorisations: with a thread for each core they starve each other on a busy machine. Only where the
 # user has not decided, and before JAX loads its linear algebra.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import numpy as np
-
-from ntkinfo import architectures
-
-DATA = ("digits", "gaussian")
-TASKS = ("parity", "classes", "regression")
-# Further jobs: their first word, the file with `add_arguments` and `run`, and what they do.
-JOBS = {
-    "plane": ("plane_job", "Layers of networks trained on the 12-bit task, in the information plane."),
-    "variational": ("variational_job", "Variational bottlenecks on images, over their trade-offs."),
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        """One clear line instead of the usage, which --help shows."""
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="ntkinfo",
-        description="Information in the infinite ensemble of infinitely wide networks, over the time of training. "
-        "Prints a table and writes curve.csv, figures and report.md. "
-        f"Other jobs: {', '.join(f'ntkinfo {name} ({what})' for name, (_, what) in JOBS.items())}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data", default="digits", help="digits, gaussian, an .npz with x and y, or a folder of MNIST files"
-    )
-    data.add_argument(
-        "--task", choices=TASKS, help="default: parity for images, regression for gaussian, by y for .npz"
-    )
-    data.add_argument("--n-train", type=int, help="training inputs; default 1000 (digits, MNIST), 2000 (gaussian)")
-    data.add_argument("--n-test", type=int, help="test inputs; default all the rest, or 1000")
-    data.add_argument("--seed", type=int, default=0, help="of the split, of finite networks and of sampling")
-    network = parser.add_argument_group("network")
-    network.add_argument("--architecture", choices=architectures.ARCHITECTURES, default="dense")
-    network.add_argument("--activation", choices=architectures.ACTIVATIONS, default="erf")
-    network.add_argument("--depth", type=int, default=2, help="hidden layers")
-    network.add_argument("--w-std", type=float, default=1.5, help="standard deviation of the weights")
-    network.add_argument("--b-std", type=float, default=0.1, help="standard deviation of the biases")
-    run = parser.add_argument_group("computation")
-    run.add_argument(
-        "--times",
-        default="0,0.1:1e6:60,inf",
-        help="training times, with commas; first:last:number is a log-spaced range",
-    )
-    run.add_argument("--noise", type=float, default=1.0, help="variance of the likelihood and of the decoder")
-    run.add_argument("--samples", type=int, default=16, help="draws per input, where information is sampled (k > 1)")
-    run.add_argument("--dtype", choices=("float64", "float32"), default="float64")
-    run.add_argument(
-        "--singular", choices=("error", "project"), default="error", help="what to do with a singular kernel"
-    )
-    run.add_argument("--delta", type=float, default=0.05, help="probability with which a bound may fail")
-    run.add_argument(
-        "--finite", type=int, default=0, metavar="N", help="train N finite networks and overlay them (N >= 4)"
-    )
-    run.add_argument("--width", type=int, default=256, help="width of the finite networks")
-    run.add_argument("--finite-steps", type=int, default=1000, help="gradient steps of the finite networks, at most")
-    output = parser.add_argument_group("output")
-    output.add_argument("--unit", choices=("nats", "bits"), default="nats", help="of figures and of the printed table")
-    output.add_argument("--out", type=Path, default=Path("ntkinfo-report"), help="folder to write")
-    return parser
-
-
-def parse_times(text: str) -> np.ndarray:
-    """Times from "0,0.1:1e6:60,inf": numbers with commas, and log-spaced ranges first:last:number; sorted, distinct."""
-    times = []
-    for part in text.split(","):
-        pieces = part.split(":")
-        try:
-            if len(pieces) == 1:
-                times.append(float(part))
-                continue
-            first, last, number = float(pieces[0]), float(pieces[1]), int(pieces[2])
-            if len(pieces) != 3 or not (0 < first < last < np.inf) or number < 2:
-                raise ValueError
-        except (ValueError, IndexError):
-            raise ValueError(
-                f"--times must be numbers, or ranges first:last:number with 0 < first < last and number >= 2, "
-                f"separated by commas; got {part!r}"
-            ) from None
-        times.extend(np.geomspace(first, last, number))
-    times = np.unique(times)
-    if np.isnan(times).any() or (times < 0).any():
-        raise ValueError(f"--times must be from 0 to inf; got {text!r}")
-    return times
-
-
-def _dataset(options):
-    """The data set asked for; the library refuses what does not fit."""
-    from ntkinfo import datasets
-
-    common = {"seed": options.seed, "dtype": options.dtype}
-    flat = options.architecture != "conv"
-    if options.data == "gaussian":
-        if options.task not in (None, "regression"):
-            raise ValueError(f"--task must be regression for --data gaussian; got {options.task}")
-        if not flat:
-            raise ValueError("--architecture conv needs images; got --data gaussian")
-        return datasets.gaussian(options.n_train or 2000, options.n_test or 1000, **common)
-    if options.data == "digits":
-        n_train = 1000 if options.n_train is None else options.n_train
-        return datasets.digits(n_train, options.n_test, task=options.task or "parity", flat=flat, **common)
-    path = Path(options.data)
-    if path.is_dir():
-        sizes = (1000 if n is None else n for n in (options.n_train, options.n_test))
-        return datasets.mnist(path, *sizes, task=options.task or "parity", flat=flat, **common)
-    if path.suffix == ".npz":
-        return datasets.npz(path, options.n_train, options.n_test, task=options.task, flat=flat, **common)
-    raise ValueError(f"--data must be {', '.join(DATA)}, an .npz file or a folder of MNIST files; got {options.data!r}")
-
-
-def _finite(options, net, data, times, key, reading):
-    """Quantities of trained finite networks at those times that the steps allow; a note on what was left out."""
-    from ntkinfo import finite, training
-
-    limit = 2 * data.y_train.size / training.largest_eigenvalue(net[2], data.x_train)
-    # A quarter of the stability limit: gradient descent is then within 0.09 of the way of gradient flow at any time.
-    rate = limit / 4
-    reached = times[times <= rate * options.finite_steps]
-    reached = reached[np.unique(np.linspace(0, len(reached) - 1, min(len(reached), 12)).astype(int))]
-    run = finite.train(
-        net, data.x_train, data.y_train, reached, n_networks=options.finite, key=key, x_test=data.x_test,
-        learning_rate=rate, train_outputs=False,
-    )  # fmt: skip
-    note = (
-        f"{options.finite} networks of width {options.width}, trained by gradient descent with learning rate "
-        f"{rate:.3g} up to t = {reached[-1]:.3g} ({int(np.max(run.steps))} steps)."
-    )
-    samples = finite.summary(run, data.y_test, noise=options.noise, key=key, n_samples=options.samples, **reading)
-    return samples, note
-
-
-def _run(options) -> None:
-    times = parse_times(options.times)
-    if options.finite and options.finite < 4:
-        raise ValueError(f"--finite must be 0, or at least 4 for standard errors; got {options.finite}")
-    for name in ("n_train", "n_test", "finite_steps", "samples"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1; got {value}")
-    if not np.isfinite(times).any():
-        raise ValueError(f"--times must hold at least one finite time; got {options.times!r}")
-    if not 0 < options.delta < 1:
-        raise ValueError(f"--delta must lie strictly between 0 and 1; got {options.delta:g}")
-    data = _dataset(options)
-
-    import jax
-
-    jax.config.update("jax_enable_x64", options.dtype == "float64")
-    from ntkinfo import Ensemble, information, report
-    from ntkinfo.certificate import certificate
-
-    net = architectures.network(
-        options.architecture, activation=options.activation, depth=options.depth, w_std=options.w_std,
-        b_std=options.b_std, outputs=data.y_train.shape[1], width=options.width,
-    )  # fmt: skip
-    key = jax.random.key(options.seed)
-    started = time.perf_counter()
-    ens = Ensemble.fit(net, data.x_train, data.y_train, singular=options.singular)
-    reading = {"label_entropy": None, "task": "regression" if data.task == "regression" else "classes"}
-    if data.mutual_information is not None:
-        # y = a.x + noise of variance 1: h(Y) = h(noise) + I(X;Y).
-        reading["label_entropy"] = 0.5 * np.log(2 * np.pi * np.e) + data.mutual_information
-    curve = information.curve(
-        ens, data.x_test, data.y_test, times, noise=options.noise, key=key, n_samples=options.samples,
-        **reading,
-    )  # fmt: skip
-    jax.block_until_ready(curve)
-    seconds = time.perf_counter() - started
-    shown = times[report.rows(len(times))]
-    guaranteed = certificate(
-        ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=reading["task"]
-    )
-    samples = note = None
-    if options.finite:
-        samples, note = _finite(options, net, data, times, key, reading)
-    page = report.Report(curve, data, vars(options), seconds, guaranteed, samples, note)
-    print(page.table(options.unit))
-    print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}")
-    page.write(options.out, options.unit)
-    print(f"\nWritten to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+from ntkinfo._cli import main as main_job
+from ntkinfo._cli.arguments import JOBS, Parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -209,14 +24,14 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in JOBS:
         file, what = JOBS[arguments[0]]
-        job = importlib.import_module(f"ntkinfo.{file}")
-        parser = _Parser(
+        job = importlib.import_module(f"ntkinfo._cli.{file}")
+        parser = Parser(
             prog=f"ntkinfo {arguments[0]}", description=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         job.add_arguments(parser)
         options, run = parser.parse_args(arguments[1:]), job.run
     else:
-        options, run = _parser().parse_args(arguments), _run
+        options, run = main_job.parser().parse_args(arguments), main_job.run
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"ntkinfo: warning: {message}", file=sys.stderr)

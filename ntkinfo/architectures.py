@@ -1,6 +1,8 @@
 """Networks by name, for the command line and for sweeps: depth, activation and scales instead of layers."""
 
-from ntkinfo import _check
+from ntkinfo._common import check
+
+__all__ = ["ACTIVATIONS", "ARCHITECTURES", "network"]
 
 ARCHITECTURES = ("dense", "conv", "residual")
 ACTIVATIONS = ("erf", "relu", "gelu", "leaky_relu", "sin", "abs", "linear")
@@ -35,12 +37,12 @@ def network(
       TypeError: a depth, width or number of outputs that is not an integer.
       ValueError: an unknown name, scales that are not positive, a depth below 1.
     """
-    _check.option("architecture", architecture, ARCHITECTURES)
-    _check.option("activation", activation, ACTIVATIONS)
-    depth, outputs = _check.integer("depth", depth), _check.integer("outputs", outputs)
-    width = _check.integer("width", width)
-    _check.positive("w_std", w_std)
-    _check.positive("b_std", b_std, zero=True)
+    check.option("architecture", architecture, ARCHITECTURES)
+    check.option("activation", activation, ACTIVATIONS)
+    depth, outputs = check.integer("depth", depth), check.integer("outputs", outputs)
+    width = check.integer("width", width)
+    check.positive("w_std", w_std)
+    check.positive("b_std", b_std, zero=True)
     from ntkinfo import stax
 
     nonlinear = {

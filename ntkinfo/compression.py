@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import _check
+from ntkinfo._common import check
+
+__all__ = [
+    "RelaxationTimes",
+    "gaussian_layer_bound",
+    "measured_compression_time",
+    "relaxation_times",
+    "weight_noise_bound",
+]
 
 
 def gaussian_layer_bound(weight: Array, cov_t: Array, cov_noise: Array) -> Array:
@@ -35,13 +43,13 @@ def gaussian_layer_bound(weight: Array, cov_t: Array, cov_noise: Array) -> Array
     Source: theory, section 9; the thesis (arXiv 2202.06749), chapter 3.
     """
     weight, cov_t, noise = (
-        _check.array(name, value) for name, value in (("weight", weight), ("cov_t", cov_t), ("cov_noise", cov_noise))
+        check.array(name, value) for name, value in (("weight", weight), ("cov_t", cov_t), ("cov_noise", cov_noise))
     )
     d_in, d_out = _sizes(weight)
     for name, value, d in (("cov_t", cov_t, d_in), ("cov_noise", noise, d_out)):
         if value.ndim < 2 or value.shape[-2:] != (d, d):
             raise ValueError(f"`{name}` must have shape (..., {d}, {d}); got {value.shape}.")
-    if _check.concrete(noise) and (np.linalg.eigvalsh(np.asarray(noise, np.float64)) <= 0).any():
+    if check.concrete(noise) and (np.linalg.eigvalsh(np.asarray(noise, np.float64)) <= 0).any():
         raise ValueError("`cov_noise` must be positive definite: without noise the information is infinite.")
     signal = jnp.einsum("...io,...ij,...jp->...op", weight, cov_t, weight)
     noise = jnp.broadcast_to(noise, jnp.broadcast_shapes(noise.shape, signal.shape))
@@ -70,13 +78,13 @@ def weight_noise_bound(weight: Array, activations: Array, *, std: float) -> Arra
 
     Source: theory, section 9, corrected for noise that depends on T; the thesis (arXiv 2202.06749), chapter 3.
     """
-    weight, t = _check.array("weight", weight), _check.array("activations", activations)
+    weight, t = check.array("weight", weight), check.array("activations", activations)
     d_in, d_out = _sizes(weight)
     if t.ndim < 2 or t.shape[-1] != d_in or t.shape[-2] < 2:
         raise ValueError(f"`activations` must have shape (..., n, {d_in}) with n of at least 2; got {t.shape}.")
-    _check.positive("std", std)
+    check.positive("std", std)
     squared = jnp.sum(t**2, axis=-1)
-    if _check.concrete(squared) and not (np.asarray(squared) > 0).all():
+    if check.concrete(squared) and not (np.asarray(squared) > 0).all():
         raise ValueError("`activations` must have no row of zeros: noise on the weights does not reach it.")
     centred = t - jnp.mean(t, axis=-2, keepdims=True)
     projected = jnp.einsum("...nd,...do->...no", centred, weight)
@@ -123,10 +131,10 @@ def relaxation_times(delta_s: Array) -> RelaxationTimes:
       >>> bool(relaxation_times(jnp.array([2.0, 2.0])).faster)
       True
     """
-    delta_s = _check.array("delta_s", delta_s)
+    delta_s = check.array("delta_s", delta_s)
     if delta_s.ndim < 1:
         raise ValueError(f"`delta_s` must have shape (..., K); got {delta_s.shape}.")
-    _check.positive("delta_s", delta_s, zero=True)
+    check.positive("delta_s", delta_s, zero=True)
     layers, single = jnp.sum(jnp.exp(delta_s), axis=-1), jnp.exp(jnp.sum(delta_s, axis=-1))
     beyond = jnp.sum(jnp.expm1(delta_s), axis=-1), jnp.expm1(jnp.sum(delta_s, axis=-1))
     return RelaxationTimes(layers, single, layers <= single, *beyond)
@@ -152,7 +160,7 @@ def measured_compression_time(epochs, i_xt, *, fraction: float = 0.5, least: flo
       10
     """
     times = np.asarray(epochs)
-    values = np.asarray(_check.array("i_xt", i_xt), np.float64)
+    values = np.asarray(check.array("i_xt", i_xt), np.float64)
     if times.ndim != 1 or values.ndim < 1 or values.shape[-1] != len(times):
         raise ValueError(f"`i_xt` must have shape (..., {times.size}), as `epochs`; got {values.shape}.")
     if (np.diff(times) <= 0).any():
@@ -176,12 +184,3 @@ def _log_det(matrix):
     flat = matrix.reshape(-1, *matrix.shape[-2:])
     found = jax.lax.map(lambda one: 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(one)))), flat)
     return found.reshape(matrix.shape[:-2])
-
-
-__all__ = [
-    "RelaxationTimes",
-    "gaussian_layer_bound",
-    "measured_compression_time",
-    "relaxation_times",
-    "weight_noise_bound",
-]

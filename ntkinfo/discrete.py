@@ -7,7 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import _check
+from ntkinfo._common import check
+
+__all__ = [
+    "check_conditional",
+    "check_joint",
+    "entropy",
+    "is_deterministic",
+    "kl",
+    "merge_rows",
+    "mutual_information",
+    "smooth",
+]
 
 
 def entropy(p, axis=-1) -> Array:
@@ -40,13 +51,13 @@ def check_joint(name: str, p_xy) -> Array:
       ValueError: another rank, a single x or y, negative, NaN or infinite entries, a sum other than one, a row or a
         column of zeros.
     """
-    p_xy = _check.array(name, p_xy, 2)
+    p_xy = check.array(name, p_xy, 2)
     if min(p_xy.shape) < 2:
         raise ValueError(
             f"`{name}` must hold at least two inputs (rows) and two labels (columns); got shape {p_xy.shape}. With one "
             "of either there is no information to compress."
         )
-    if not _check.concrete(p_xy):
+    if not check.concrete(p_xy):
         return p_xy
     host = np.asarray(p_xy, np.float64)
     total, tolerance = host.sum(), 1e3 * float(jnp.finfo(p_xy.dtype).eps)
@@ -72,11 +83,11 @@ def check_conditional(name: str, table, shape: tuple[int | None, ...]) -> Array:
       TypeError: not floating-point numbers.
       ValueError: another shape, negative or NaN entries, rows that do not sum to one.
     """
-    table = _check.array(name, table, len(shape))
+    table = check.array(name, table, len(shape))
     if any(wanted is not None and wanted != got for wanted, got in zip(shape, table.shape, strict=True)):
         wanted = ", ".join("any" if each is None else str(each) for each in shape)
         raise ValueError(f"`{name}` must have shape ({wanted}); got {table.shape}.")
-    if _check.concrete(table):
+    if check.concrete(table):
         host = np.asarray(table, np.float64)
         off = np.abs(host.sum(axis=-1) - 1).max()
         if host.min() < 0 or off > 1e3 * float(jnp.finfo(table.dtype).eps):
@@ -101,8 +112,8 @@ def smooth(p_xy, epsilon: float) -> Array:
       TypeError, ValueError: not a joint distribution, ε outside (0, 1].
     """
     p_xy = check_joint("p_xy", p_xy)
-    _check.positive("epsilon", epsilon)
-    if _check.concrete(epsilon) and float(epsilon) > 1:
+    check.positive("epsilon", epsilon)
+    if check.concrete(epsilon) and float(epsilon) > 1:
         raise ValueError(f"`epsilon` must lie in (0, 1]; got {epsilon}.")
     p_x = jnp.sum(p_xy, axis=1, keepdims=True)
     return (1 - epsilon) * p_xy + epsilon * p_x / p_xy.shape[1]
@@ -135,15 +146,3 @@ def is_deterministic(p_xy) -> bool:
     """Whether Y is a function of X: then the information curve is piecewise linear, not strictly concave."""
     host = np.asarray(p_xy)
     return bool(((host > 0).sum(axis=1) == 1).all())
-
-
-__all__ = [
-    "check_conditional",
-    "check_joint",
-    "entropy",
-    "is_deterministic",
-    "kl",
-    "merge_rows",
-    "mutual_information",
-    "smooth",
-]

@@ -10,7 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo import _check
+from ntkinfo._common import check
+from ntkinfo._numerics.cholesky import cholesky
+
+__all__ = [
+    "STEP",
+    "VALUES",
+    "Gaussian",
+    "cholesky",
+    "entropy",
+    "joint_divergence",
+    "kl_divergence",
+    "log_prob",
+    "sign_error",
+    "winning_probabilities",
+]
 
 
 class Gaussian(NamedTuple):
@@ -28,19 +42,19 @@ class Gaussian(NamedTuple):
 
 
 def _door(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussian:
-    mean = _check.array(f"{name}.mean", p.mean)
-    variance = _check.array(f"{name}.variance", p.variance)
+    mean = check.array(f"{name}.mean", p.mean)
+    variance = check.array(f"{name}.variance", p.variance)
     if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
         raise ValueError(
             f"`{name}` must have a mean of shape (..., m, k) and a variance of shape (..., m); "
             f"got {mean.shape} and {variance.shape}."
         )
     if not joint:
-        _check.positive(f"{name}.variance", variance, zero=zero)
+        check.positive(f"{name}.variance", variance, zero=zero)
         return Gaussian(mean, variance)
     if p.covariance is None:
         raise ValueError(f"`{name}` must have a covariance for a joint result; got None. Predict with `joint=True`.")
-    covariance = _check.array(f"{name}.covariance", p.covariance)
+    covariance = check.array(f"{name}.covariance", p.covariance)
     if covariance.shape != (*variance.shape, variance.shape[-1]):
         raise ValueError(
             f"`{name}.covariance` must have shape {(*variance.shape, variance.shape[-1])}; got {covariance.shape}."
@@ -50,7 +64,7 @@ def _door(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussia
 
 def _definite(name: str, result, factor):
     """Refuses a covariance whose Cholesky factor failed, where it can be seen."""
-    if _check.concrete(factor) and np.isnan(np.asarray(factor)).any():
+    if check.concrete(factor) and np.isnan(np.asarray(factor)).any():
         first = tuple(int(i) for i in np.argwhere(np.isnan(np.asarray(factor)).any(axis=(-2, -1)))[0])
         raise ValueError(
             f"`{name}.covariance` must be positive definite to working precision; got one that is not"
@@ -58,15 +72,6 @@ def _definite(name: str, result, factor):
             "do this: remove duplicates, use float64, or add the variance of observation noise to the diagonal."
         )
     return result
-
-
-def cholesky(covariance: jax.Array) -> jax.Array:
-    """Cholesky factor of one covariance; `nan` where a pivot is lost in rounding."""
-    factor = jnp.linalg.cholesky(covariance)
-    # A pivot below rounding is noise: its logarithm would be a number without meaning.
-    pivots = jnp.diagonal(factor) ** 2 / jnp.diagonal(covariance)
-    floor = covariance.shape[0] * jnp.finfo(covariance.dtype).eps
-    return jnp.where(jnp.all(pivots > floor), factor, jnp.nan)
 
 
 @jax.jit
@@ -112,14 +117,14 @@ def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
       ValueError: a shape of `y` that does not fit, or variance + noise not positive.
     """
     p = _door("p", p, joint=False, zero=True)
-    y = _check.array("y", y)
-    _check.positive("noise", noise, zero=True)
+    y = check.array("y", y)
+    check.positive("noise", noise, zero=True)
     if y.shape[-2:] != p.mean.shape[-2:] or y.ndim > p.mean.ndim:
         raise ValueError(f"`y` must have the shape (m, k) = {p.mean.shape[-2:]} of one prediction; got {y.shape}.")
     k = y.shape[-1]
     variance = p.variance + noise
-    if _check.concrete(variance):
-        _check.positive("variance + noise", variance)
+    if check.concrete(variance):
+        check.positive("variance + noise", variance)
     squared = jnp.sum((jnp.broadcast_to(y, p.mean.shape) - p.mean) ** 2, axis=-1)
     return -0.5 * (squared / variance + k * jnp.log(2 * np.pi * variance))
 
@@ -197,10 +202,10 @@ def sign_error(p: Gaussian, y) -> jax.Array:
     Source: theory, section 2.
     """
     p = _door("p", p, joint=False, zero=True)
-    y = _check.array("y", y, 2)
+    y = check.array("y", y, 2)
     if p.mean.shape[-1] != 1 or y.shape != p.mean.shape[-2:]:
         raise ValueError(f"`p` must have one output and `y` the shape (m, 1); got means {p.mean.shape}, y {y.shape}.")
-    if _check.concrete(y) and not (np.abs(np.asarray(y)) == 1).all():
+    if check.concrete(y) and not (np.abs(np.asarray(y)) == 1).all():
         raise ValueError(f"`y` must hold -1 and 1 only; got values from {np.min(y)} to {np.max(y)}.")
     margin = jnp.broadcast_to(y, p.mean.shape)[..., 0] * p.mean[..., 0]
     some = p.variance > 0

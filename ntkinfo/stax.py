@@ -15,69 +15,7 @@ Example:
 Source: arXiv 1912.02803 (neural-tangents).
 """
 
-from ntkinfo import _neural_tangents, correlated
-
-_stax = _neural_tangents.load().stax
-
-ABRelu = correlated.singular(_stax.ABRelu)
-Abs = correlated.singular(_stax.Abs)
-Aggregate = correlated.unsupported(_stax.Aggregate)
-AggregateImplementation = _stax.AggregateImplementation
-AttentionMechanism = _stax.AttentionMechanism
-AvgPool = correlated.without_parameters(_stax.AvgPool)
-Bool = _stax.Bool
-Conv = correlated.parametrised(_stax.Conv)
-ConvLocal = correlated.parametrised(_stax.ConvLocal)
-ConvTranspose = correlated.parametrised(_stax.ConvTranspose)
-Cos = correlated.without_parameters(_stax.Cos)
-Dense = correlated.parametrised(_stax.Dense)
-Diagonal = _stax.Diagonal
-DotGeneral = correlated.without_parameters(_stax.DotGeneral)
-Dropout = correlated.unless(_stax.Dropout, "mode", "test", correlated.unsupported)
-Elementwise = correlated.singular(_stax.Elementwise, "whether it is smooth is not known")
-ElementwiseNumerical = correlated.singular(
-    _stax.ElementwiseNumerical, "its quadrature has no derivatives where two inputs agree"
-)
-Erf = correlated.without_parameters(_stax.Erf)
-Exp = correlated.without_parameters(_stax.Exp)
-ExpNormalized = correlated.unless(_stax.ExpNormalized, "do_clip", False, correlated.singular)
-FanInConcat = correlated.without_parameters(_stax.FanInConcat)
-FanInProd = correlated.without_parameters(_stax.FanInProd)
-FanInSum = correlated.without_parameters(_stax.FanInSum)
-FanOut = correlated.without_parameters(_stax.FanOut)
-Flatten = correlated.without_parameters(_stax.Flatten)
-Gabor = correlated.without_parameters(_stax.Gabor)
-Gaussian = correlated.without_parameters(_stax.Gaussian)
-Gelu = correlated.without_parameters(_stax.Gelu)
-GlobalAvgPool = correlated.without_parameters(_stax.GlobalAvgPool)
-GlobalSelfAttention = correlated.unsupported(_stax.GlobalSelfAttention)
-GlobalSumPool = correlated.without_parameters(_stax.GlobalSumPool)
-Hermite = correlated.without_parameters(_stax.Hermite)
-Identity = correlated.without_parameters(_stax.Identity)
-ImageResize = correlated.without_parameters(_stax.ImageResize)
-Index = correlated.without_parameters(_stax.Index)
-LayerNorm = correlated.without_parameters(_stax.LayerNorm)
-LeakyRelu = correlated.singular(_stax.LeakyRelu)
-MaskedArray = _stax.MaskedArray
-Monomial = correlated.without_parameters(_stax.Monomial)
-Padding = _stax.Padding
-Polynomial = correlated.without_parameters(_stax.Polynomial)
-PositionalEmbedding = _stax.PositionalEmbedding
-Rbf = correlated.without_parameters(_stax.Rbf)
-RectifiedMonomial = correlated.singular(_stax.RectifiedMonomial)
-Relu = correlated.singular(_stax.Relu)
-Sigmoid_like = correlated.without_parameters(_stax.Sigmoid_like)
-Sign = correlated.singular(_stax.Sign)
-Sin = correlated.without_parameters(_stax.Sin)
-Slice = _stax.Slice
-SumPool = correlated.without_parameters(_stax.SumPool)
-layer = _stax.layer
-parallel = correlated.combinator(_stax.parallel)
-repeat = correlated.combinator(_stax.repeat)
-requires = _stax.requires
-serial = correlated.combinator(_stax.serial)
-supports_masking = _stax.supports_masking
-unmask_fn = _stax.unmask_fn
+from ntkinfo._neural_tangents import correlated, load
 
 __all__ = [
     "ABRelu",
@@ -138,3 +76,64 @@ __all__ = [
     "supports_masking",
     "unmask_fn",
 ]
+
+_stax = load.load().stax
+ABRelu = correlated.singular(_stax.ABRelu)
+Abs = correlated.singular(_stax.Abs)
+Aggregate = correlated.unsupported(_stax.Aggregate)
+AggregateImplementation = _stax.AggregateImplementation
+AttentionMechanism = _stax.AttentionMechanism
+AvgPool = correlated.without_parameters(_stax.AvgPool)
+Bool = _stax.Bool
+Conv = correlated.parametrised(_stax.Conv)
+ConvLocal = correlated.parametrised(_stax.ConvLocal)
+ConvTranspose = correlated.parametrised(_stax.ConvTranspose)
+Cos = correlated.without_parameters(_stax.Cos)
+Dense = correlated.parametrised(_stax.Dense)
+Diagonal = _stax.Diagonal
+DotGeneral = correlated.without_parameters(_stax.DotGeneral)
+Dropout = correlated.unless(_stax.Dropout, "mode", "test", correlated.unsupported)
+Elementwise = correlated.singular(_stax.Elementwise, "whether it is smooth is not known")
+ElementwiseNumerical = correlated.singular(
+    _stax.ElementwiseNumerical, "its quadrature has no derivatives where two inputs agree"
+)
+Erf = correlated.without_parameters(_stax.Erf)
+Exp = correlated.without_parameters(_stax.Exp)
+ExpNormalized = correlated.unless(_stax.ExpNormalized, "do_clip", False, correlated.singular)
+FanInConcat = correlated.without_parameters(_stax.FanInConcat)
+FanInProd = correlated.without_parameters(_stax.FanInProd)
+FanInSum = correlated.without_parameters(_stax.FanInSum)
+FanOut = correlated.without_parameters(_stax.FanOut)
+Flatten = correlated.without_parameters(_stax.Flatten)
+Gabor = correlated.without_parameters(_stax.Gabor)
+Gaussian = correlated.without_parameters(_stax.Gaussian)
+Gelu = correlated.without_parameters(_stax.Gelu)
+GlobalAvgPool = correlated.without_parameters(_stax.GlobalAvgPool)
+GlobalSelfAttention = correlated.unsupported(_stax.GlobalSelfAttention)
+GlobalSumPool = correlated.without_parameters(_stax.GlobalSumPool)
+Hermite = correlated.without_parameters(_stax.Hermite)
+Identity = correlated.without_parameters(_stax.Identity)
+ImageResize = correlated.without_parameters(_stax.ImageResize)
+Index = correlated.without_parameters(_stax.Index)
+LayerNorm = correlated.without_parameters(_stax.LayerNorm)
+LeakyRelu = correlated.singular(_stax.LeakyRelu)
+MaskedArray = _stax.MaskedArray
+Monomial = correlated.without_parameters(_stax.Monomial)
+Padding = _stax.Padding
+Polynomial = correlated.without_parameters(_stax.Polynomial)
+PositionalEmbedding = _stax.PositionalEmbedding
+Rbf = correlated.without_parameters(_stax.Rbf)
+RectifiedMonomial = correlated.singular(_stax.RectifiedMonomial)
+Relu = correlated.singular(_stax.Relu)
+Sigmoid_like = correlated.without_parameters(_stax.Sigmoid_like)
+Sign = correlated.singular(_stax.Sign)
+Sin = correlated.without_parameters(_stax.Sin)
+Slice = _stax.Slice
+SumPool = correlated.without_parameters(_stax.SumPool)
+layer = _stax.layer
+parallel = correlated.combinator(_stax.parallel)
+repeat = correlated.combinator(_stax.repeat)
+requires = _stax.requires
+serial = correlated.combinator(_stax.serial)
+supports_masking = _stax.supports_masking
+unmask_fn = _stax.unmask_fn

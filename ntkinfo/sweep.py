@@ -15,13 +15,17 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from ntkinfo import _check, _checkpoint, curves, kernels
-from ntkinfo.curves import Curve
-from ntkinfo.ensemble import Ensemble, labels, rotate
+from ntkinfo import kernels, networks
+from ntkinfo._common import check, checkpoint
+from ntkinfo._common.labels import real_targets as labels
+from ntkinfo.ensemble import Ensemble, rotate
+from ntkinfo.information import Curve, _curve
 from ntkinfo.kernels import Kernels
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["Sweep", "scales"]
 
 
 class Sweep(NamedTuple):
@@ -55,7 +59,7 @@ class Sweep(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _block(build, w_std, b_std, x1, x2):
-    return kernels.evaluate(kernels.kernel_function(build(w_std, b_std)), x1, x2)
+    return kernels.evaluate(networks.kernel_function(build(w_std, b_std)), x1, x2)
 
 
 def scales(
@@ -107,12 +111,12 @@ def scales(
     if not callable(build):
         raise TypeError(f"`build` must be a function of (w_std, b_std) that returns a network; got {build!r}.")
     w_grid, b_grid = _grid("w_std", w_std, zero=False), _grid("b_std", b_std, zero=True)
-    x, x_test = kernels.inputs("x", x), kernels.inputs("x_test", x_test)
-    y, times = labels("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(_check.times("t", t)))
+    x, x_test = check.inputs("x", x), check.inputs("x_test", x_test)
+    y, times = labels("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))
     store = None
     if folder is not None:
         arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "t": times}
-        store = _checkpoint.Folder(folder, _arguments(build, arrays, options, singular), argument="folder")
+        store = checkpoint.Folder(folder, _arguments(build, arrays, options, singular), argument="folder")
     cells = [(w, b) for w in w_grid for b in b_grid]
     results, failed, ceilings = {}, {}, {}
     bar = tqdm(cells, desc="sweep", unit="cell", disable=len(cells) == 1 if progress is None else not progress)
@@ -152,7 +156,7 @@ def _cell(build, w, b, x, y, x_test, y_test, t, singular, options) -> dict[str, 
         prior = prior if options.get("joint", True) else np.diag(prior)
         return rotate(ens.eigenvectors, kernel_fn(x_test, x), jnp.asarray(prior))
 
-    curve: Curve = curves.from_kernels(ens, cross, len(x_test), y_test, t, **options)
+    curve: Curve = _curve.from_kernels(ens, cross, len(x_test), y_test, t, **options)
     ceilings = {"log_m": np.asarray(curve.log_m), "label_entropy": np.asarray(curve.label_entropy)}
     return curve.columns() | ceilings
 
@@ -174,7 +178,7 @@ def _grid(name, values, *, zero):
     values = np.atleast_1d(np.asarray(values))
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"`{name}` must be a vector of scales, not empty; got shape {values.shape}.")
-    _check.positive(name, values, zero=zero)
+    check.positive(name, values, zero=zero)
     if len(np.unique(values)) != len(values):
         raise ValueError(f"`{name}` must not repeat a scale; got {values.tolist()}.")
     return [float(value) for value in values]
@@ -182,10 +186,10 @@ def _grid(name, values, *, zero):
 
 def _arguments(build, arrays, options, singular) -> dict[str, str]:
     """What a stored sweep must agree in; the network enters by the program of its kernels."""
-    digests = {name: _checkpoint.digest(np.asarray(array)) for name, array in arrays.items()}
-    network = _checkpoint.program(functools.partial(_block, build), 1.25, 0.5, arrays["x"][:2], arrays["x_test"][:3])
+    digests = {name: checkpoint.digest(np.asarray(array)) for name, array in arrays.items()}
+    network = checkpoint.program(functools.partial(_block, build), 1.25, 0.5, arrays["x"][:2], arrays["x_test"][:3])
     plain = {
-        name: _checkpoint.digest(_checkpoint.key_data(value)) if name == "key" and value is not None else str(value)
+        name: checkpoint.digest(checkpoint.key_data(value)) if name == "key" and value is not None else str(value)
         for name, value in options.items()
     }
     return digests | plain | {"build": network, "singular": singular}

@@ -1,0 +1,1 @@
+"""The jobs of the command line, `python -m ntkinfo`."""

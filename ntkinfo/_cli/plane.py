@@ -1,0 +1,186 @@
+"""The information plane of trained networks from the command line: `python -m ntkinfo plane`.
+
+Trains an ensemble on the 12-bit task and writes its layers' information by several estimators, its gradient phases and
+losses, beside the bottleneck curve and the closed-form ensemble of the same depth.
+"""
+
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIZES = (12, 10, 7, 5, 4, 3, 2)
+# The infinite ensemble's activation: erf is tanh to 2 % once scaled, and has a closed-form kernel.
+_INFINITE = {"tanh": "erf", "erf": "erf", "relu": "relu", "gelu": "gelu"}
+_CAPTIONS = {
+    "plane.png": "Every layer, by bins. The black line is the bottleneck curve: nothing lies above it.",
+    "estimators.png": "The same networks by other bins and by kernel densities: what one sees depends on it.",
+    "gradients.png": "Norms of the mean and of the standard deviation of the minibatch gradients, over the weights.",
+    "training.png": "Loss and error over the epochs; shades are two standard errors over networks.",
+}
+
+
+def add_arguments(parser) -> None:
+    """The options of the job."""
+    task = parser.add_argument_group("task")
+    task.add_argument("--labels", choices=("hard", "soft"), default="hard", help="labels of the 12-bit task")
+    task.add_argument("--n-train", type=int, default=3481, help="training patterns, of 4096")
+    task.add_argument("--seed", type=int, default=0)
+    network = parser.add_argument_group("networks")
+    network.add_argument("--hidden", default="10,7,5,4,3", help="units of the hidden layers, with commas")
+    network.add_argument("--activation", default="tanh", help="of the hidden layers")
+    network.add_argument("--networks", type=int, default=6, help="how many are trained")
+    run = parser.add_argument_group("training")
+    run.add_argument("--epochs", type=int, default=2000)
+    run.add_argument("--batch-size", type=int, default=512, help="0 for all patterns at once")
+    run.add_argument("--learning-rate", type=float, default=0.1)
+    run.add_argument("--records", type=int, default=40, help="epochs to measure at, log-spaced")
+    measure = parser.add_argument_group("measurement")
+    measure.add_argument("--bins", type=int, default=30)
+    measure.add_argument("--variance", type=float, default=1e-3, help="of the noise of the kernel densities")
+    measure.add_argument("--kde-networks", type=int, default=2, help="networks measured by kernel densities; 0: none")
+    output = parser.add_argument_group("output")
+    output.add_argument("--unit", choices=("nats", "bits"), default="bits", help="of figures and of the printed table")
+    output.add_argument("--out", type=Path, default=Path("ntkinfo-plane"), help="folder to write")
+
+
+def run(options) -> None:
+    """Trains, measures, prints a table and writes the folder."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    from ntkinfo import bottleneck, datasets, finite
+
+    started = time.perf_counter()
+    sizes = (12, *_hidden(options.hidden), 2)
+    task = datasets.twelve_bit(labels=options.labels, dtype=np.float32)
+    p_y_given_x = task.p_y_given_x.astype(float)
+    p_y_given_x /= p_y_given_x.sum(axis=1, keepdims=True)
+    trained = finite.train_layers(
+        sizes, task.x, task.labels if options.labels == "hard" else task.p_y_given_x, epochs=options.epochs,
+        n_networks=options.networks, key=jax.random.key(options.seed), activation=options.activation,
+        learning_rate=options.learning_rate, batch_size=options.batch_size or None, record=options.records,
+        n_train=options.n_train,
+    )  # fmt: skip
+    curve = bottleneck.ib(p_y_given_x / len(p_y_given_x), np.geomspace(1.02, 500, 40))
+    measure = {"x": task.x, "p_y_given_x": p_y_given_x, "curve": curve}
+    plane = finite.information_plane(trained, **measure, bins=options.bins)
+    few = {"n_networks": max(options.kde_networks, 1), "n_records": 12}
+    others = {
+        f"{options.bins // 3 or 1} bins": {"bins": options.bins // 3 or 1},
+        f"{3 * options.bins} bins": {"bins": 3 * options.bins},
+        f"{options.bins} bins, each unit's range": {"bins": options.bins, "range": "unit"},
+    }
+    planes = {plane.estimator: plane} | {
+        name: finite.information_plane(trained, **measure, **each) for name, each in others.items()
+    }
+    if options.kde_networks:
+        kde = finite.information_plane(trained, **measure, estimator="kde", variance=options.variance, **few)
+        planes[kde.estimator] = kde
+    ensemble = _infinite(options, task, len(sizes) - 2)
+    print(table(plane, options.unit))
+    options.out.mkdir(parents=True, exist_ok=True)
+    _write_csv(options.out / "plane.csv", planes)
+    names = _figures(options, trained, plane, planes, bottleneck.hull(curve), ensemble)
+    seconds = time.perf_counter() - started
+    page = [
+        "# Layers in the information plane",
+        "",
+        f"The 12-bit task with {options.labels} labels, I(X;Y) = {task.mutual_information:.4f} nats. "
+        f"{options.networks} networks {'-'.join(map(str, sizes))}, {options.activation}, {options.epochs} epochs, "
+        f"learning rate {options.learning_rate:g}, {_batches(options)}. {seconds:.0f} s.",
+        "",
+        "I(X;T) of a deterministic layer is finite only by its discretisation or by noise: the estimator is part of "
+        f"each number, and none can exceed log n = {plane.log_n:.3f} nats.",
+        "",
+        "```",
+        table(plane, options.unit),
+        "```",
+        *(line for name in names for line in ("", f"![{name}]({name})", "", _CAPTIONS[name])),
+        "",
+        "`plane.csv` holds every point of every network, in nats.",
+    ]
+    (options.out / "report.md").write_text("\n".join(page) + "\n")
+    print(f"\nWritten to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+
+
+def table(plane, unit: str = "nats") -> str:
+    """Layers by their means over networks: before training, at most, and at the end."""
+    factor = 1 / np.log(2) if unit == "bits" else 1.0
+    x, y = factor * plane.i_xt.mean(axis=0), factor * plane.i_ty.mean(axis=0)
+    head = ("layer", "I(X;T) start", "most", "end", "fall", "I(T;Y) start", "end", "distance", "beta")
+    lines = [
+        f"{plane.estimator}; {unit}, mean over {len(plane.i_xt)} networks",
+        f"{head[0]:>12}" + "".join(f"{title:>13}" for title in head[1:]),
+    ]
+    for i, name in enumerate(plane.names):
+        most = x[:, i].max()
+        numbers = [x[0, i], most, x[-1, i], most - x[-1, i], y[0, i], y[-1, i]]
+        numbers += [factor * plane.distance[:, -1, i].mean(), np.median(plane.beta[:, -1, i])]
+        lines.append(f"{name:>12}" + "".join(f"{number:>13.4g}" for number in numbers))
+    return "\n".join(lines)
+
+
+def _batches(options) -> str:
+    return f"batches of {options.batch_size}" if options.batch_size else "all patterns at once"
+
+
+def _hidden(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--hidden must be numbers of units with commas, such as 10,7,5; got {text!r}") from None
+    return found
+
+
+def _infinite(options, task, depth):
+    """The closed-form ensemble of the same depth, trained on 500 patterns and seen on 1000 others; None without one."""
+    from ntkinfo import architectures, information
+    from ntkinfo.ensemble import Ensemble
+
+    activation = _INFINITE.get(options.activation)
+    if activation is None:
+        return None
+    order = np.random.default_rng(options.seed).permutation(len(task.x))
+    x, y = 2 * task.x.astype(float) - 1, 2.0 * task.labels[:, None] - 1
+    net = architectures.network("dense", activation=activation, depth=depth, w_std=1.5, b_std=0.1, outputs=1, width=64)
+    ens = Ensemble.fit(net, x[order[:500]], y[order[:500]])
+    import jax
+
+    seen = order[500:1500]
+    return information.curve(ens, x[seen], y[seen], np.r_[0, np.geomspace(0.1, 1e4, 24)], key=jax.random.key(0))
+
+
+def _write_csv(path, planes) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("estimator", "network", "epoch", "layer", "i_xt", "i_ty", "beta", "distance"))
+        for name, plane in planes.items():
+            for index in np.ndindex(plane.i_xt.shape):
+                i, t, layer = index
+                values = (each[index] for each in (plane.i_xt, plane.i_ty, plane.beta, plane.distance))
+                writer.writerow((name, i, int(plane.epochs[t]), plane.names[layer], *(f"{v:.8g}" for v in values)))
+
+
+def _figures(options, trained, plane, planes, bound, ensemble) -> list[str]:
+    """Writes the figures; their names."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from ntkinfo import finite, plot
+
+    drawn = {
+        "plane.png": lambda: plot.layers(plane, bound=bound, ensemble=ensemble, unit=options.unit).figure,
+        "estimators.png": lambda: plot.estimators(planes, bound=bound, unit=options.unit).flat[0].figure,
+        "training.png": lambda: plot.training(trained).flat[0].figure,
+    }
+    if trained.steps_per_epoch > 1:
+        drawn["gradients.png"] = lambda: plot.gradients(finite.gradient_phases(trained)).figure
+    for name, draw in drawn.items():
+        figure = draw()
+        figure.savefig(options.out / name, dpi=150)
+        plt.close(figure)
+    return list(drawn)

@@ -1,0 +1,208 @@
+"""The page that the main job writes: a table, figures, and a sentence for each number."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ntkinfo._cli.risk_certificate import Certificate
+from ntkinfo.datasets import Dataset
+from ntkinfo.information import Curve
+from ntkinfo.information._quantities import MEANING
+
+# Shown in the printed table and at the head of the page; curve.csv has every column.
+_COLUMNS = (
+    ("input_information", "I(X;Z|D)"),
+    ("label_information", "I(Y;Z|D)"),
+    ("output_divergence", "KL out"),
+    ("parameter_distance", "E|dtheta|^2"),
+    ("gibbs_mse", "MSE net"),
+    ("mean_mse", "MSE mean"),
+    ("gibbs_error", "err net"),
+    ("mean_error", "err mean"),
+)
+_INFORMATION = ("input_information", "label_information", "output_divergence", "output_divergence_joint")
+_ROWS = 9
+_BAR = r"\|"
+
+
+def rows(n_times: int) -> np.ndarray:
+    """Indices of the times shown in the table: the first and last, and some between."""
+    return np.unique(np.linspace(0, n_times - 1, _ROWS).round().astype(int))
+
+
+class Report(NamedTuple):
+    """What the main job found.
+
+    Attributes:
+      curve: the quantities over time.
+      data: the data set.
+      options: the options of the run, for the record.
+      seconds: how long kernels and curve took.
+      certificate: divergence of the parameters and bounds at the finite times of the table.
+      samples: quantities of finite networks as `ntkinfo.finite.summary` returns them, or None.
+      note: a sentence about the finite networks, or None.
+    """
+
+    curve: Curve
+    data: Dataset
+    options: dict
+    seconds: float
+    certificate: Certificate
+    samples: dict | None = None
+    note: str | None = None
+
+    def table(self, unit: str = "nats") -> str:
+        """A plain table of selected times, information in `unit`."""
+        columns = self.curve.columns()
+        shown = [(name, title) for name, title in _COLUMNS if name in columns]
+        scale = 1 / np.log(2) if unit == "bits" else 1.0
+        lines = [" ".join(f"{title:>11}" for title in ("t", *(title for _, title in shown)))]
+        for i in rows(len(self.curve.t)):
+            cells = [columns["t"][i], *(columns[n][i] * (scale if n in _INFORMATION else 1) for n, _ in shown)]
+            lines.append(" ".join(f"{cell:>11.4g}" for cell in cells))
+        ceiling = f"ceilings: log m = {scale * float(self.curve.log_m):.4g} {unit}"
+        kind = "h(Y)" if self.curve.losses.gibbs_error is None else "H(Y)"
+        return "\n".join([*lines, f"{ceiling}, {kind} = {scale * float(self.curve.label_entropy):.4g} {unit}"])
+
+    def certificate_table(self, unit: str = "nats") -> str:
+        """A plain table of the divergence of the parameters and the bounds on the 0-1 error, at the finite times."""
+        c, scale = self.certificate, 1 / np.log(2) if unit == "bits" else 1.0
+        columns = {"t": c.t, "KL linear": scale * c.linear}
+        columns |= {"KL params": None if c.total is None else scale * c.total}
+        columns |= {"err train": c.train_error, "err test": c.test_error}
+        columns |= {"PAC-Bayes-kl": c.pac_bayes_kl, "McAllester": c.mcallester, "Catoni": c.catoni}
+        shown = {title: column for title, column in columns.items() if column is not None}
+        lines = [" ".join(f"{title:>12}" for title in shown)]
+        lines += [" ".join(f"{column[i]:>12.4g}" for column in shown.values()) for i in range(len(c.t))]
+        return "\n".join(lines)
+
+    def write(self, folder: Path, unit: str = "nats") -> None:
+        """Writes `curve.csv` (nats), the figures and `report.md` into `folder`."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        from ntkinfo import plot
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.curve.to_dataframe().to_csv(folder / "curve.csv", index=False)
+        summary = plot.summary(self.curve, unit=unit, title=self._title())
+        figures = {"summary": summary}
+        for name, draw in (("information", plot.curve), ("plane", plot.plane), ("divergence", plot.divergence)):
+            figures[name] = draw(self.curve, unit=unit).figure
+        if self.samples:
+            figures |= self._overlays(self.samples, plot, unit)
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=150)
+            plt.close(figure)
+        (folder / "report.md").write_text(self.page(unit, list(figures)), encoding="utf-8")
+
+    def _overlays(self, samples, plot, unit):
+        groups = {
+            "finite_information": ("input_information", "label_information", "output_divergence"),
+            "finite_losses": ("gibbs_mse", "mean_mse"),
+            "finite_geometry": ("parameter_distance", "action"),
+        }
+        drawn = {}
+        for name, members in groups.items():
+            found = {member: samples[member] for member in members if member in samples}
+            if found:
+                drawn[name] = plot.finite(self.curve, found, unit=unit).figure
+        return drawn
+
+    def _title(self):
+        o = self.options
+        network = f"{o['architecture']}, {o['activation']}, depth {o['depth']}, σ_w {o['w_std']:g}, σ_b {o['b_std']:g}"
+        return f"{self.data.name} ({self.data.task}), n = {self.curve.n}, m = {self.curve.m}; {network}"
+
+    def page(self, unit: str, figures: list[str]) -> str:
+        """The text of `report.md`."""
+        curve, columns = self.curve, self.curve.columns()
+        scale = 1 / np.log(2) if unit == "bits" else 1.0
+        last = {name: float(value[-1]) for name, value in columns.items()}
+        best = int(np.argmin(columns["gibbs_mse"]))
+        lines = [
+            "# Information in the infinite ensemble",
+            "",
+            f"{self._title()}. Exact predictive distribution of infinitely many, infinitely wide networks trained by "
+            f"gradient flow; kernels and curve took {self.seconds:.1f} s.",
+            "",
+            "![summary](summary.png)",
+            "",
+            f"## Selected times (information in {unit})",
+            "",
+            "```",
+            self.table(unit),
+            "```",
+            "",
+            "## What the numbers say",
+            "",
+            f"- At the end of the times shown the output tells {scale * last['input_information']:.4g} {unit} about "
+            f"the input, of at most log m = {scale * float(curve.log_m):.4g} for m = {curve.m} test inputs"
+            + (" (saturated: within 1 % of the ceiling it says only that the inputs are told apart)." if
+               last["input_information"] >= 0.99 * float(curve.log_m) else "."),
+            self._labels(scale, unit, last),
+            f"- The outputs have moved {scale * last['output_divergence']:.4g} {unit} away from their prior per test "
+            "input" + (f", and {scale * last['output_divergence_joint']:.4g} {unit} all together."
+               if "output_divergence_joint" in last else "."),
+            f"- The parameters have travelled a root mean square distance of {last['parameter_distance'] ** 0.5:.4g}; "
+            f"the trace of their Fisher information is {float(curve.fisher_trace):.4g}.",
+            f"- One network's expected squared error on the test inputs is smallest at t = {columns['t'][best]:.4g} "
+            f"({columns['gibbs_mse'][best]:.4g}); averaging the ensemble lowers the last one from "
+            f"{last['gibbs_mse']:.4g} to {last['mean_mse']:.4g}.",
+        ]  # fmt: skip
+        lines += ["", f"## What the parameters say, and bounds on the 0-1 error (divergences in {unit})", ""]
+        lines += ["```", self.certificate_table(unit), "```", "", self._guarantees()]
+        if self.note:
+            lines.append(f"\nFinite networks (points in the figures named finite): {self.note}")
+        lines += ["", "## Columns of curve.csv", "", "| column | meaning | last value (nats where information) |"]
+        lines += ["| --- | --- | --- |"]
+        for name in (name for name in MEANING if name in last):
+            # A bar inside a cell would end it.
+            lines.append(f"| {name} | {MEANING[name].replace('|', _BAR)} | {last[name]:.6g} |")
+        lines += [
+            "",
+            f"I(X;Z|D) by method `{curve.input_information.method}`, I(Y;Z|D) by `{curve.label_information.method}`. "
+            "Time is that of gradient flow at learning rate 1 on half the mean squared error over all n k entries.",
+            "",
+            "Figures: " + ", ".join(f"[{name}]({name}.png)" for name in figures) + ".",
+            "",
+            "Options: " + ", ".join(f"{name} {value}" for name, value in self.options.items() if name != "out") + ".",
+            "",
+        ]
+        return "\n".join(lines)
+
+    def _guarantees(self):
+        c = self.certificate
+        start = (
+            "KL params is the divergence of the trained parameters from their prior, linear part and curvature; it is "
+            "infinite at t = ∞, so only finite times are shown. "
+        )
+        if c.reason is not None:
+            return (
+                "KL linear is the linear part of the divergence of the parameters from their prior. By itself it "
+                f"is no upper bound, and there is no bound on the error from it: {c.reason}"
+            )
+        if c.pac_bayes_kl is None or c.test_error is None:
+            return start + "The bounds are for the 0-1 error of classes, which this task has not."
+        best = int(np.argmin(c.pac_bayes_kl))
+        vacuous = ", which is vacuous" if c.pac_bayes_kl[best] >= 1 else ""
+        return start + (
+            f"Each bound on the error of one network holds with probability {1 - c.delta:.2g} over training sets, for "
+            "all times at once (Maurer 2004; McAllester 1999; Catoni 2007), if the prior does not depend on the data: "
+            "inputs centred and scaled by training statistics, as the data sets here are, keep to that only nearly. "
+            f"The smallest PAC-Bayes-kl bound is {c.pac_bayes_kl[best]:.3g} at t = {c.t[best]:.4g}{vacuous}; one "
+            f"network measured {c.test_error[best]:.3g} there."
+        )
+
+    def _labels(self, scale, unit, last):
+        value = f"{scale * last['label_information']:.4g} {unit}"
+        if self.curve.losses.gibbs_error is None:
+            return f"- About the label it tells at least {value}, by the decoder bound h(Y) - cross-entropy."
+        return (
+            f"- About the label it tells {value}, of at most H(Y) = {scale * float(self.curve.label_entropy):.4g}; one "
+            f"network errs on {100 * last['gibbs_error']:.3g} % of the test inputs, the ensemble's mean on "
+            f"{100 * last['mean_error']:.3g} %."
+        )

@@ -1,0 +1,83 @@
+"""What can be guaranteed of an ensemble at a few times: the divergence of its parameters, and bounds from it."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import bounds, information
+from ntkinfo._common import labels
+from ntkinfo._neural_tangents import correlated
+from ntkinfo.ensemble import Ensemble
+from ntkinfo.information import parameter_divergence
+
+
+class Certificate(NamedTuple):
+    """Parameter divergence and generalization bounds over T finite times.
+
+    Attributes:
+      t: training times, (T,).
+      linear: linear part of the divergence of the parameters in nats, (T,).
+      total: the divergence itself in nats, (T,); None for networks without a Hessian kernel (kinked activations).
+      train_error: 0-1 error of one network on the training inputs, (T,); None for regression.
+      test_error: the same on the test inputs, (T,).
+      pac_bayes_kl: bound on the true 0-1 error of one network, (T,); None without `total` or classes.
+      mcallester: a looser bound on the same, (T,).
+      catoni: another, with a union over temperatures, (T,).
+      delta: probability with which each bound may fail.
+      reason: why `total` is missing, or None.
+    """
+
+    t: np.ndarray
+    linear: np.ndarray
+    total: np.ndarray | None
+    train_error: np.ndarray | None
+    test_error: np.ndarray | None
+    pac_bayes_kl: np.ndarray | None
+    mcallester: np.ndarray | None
+    catoni: np.ndarray | None
+    delta: float
+    reason: str | None
+
+
+def certificate(
+    ens: Ensemble, x_test: Array, y_test: Array, t: Array, *, delta: float = 0.05, task: str = "auto"
+) -> Certificate:
+    """The divergence of the parameters at finite times t (T,) and, for classes, the PAC-Bayes bounds it gives.
+
+    The bounds hold for all times at once, as they do for all posteriors, if the prior does not depend on the training
+    data: inputs shifted or scaled by training statistics keep to that only nearly.
+
+    The linear part alone gives no bound; for networks whose activation has kinks there is nothing else, and the bounds
+    are left out with the reason.
+
+    Raises:
+      ValueError: infinite times, a delta outside (0, 1), inputs that do not fit.
+
+    Source: theory, sections 4 and 6.
+    """
+    t = jnp.atleast_1d(jnp.asarray(t))
+    reason = None
+    try:
+        correlated.require(ens.kernel_fn, smooth=True)
+    except ValueError as error:
+        reason = str(error)
+    divergence = parameter_divergence(ens, t, curvature=reason is None)
+    total = None if divergence.total is None else np.asarray(divergence.total)
+    train_error = test_error = None
+    read = labels.read("y_test", y_test, len(x_test), task)
+    if read.classes is not None:
+        train_error = np.asarray(information.losses(ens.predict_train(t), ens.y, task=task).gibbs_error)
+        test_error = np.asarray(information.losses(ens.predict(x_test, t), y_test, task=task).gibbs_error)
+    certified: list[np.ndarray | None] = [None, None, None]
+    if total is not None and train_error is not None:
+        # Rounding may leave an error a hair below zero.
+        risk = np.clip(train_error, 0.0, 1.0).astype(float)
+        certified = [
+            bound(risk, total, n=ens.n, delta=delta)
+            for bound in (bounds.pac_bayes_kl, bounds.mcallester, bounds.catoni)
+        ]
+    return Certificate(
+        np.asarray(t), np.asarray(divergence.linear), total, train_error, test_error, *certified, delta, reason
+    )

@@ -1,0 +1,182 @@
+"""Variational bottlenecks on images from the command line: `python -m ntkinfo variational`.
+
+Sweeps VIB, CEB and the variational dual over their trade-off on digits or MNIST files and writes the information plane,
+errors, dynamics and a comparison of I(X;Z) at equal I(Y;Z).
+"""
+
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ntkinfo import variational
+from ntkinfo.variational import encoders, label_noise
+
+_CAPTIONS = {
+    "plane.png": "I(Y;Z) at least, against I(X;Z): InfoNCE to the leave-one-out upper bound, on the test images.",
+    "error.png": "Test error against the trade-off.",
+    "calibration.png": "Expected calibration error against the trade-off.",
+    "dynamics.png": "I(X;Z) over training, on training images.",
+}
+
+
+def add_arguments(parser) -> None:
+    """The options of the job."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", default="digits", help="digits, or a folder of MNIST files")
+    data.add_argument("--n-train", type=int, default=1000)
+    data.add_argument("--n-test", type=int, help="default: all the rest of digits, 1000 of MNIST")
+    data.add_argument("--seed", type=int, default=0)
+    run = parser.add_argument_group("fits")
+    run.add_argument("--objectives", default="vib,ceb,dual", help="with commas")
+    run.add_argument("--betas", default="0.1:1000:7", help="first:last:number, log-spaced, or numbers with commas")
+    run.add_argument("--seeds", type=int, default=1)
+    run.add_argument("--latent", type=int, default=8)
+    run.add_argument("--hidden", type=int, default=128, help="units of each of two hidden layers")
+    run.add_argument("--steps", type=int, default=1500)
+    run.add_argument("--epsilon", type=float, default=0.1, help="label smoothing of the dual's noise model")
+    run.add_argument("--checkpoint", type=Path, help="folder to go on from")
+    output = parser.add_argument_group("output")
+    output.add_argument("--unit", choices=("nats", "bits"), default="nats")
+    output.add_argument("--out", type=Path, default=Path("ntkinfo-variational"), help="folder to write")
+
+
+def run(options) -> None:
+    """Sweeps, prints a table and writes the folder."""
+    import jax
+
+    from ntkinfo import datasets
+
+    started = time.perf_counter()
+    betas = _betas(options.betas)
+    common = {"task": "classes", "seed": options.seed, "dtype": np.float32}
+    if options.data == "digits":
+        data = datasets.digits(options.n_train, options.n_test, **common)
+    else:
+        data = datasets.mnist(Path(options.data), options.n_train, options.n_test or 1000, **common)
+    found = variational.sweep(
+        data.x_train, data.labels_train, betas=betas, names=tuple(options.objectives.split(",")), seeds=options.seeds,
+        x_test=data.x_test, y_test=data.labels_test, key=jax.random.key(options.seed), latent=options.latent,
+        encoder=encoders.mlp(2 * options.latent, (options.hidden, options.hidden)), steps=options.steps,
+        noise=label_noise.smoothing(options.epsilon), record=20, checkpoint=options.checkpoint,
+    )  # fmt: skip
+    text = table(found, options.unit)
+    verdict = claim(found)
+    print(f"{text}\n\n{verdict}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    _write_csv(options.out / "sweep.csv", found)
+    names = _figures(options, found)
+    page = [
+        "# Variational bottlenecks",
+        "",
+        f"{data.name}: {len(data.x_train)} training images, {len(data.x_test)} test images; {options.steps} steps, "
+        f"{options.latent} latent dimensions. {time.perf_counter() - started:.0f} s.",
+        "",
+        "Everything is measured on the test images. InfoNCE is a lower bound on I(X;Z), at most "
+        f"{float(found.ceiling):.3f} nats here; leave-one-out is an upper one; I(Y;Z) is the decoder's lower bound.",
+        "",
+        "```",
+        text,
+        "```",
+        "",
+        verdict,
+        *(line for name in names for line in ("", f"![{name}]({name})", "", _CAPTIONS[name])),
+    ]
+    (options.out / "report.md").write_text("\n".join(page) + "\n")
+    print(f"\nWritten to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+
+
+def table(sweep, unit: str = "nats") -> str:
+    """Means over seeds for every objective and trade-off."""
+    factor = 1 / np.log(2) if unit == "bits" else 1.0
+    head = ("beta", "I(X;Z) >", "I(X;Z) <", "I(Y;Z) >", "error", "log loss", "calibration")
+    lines = [f"{'':6}" + "".join(f"{title:>13}" for title in head) + f"   [{unit}]"]
+    for i, name in enumerate(sweep.objectives):
+        for b, beta in enumerate(np.asarray(sweep.beta)):
+            values = [
+                factor * float(each[i, b].mean()) for each in (sweep.i_xz_lower, sweep.i_xz_upper, sweep.i_yz_lower)
+            ]
+            values += [float(each[i, b].mean()) for each in (sweep.error, sweep.log_loss, sweep.calibration_error)]
+            lines.append(f"{name:6}{beta:13.4g}" + "".join(f"{value:13.4g}" for value in values))
+    return "\n".join(lines)
+
+
+def claim(sweep) -> str:
+    """The published claim, that the dual needs a fraction of VIB's I(X;Z) for the same I(Y;Z), and what is found here.
+
+    For each objective: I(X;Z) (InfoNCE, means over seeds) where I(Y;Z) reaches 95 % of the largest that all of them
+    reach, with straight lines between trade-offs.
+
+    Source: arXiv 2006.04641 (about 1 nat against 5 at the ceiling on FashionMNIST).
+    """
+    x, y = (np.asarray(each).mean(axis=2) for each in (sweep.i_xz_lower, sweep.i_yz_lower))
+    level = 0.95 * y.max(axis=1).min()
+    least = {name: _crossing(x[i], y[i], level) for i, name in enumerate(sweep.objectives)}
+    told = ", ".join(f"{name} {value:.2f}" for name, value in least.items())
+    text = f"I(X;Z) needed for I(Y;Z) of {level:.3f} nats: {told} nats."
+    if not {"vib", "dual"} <= set(least):
+        return text
+    ratio = least["dual"] / least["vib"]
+    verdict = "holds" if ratio < 0.5 else "does not hold" if ratio > 0.8 else "holds in part"
+    return f"{text} The claim that the dual needs a fraction of VIB's {verdict} here: {ratio:.2f} of it."
+
+
+def _crossing(x, y, level) -> float:
+    """x where y first reaches the level, along the line through the points."""
+    i = int(np.argmax(y >= level))
+    if i == 0:
+        return float(x[0])
+    share = (level - y[i - 1]) / (y[i] - y[i - 1])
+    return float(x[i - 1] + share * (x[i] - x[i - 1]))
+
+
+def _betas(text: str) -> np.ndarray:
+    try:
+        if ":" in text:
+            first, last, number = text.split(":")
+            return np.geomspace(float(first), float(last), int(number))
+        return np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        raise ValueError(f"--betas must be first:last:number or numbers with commas; got {text!r}") from None
+
+
+def _write_csv(path, sweep) -> None:
+    from ntkinfo.variational._sweep import MEASURED
+
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("objective", "beta", "seed", *MEASURED, "failed"))
+        for i, b, s in np.ndindex(*sweep.error.shape):
+            values = (getattr(sweep, name)[i, b, s] for name in MEASURED)
+            texts = ("" if np.isnan(value) else f"{float(value):.8g}" for value in values)
+            writer.writerow((sweep.objectives[i], float(sweep.beta[b]), s, *texts, int(sweep.failed[i, b, s])))
+
+
+def _figures(options, sweep) -> list[str]:
+    """Writes the figures; their names."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from ntkinfo import plot
+
+    def dynamics():
+        figure, axes = plt.subplots(1, len(sweep.objectives), figsize=(5 * len(sweep.objectives), 3.4), squeeze=False,
+                                    layout="constrained")  # fmt: skip
+        for name, ax in zip(sweep.objectives, axes.flat, strict=True):
+            plot.dynamics(sweep, name, unit=options.unit, ax=ax)
+        return figure
+
+    drawn = {
+        "plane.png": lambda: plot.variational(sweep, unit=options.unit).figure,
+        "error.png": lambda: plot.variational_error(sweep).figure,
+        "calibration.png": lambda: plot.variational_error(sweep, "calibration_error").figure,
+        "dynamics.png": dynamics,
+    }
+    for name, draw in drawn.items():
+        figure = draw()
+        figure.savefig(options.out / name, dpi=150)
+        plt.close(figure)
+    return list(drawn)

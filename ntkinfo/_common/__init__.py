@@ -1,0 +1,1 @@
+"""Private ground: checks, labels, results, checkpoints and threads that several packages share."""

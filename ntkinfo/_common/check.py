@@ -1,0 +1,145 @@
+"""The door: public functions check their arguments here, then call a pure, jittable core.
+
+Every message says what must hold, what was given and what to do. Values are looked at only where they are
+concrete: under `jit`, `vmap` or `grad` shapes and dtypes are still checked, values cannot be.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+
+def concrete(*values) -> bool:
+    """Whether every value can be read now, that is, none is being traced."""
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+
+
+def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True) -> jax.Array:
+    """`value` as a floating-point JAX array of an accepted rank, not empty and, where concrete, finite.
+
+    Raises:
+      TypeError: not an array of floating-point numbers.
+      ValueError: wrong rank, empty, or (if `finite`) NaN or infinite entries.
+    """
+    if not isinstance(value, jax.Array):
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"`{name}` must be an array; got {type(value).__name__} with ragged rows.") from error
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(
+            f"`{name}` must hold floating-point numbers; got dtype {value.dtype}. "
+            f"Convert it first, for instance with `{name}.astype(float)`."
+        )
+    ranks = (ndim,) if isinstance(ndim, int) else ndim
+    if ranks is not None and value.ndim not in ranks:
+        wanted = " or ".join(str(rank) for rank in ranks)
+        raise ValueError(f"`{name}` must have rank {wanted}; got rank {value.ndim}, shape {value.shape}.")
+    if value.size == 0:
+        raise ValueError(f"`{name}` must not be empty; got shape {value.shape}.")
+    if finite and concrete(value):
+        # On the host: an eager device check would compile one more program for every new shape.
+        bad = ~np.isfinite(np.asarray(value))
+        if bad.any():
+            first = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ValueError(
+                f"`{name}` must be finite; got {np.asarray(value)[first]} at index {first} "
+                f"({int(bad.sum())} such entries). Remove or impute them first."
+            )
+    return jnp.asarray(value)
+
+
+def times(name: str, value) -> jax.Array:
+    """`value` as a scalar or vector of training times: not negative, not NaN; infinity is allowed."""
+    value = value if isinstance(value, jax.Array) else np.asarray(value)
+    if value.dtype == bool or not (
+        jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    ):
+        raise TypeError(f"`{name}` must be a number or a vector of numbers; got dtype {value.dtype}.")
+    if value.ndim > 1:
+        raise ValueError(f"`{name}` must be a scalar or a vector; got shape {value.shape}.")
+    if value.size == 0:
+        raise ValueError(f"`{name}` must not be empty; got shape {value.shape}.")
+    if concrete(value):
+        host = np.asarray(value)
+        if np.isnan(host).any() or (host < 0).any():
+            bad = host.ravel()[np.isnan(host.ravel()) | (host.ravel() < 0)][0]
+            raise ValueError(f"`{name}` must be times from 0 to infinity; got {bad}.")
+    return jnp.asarray(value, dtype=jnp.result_type(float))
+
+
+def positive(name: str, value, *, zero: bool = False) -> None:
+    """Refuses numbers that are NaN, infinite, negative or (unless `zero`) zero. Nothing is checked under tracing."""
+    if not concrete(value):
+        return
+    host = np.asarray(value)
+    if not np.issubdtype(host.dtype, np.number) or np.issubdtype(host.dtype, np.complexfloating):
+        raise TypeError(f"`{name}` must be a real number; got {value!r}.")
+    bad = ~np.isfinite(host) | (host < 0) | ((host == 0) & (not zero))
+    if bad.any():
+        wanted = "not negative" if zero else "positive"
+        raise ValueError(f"`{name}` must be {wanted} and finite; got {host.ravel()[bad.ravel()][0]}.")
+
+
+def integer(name: str, value, *, least: int = 1) -> int:
+    """`value` as an int of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {value}.")
+    return int(value)
+
+
+def option(name: str, value, accepted) -> None:
+    """Refuses a `value` outside the names in `accepted`."""
+    if value not in accepted:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, accepted))}; got {value!r}.")
+
+
+def inputs(name: str, x: Array) -> Array:
+    """`x` as a batch of inputs: floating point, an axis of samples and at least one of features."""
+    x = array(name, x)
+    if x.ndim < 2:
+        raise ValueError(
+            f"`{name}` must have an axis of samples and at least one of features; got shape {x.shape}. "
+            f"Use `{name}[:, None]` for scalar inputs."
+        )
+    return x
+
+
+def real_numbers(name: str, value, low: float = -np.inf, high: float = np.inf, *, ends: bool = True) -> np.ndarray:
+    """`value` as float64 numbers between `low` and `high`, with or without the ends; never NaN.
+
+    Raises:
+      TypeError: a traced value, or not real numbers.
+      ValueError: NaN, or outside.
+    """
+    if not concrete(value):
+        raise TypeError(
+            f"`{name}` must be known numbers; got a traced value. Bounds are computed on the host in float64: "
+            "call them outside jit, vmap and grad; they take arrays."
+        )
+    try:
+        host = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"`{name}` must be real numbers; got a ragged {type(value).__name__}.") from error
+    if host.dtype == bool or not (np.issubdtype(host.dtype, np.integer) or np.issubdtype(host.dtype, np.floating)):
+        raise TypeError(f"`{name}` must be real numbers; got dtype {host.dtype}.")
+    host = host.astype(np.float64)
+    inside = (host >= low) & (host <= high) if ends else (host > low) & (host < high)
+    if not inside.all():
+        left, right = "[]" if ends and np.isfinite(low) else "()", "[]" if ends and np.isfinite(high) else "()"
+        raise ValueError(
+            f"`{name}` must lie in {left[0]}{low:g}, {high:g}{right[1]} and not be NaN; got {host[~inside].flat[0]}."
+        )
+    return host
+
+
+def key(key):
+    """Refuses what is not one random key."""
+    key = key if isinstance(key, jax.Array) else np.asarray(key)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if key.shape != () if typed else (key.dtype != np.uint32 or key.ndim != 1):
+        raise TypeError(f"`key` must be one random key, as of jax.random.key(0); got {key.dtype}, shape {key.shape}.")

@@ -1,0 +1,143 @@
+"""What labels are: classes (integers, ±1, one-hot rows) or real numbers. Decided once, by value, on the host."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo._common import check
+
+TASKS = ("auto", "classes", "regression")
+
+
+class Labels(NamedTuple):
+    """Labels as targets and, where they name classes, as class numbers.
+
+    Attributes:
+      targets: (m, k) real targets that a network is trained on, or None if only class numbers were given.
+      classes: (m,) integers from 0 to n_classes - 1, or None for regression.
+      n_classes: number of classes; 0 for regression.
+    """
+
+    targets: np.ndarray | jax.Array | None
+    classes: np.ndarray | None
+    n_classes: int
+
+
+def read(name: str, labels, m: int, task: str = "auto") -> Labels:
+    """Reads labels for m inputs.
+
+    Integers (m,) are class numbers. Floating-point labels are classes where every entry is -1 or 1 (one output), or
+    every row has one entry above k - 1 equal ones and only two values occur (one-hot, centred or not); else numbers.
+
+    Args:
+      name: what to call the argument in messages.
+      labels: (m,) integers, or (m,) or (m, k) floating point.
+      m: number of inputs.
+      task: "auto" decides by value; "classes" insists on classes; "regression" takes numbers as numbers.
+
+    Raises:
+      TypeError: labels that are neither integers nor floating point.
+      ValueError: wrong shape, NaN or Inf, negative class numbers, no classes where insisted on, or labels traced by
+        jit with task="auto": their values decide what is computed.
+    """
+    check.option("task", task, TASKS)
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if not check.concrete(labels):
+        if task != "regression":
+            raise ValueError(
+                f"the values of `{name}` decide whether they are classes, so they must be known outside `jit`: "
+                'close over them, or pass task="regression".'
+            )
+    elif jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1 and task != "regression":
+        return _from_integers(name, np.asarray(labels), m)
+    check.array(name, labels, (1, 2))
+    # On the host where it can be: inside `jit` even a constant that JAX has touched cannot be read any more.
+    targets = np.asarray(labels) if check.concrete(labels) else labels
+    targets = targets[:, None] if targets.ndim == 1 else targets
+    if len(targets) != m:
+        raise ValueError(f"`{name}` must have one row per input; got {len(targets)} rows for {m} inputs.")
+    classes = None if task == "regression" else _classes(np.asarray(targets))
+    if classes is None:
+        if task == "classes":
+            raise ValueError(
+                f"`{name}` must name classes: integers (m,), -1 and 1 (m, 1), or one-hot rows (m, k); "
+                f"got other numbers, for instance {np.asarray(targets)[0]}."
+            )
+        return Labels(targets, None, 0)
+    return Labels(targets, classes, max(2, targets.shape[1]))
+
+
+def _from_integers(name, labels, m):
+    if len(labels) != m:
+        raise ValueError(f"`{name}` must have one entry per input; got {len(labels)} for {m} inputs.")
+    if labels.min() < 0:
+        raise ValueError(
+            f"`{name}` must hold class numbers from 0; got {labels.min()}. Labels -1 and 1 are floating point."
+        )
+    return Labels(None, labels, int(labels.max()) + 1)
+
+
+def _classes(targets):
+    if targets.shape[1] == 1:
+        return (targets[:, 0] > 0).astype(np.int32) if np.all(np.abs(targets) == 1) else None
+    low, high = targets.min(), targets.max()
+    hot = targets == high
+    if low < high and np.all(hot | (targets == low)) and np.all(hot.sum(axis=1) == 1):
+        return np.argmax(targets, axis=1).astype(np.int32)
+    return None
+
+
+def entropy(labels: Labels) -> float:
+    """H(Y) in nats of the class frequencies; exact for Y drawn uniformly from these labels.
+
+    For regression h(Y) of the Gaussian with the sample covariance of the targets: exact for Gaussian labels, otherwise
+    an upper bound on the entropy of a density with that covariance (maximum entropy).
+    """
+    if labels.classes is not None:
+        share = np.bincount(labels.classes, minlength=labels.n_classes) / len(labels.classes)
+        return float(-np.sum(share[share > 0] * np.log(share[share > 0])))
+    targets = np.asarray(labels.targets, np.float64)
+    if len(targets) <= targets.shape[1]:
+        raise ValueError(
+            f"`label_entropy` must be given: h(Y) of {targets.shape[1]} outputs cannot be estimated from "
+            f"{len(targets)} labels."
+        )
+    sign, log_det = np.linalg.slogdet(np.atleast_2d(np.cov(targets.T)))
+    if sign <= 0:
+        raise ValueError(
+            "`label_entropy` must be given: the labels are constant or linearly dependent, so h(Y) is not finite."
+        )
+    return float(0.5 * (targets.shape[1] * np.log(2 * np.pi * np.e) + log_det))
+
+
+def real_targets(name: str, y: Array, n: int) -> Array:
+    """Labels as (n, k): a vector is one output."""
+    y = check.array(name, y, (1, 2))
+    y = y[:, None] if y.ndim == 1 else y
+    if len(y) != n:
+        raise ValueError(f"`{name}` must have one row per input; got {len(y)} rows for {n} inputs.")
+    return y
+
+
+def one_hot(labels, n_classes: int, dtype=None) -> jax.Array:
+    """Integer class labels (m,) from 0 to n_classes - 1 as rows of a unit matrix, (m, n_classes).
+
+    Raises:
+      TypeError: labels that are not integers.
+      ValueError: labels that are not a vector or outside the range.
+    """
+    n_classes = check.integer("n_classes", n_classes)
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"`labels` must be integers from 0 to n_classes - 1; got dtype {labels.dtype}.")
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"`labels` must be a vector (m,), not empty; got shape {labels.shape}.")
+    if check.concrete(labels) and (np.min(labels) < 0 or np.max(labels) >= n_classes):
+        raise ValueError(
+            f"`labels` must be integers from 0 to n_classes - 1 = {n_classes - 1}; "
+            f"got {int(np.min(labels))} to {int(np.max(labels))}."
+        )
+    return jax.nn.one_hot(labels, n_classes, dtype=jnp.result_type(float) if dtype is None else dtype)

@@ -1,0 +1,180 @@
+"""Networks with correlated parameters: the kernels K(ρ), whose derivatives at ρ = 1 are the tangent and Hessian kernel.
+
+K(ρ) is the covariance of f(x; θ) with f(x'; θ'), θ' = ρθ + √(1 - ρ²) ξ for an independent draw ξ. It follows from the
+recursion of the NNGP kernel if every layer with parameters multiplies its cross-covariance by ρ and leaves both
+variances alone. `ntkinfo.stax` builds its layers here: ρ travels through a network as the keyword `correlation` of the
+kernel function, and a register says of every kernel function what is in the way of K(ρ) or of its second derivative.
+"""
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+class Traits(NamedTuple):
+    """Why a network has no correlated kernel, and why no Hessian kernel: nothing in the way where both are empty."""
+
+    unknown: tuple[str, ...] = ()
+    singular: tuple[str, ...] = ()
+
+
+# By kernel function itself, not as an attribute of it: decorators copy attributes to functions that compute otherwise.
+_register: weakref.WeakKeyDictionary[Callable, Traits] = weakref.WeakKeyDictionary()
+_KINK = "its Hessian kernel is singular where two inputs agree"
+
+
+def parametrised(constructor: Callable) -> Callable:
+    """A layer of weights and biases: multiplies its cross-covariance by ρ."""
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def make(*args, **kwargs):
+        init_fn, apply_fn, inner = constructor(*args, **kwargs)
+
+        @functools.wraps(inner)
+        def kernel_fn(x1_or_kernel, x2=None, get=None, *, correlation=None, **options):
+            out = inner(x1_or_kernel, x2, get, **options)
+            if correlation is None:
+                return out
+            # A lone layer asked for get="nngp" returns the array; inside a network it is a `Kernel`.
+            return out.replace(nngp=correlation * out.nngp) if hasattr(out, "nngp") else correlation * out
+
+        given = signature.bind(*args, **kwargs).arguments.get("parameterization", "ntk").lower()
+        # K'(1) is the tangent kernel for parameters from N(0, I) alone.
+        unknown = () if given == "ntk" else (f"{constructor.__name__} with parameterization={given!r}",)
+        return init_fn, apply_fn, _noted(kernel_fn, Traits(unknown))
+
+    return make
+
+
+def without_parameters(constructor: Callable) -> Callable:
+    """A layer without parameters whose kernels are smooth in the cross-covariance: ρ passes through."""
+    return _made(constructor, lambda made: Traits())
+
+
+def singular(constructor: Callable, why: str = _KINK) -> Callable:
+    """An activation for which K(ρ) exists, but not a second derivative that could be trusted."""
+    return _made(constructor, lambda made: Traits(singular=(f"{constructor.__name__}: {why}",)))
+
+
+def unsupported(constructor: Callable) -> Callable:
+    """A layer whose correlated kernel is not derived: it stays usable for everything else."""
+    return _made(constructor, lambda made: Traits(unknown=(constructor.__name__,)))
+
+
+def unless(constructor: Callable, argument: str, accepted: Any, otherwise: Callable) -> Callable:
+    """A layer without parameters as long as an `argument` has the value `accepted`, else as `otherwise` makes it."""
+    signature = inspect.signature(constructor)
+    plain, other = without_parameters(constructor), otherwise(constructor)
+
+    @functools.wraps(constructor)
+    def make(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return (plain if bound.arguments[argument] == accepted else other)(*args, **kwargs)
+
+    return make
+
+
+def combinator(constructor: Callable) -> Callable:
+    """Layers composed of layers: in the way is what is in the way of any of them."""
+
+    @functools.wraps(constructor)
+    def make(*layers, **kwargs):
+        made = constructor(*layers, **kwargs)
+        if "layer" in kwargs:
+            layers = (kwargs["layer"],)
+        parts = [_traits(layer[2]) for layer in layers if isinstance(layer, tuple | list)]
+        _noted(made[2], Traits(*(tuple(dict.fromkeys(sum(each, ()))) for each in zip(*parts, strict=True))))
+        return made
+
+    return make
+
+
+def _made(constructor: Callable, traits: Callable) -> Callable:
+    @functools.wraps(constructor)
+    def make(*args, **kwargs):
+        made = constructor(*args, **kwargs)
+        _noted(made[2], traits(made))
+        return made
+
+    return make
+
+
+def _noted(kernel_fn: Callable, traits: Traits) -> Callable:
+    _register[kernel_fn] = traits
+    return kernel_fn
+
+
+def _traits(kernel_fn: Callable) -> Traits:
+    try:
+        return _register[kernel_fn]
+    except (KeyError, TypeError):
+        return Traits(unknown=(f"{getattr(kernel_fn, '__name__', repr(kernel_fn))} (not built by ntkinfo.stax)",))
+
+
+def require(kernel_fn: Callable, *, smooth: bool) -> None:
+    """Refuses a kernel function that has no K(ρ) or, if `smooth`, no K''(1) that could be trusted.
+
+    Raises:
+      ValueError: the message names the layers in the way.
+    """
+    traits = _traits(kernel_fn)
+    if traits.unknown:
+        raise ValueError(
+            "A correlated-parameter kernel needs a network built from the layers of `ntkinfo.stax` alone, with "
+            f"parameters from N(0, 1); in the way: {', '.join(traits.unknown)}. Build the network from `ntkinfo.stax` "
+            "(Dense, Conv, pooling, smooth activations, serial, parallel, repeat, FanOut, FanInSum), or take the "
+            "linear part alone (`parameter_divergence(..., curvature=False)`)."
+        )
+    if smooth and traits.singular:
+        raise ValueError(
+            f"The Hessian kernel needs smooth activations; got {'; '.join(traits.singular)}. Use Erf, Gelu or Sin, or "
+            "take the linear part alone (`parameter_divergence(..., curvature=False)`)."
+        )
+
+
+def kernel(kernel_fn: Callable, x1: Array, x2: Array | None, rho: Array) -> Array:
+    """K(ρ): covariance of f(x1; θ) with f(x2; ρθ + √(1 - ρ²) ξ), for independent θ and ξ from N(0, I).
+
+    K(1) is the NNGP kernel, K'(1) the tangent kernel Θ, K''(1) the Hessian kernel (`ntkinfo.kernels.hessian`).
+
+    Args:
+      kernel_fn: kernel function of a network of `ntkinfo.stax`, kinked activations included.
+      x1: inputs, (a, ...).
+      x2: inputs, (b, ...), or None for `x1`.
+      rho: correlation ρ of the parameters, from -1 to 1, a scalar.
+
+    Returns:
+      K(ρ), (a, b), in one piece; jittable, and differentiable in ρ where activations are smooth. Exact at infinite
+      width.
+
+    Raises:
+      ValueError: layers without a correlated kernel.
+
+    Source: theory, section 4.
+    """
+    require(kernel_fn, smooth=False)
+    # Never x2=None, even for x2 = x1: a batch with itself at other parameters has a cross-covariance of its own.
+    return kernel_fn(x1, x1 if x2 is None else x2, "nngp", correlation=rho)
+
+
+class Curvature(NamedTuple):
+    """K'(1) = Θ and K''(1) = H in the place of both kernels, for the blocks of `ntkinfo.kernels`."""
+
+    kernel_fn: Callable
+
+    def __call__(self, x1: Array, x2: Array | None = None, get=None) -> tuple[Array, Array]:
+        """(K'(1), K''(1)), (a, b) each."""
+        one = jnp.ones((), jnp.result_type(float))
+
+        def slope(rho):
+            return jax.jvp(functools.partial(kernel, self.kernel_fn, x1, x2), (rho,), (one,))[1]
+
+        return jax.jvp(slope, (one,), (one,))

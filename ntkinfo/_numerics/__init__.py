@@ -1,0 +1,1 @@
+"""Private ground: array code in JAX and NumPy without checks."""

@@ -1,0 +1,42 @@
+"""The deterministic bottleneck: hard assignments of the inputs."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import discrete
+from ntkinfo.bottleneck import _curve, _partitions, _solver
+from ntkinfo.bottleneck._curve import BottleneckCurve
+
+
+@_curve.in_double
+def deterministic_ib(p_xy: Array, beta: Array) -> BottleneckCurve:
+    """The deterministic bottleneck: min over hard assignments of H(Z) + β E D[p(y|x) || p(y|z)], in nats.
+
+    Assignments arg max_z [log p(z) - β D], improved by moving single inputs and merging clusters, from Z = X, from one
+    cluster and from the partitions of the neighbouring β. Its I(X;Z) is H(Z).
+
+    Args:
+      p_xy: joint distribution, (x, y).
+      beta: trade-off β > 0, scalar or (B,).
+
+    Returns:
+      A `BottleneckCurve` with encoders of zeros and ones. No move of one input and no merger improves them; they are
+      not proven to be the best partitions. Cost of a step O(|X| |Z| |Y|), on the host.
+
+    Raises:
+      TypeError, ValueError: as `ib`.
+
+    Source: theory, section 7; Strouse & Schwab 2017 (arXiv 1604.00268).
+    """
+    p_xy, beta = _curve.validate(p_xy, beta)
+    merged, index = discrete.merge_rows(p_xy)
+    found = _partitions.search(merged, np.asarray(beta))
+    slots = max(int(each.max()) for each in found) + 1
+    encoders = np.zeros((len(beta), len(merged), slots), merged.dtype)
+    for i, assignment in enumerate(found):
+        order = np.argsort(-np.bincount(assignment, weights=merged.sum(1), minlength=slots), kind="stable")
+        encoders[i, np.arange(len(merged)), np.argsort(order)[assignment]] = 1
+    problem = _solver.table(jnp.asarray(merged), False)
+    result = _curve.measure(jnp.asarray(merged), problem, jnp.asarray(beta), 0.0, jnp.asarray(encoders))
+    return _curve.finish(result, p_xy, index, np.full(len(beta), True), None)

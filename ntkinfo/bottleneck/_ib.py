@@ -1,0 +1,250 @@
+"""The information bottleneck, its dual, and the family between it and hard assignments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm import tqdm
+
+from ntkinfo import discrete
+from ntkinfo._common import check
+from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver
+from ntkinfo.bottleneck._curve import BottleneckCurve
+
+# A bar appears for work longer than this many seconds.
+_PATIENCE = 3.0
+
+
+@_curve.in_double
+def ib(
+    p_xy: Array,
+    beta: Array,
+    *,
+    certificate: bool = False,
+    n_clusters: int | None = None,
+    restarts: int = 0,
+    key: Array | None = None,
+    tolerance: float = 1e-12,
+    max_sweeps: int = 6000,
+    anneal: bool = True,
+    progress: bool | None = None,
+) -> BottleneckCurve:
+    """The information bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|x) || p(y|z)], in nats.
+
+        p(z|x) = p(z)/N(x,β) e^{-β D[p(y|x) || p(y|z)]},  p(z) = Σ_x p(z|x) p(x),  p(y|z) = Σ_x p(y|x) p(x|z)
+
+    Extrapolated self-consistent iterations from Z = X for all β at once, then from the solutions of the neighbouring β
+    in both directions; with `certificate` the clusters that convex duality finds missing are added. Inputs of equal
+    p(y|x) are merged first, which is exact.
+
+    Args:
+      p_xy: joint distribution, (x, y), floating point.
+      beta: trade-off β > 0, scalar or (B,), in any order.
+      certificate: whether to bound the distance from the global optimum (`gap`), and to mend what it finds. For two
+        labels the bound is a proof up to rounding, for more its maximum is searched for, not proven.
+      n_clusters: at most so many clusters; None for as many as inputs. Cannot be certified.
+      restarts: additional starts from random decoders; needs `key`.
+      key: random key, for `restarts`.
+      tolerance: of a step, in the norm of the logarithms weighted by mass.
+      max_sweeps: iterations of one start at most.
+      anneal: whether to go on from Z = X to the solutions of neighbouring β and to Newton steps; False is for quick,
+        rough curves.
+      progress: whether to show a bar over β; None shows it where it takes longer than 3 seconds.
+
+    Returns:
+      A `BottleneckCurve`: upper bounds on the optimal Lagrangian, the optimum where `gap` is 0 to rounding. Runs on the
+      host with compiled parts; not to be traced.
+
+    Raises:
+      TypeError: tables or β that are not floating-point numbers.
+      ValueError: no joint distribution, zero rows or columns, β not positive, more clusters than inputs, a key missing.
+
+    Source: theory, section 7; Tishby, Pereira & Bialek 1999.
+
+    Example:
+      >>> curve = ib(p_xy, jnp.geomspace(1, 100, 50), certificate=True)
+      >>> curve.i_xz, curve.i_zy, curve.gap.max()
+    """
+    options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
+    options["anneal"] = bool(anneal)
+    return _search(p_xy, beta, 1.0, False, certificate, progress, **options)
+
+
+@_curve.in_double
+def generalised_ib(
+    p_xy: Array,
+    beta: Array,
+    alpha: float,
+    *,
+    n_clusters: int | None = None,
+    restarts: int = 0,
+    key: Array | None = None,
+    tolerance: float = 1e-12,
+    max_sweeps: int = 6000,
+    progress: bool | None = None,
+) -> BottleneckCurve:
+    """Between the bottleneck (α = 1) and the deterministic one (α = 0): min H(Z) - α H(Z|X) + β E D, in nats.
+
+    Args:
+      p_xy: joint distribution, (x, y).
+      beta: trade-off β > 0, scalar or (B,).
+      alpha: α in [0, 1].
+      n_clusters: as in `ib`, and so the rest.
+      restarts: as in `ib`.
+      key: as in `ib`.
+      tolerance: as in `ib`.
+      max_sweeps: as in `ib`.
+      progress: as in `ib`.
+
+    Returns:
+      A `BottleneckCurve`; local optima, without a certificate: for α < 1 the problem is not convex.
+
+    Raises:
+      TypeError, ValueError: as `ib`; α outside [0, 1].
+
+    Source: theory, section 7; Strouse & Schwab 2017 (arXiv 1604.00268).
+    """
+    check.positive("alpha", alpha, zero=True)
+    if float(alpha) > 1:
+        raise ValueError(f"`alpha` must lie in [0, 1], 1 for the bottleneck, 0 for the deterministic one; got {alpha}.")
+    if float(alpha) == 0:
+        if n_clusters is not None or restarts:
+            raise ValueError("`n_clusters` and `restarts` must be left out for `alpha` = 0, a search over partitions.")
+        return _deterministic.deterministic_ib(p_xy, beta)
+    options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
+    return _search(p_xy, beta, float(alpha), False, False, progress, **options)
+
+
+@_curve.in_double
+def dual_ib(
+    p_xy: Array,
+    beta: Array,
+    *,
+    certificate: bool = False,
+    features: Array | None = None,
+    multipliers: Array | None = None,
+    n_clusters: int | None = None,
+    restarts: int = 0,
+    key: Array | None = None,
+    tolerance: float = 1e-12,
+    max_sweeps: int = 6000,
+    anneal: bool = True,
+    progress: bool | None = None,
+) -> BottleneckCurve:
+    """The dual bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|z) || p(y|x)], in nats.
+
+    Its decoder is the geometric mean p(y|z) ∝ Π_x p(y|x)^{p(x|z)}. An exponential family
+    p(y|x) ∝ exp(-Σ_r λ_r(y) A_r(x)) keeps its form, with A_r(z) = Σ_x p(x|z) A_r(x).
+
+    Args:
+      p_xy: joint distribution, (x, y), with p(y|x) > 0.
+      beta: trade-off β > 0, scalar or (B,).
+      certificate: as in `ib`.
+      features: A_r(x), (x, r), where p(y|x) is an exponential family; those of the clusters are returned.
+      multipliers: λ_r(y), (y, r), together with `features`.
+      n_clusters: as in `ib`, and so the rest.
+      restarts: as in `ib`.
+      key: as in `ib`.
+      tolerance: as in `ib`.
+      max_sweeps: as in `ib`.
+      anneal: as in `ib`.
+      progress: as in `ib`.
+
+    Returns:
+      A `BottleneckCurve`: `i_zy` is the true I(Z;Y), of the Markov decoder; `i_zy_model` is I(Z;Ŷ) with Ŷ drawn from
+      the geometric decoder.
+
+    Raises:
+      TypeError, ValueError: as `ib`; zeros in `p_xy` (`smooth` is the remedy); features that do not give p(y|x).
+
+    Source: theory, section 8; Piran, Shwartz-Ziv & Tishby 2020 (arXiv 2006.04641).
+    """
+    options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
+    options["anneal"] = bool(anneal)
+    family = _family(p_xy, features, multipliers)
+    curve = _search(p_xy, beta, 1.0, True, certificate, progress, **options)
+    if family is None:
+        return curve
+    p_x = jnp.sum(jnp.asarray(p_xy), axis=1)
+    mass = jnp.where(curve.prior > 0, curve.prior, 1)
+    of_clusters = jnp.einsum("bxz,x,xr->bzr", curve.encoder, p_x, family) / mass[:, :, None]
+    return curve._replace(features=of_clusters)
+
+
+def _family(p_xy, features, multipliers):
+    """The features, once p(y|x) has been found to be the family they say."""
+    if features is None and multipliers is None:
+        return None
+    if features is None or multipliers is None:
+        raise ValueError("`features` and `multipliers` must be given together: A_r(x) (x, r) and λ_r(y) (y, r).")
+    features, multipliers = np.asarray(features, np.float64), np.asarray(multipliers, np.float64)
+    features, multipliers = check.array("features", features, 2), check.array("multipliers", multipliers, 2)
+    shapes = (p_xy.shape[0], p_xy.shape[1])
+    if (len(features), len(multipliers)) != shapes or features.shape[1] != multipliers.shape[1]:
+        raise ValueError(
+            f"`features` must have shape (x, r) and `multipliers` (y, r) with x, y = {shapes}; got {features.shape} "
+            f"and {multipliers.shape}."
+        )
+    rows = p_xy / jnp.sum(p_xy, axis=1)[:, None]
+    off = float(jnp.max(jnp.abs(jax.nn.softmax(-features @ multipliers.T, axis=1) - rows)))
+    if off > 1e-5:
+        raise ValueError(
+            f"`features` and `multipliers` must give p(y|x) ∝ exp(-Σ_r λ_r(y) A_r(x)); the family is off by {off:.3g} "
+            "from `p_xy`."
+        )
+    return features
+
+
+def _search(
+    p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restarts, key, tolerance, max_sweeps, anneal=True
+):
+    p_xy, beta = _curve.validate(p_xy, beta)
+    if dual and not (np.asarray(p_xy) > 0).all():
+        raise ValueError(
+            f"`p_xy` must be positive for the dual bottleneck, whose distortion is infinite at zeros; got "
+            f"{int((np.asarray(p_xy) == 0).sum())} zeros. Smooth it first: `ni.bottleneck.smooth(p_xy, 1e-6)`."
+        )
+    restarts = check.integer("restarts", restarts, least=0)
+    if restarts and key is None:
+        raise ValueError("`key` must be given for `restarts`; got None. Pass `jax.random.key(0)`.")
+    max_sweeps = check.integer("max_sweeps", max_sweeps)
+    check.positive("tolerance", tolerance)
+    if n_clusters is not None:
+        n_clusters = check.integer("n_clusters", n_clusters)
+        if n_clusters > len(p_xy):
+            raise ValueError(f"`n_clusters` must be at most the number of inputs, {len(p_xy)}; got {n_clusters}.")
+        if certificate:
+            raise ValueError("`certificate` must be False with `n_clusters`: the optimum it proves has no such limit.")
+    merged, index = discrete.merge_rows(p_xy, relative=dual)
+    limit = None if n_clusters is None or n_clusters >= len(merged) else n_clusters
+    problem, grid = _solver.table(jnp.asarray(merged), dual), np.asarray(beta)
+    a = jnp.asarray(alpha, merged.dtype)
+    options = {"tolerance": tolerance, "sweeps": max_sweeps}
+    bar = tqdm(
+        total=len(grid), desc="bottleneck", unit="β", disable=progress is False, delay=0.0 if progress else _PATIENCE
+    )
+    with bar:
+
+        def watch(done):
+            bar.update(done - bar.n)
+
+        found = _solver.settle(problem, grid, a, *_solver.every_input(problem, len(grid)), watch=watch, **options)
+        found, _ = _solver.lower(found, _solver.trivial(problem, grid), -1e-14)
+        if alpha < 1:
+            hard = _solver.hard_start(problem, _partitions.search(merged, grid))
+            found, _ = _solver.lower(found, _solver.settle(problem, grid, a, *hard, **options))
+        for i in range(restarts):
+            start = _solver.random_start(problem, len(grid), jax.random.fold_in(key, i))
+            found, _ = _solver.lower(found, _solver.settle(problem, grid, a, *start, **options))
+        if anneal:
+            found = _solver.exchange(problem, grid, a, found, **options)
+            found = _solver.polish(problem, grid, a, found, **options)
+        gaps = None
+        if limit is not None:
+            found = _solver.limit(problem, grid, a, found, limit, **options)
+        if certificate:
+            found, gaps = _solver.certify(problem, grid, found, tolerance=5e-10, settle_options=options)
+    used = int(np.sum(found.prior > np.log(2 * _solver.least(merged.dtype)), axis=1).max())
+    encoders = _solver.encoders(problem, beta, a, found.prior[:, :used], found.decoders[:, :used])
+    result = _curve.measure(jnp.asarray(merged), problem, beta, alpha, encoders)
+    return _curve.finish(result, p_xy, index, found.residual <= 10 * tolerance, gaps)

@@ -1,0 +1,226 @@
+"""Information content of training labels: -log of the prior probability that a random network fits all of them.
+
+The NNGP prior makes it the probability of an orthant of N(0, K). It is estimated by importance sampling, with a
+standard error, an effective sample size and a verdict on whether to believe it, and bounded from both sides in closed
+form. `ntkinfo.bounds.information_content` turns it into a generalization bound.
+"""
+
+import functools
+import warnings
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import kernels
+from ntkinfo._common import check
+from ntkinfo._numerics import cholesky
+from ntkinfo.content import _orthant
+
+METHODS = ("tilted", "isotropic", "sequential")
+FORMS = ("sharp", "published")
+# Below so many effective samples a standard error is itself a guess.
+BELIEVED = 100
+_DEVIATIONS = 5
+
+
+class Content(NamedTuple):
+    """-log P(sign f = labels) under the prior, in nats.
+
+    Attributes:
+      value: the estimate, a scalar. Its error is one-sided where the effective sample size is small: too large.
+      stderr: its standard error over the sampling; without meaning unless `reliable`.
+      effective_samples: (Σw)²/Σw² of the importance weights w, from 1 to the number of samples.
+      reliable: whether the effective sample size is at least 100 and the value agrees with both bounds.
+      lower: a lower bound on the truth, without sampling, from the largest weight that tilting leaves possible; 0
+        where it was not found.
+      upper: an upper bound on the truth, without sampling, `upper_bound` in its sharp form.
+    """
+
+    value: Array
+    stderr: Array
+    effective_samples: Array
+    reliable: Array
+    lower: Array
+    upper: Array
+
+
+def information_content(
+    net,
+    x: Array,
+    labels: Array,
+    *,
+    key: Array,
+    n_samples: int = 4096,
+    method: str = "tilted",
+    batch_size: int | None = None,
+) -> Content:
+    """C = -log P(sign f(x_i) = y_i for all i), f ~ N(0, K): nats of information in the labels that the prior lacks.
+
+    Args:
+      net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
+      x: inputs, (n, ...), floating point, all distinct.
+      labels: -1 and 1, (n,) or (n, 1), floating point.
+      key: random key.
+      n_samples: draws, at least 2.
+      method: "tilted": one output after the other, in the order and with the shifts that make the largest weight least
+        (Botev 2017); believable for hundreds of inputs. "sequential": the same without shifts. "isotropic": the
+        published estimator, whose few effective samples make it an overestimate beyond a dozen inputs.
+      batch_size: rows of a block of kernel evaluation; None chooses.
+
+    Returns:
+      `Content` of scalars. Of the identity kernel it is n log 2; scaling an input's variance does not change it.
+
+    Raises:
+      TypeError: `net` is no network; inputs or labels that are not floating-point numbers.
+      ValueError: labels other than -1 and 1, sizes that do not fit, NaN or Inf, a kernel singular to working
+        precision, an unknown method.
+
+    Warns:
+      UserWarning: the estimate is not reliable; take the upper bound, more samples or another method.
+
+    Cost: O(n³) and n_samples n² flops.
+
+    Source: Bernstein & Yue 2021 (arXiv 2103.01045); Botev 2017 (arXiv 1603.04166); theory, section 6.
+
+    Example:
+      >>> c = information_content(net, x, labels, key=jax.random.key(0))
+      >>> bounds.information_content(c.value + 3 * c.stderr, n=len(x), delta=0.01)
+    """
+    x = check.inputs("x", x)
+    return of_kernel(
+        kernels.kernels(net, x, batch_size=batch_size).nngp, labels, key=key, n_samples=n_samples, method=method
+    )
+
+
+def of_kernel(kernel: Array, labels: Array, *, key: Array, n_samples: int = 4096, method: str = "tilted") -> Content:
+    """`information_content` for a covariance of the outputs, (n, n), that is known already; the rest as there."""
+    check.option("method", method, METHODS)
+    n_samples = check.integer("n_samples", n_samples, least=2)
+    tilt = jnp.asarray(method == "tilted", jnp.result_type(float))
+    result = _estimate(_door(kernel, labels), key, tilt, n_samples, method == "isotropic")
+    if check.concrete(result) and not bool(result.reliable):
+        warnings.warn(
+            f"The information content {float(result.value):.4g} cannot be believed: of {n_samples} samples "
+            f"{float(result.effective_samples):.1f} are effective (at least {BELIEVED} are needed), and bounds are "
+            f"{float(result.lower):.4g} and {float(result.upper):.4g}. Take `upper` for a bound, "
+            + ("or more samples." if method == "tilted" else 'or method="tilted", or more samples.'),
+            stacklevel=2,
+        )
+    return result
+
+
+def upper_bound(kernel: Array, labels: Array, *, form: str = "sharp") -> Array:
+    """Upper bound on the information content in closed form, in nats: O(n³), nothing is sampled.
+
+        published:  C ≤ n (log 2 - ½) + ½ d T,      d = det(K)^{1/n},  T = (1 - 2/π) tr K⁻¹ + (2/π) yᵀK⁻¹y
+        sharp:      C ≤ n log 2 + ½ log det K + ½ n log(T/n)
+
+    after scaling K to unit diagonal, which leaves C unchanged. Both are Jensen's inequality with an isotropic Gaussian
+    on the orthant, of variance d or of the best variance, n/T: sharp ≤ published. Of K = I both are n log 2, exactly.
+    The paper rounds log 2 - ½ up to 1/5.
+
+    Args:
+      kernel: covariance of the outputs, (n, n).
+      labels: -1 and 1, (n,) or (n, 1), floating point.
+      form: "sharp" or "published".
+
+    Returns:
+      Scalar, an upper bound. Differentiable. Under tracing `nan` for a kernel that is not positive definite.
+
+    Raises:
+      TypeError, ValueError: as `information_content`; an unknown form.
+
+    Source: Bernstein & Yue 2021 (arXiv 2103.01045); theory, section 6.
+    """
+    check.option("form", form, FORMS)
+    return _upper(_door(kernel, labels), form == "published")
+
+
+def positive_probability(
+    kernel: Array, labels: Array, cross: Array, own: Array, *, key: Array, n_samples: int = 4096
+) -> tuple[Array, Array]:
+    """P(f(x_*) > 0 | sign f = labels) at test inputs: the network that the information-content bound is about.
+
+    Args:
+      kernel: covariance of the outputs on the training inputs, (n, n).
+      labels: -1 and 1, (n,) or (n, 1), floating point.
+      cross: covariance of test with training outputs, (m, n).
+      own: variance of the test outputs, (m,).
+      key: random key.
+      n_samples: draws, rounded up to a multiple of 512.
+
+    Returns:
+      Probabilities (m,), an estimate by self-normalised importance sampling, and the effective sample size; below 100
+      it is not to be believed.
+
+    Raises:
+      TypeError, ValueError: as `information_content`; shapes that do not fit.
+    """
+    correlation = _door(kernel, labels)
+    cross, own = check.array("cross", cross, 2), check.array("own", own, 1)
+    if cross.shape != (len(own), len(correlation)):
+        raise ValueError(
+            f"`cross` must have the shape (m, n) = {(len(own), len(correlation))} of `own` and `kernel`; "
+            f"got {cross.shape}."
+        )
+    n_samples = check.integer("n_samples", n_samples, least=2)
+    scaled = cross * (jnp.asarray(labels).reshape(-1) / jnp.sqrt(jnp.diagonal(jnp.asarray(kernel))))[None, :]
+    return _conditioned(correlation, scaled, own, key, n_samples)
+
+
+_conditioned = jax.jit(_orthant.conditioned, static_argnums=4)
+
+
+def _door(kernel, labels):
+    """The correlation of the outputs times their labels: its positive orthant is the event."""
+    kernel = check.array("kernel", kernel, 2)
+    labels = check.array("labels", labels, (1, 2))
+    if kernel.shape[0] != kernel.shape[1]:
+        raise ValueError(f"`kernel` must be square; got shape {kernel.shape}.")
+    if labels.ndim == 2 and labels.shape[1] != 1:
+        raise ValueError(
+            f"`labels` must be one of -1 and 1 for each input, (n,) or (n, 1); got shape {labels.shape}. "
+            "Information content is of two classes; code one class against the rest."
+        )
+    labels = labels.reshape(-1)
+    if len(labels) != len(kernel):
+        raise ValueError(f"`labels` must have one entry per input; got {len(labels)} for {len(kernel)} inputs.")
+    if check.concrete(labels) and not (np.abs(np.asarray(labels)) == 1).all():
+        raise ValueError(f"`labels` must hold -1 and 1 only; got values from {np.min(labels)} to {np.max(labels)}.")
+    correlation = _correlation(kernel, labels.astype(kernel.dtype))
+    if check.concrete(correlation):
+        if not np.allclose(kernel, kernel.T, rtol=1e-5, atol=1e-5 * float(jnp.max(jnp.abs(kernel)))):
+            raise ValueError("`kernel` must be symmetric; got one that is not.")
+        if not np.isfinite(np.asarray(cholesky.cholesky(correlation))).all():
+            raise ValueError(
+                "`kernel` must be positive definite to working precision; got one that is not. Remove repeated inputs "
+                "(their labels either agree or cannot be fitted), or use float64."
+            )
+    return correlation
+
+
+@jax.jit
+def _correlation(kernel, labels):
+    scaled = labels / jnp.sqrt(jnp.diagonal(kernel))
+    product = kernel * scaled[:, None] * scaled[None, :]
+    return 0.5 * (product + product.T)
+
+
+_upper = jax.jit(_orthant.closed_form, static_argnums=1)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _estimate(correlation, key, tilt, n_samples, isotropic):
+    _, factor, shift, lower = _orthant.tilting(correlation)
+    if isotropic:
+        log_weights = _orthant.isotropic(correlation, key, n_samples)
+    else:
+        log_weights, _ = _orthant.sequential(factor, shift * tilt.astype(shift.dtype), key, n_samples)
+    value, stderr, effective = _orthant.summarise(log_weights)
+    upper = _orthant.closed_form(correlation, published=False)
+    slack = _DEVIATIONS * stderr + n_samples * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    within = (value > lower - slack) & (value < upper + slack)
+    return Content(value, stderr, effective, (effective >= BELIEVED) & within, lower, upper)

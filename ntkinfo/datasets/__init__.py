@@ -1,0 +1,26 @@
+"""Shared. Data to compute on: embedded digits, MNIST files, `.npz` files, and a Gaussian problem with known I(X;Y).
+
+Everything is NumPy on the host: nothing touches a device, and the same seed gives the same arrays on every machine.
+All data sets share three rules. Of rows with equal inputs only the first is kept, so that training and test inputs are
+distinct and no kernel is singular for that reason. Train and test come from one permutation fixed by `seed`. Inputs are
+shifted by the training mean of each feature and divided by one number, so that the training mean of |x|²/d is 1.
+"""
+
+from ntkinfo.datasets._dataset import Dataset, subsample
+from ntkinfo.datasets._sources import digits, gaussian, mnist, npz
+from ntkinfo.datasets._targets import TASKS, one_hot, parity
+from ntkinfo.datasets._twelve_bit import TwelveBit, twelve_bit
+
+__all__ = [
+    "TASKS",
+    "Dataset",
+    "TwelveBit",
+    "digits",
+    "gaussian",
+    "mnist",
+    "npz",
+    "one_hot",
+    "parity",
+    "subsample",
+    "twelve_bit",
+]

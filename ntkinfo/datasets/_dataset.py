@@ -1,0 +1,140 @@
+"""Training and test data: the type, the choice of rows, the scaling of inputs."""
+
+import warnings
+from dataclasses import dataclass, fields
+
+import jax
+import numpy as np
+
+from ntkinfo._common import check
+from ntkinfo.datasets._targets import cast, encode, float_dtype
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test data; a pytree whose leaves are the NumPy arrays.
+
+    Attributes:
+      x_train: (n, ...) training inputs, float32 or float64.
+      y_train: (n, k) training targets of the same dtype.
+      x_test: (m, ...) test inputs; none of them is a training input.
+      y_test: (m, k) test targets.
+      labels_train: (n,) integers, the index in `classes` of each row; None for regression.
+      labels_test: (m,) integers, likewise.
+      name: where the data come from.
+      task: "parity" (k = 1, targets ±1), "classes" (k classes, one-hot minus 1/k) or "regression".
+      classes: what each label stands for; None for regression.
+      mutual_information: the true I(X;Y) in nats where it is known, else None.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    labels_train: np.ndarray | None
+    labels_test: np.ndarray | None
+    name: str
+    task: str
+    classes: tuple[str, ...] | None = None
+    mutual_information: float | None = None
+
+
+_META = ("name", "task", "classes", "mutual_information")
+jax.tree_util.register_dataclass(
+    Dataset, data_fields=[f.name for f in fields(Dataset) if f.name not in _META], meta_fields=list(_META)
+)
+
+
+def subsample(n: int, sizes, *, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Disjoint random index vectors into `n` rows, of the given sizes, from one permutation fixed by `seed`.
+
+    Raises:
+      ValueError: sizes that sum to more than `n`.
+    """
+    sizes = [check.integer("sizes", size) for size in sizes]
+    if sum(sizes) > n:
+        raise ValueError(f"`sizes` must sum to at most n = {n}, the rows there are; got {' + '.join(map(str, sizes))}.")
+    order = generator(seed).permutation(n)
+    return tuple(np.split(order, np.cumsum(sizes))[: len(sizes)])
+
+
+def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, scale=True, warn=False) -> Dataset:
+    """Leaves out repeated inputs, chooses the rows, encodes the targets, scales the inputs."""
+    dtype = float_dtype(dtype)
+    first = len(x)
+    if test is not None:
+        x, y = np.concatenate([x, test[0]]), np.concatenate([y, test[1]])
+    if x.dtype.kind == "f":
+        # Rows that differ only beyond the precision asked for are equal to whoever computes with them.
+        x = cast("x", x, dtype)
+    keep = distinct(x)
+    if warn and len(keep) < len(x):
+        warnings.warn(
+            f"{len(x) - len(keep)} of {len(x)} rows of {name} were left out: their inputs repeat earlier rows.",
+            stacklevel=3,
+        )
+    x, y, first = x[keep], y[keep], int((keep < first).sum())
+    targets, labels, classes = encode(y, task, dtype)
+
+    pools = [first, len(x) - first] if test is not None else [first]
+    if n_train is None:
+        n_train = first if test is not None else (4 * first) // 5
+    n_train = check.integer("n_train", n_train, least=2)
+    if n_test is None:
+        n_test = max(pools[1] if test is not None else first - n_train, 1)
+    n_test = check.integer("n_test", n_test)
+    if test is None and n_train + n_test > first:
+        raise ValueError(
+            f"`n_train` + `n_test` must be at most {first}, the distinct rows of {name}; got {n_train} + {n_test}."
+        )
+    if test is not None and (n_train > pools[0] or n_test > pools[1]):
+        raise ValueError(
+            f"`n_train` and `n_test` must be at most {pools[0]} and {pools[1]}, the distinct rows of {name}; "
+            f"got {n_train} and {n_test}."
+        )
+    if test is None:
+        train, rest = subsample(first, (n_train, n_test), seed=seed)
+    else:
+        (train,), (rest,) = (subsample(first, (n_train,), seed=seed), subsample(pools[1], (n_test,), seed=seed))
+        rest = rest + first
+
+    x_train, x_test = (x[rows].reshape(len(rows), -1) if flat else x[rows] for rows in (train, rest))
+    if scale:
+        # In float64 whatever was asked for: sums of many float32 squares lose digits.
+        x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
+        shift = x_train.mean(0)
+        with np.errstate(over="ignore"):
+            size = np.sqrt(np.mean((x_train - shift[None]) ** 2))
+        if not (np.isfinite(size) and size > 0):
+            raise ValueError(
+                f"`x` must be of a size whose square is a float64; got a spread of {size}. Scale it first."
+            )
+        x_train, x_test = (x_train - shift[None]) / size, (x_test - shift[None]) / size
+    x_train, x_test = cast("x", x_train, dtype), cast("x", x_test, dtype)
+    y_train, y_test = targets[train], targets[rest]
+    constant = np.ptp(y_train, axis=0) == 0
+    if constant.all() if task == "classes" else constant.any():
+        raise ValueError(
+            f"The training targets of {name} must not be constant, or nothing is to be learned; got {n_train} "
+            f"rows with {y_train[0]}. Take more rows or another seed."
+        )
+    if task == "regression" and y.dtype.kind != "f":
+        shift, size = y_train.mean(0), y_train.std(0)
+        y_train, y_test = ((y_train - shift[None]) / size[None], (y_test - shift[None]) / size[None])
+    pick = (lambda rows: None) if labels is None else (lambda rows: labels[rows])
+    return Dataset(x_train, y_train, x_test, y_test, pick(train), pick(rest), name, task, classes)
+
+
+def distinct(x) -> np.ndarray:
+    """Indices, ascending, of the rows that repeat no earlier row."""
+    flat = np.ascontiguousarray(x.reshape(len(x), -1))
+    if flat.dtype.kind == "f":
+        flat = flat + 0.0  # -0.0 and 0.0 are one number of two bit patterns
+    first: dict[bytes, int] = {}
+    for i, row in enumerate(flat):
+        first.setdefault(row.tobytes(), i)
+    return np.fromiter(first.values(), np.int64, len(first))
+
+
+def generator(seed) -> np.random.Generator:
+    return np.random.default_rng(check.integer("seed", seed, least=0))

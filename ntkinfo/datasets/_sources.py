@@ -1,0 +1,208 @@
+"""Where data come from: embedded digits, MNIST files, `.npz` files, a Gaussian problem with known I(X;Y)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ntkinfo._common import check
+from ntkinfo.datasets import _dataset, _files
+from ntkinfo.datasets._dataset import Dataset
+from ntkinfo.datasets._targets import TASKS, float_dtype
+
+
+def digits(
+    n_train: int = 1000,
+    n_test: int | None = None,
+    *,
+    task: str = "parity",
+    flat: bool = True,
+    seed: int = 0,
+    dtype=np.float64,
+) -> Dataset:
+    """The 1797 handwritten digits of 8 by 8 pixels that scikit-learn carries; no download.
+
+    Args:
+      n_train: training rows, at least 2.
+      n_test: test rows; None for all the rest.
+      task: "parity": even digits +1, odd -1. "classes": one_hot - 1/10. "regression": the digit as a number, shifted
+        and scaled to mean 0 and variance 1 on the training rows.
+      flat: inputs of shape (n, 64); otherwise images (n, 8, 8, 1), as convolutions expect.
+      seed: of the permutation that splits train from test.
+      dtype: float64 or float32.
+
+    Returns:
+      Dataset.
+
+    Raises:
+      ImportError: scikit-learn is not installed.
+      ValueError: an unknown task, or more rows asked for than there are.
+
+    Example:
+      >>> from ntkinfo import datasets
+      >>> data = datasets.digits(1000)
+      >>> data.x_train.shape, data.y_train.shape, data.x_test.shape
+      ((1000, 64), (1000, 1), (797, 64))
+    """
+    check.option("task", task, TASKS)
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "`datasets.digits` reads the digits that scikit-learn carries, and scikit-learn is not installed. "
+            "Install it with `pip install scikit-learn`."
+        ) from error
+    x, y = load_digits(return_X_y=True)
+    x = np.asarray(x).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return _dataset.split("digits", x, np.asarray(y), n_train, n_test, task=task, flat=flat, seed=seed, dtype=dtype)
+
+
+def mnist(
+    folder,
+    n_train: int = 1000,
+    n_test: int | None = 1000,
+    *,
+    task: str = "parity",
+    flat: bool = True,
+    seed: int = 0,
+    dtype=np.float64,
+) -> Dataset:
+    """MNIST, or any data in its format, from IDX files under their standard names, gzipped or not.
+
+    Training rows come from `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, test rows from the `t10k-` pair.
+    Where a folder holds one pair only, train and test are split from that one.
+
+    Args:
+      folder: the folder of the files.
+      n_train: training rows, at least 2.
+      n_test: test rows; None for all the rest (memory grows with them).
+      task: as in `digits`, with as many classes as the labels have.
+      flat: inputs of shape (n, 784); otherwise images (n, 28, 28, 1).
+      seed: of the permutation that chooses the rows.
+      dtype: float64 or float32.
+
+    Returns:
+      Dataset.
+
+    Raises:
+      FileNotFoundError: no folder, or neither pair of files in it.
+      ValueError: a file that is not IDX, is cut short or does not fit its partner; an unknown task; too many rows
+        asked for.
+    """
+    check.option("task", task, TASKS)
+    (x, y), test = _files.mnist(Path(folder))
+    return _dataset.split("mnist", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype)
+
+
+def npz(
+    path,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    *,
+    task: str | None = None,
+    flat: bool = False,
+    scale: bool = True,
+    seed: int = 0,
+    dtype=np.float64,
+) -> Dataset:
+    """Your own data: an `.npz` file with arrays `x` (n, ...) and `y` (n,) or (n, k), and perhaps `x_test` and `y_test`.
+
+    Args:
+      path: the file, as `numpy.savez(path, x=..., y=...)` writes it.
+      n_train: training rows, at least 2; None for all of `x` where `x_test` is given, else for four fifths of them.
+      n_test: test rows; None for all the rest.
+      task: None takes integer, boolean and text `y` as "classes" and floating-point `y` as "regression". "parity"
+        gives ±1: of two classes the larger is +1, of more (whole numbers only) the even ones. Under "regression"
+        floating-point `y` is left as it is, integers are shifted and scaled to mean 0 and variance 1 on the
+        training rows.
+      flat: reshape every input to a vector.
+      scale: shift and scale the inputs as the head of this module says; otherwise leave them as they are.
+      seed: of the permutation that chooses the rows.
+      dtype: float64 or float32, of inputs and targets.
+
+    Returns:
+      Dataset. A warning says how many rows were left out because their inputs repeat earlier ones.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not an `.npz` file, an array missing, of a wrong rank, size or dtype, NaN or infinite entries,
+        constant targets, a task that `y` does not allow, or more rows asked for than there are.
+    """
+    if task is not None:
+        check.option("task", task, TASKS)
+    (x, y), test = _files.npz(Path(path))
+    if task is None:
+        task = "regression" if y.dtype.kind == "f" else "classes"
+    return _dataset.split(
+        Path(path).stem,
+        x,
+        y,
+        n_train,
+        n_test,
+        test=test,
+        task=task,
+        flat=flat,
+        seed=seed,
+        dtype=dtype,
+        scale=scale,
+        warn=True,
+    )
+
+
+def gaussian(
+    n_train: int = 2000,
+    n_test: int = 1000,
+    *,
+    dim: int = 30,
+    information: float = 0.447,
+    seed: int = 0,
+    dtype=np.float64,
+) -> Dataset:
+    """A linear Gaussian problem with known I(X;Y): x ~ N(0, I_dim), y = a·x + ε, ε ~ N(0, 1), |a|² = e^{2 I(X;Y)} - 1.
+
+    The direction of `a` is uniform on the sphere. Nothing is shifted or scaled: E|x|²/dim is 1 already.
+
+    Args:
+      n_train: training rows, at least 2.
+      n_test: test rows.
+      dim: dimension of x.
+      information: I(X;Y) = ½ log(1 + |a|²) in nats; the default is the paper's.
+      seed: of a, x and ε.
+      dtype: float64 or float32.
+
+    Returns:
+      Dataset for regression, k = 1, with `mutual_information` the true I(X;Y).
+
+    Raises:
+      TypeError, ValueError: sizes that are no integers or too small, `information` negative or not finite.
+
+    Source:
+      Shwartz-Ziv & Alemi 2019, arXiv 1911.09189, Fig. 2.
+
+    Example:
+      >>> from ntkinfo import datasets
+      >>> data = datasets.gaussian(information=0.447)
+      >>> data.x_train.shape, data.y_train.shape, data.mutual_information
+      ((2000, 30), (2000, 1), 0.447)
+    """
+    n_train, n_test = (check.integer("n_train", n_train, least=2), check.integer("n_test", n_test))
+    dim = check.integer("dim", dim)
+    check.positive("information", information, zero=True)
+    dtype, rng = float_dtype(dtype), _dataset.generator(seed)
+    a = rng.standard_normal(dim)
+    if information > 300:
+        raise ValueError(f"`information` must be at most 300 nats, or |a|² overflows; got {information}.")
+    a *= np.sqrt(np.expm1(2 * information)) / np.linalg.norm(a)
+    x = rng.standard_normal((n_train + n_test, dim))
+    y = (x @ a + rng.standard_normal(n_train + n_test))[:, None]
+    x, y = x.astype(dtype), y.astype(dtype)
+    return Dataset(
+        x[:n_train],
+        y[:n_train],
+        x[n_train:],
+        y[n_train:],
+        None,
+        None,
+        "gaussian",
+        "regression",
+        mutual_information=float(information),
+    )

@@ -1,0 +1,108 @@
+"""Labels as training targets: ±1 for parity, centred one-hot rows for classes, numbers for regression."""
+
+import numpy as np
+
+from ntkinfo._common import check
+
+TASKS = ("parity", "classes", "regression")
+
+
+def parity(labels, *, dtype=np.float64) -> np.ndarray:
+    """Class labels (n,) as ±1, shape (n, 1): of two classes the larger is +1; of more, the even ones are.
+
+    Raises:
+      ValueError: fewer than two classes; more than two that are not whole numbers, or all even, or all odd.
+    """
+    return (2 * _parity(labels)[0] - 1).astype(float_dtype(dtype))[:, None]
+
+
+def one_hot(labels, n_classes: int | None = None, *, centred: bool = True, dtype=np.float64) -> np.ndarray:
+    """Labels 0 … k - 1, shape (n,), as rows (n, k) of one_hot - 1/k, the convention of the NTK literature.
+
+    Args:
+      labels: (n,) integers.
+      n_classes: k; None for the largest label plus one.
+      centred: subtract 1/k, so that the rows sum to 0, like the mean of the prior over networks.
+      dtype: float64 or float32.
+
+    Raises:
+      TypeError, ValueError: labels that are no integers, or outside 0 … k - 1.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"`labels` must be a vector, not empty; got shape {labels.shape}.")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"`labels` must hold integers; got dtype {labels.dtype}.")
+    k = int(labels.max()) + 1 if n_classes is None else check.integer("n_classes", n_classes)
+    if labels.min() < 0 or labels.max() >= k:
+        raise ValueError(f"`labels` must lie in 0 … {k - 1}; got {labels.min()} to {labels.max()}.")
+    dtype = float_dtype(dtype)
+    return np.eye(k, dtype=dtype)[labels] - np.asarray(1 / k if centred else 0, dtype)
+
+
+def encode(y, task, dtype):
+    """Targets (n, k), labels (n,) or None, and the names of the classes or None."""
+    if task == "regression":
+        if y.dtype.kind not in "fiub":
+            raise ValueError(
+                f"task 'regression' needs numbers; got y of dtype {y.dtype}. Use task 'classes' or 'parity'."
+            )
+        return cast("y", y if y.ndim == 2 else y[:, None], dtype), None, None
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise ValueError(
+            f"task {task!r} needs one label for each row; got y of shape {y.shape}. Give y of shape (n,), or "
+            "use task 'regression'."
+        )
+    labels = y.reshape(len(y))
+    if labels.dtype.kind == "f":
+        if not (labels == np.round(labels)).all():
+            raise ValueError(
+                f"task {task!r} needs whole numbers or text as labels; got y with fractions. Use task 'regression'."
+            )
+        labels = labels.astype(np.int64)
+    if task == "parity":
+        labels, classes = _parity(labels)
+        return (2 * labels - 1).astype(dtype)[:, None], labels, classes
+    values, labels = np.unique(labels, return_inverse=True)
+    if len(values) < 2:
+        raise ValueError(f"task 'classes' needs at least two classes; got {values[0]} alone.")
+    return one_hot(labels, len(values), dtype=dtype), labels, tuple(map(str, values))
+
+
+def _parity(labels):
+    """Labels in {0, 1} and the names of the two."""
+    labels = np.asarray(labels)
+    values = np.unique(labels)
+    if len(values) == 2:
+        return (labels == values[1]).astype(np.int64), tuple(map(str, values))
+    whole = labels.dtype.kind in "iu"
+    even = labels % 2 == 0 if whole else np.zeros(0, bool)
+    if len(values) < 2 or not whole or even.all() or not even.any():
+        raise ValueError(
+            "task 'parity' needs two classes, or whole numbers of which some are even and some odd; got "
+            f"{len(values)} classes: {', '.join(map(str, values[:6]))}{' …' if len(values) > 6 else ''}."
+        )
+    return even.astype(np.int64), ("odd", "even")
+
+
+def float_dtype(dtype) -> np.dtype:
+    """float32 or float64, however it is spelled."""
+    try:
+        given = None if dtype is None else np.dtype(dtype).name
+    except TypeError:
+        given = None
+    # By name: NumPy takes None for float64, in `dtype` and in comparisons.
+    if given not in ("float32", "float64"):
+        raise ValueError(f"`dtype` must be float32 or float64; got {dtype!r}.")
+    return np.dtype(given)
+
+
+def cast(name: str, value: np.ndarray, dtype) -> np.ndarray:
+    """`value` as `dtype`, refused where that overflows."""
+    with np.errstate(over="ignore"):
+        result = value.astype(dtype)
+    if not np.isfinite(result).all():
+        raise ValueError(
+            f"`{name}` must fit into {dtype}; got entries up to {np.abs(value).max():.3g}. Scale it first."
+        )
+    return result

@@ -1,0 +1,11 @@
+"""Infinite width. The ensemble of infinitely wide networks: its Gaussian over outputs at every time of training.
+
+`Ensemble.fit` evaluates the kernels and diagonalises the tangent kernel once; after that `predict` gives the exact
+mean and covariance at any number of times of gradient flow.
+"""
+
+from ntkinfo._common.labels import real_targets as labels
+from ntkinfo.ensemble._ensemble import Ensemble, predictive
+from ntkinfo.ensemble._moments import CrossKernels, covariances, means, rotate
+
+__all__ = ["CrossKernels", "Ensemble", "covariances", "labels", "means", "predictive", "rotate"]

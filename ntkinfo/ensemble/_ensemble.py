@@ -1,0 +1,249 @@
+"""The infinite ensemble of infinitely wide networks: its Gaussian over outputs at every time of training.
+
+`Ensemble.fit` evaluates the kernels and diagonalises the tangent kernel once; after that `predict` gives the exact
+mean and covariance at any number of times of gradient flow.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import kernels, networks
+from ntkinfo._common import check, labels
+from ntkinfo._numerics import spectral_filters, spectrum
+from ntkinfo.ensemble import _moments
+from ntkinfo.ensemble._moments import CrossKernels
+from ntkinfo.gaussian import Gaussian
+
+# Entries that products held for covariances at many times may have, where the ensemble itself is small.
+_HELD = 2**26
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """Networks of infinite width, infinitely many, trained by gradient flow on one data set. Made by `Ensemble.fit`.
+
+    A pytree of arrays; the kernel function is static, so a jitted function that takes an ensemble is compiled once
+    for data of one shape.
+
+    Attributes:
+      x: training inputs, (n, ...).
+      y: training labels, (n, k).
+      eigenvalues: λ of the tangent kernel Θ in ascending order, (n,); 0 marks a null direction.
+      eigenvectors: U, (n, n), one eigenvector a column.
+      k_tilde: K̃ = UᵀKU of the NNGP kernel K, (n, n).
+      y_tilde: UᵀY, (n, k).
+      kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
+
+    Source: Lee et al. 2019 (arXiv 1902.06720); Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); theory, section 1.
+    """
+
+    x: Array
+    y: Array
+    eigenvalues: Array
+    eigenvectors: Array
+    k_tilde: Array
+    y_tilde: Array
+    kernel_fn: Callable
+
+    @classmethod
+    def fit(
+        cls,
+        net,
+        x: Array,
+        y: Array,
+        *,
+        singular: str = "error",
+        batch_size: int | None = None,
+        devices: Sequence | None = None,
+        progress: bool | None = None,
+    ) -> "Ensemble":
+        """Evaluates both kernels on the training inputs and diagonalises Θ = U diag(λ) Uᵀ. O(n³), once.
+
+        Args:
+          net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
+          x: training inputs, (n, ...), floating point.
+          y: training labels, (n, k) or (n,) for one output, floating point.
+          singular: "error" refuses a tangent kernel that is singular to rounding; "project" takes eigenvalues below
+            the rounding error as exact zeros: directions never learned, which is right for kernels of low rank
+            (linear networks) and for duplicated inputs.
+          batch_size: rows of a block of kernel evaluation; None chooses.
+          devices: devices to deal the blocks out to; None computes where `x` is.
+          progress: whether to show a progress bar; None shows it when there are many blocks.
+
+        Raises:
+          TypeError: `net` is no network, or `x` or `y` do not hold floating-point numbers.
+          ValueError: wrong ranks or sizes, NaN or Inf, a singular or indefinite kernel, an unknown option.
+
+        Warns:
+          UserWarning: float32 (or float64) resolves the slowest modes poorly; the message says from which time on.
+
+        Example:
+          >>> net = stax.serial(stax.Dense(512), stax.Erf(), stax.Dense(1))
+          >>> ens = Ensemble.fit(net, x, y)
+          >>> z = ens.predict(x_test, t=100.0)
+        """
+        kernel_fn = networks.kernel_function(net)
+        x = check.inputs("x", x)
+        y = labels.real_targets("y", y, len(x))
+        check.option("singular", singular, ("error", "project"))
+        both = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
+        return cls.from_kernels(kernel_fn, x, y, both, singular=singular)
+
+    @classmethod
+    def from_kernels(
+        cls, kernel_fn: Callable, x: Array, y: Array, both: kernels.Kernels, *, singular: str = "error"
+    ) -> "Ensemble":
+        """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
+        parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
+        if check.concrete(parts):
+            parts = (spectrum.accept(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])
+        return cls(x, y.astype(x.dtype), *parts, kernel_fn=kernel_fn)
+
+    @property
+    def n(self) -> int:
+        """Number of training inputs."""
+        return self.y.shape[0]
+
+    @property
+    def k(self) -> int:
+        """Number of outputs of a network."""
+        return self.y.shape[1]
+
+    def rescaled_time(self, t: Array) -> Array:
+        """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
+        return t.astype(self.eigenvalues.dtype) / (self.n * self.k)
+
+    def predict(self, x_test: Array, t: Array, joint: bool = False, *, batch_size: int | None = None) -> Gaussian:
+        """The distribution p_t(z | x, D) of the outputs at training time t: N(μ_t, Σ_t ⊗ I_k).
+
+        With A_t = Θ_* U diag((1 - e^{-sλ})/λ) Uᵀ and s = t/(nk),
+
+            μ_t = A_t Y,      Σ_t = K_** + A_t K A_tᵀ - A_t K_*ᵀ - K_* A_tᵀ.
+
+        Differentiable and jittable, in `x_test`, `t` and the ensemble.
+
+        Args:
+          x_test: inputs, (m, ...), of the shape trained on.
+          t: training time, scalar or (T,): time of gradient flow at learning rate 1 on half the mean squared error
+            over all n k entries, as in neural-tangents; 0 is the prior, infinity the end of training.
+          joint: whether to compute the covariance between inputs as well.
+          batch_size: rows of a block of kernel evaluation; None chooses.
+
+        Returns:
+          `Gaussian` with mean (T, m, k), variance (T, m) and, if `joint`, covariance (T, m, m); without the leading
+          axis for a scalar t. Exact at infinite width.
+
+        Raises:
+          TypeError: `x_test` does not hold floating-point numbers.
+          ValueError: inputs of another shape than trained on, NaN or Inf, negative times.
+
+        Cost: T m n² flops for T times, not more than about 80 times' worth where the values of t are concrete: the
+          variances of many times are then expanded in few functions (relative error about 1e-10).
+
+        Source: Lee et al. 2019 (arXiv 1902.06720), eqs. 14-15; theory, section 1.
+        """
+        x_test = self.check_inputs("x_test", x_test)
+        t = check.times("t", t)
+        cross = self.cross_kernels(x_test, joint=joint, batch_size=batch_size)
+        basis = self.time_basis(t, joint_with=len(x_test) if joint else None)
+        z = _predict(self, cross, jnp.atleast_1d(t), basis, joint)
+        return z if t.ndim else jax.tree.map(lambda a: a[0], z)
+
+    def predict_train(self, t: Array, joint: bool = False) -> Gaussian:
+        """The distribution of the outputs on the training inputs, in closed form: N(e^{-sΘ}-decayed prior).
+
+            μ_t = (I - e^{-sΘ}) Y,      Σ_t = e^{-sΘ} K e^{-sΘ}.
+
+        At t = ∞ every training label is met and the variance is zero. Arguments, result and errors as `predict`.
+
+        Cost: n³ flops per time. The variances decay to nothing, so they are not expanded in functions of other times.
+
+        Source: theory, section 1.
+        """
+        t = check.times("t", t)
+        z = _predict_train(self, jnp.atleast_1d(t), joint)
+        return z if t.ndim else jax.tree.map(lambda a: a[0], z)
+
+    def check_inputs(self, name: str, x: Array) -> Array:
+        """`x` as inputs of the shape trained on."""
+        x = check.inputs(name, x)
+        if x.shape[1:] != self.x.shape[1:]:
+            raise ValueError(
+                f"`{name}` must hold inputs of the shape trained on, (m, {str(self.x.shape[1:])[1:]}; got {x.shape}."
+            )
+        return x.astype(self.x.dtype)
+
+    def cross_kernels(self, x_test: Array, *, joint: bool = False, batch_size: int | None = None) -> CrossKernels:
+        """The kernels between test and training inputs in the eigenbasis, and the prior of the test inputs."""
+        cross = kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size)
+        if joint:
+            prior = kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size).nngp
+        else:
+            prior = kernels.diagonal(self.kernel_fn, x_test)
+        return _moments.rotate(self.eigenvectors, cross, prior)
+
+    def time_basis(self, t: Array, *, joint_with: int | None = None) -> Array | None:
+        """The expansion of many times in few functions, or None where it saves nothing or values are traced.
+
+        Where the covariance matrix of `joint_with` inputs is wanted, to rounding, and unless it would need more memory
+        than some multiples of the ensemble itself.
+        """
+        if t.size <= spectral_filters.FEW_TIMES or not check.concrete(self.eigenvalues, t):
+            return None
+        s = np.asarray(self.rescaled_time(t)).ravel()
+        basis = spectral_filters.time_basis(np.asarray(self.eigenvalues), s, fine=joint_with is not None)
+        if joint_with is not None and basis.shape[1] * joint_with > max(8 * self.n, _HELD // self.n):
+            return None
+        return jnp.asarray(basis) if basis.shape[1] <= 0.75 * t.size else None
+
+
+jax.tree_util.register_dataclass(
+    Ensemble,
+    data_fields=["x", "y", "eigenvalues", "eigenvectors", "k_tilde", "y_tilde"],
+    meta_fields=["kernel_fn"],
+)
+
+
+@jax.jit
+def _diagonalise(nngp, ntk, y):
+    eigenvalues, u = jnp.linalg.eigh(ntk)
+    k_tilde = u.T @ (nngp @ u)
+    # Symmetric up to rounding; exactly so, half of it suffices for every quadratic form.
+    return eigenvalues, u, 0.5 * (k_tilde + k_tilde.T), u.T @ y
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def _predict(ens: Ensemble, cross: CrossKernels, t: Array, basis: Array | None, joint: bool) -> Gaussian:
+    return predictive(ens, cross, ens.rescaled_time(t), basis, joint)
+
+
+def predictive(ens: Ensemble, cross: CrossKernels, s: Array, basis: Array | None, joint: bool) -> Gaussian:
+    """The core of `predict`, for rescaled times s (T,): jittable, without checks."""
+    gain = spectral_filters.learned(ens.eigenvalues, s)
+    # (1 - e^{-sλ})/λ splits into a factor of time and one of the input, Θ_* U / λ.
+    vectors = cross.ntk * spectral_filters.inverse(ens.eigenvalues)[None, :]
+    mean = _moments.means(gain, vectors, ens.y_tilde)
+    if joint:
+        covariance = _moments.covariances(
+            gain, vectors, cross.nngp, cross.prior, ens.k_tilde, lambda _, matrix: matrix, basis
+        )
+        return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
+    linear = gain @ (vectors * cross.nngp).T
+    quadratic = spectral_filters.quadratic_forms(vectors, gain, ens.k_tilde, basis)
+    return Gaussian(mean, cross.prior[None, :] + quadratic - 2 * linear)
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def _predict_train(ens, t, joint):
+    decay = spectral_filters.remaining(ens.eigenvalues, ens.rescaled_time(t))
+    mean = ens.y[None] - _moments.means(decay, ens.eigenvectors, ens.y_tilde)
+    if joint:
+        covariance = _moments.covariances(decay, ens.eigenvectors, None, None, ens.k_tilde, lambda _, matrix: matrix)
+        return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
+    return Gaussian(mean, spectral_filters.quadratic_forms(ens.eigenvectors, decay, ens.k_tilde))

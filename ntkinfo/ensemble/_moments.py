@@ -1,0 +1,78 @@
+"""Means and covariances of an ensemble in the eigenbasis of its tangent kernel."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ntkinfo import kernels
+from ntkinfo._numerics import spectral_filters
+
+# Times whose covariances are computed from products held in memory at once.
+_TIMES_TOGETHER = 8
+
+
+class CrossKernels(NamedTuple):
+    """What a batch of m test inputs contributes to the predictive, in the eigenbasis of the training kernel."""
+
+    ntk: Array  # Θ_* U, (m, n)
+    nngp: Array  # K_* U, (m, n)
+    prior: Array  # K(x, x), (m,), or the matrix K_**, (m, m)
+
+
+@jax.jit
+def rotate(u: Array, cross: kernels.Kernels, prior: Array) -> CrossKernels:
+    """Kernels between test and training inputs (m, n) in the eigenbasis `u`, with the prior of the test inputs."""
+    return CrossKernels(cross.ntk @ u, cross.nngp @ u, prior)
+
+
+def means(functions: Array, vectors: Array, y_tilde: Array) -> Array:
+    """Σ_i h_ti b_xi ỹ_ic, (T, m, k), one output at a time."""
+    per_output = jax.lax.map(lambda column: functions @ (vectors * column[None, :]).T, y_tilde.T)
+    return jnp.moveaxis(per_output, 0, -1)
+
+
+def covariances(
+    functions: Array,
+    vectors: Array,
+    nngp: Array | None,
+    prior: Array | None,
+    k_tilde: Array,
+    then: Callable,
+    basis: Array | None = None,
+):
+    """`then(index, Σ)` for the covariance Σ (m, m) of each time in turn, stacked.
+
+    Σ = K_** + b K̃ bᵀ - b Cᵀ - C bᵀ with b_xi = `functions`_ti `vectors`_xi, C = `nngp` and K_** = `prior`; without the
+    last two, b K̃ bᵀ alone. With a `basis` (T, r) of the functions the products with K̃ are r instead of T, and held
+    in memory.
+    """
+    columns = spectral_filters.upper_half(k_tilde)
+
+    def of_product(index, h, left):
+        # One product and its transpose: exactly symmetric at half the flops.
+        half = (left if nngp is None else left - nngp) @ (vectors * h[None, :]).T
+        return then(index, half + half.T if prior is None else prior + half + half.T)
+
+    def at_time(item):
+        index, h = item
+        return of_product(index, h, spectral_filters.half_product(vectors * h[None, :], columns))
+
+    indices = jnp.arange(len(functions))
+    if basis is None:
+        return jax.lax.map(at_time, (indices, functions))
+    few = jnp.matmul(basis.T, functions)
+    products = jax.lax.map(lambda h: spectral_filters.half_product(vectors * h[None, :], columns), few)
+
+    def at_times(chunk):
+        # Several times together: each reading of the products is worth that many times as much work.
+        index, h, weights = chunk
+        return jax.lax.map(lambda item: of_product(*item), (index, h, jnp.tensordot(weights, products, axes=1)))
+
+    extra = -len(functions) % _TIMES_TOGETHER
+    padded = (jnp.pad(a, [(0, extra)] + [(0, 0)] * (a.ndim - 1), mode="edge") for a in (indices, functions, basis))
+    chunks = tuple(a.reshape(-1, _TIMES_TOGETHER, *a.shape[1:]) for a in padded)
+    results = jax.lax.map(at_times, chunks)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(functions)], results)

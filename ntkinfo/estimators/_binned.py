@@ -1,0 +1,53 @@
+"""Plug-in mutual information of binned samples, with its jackknife error."""
+
+import numpy as np
+
+from ntkinfo._common import check
+from ntkinfo._common.results import Information
+from ntkinfo.estimators import _binning, _samples
+
+
+def binned(
+    x, y, *, bins: int = 30, width: float | None = None, range=None, adaptive: bool = False, correction=None
+) -> Information:
+    """I(X;Y) of the discretised variables in nats, from samples, by counting: H(X) + H(Y) - H(X,Y).
+
+    The discretisation is part of the measurement: report it with the value. Discretising loses information, but the
+    plug-in value is biased upward by about (K_xy - K_x - K_y + 1) / 2n, K the numbers of occupied cells. The
+    Miller-Madow correction subtracts that, to first order in 1/n: no help where most cells hold a single sample.
+
+    Args:
+      x: samples (n,) or (n, d). Integers are discrete and taken as they are; floats are binned column by column.
+      y: samples (n,) or (n, e), likewise.
+      bins: number of equal bins for each column, the last closed.
+      width: width of the bins instead, from multiples of it on, or from lo where a range is given.
+      range: (lo, hi) for all floats, or a pair of those (or None) for x and y; None takes each column's own.
+      adaptive: bins of equal occupancy for each column instead; equal values stay together.
+      correction: None or "miller_madow".
+
+    Returns:
+      Information, an estimate that bounds nothing: `lower` and `upper` equal the value. `stderr` is the jackknife's,
+      leaving out every 20th sample, with the bins as they are: it sees the sampling, not the bias.
+
+    Raises:
+      TypeError: neither floats nor integers, or traced arrays.
+      ValueError: fewer than two samples or lengths that differ, values that are not finite or outside the range,
+        widths or numbers of bins that are not positive, options that exclude each other.
+
+    Source: theory, section 9; Paninski 2003, Neural Computation 15, 1191 (bias); Miller 1955 (correction).
+
+    Example:
+      >>> round(float(binned(np.array([0, 0, 1, 1]), np.array([5, 5, 7, 7])).value), 6)  # log 2
+      0.693147
+    """
+    check.option("correction", correction, (None, "miller_madow"))
+    _samples.check_bins(bins, width)
+    if adaptive and not (width is None and range is None):
+        raise ValueError("`adaptive` bins follow from the samples; got a `width` or `range` as well. Leave it out.")
+    limits = _samples.bin_ranges(range)
+    ids = []
+    for name, columns, own in zip("xy", _samples.samples(x=x, y=y), limits, strict=True):
+        if columns.dtype == np.float64:
+            columns = _binning.adaptive(columns, bins) if adaptive else _samples.codes(name, columns, bins, width, own)
+        ids.append(_binning.symbols(columns))
+    return _samples.estimate(*_binning.plug_in(*ids, correction is not None), "binned")

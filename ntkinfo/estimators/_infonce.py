@@ -1,0 +1,326 @@
+"""InfoNCE: a lower bound on mutual information by a critic that tells true pairs from wrong ones.
+
+The critic is trained on one part of the samples and judged on another, so that what it reports is a bound in
+expectation, however badly or however long it was trained.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from tqdm import tqdm
+
+from ntkinfo._common import check
+from ntkinfo._common.results import Information
+from ntkinfo._numerics import mlp
+
+CRITICS = ("separable", "concatenated", "bilinear")
+# How often training stops to look at the validation samples, and at how many batches of them at most.
+_CHECKS = 40
+_VALIDATION = 20
+# A loss this many times log(batch size), that of a critic which tells nothing, counts as divergence.
+_DIVERGED = 1e3
+_PATIENCE = 3.0
+
+
+class _Settings(NamedTuple):
+    """The static arguments: one compiled program for each."""
+
+    critic: str | Callable
+    hidden: tuple[int, ...]
+    embedding: int
+    batch: int
+
+
+class _State(NamedTuple):
+    params: object
+    optimizer: object
+    order: Array  # of the training rows in this epoch
+    step: Array
+    failed: Array  # the first diverged step, -1 if there is none
+
+
+def infonce(
+    x,
+    t,
+    *,
+    key: Array,
+    critic: str | Callable = "separable",
+    hidden: tuple[int, ...] = (64, 64),
+    embedding: int = 32,
+    batch_size: int = 256,
+    steps: int = 2000,
+    learning_rate: float = 1e-3,
+    test_fraction: float = 0.5,
+    progress: bool | None = None,
+) -> Information:
+    """Lower bound on I(X;T) in nats from samples, by a critic f trained to tell the t of each x from those of others.
+
+        I(X;T) >= E (1/K) sum_i [f(x_i, t_i) - log (1/K) sum_j exp f(x_i, t_j)]          K = `batch_size`
+
+    The bound cannot exceed log K, and an information above that stays hidden: `mixture.is_saturated(found, batch_size)`
+    says whether it is that high. Larger batches raise the ceiling, and need more samples.
+
+    The samples are shuffled and split: `test_fraction` of them, in whole batches, are held out for the value. Of the
+    rest one fifth (one to 20 batches) is for validation, and on what remains Adam trains the critic. Of the critics met
+    in 40 checks the one best in validation is kept: that is the early stopping. The first of them is the critic that is
+    0 everywhere: where none is better, value and error are 0, as they should be of independent samples.
+
+    Floats are shifted and scaled to mean 0 and variance 1, column by column, by the samples not held out. Integers are
+    classes, given to the critic as unit vectors, column by column. Critics compute in float32.
+
+    Args:
+      x: samples (n,) or (n, d), floats, or integers for classes.
+      t: samples (n,) or (n, e), likewise.
+      key: random key, for the split, the first weights and the batches.
+      critic: "separable" f = a(x) . b(t), a and b networks; "concatenated" f = a(x, t), one network on all K^2 pairs
+        of a batch, the most flexible and some K/10 times as slow; "bilinear" f = x W t; or a function of one x (d,) and
+        one t (e,) that returns a number. Such a function is taken as it is: it sees the values as given, nothing is
+        trained or standardised, and all samples are held out. The bound is tightest for log p(t|x)/p(t) plus any
+        function of x; -inf is allowed for pairs that never occur.
+      hidden: widths of the hidden layers, of rectified linear units.
+      embedding: width of a(x) and b(t) of separable critics.
+      batch_size: K, from 2 to n/3 at most: every one of the three parts holds a batch.
+      steps: minibatches that the critic is trained on.
+      learning_rate: of Adam.
+      test_fraction: share of the samples that is held out, above 0 and below 1.
+      progress: whether to show a bar; None shows one for work longer than three seconds.
+
+    Returns:
+      Information with method "infonce": `value` and `lower` are the bound, which holds in expectation over the
+      samples; `upper` is infinite: nothing is known from above. `stderr` is the infinitesimal jackknife's over the
+      held-out samples, for the critic as trained: it does not see what a better critic would find.
+
+    Raises:
+      TypeError: neither floats nor integers, traced arrays, an unknown kind of critic.
+      ValueError: lengths that differ, fewer samples than the batches need, values that are not finite, columns without
+        variation, options outside their range, training that diverges (with the step), scores of a given critic that
+        are not finite for a true pair.
+
+    Source: van den Oord, Li & Vinyals 2018, arXiv 1807.03748; Poole et al. 2019, arXiv 1905.06922 (eq. 10).
+
+    Example:
+      >>> x, noise = np.random.default_rng(0).normal(size=(2, 4000))
+      >>> found = infonce(x, x + noise, key=jax.random.key(0))  # the truth is (1/2) log 2 = 0.347
+      >>> bool(abs(found.value - 0.347) < 0.1)
+      True
+    """
+    settings = _settings(critic, hidden, embedding, batch_size)
+    steps = check.integer("steps", steps)
+    for name, number in (("learning_rate", learning_rate), ("test_fraction", test_fraction)):
+        check.positive(name, number)
+        if np.ndim(number):
+            raise ValueError(f"`{name}` must be a single number; got shape {np.shape(number)}.")
+    if test_fraction >= 1:
+        raise ValueError(f"`test_fraction` must be below 1, to leave samples to train on; got {test_fraction}.")
+    variables = {"x": _samples("x", x), "t": _samples("t", t)}
+    n, others = (len(each) for each in variables.values())
+    if n != others:
+        raise ValueError(f"`x` and `t` must hold the same number of samples; got {n} and {others}.")
+    n_test, n_validation = _split(settings, n, float(test_fraction))
+    of_split, of_training = jax.random.split(key)
+    order = np.asarray(jax.random.permutation(of_split, n))
+    if callable(critic):
+        pair = tuple(jnp.asarray(columns[order]) for columns in variables.values())
+        _check_critic(settings, pair)
+        return _judge(settings, None, pair, n_test)
+    pair = tuple(jnp.asarray(_encode(name, columns[order], n_test), jnp.float32) for name, columns in variables.items())
+    edges = (0, n_test, n_test + n_validation, n)
+    _, validation, train = (tuple(each[a:b] for each in pair) for a, b in itertools.pairwise(edges))
+    params = _train(settings, of_training, train, validation, steps, float(learning_rate), progress)
+    return _judge(settings, params, pair, n_test)
+
+
+def _settings(critic, hidden, embedding, batch_size) -> _Settings:
+    if not callable(critic):
+        if not isinstance(critic, str):
+            raise TypeError(f"`critic` must be a name or a function of one x and one t; got {type(critic).__name__}.")
+        check.option("critic", critic, CRITICS)
+    widths = tuple(check.integer("hidden", width) for width in np.atleast_1d(np.asarray(hidden)))
+    if not widths:
+        raise ValueError("`hidden` must name at least one layer; got none. critic='bilinear' has no hidden layers.")
+    batch = check.integer("batch_size", batch_size, least=2)
+    return _Settings(critic, widths, check.integer("embedding", embedding), batch)
+
+
+def _samples(name: str, value) -> np.ndarray:
+    """Samples (n,) or (n, d) as (n, d) on the host: finite floats in float64, or integers."""
+    if not check.concrete(value):
+        raise TypeError(f"`{name}` is being traced; `infonce` splits and checks samples on the host.")
+    host = np.asarray(value)
+    if not (host.size and (host.dtype == bool or np.issubdtype(host.dtype, np.integer))):
+        check.array(name, value)
+        host = host.astype(np.float64)
+    if host.ndim not in (1, 2):
+        raise ValueError(f"`{name}` must have shape (n,) or (n, d); got {host.shape}.")
+    host = host.reshape(len(host), -1)
+    constant = np.flatnonzero((host == host[:1]).all(axis=0))
+    if len(host) > 1 and len(constant):
+        raise ValueError(
+            f"`{name}` must vary in every column; got {len(constant)} of {host.shape[1]} constant, the first is column "
+            f"{constant[0]}. A constant says nothing about the other variable: leave it out."
+        )
+    return host
+
+
+def _split(settings, n, test_fraction) -> tuple[int, int]:
+    """The numbers of samples held out and for validation, both whole batches."""
+    k = settings.batch
+    if callable(settings.critic):
+        n_test, enough = n // k * k, n >= k
+    else:
+        n_test = int(n * test_fraction) // k * k
+        enough = n_test >= k and n - n_test >= 2 * k
+    if not enough:
+        parts = "one batch" if callable(settings.critic) else "three: to be held out, to validate and to train on"
+        raise ValueError(
+            f"`batch_size` = {k} is too large for n = {n} samples with `test_fraction` = {test_fraction}: they must "
+            f"fill {parts}. Take smaller batches, or more samples."
+        )
+    return n_test, min(max((n - n_test) // 5 // k, 1), _VALIDATION) * k
+
+
+def _encode(name, columns, n_test) -> np.ndarray:
+    """Columns as critics see them: floats standardised by the samples from `n_test` on, integers as unit vectors."""
+    if columns.dtype != np.float64:
+        values = (np.unique(column, return_inverse=True)[1] for column in columns.T)
+        return np.concatenate([np.eye(codes.max() + 1)[codes] for codes in values], axis=1)
+    known = columns[n_test:]
+    std = known.std(axis=0)
+    if (std == 0).any():
+        raise ValueError(
+            f"`{name}` must vary in every column among the samples not held out; got a constant column "
+            f"{int(np.argmin(std))}. Leave it out, or hold fewer samples out."
+        )
+    return (columns - known.mean(axis=0)) / std
+
+
+def _check_critic(settings, pair):
+    shape = jax.eval_shape(settings.critic, *(jax.ShapeDtypeStruct(each.shape[1:], each.dtype) for each in pair))
+    if not (hasattr(shape, "shape") and shape.shape == () and jnp.issubdtype(shape.dtype, jnp.floating)):
+        raise TypeError(f"`critic` must return one floating-point number for one x and one t; got {shape}.")
+
+
+def _initialise(settings, key, d, e):
+    """Parameters of the critic that is 0 everywhere, though its gradient is not."""
+    if settings.critic == "bilinear":
+        return jnp.zeros((d, e), jnp.float32)
+    first, second = jax.random.split(key)
+    if settings.critic == "concatenated":
+        return _ending_in_zero(mlp.initialise((d + e, *settings.hidden, 1), 1.0, first, jnp.float32))
+    sizes = (*settings.hidden, settings.embedding)
+    left = mlp.initialise((d, *sizes), 1.0, first, jnp.float32)
+    return _ending_in_zero(left), mlp.initialise((e, *sizes), 1.0, second, jnp.float32)
+
+
+def _ending_in_zero(layers):
+    return (*layers[:-1], jax.tree.map(jnp.zeros_like, layers[-1]))
+
+
+def _scores(settings, params, x, t) -> Array:
+    """f(x_i, t_j) of all pairs of a batch, (K, K)."""
+    if callable(settings.critic):
+        return jax.vmap(lambda a: jax.vmap(lambda b: settings.critic(a, b))(t))(x)
+    if settings.critic == "bilinear":
+        return x @ params @ t.T
+    hidden = (jax.nn.relu,) * len(settings.hidden)
+    if settings.critic == "separable":
+        left, right = (mlp.layers(hidden, own, each.T)[-1] for own, each in zip(params, (x, t), strict=True))
+        return left.T @ right
+    # The first layer is a sum over both variables: K products each instead of K^2 of their pairs.
+    (weight, bias), *rest = params
+    d, k = x.shape[1], len(x)
+    units = (x @ weight[:d] + bias[None]).T[:, :, None] + (t @ weight[d:]).T[:, None, :]
+    return mlp.layers(hidden[1:], tuple(rest), jax.nn.relu(units).reshape(-1, k * k))[-1].reshape(k, k)
+
+
+def _terms(settings, params, x, t):
+    """Of each sample of a batch its term of the bound, and what it adds as the wrong t of the others, both (K,)."""
+    scores = _scores(settings, params, x, t)
+    log_sum = jax.nn.logsumexp(scores, axis=1)
+    return jnp.diagonal(scores) - log_sum + math.log(len(x)), jnp.sum(jnp.exp(scores - log_sum[:, None]), axis=0)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _over_batches(settings, params, pair):
+    x, t = (each.reshape(-1, settings.batch, each.shape[1]) for each in pair)
+    own, wrong = jax.lax.map(lambda batch: _terms(settings, params, *batch), (x, t))
+    return own.reshape(-1), wrong.reshape(-1)
+
+
+def _judge(settings, params, pair, n_test) -> Information:
+    """The bound on the held-out samples, the first `n_test`."""
+    found = _over_batches(settings, params, tuple(each[:n_test] for each in pair))
+    own, wrong = (np.asarray(each, np.float64) for each in found)
+    if not np.isfinite(own).all():
+        raise ValueError(
+            f"`critic` must give finite scores to pairs that occur; got {own[~np.isfinite(own)][0]} for one of them."
+        )
+    # The derivative of the bound by the weight of a sample, which stands in a sum of its own and in those of others.
+    error = np.std(own - wrong, ddof=1) / math.sqrt(len(own))
+    value, error, infinite = (jnp.asarray(np.array(each)) for each in (own.mean(), error, np.inf))
+    return Information(value, value, infinite, error, "infonce")
+
+
+def _loss(settings, params, x, t):
+    return -jnp.mean(_terms(settings, params, x, t)[0])
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _advance(settings, key, pair, learning_rate, state: _State, n_steps) -> _State:
+    """The critic after `n_steps` more minibatches."""
+    n = len(pair[0])
+    batches = n // settings.batch
+    limit = _DIVERGED * math.log(settings.batch)
+
+    def one(_, state):
+        position = state.step % batches
+        order = jax.lax.cond(
+            position == 0,
+            lambda: jax.random.permutation(jax.random.fold_in(key, state.step), n),
+            lambda: state.order,
+        )
+        rows = jax.lax.dynamic_slice_in_dim(order, position * settings.batch, settings.batch)
+        loss, gradient = jax.value_and_grad(functools.partial(_loss, settings))(
+            state.params, *(each[rows] for each in pair)
+        )
+        updates, optimizer = optax.adam(learning_rate).update(gradient, state.optimizer, state.params)
+        # NaN compares false with everything, so it must fail a test rather than pass one.
+        fails = ~(loss <= limit) & (state.failed < 0)
+        failed = jnp.where(fails, state.step, state.failed)
+        return _State(optax.apply_updates(state.params, updates), optimizer, order, state.step + 1, failed)
+
+    return jax.lax.fori_loop(0, n_steps, one, state)
+
+
+def _train(settings, key, train, validation, steps, learning_rate, progress):
+    """Parameters of the critic that is best in validation."""
+    of_weights, of_batches = jax.random.split(key)
+    params = _initialise(settings, of_weights, *(each.shape[1] for each in train))
+    zero = jnp.zeros((), jnp.int32)
+    order = jnp.arange(len(train[0]))
+    state = _State(params, optax.adam(learning_rate).init(params), order, zero, zero - 1)
+    best, best_value = params, 0.0  # of the critic that is 0 everywhere
+    every = -(-steps // _CHECKS)
+    delay = 0.0 if progress else _PATIENCE
+    with tqdm(total=steps, desc="critic", unit="step", disable=progress is False, delay=delay) as bar:
+        for done in range(0, steps, every):
+            ahead = min(every, steps - done)
+            state = _advance(settings, of_batches, train, jnp.float32(learning_rate), state, ahead)
+            value = float(jnp.mean(_over_batches(settings, state.params, validation)[0]))
+            if (step := int(state.failed)) >= 0 or not math.isfinite(value):
+                raise ValueError(
+                    f"training of the critic diverged at step {step if step >= 0 else done + ahead} of {steps}; got "
+                    f"`learning_rate` = {learning_rate}. Lower it."
+                )
+            if value > best_value:
+                best, best_value = state.params, value
+            bar.update(ahead)
+    return best

@@ -1,0 +1,101 @@
+"""Information of the layers of a deterministic network, exact for discretised activations."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkinfo._common import check
+from ntkinfo.estimators import _binning, _samples
+
+
+class LayerInformation(NamedTuple):
+    """Information of a discretised layer T in nats, of the leading shape of its activations.
+
+    Attributes:
+      i_xt: I(X;T) = H(T).
+      i_ty: I(T;Y), at most I(X;T) and H(Y).
+    """
+
+    i_xt: jax.Array
+    i_ty: jax.Array
+
+
+def _layers(host, p_y_given_x, p_x, codes) -> LayerInformation:
+    """Checks the arrays of a layer and measures it for each leading index, with `codes` of rows (n, d)."""
+    if host.ndim < 2:
+        raise ValueError(f"`activations` must have shape (..., n, d); got {host.shape}.")
+    n = host.shape[-2]
+    if n < 2:
+        raise ValueError(f"`activations` must hold at least two inputs; got shape {host.shape}.")
+    classes = np.asarray(check.array("p_y_given_x", p_y_given_x, 2), np.float64)
+    inputs = np.full(n, 1 / n) if p_x is None else np.asarray(check.array("p_x", p_x, 1), np.float64)
+    for name, p, rows in (("p_y_given_x", classes, len(classes)), ("p_x", inputs, len(inputs))):
+        if rows != n:
+            raise ValueError(f"`{name}` must have one row for each of the n = {n} inputs; got shape {p.shape}.")
+        if (p < 0).any() or (abs(p.sum(axis=-1) - 1) > 1e-5).any():
+            raise ValueError(
+                f"`{name}` must hold probabilities that sum to 1 along the last axis; got min={p.min()}, "
+                f"sums from {p.sum(axis=-1).min()} to {p.sum(axis=-1).max()}. Divide by the sums first."
+            )
+    lead = host.shape[:-2]
+    pairs = [_binning.layer(codes(rows), inputs, classes) for rows in host.reshape(-1, *host.shape[-2:])]
+    return LayerInformation(*(jnp.asarray(np.array(values).reshape(lead)) for values in zip(*pairs, strict=True)))
+
+
+def binned_layer(
+    activations, p_y_given_x, *, p_x=None, bins: int = 30, width: float | None = None, range=None
+) -> LayerInformation:
+    """I(X;T) and I(T;Y) in nats of a deterministic layer whose activations are binned, unit by unit.
+
+        I(X;T) = H(T),    p(t,y) = sum_x p(x) p(y|x) [T(x) = t]
+
+    Each row is one distinct input, known with its probabilities, so that nothing is sampled: both are exact for the
+    discretisation, which is part of the measurement and to be reported with it.
+
+    Args:
+      activations: (..., n, d) floats, with leading axes such as epochs.
+      p_y_given_x: (n, c), rows that sum to 1.
+      p_x: (n,), uniform if None.
+      bins: number of equal bins for each unit, the last closed.
+      width: width of the bins instead, from multiples of it on, or from lo where a range is given.
+      range: (lo, hi), such as (-1, 1) for tanh; None takes each unit's own at each leading index.
+
+    Returns:
+      LayerInformation, two arrays of shape (...), exact for the bins up to rounding.
+
+    Raises:
+      TypeError: activations that are not floats, or traced.
+      ValueError: shapes that do not fit, probabilities that do not sum to 1, and as in `binned`.
+
+    Source: theory, section 9; Shwartz-Ziv & Tishby 2017, arXiv 1703.00810.
+    """
+    _samples.check_bins(bins, width)
+    host = _samples.host("activations", activations)
+    if host.dtype != np.float64:
+        raise TypeError(f"`activations` must be floats to be binned; got {host.dtype}. Use `quantised_layer`.")
+    return _layers(host, p_y_given_x, p_x, lambda rows: _samples.codes("activations", rows, bins, width, range))
+
+
+def quantised_layer(activations, p_y_given_x, *, p_x=None) -> LayerInformation:
+    """I(X;T) and I(T;Y) in nats of a layer with finitely many values: rows are the same T where exactly equal.
+
+    Args:
+      activations: (..., n, d) floats or integers.
+      p_y_given_x: (n, c), rows that sum to 1.
+      p_x: (n,), uniform if None.
+
+    Returns:
+      LayerInformation, two arrays of shape (...), exact up to rounding.
+
+    Raises:
+      TypeError, ValueError: as `binned_layer`.
+
+    Source: theory, section 9; Lorenzen et al. 2022, arXiv 2106.12912 (quantised networks).
+    """
+
+    def codes(rows):
+        return np.unique(rows, return_inverse=True)[1].reshape(rows.shape)
+
+    return _layers(_samples.host("activations", activations), p_y_given_x, p_x, codes)

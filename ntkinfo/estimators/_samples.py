@@ -1,0 +1,95 @@
+"""What the estimators accept as samples and bins, and how an estimate is returned."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ntkinfo._common import check
+from ntkinfo._common.results import Information
+from ntkinfo.estimators import _binning
+
+
+def host(name: str, value) -> np.ndarray:
+    """`value` as a host array of finite floats (float64, whatever JAX's precision), or of integers."""
+    if not check.concrete(value):
+        raise TypeError(f"`{name}` is being traced; this estimator runs on the host. Call it outside `jit` and `grad`.")
+    try:
+        host = np.asarray(value)
+    except ValueError:
+        host = np.empty(0)
+    if np.issubdtype(host.dtype, np.integer) or host.dtype == bool:
+        if not host.size:
+            raise ValueError(f"`{name}` must not be empty; got shape {host.shape}.")
+        return host
+    check.array(name, value)
+    return host.astype(np.float64)
+
+
+def samples(**variables) -> list[np.ndarray]:
+    """Samples (n,) or (n, d) of variables as (n, d), integer ones renumbered; at least two, and equally many."""
+    columns = []
+    for name, value in variables.items():
+        column = host(name, value)
+        if column.ndim not in (1, 2):
+            raise ValueError(f"`{name}` must have shape (n,) or (n, d); got {column.shape}.")
+        if column.dtype != np.float64:
+            column = np.unique(column, return_inverse=True)[1].reshape(column.shape)
+        columns.append(column.reshape(len(column), -1))
+    names, sizes = " and ".join(f"`{name}`" for name in variables), [len(column) for column in columns]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"{names} must hold the same number of samples; got {' and '.join(map(str, sizes))}.")
+    if sizes[0] < 2:
+        raise ValueError(f"{names} must hold at least two samples; got {sizes[0]}.")
+    return columns
+
+
+def estimate(value: float, error: float, method: str) -> Information:
+    value, error = jnp.asarray(np.array(value)), jnp.asarray(np.array(error))
+    return Information(value, value, value, error, method)
+
+
+def bin_range(limits) -> tuple[float, float]:
+    try:
+        lo, hi = (float(edge) for edge in limits)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`range` must be a pair (lo, hi) of numbers; got {limits!r}.") from error
+    if not (np.isfinite(lo) and np.isfinite(hi) and lo < hi):
+        raise ValueError(f"`range` must be finite with lo < hi; got ({lo}, {hi}).")
+    return lo, hi
+
+
+def bin_ranges(limits) -> tuple:
+    """The ranges of x and of y: one pair of numbers serves both."""
+    if limits is None:
+        return None, None
+    try:
+        pair = first, second = tuple(limits)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`range` must be (lo, hi) or a pair of those for `x` and `y`; got {limits!r}.") from error
+    one = all(edge is not None and np.ndim(edge) == 0 for edge in pair)
+    return (pair, pair) if one else (first, second)
+
+
+def codes(name: str, columns: np.ndarray, bins: int, width: float | None, limits) -> np.ndarray:
+    """Bin of each float of the columns (n, d)."""
+    lo, hi = (None, None) if limits is None else bin_range(limits)
+    if lo is not None and hi is not None:
+        outside = int(np.count_nonzero((columns < lo) | (columns > hi)))
+        if outside:
+            raise ValueError(
+                f"`{name}` must lie within `range` = ({lo}, {hi}); got {outside} values outside, of "
+                f"{columns.min()} to {columns.max()}. Widen the range, or leave it out."
+            )
+    if width is None:
+        return _binning.fixed(columns, bins, *((columns.min(0), columns.max(0)) if lo is None else (lo, hi)))
+    if np.abs(columns - (lo or 0.0)).max() / width > 2**53:
+        raise ValueError(f"`width` must be at least 1e-16 of the size of `{name}`; got {width}. Use a larger one.")
+    return _binning.grid(columns, width, lo, hi)
+
+
+def check_bins(bins, width) -> None:
+    if check.integer("bins", bins) > 2**31:
+        raise ValueError(f"`bins` must be at most 2**31; got {bins}.")
+    if width is not None:
+        if np.ndim(width):
+            raise ValueError(f"`width` must be a single number; got shape {np.shape(width)}.")
+        check.positive("width", width)

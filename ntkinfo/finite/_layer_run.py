@@ -1,0 +1,110 @@
+"""Networks with every layer recorded over training, and their activations."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ntkinfo._common import check
+from ntkinfo._numerics import mlp
+from ntkinfo._numerics.mlp import ACTIVATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRun:
+    """N networks of L layers at T epochs of their training. A pytree; made by `train_layers`.
+
+    Attributes:
+      epochs: the recorded epochs, (T,); 0 is before training.
+      weights: of each layer, (N, T, d_in, d_out).
+      biases: of each layer, (N, T, d_out).
+      train_loss: mean loss over the training rows, (N, T).
+      test_loss: over the test rows, (N, T); None without any.
+      train_error: mean probability that the label is another than the likeliest output, (N, T).
+      test_error: likewise, (N, T); None without test rows.
+      gradient_mean: for each layer the norm ‖∇W‖ of the gradient averaged over the minibatches of the coming epoch,
+        at the weights of now, (N, T, L).
+      gradient_std: the norm of its standard deviation over them, (N, T, L); 0 for full-batch training.
+      weight_norm: ‖W‖, (N, T, L). All norms are Frobenius's.
+      train_rows: the rows each network is trained on, (N, n_train).
+      labels: the labels drawn for each network, (N, n); None where they were not drawn.
+      sizes: units of every layer, the inputs first.
+      activations: of the hidden layers: names, or functions.
+      loss: "cross_entropy" or "mse".
+      steps_per_epoch: minibatches of an epoch.
+    """
+
+    epochs: Array
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+    train_loss: Array
+    test_loss: Array | None
+    train_error: Array
+    test_error: Array | None
+    gradient_mean: Array
+    gradient_std: Array
+    weight_norm: Array
+    train_rows: Array
+    labels: Array | None
+    sizes: tuple[int, ...]
+    activations: tuple
+    loss: str
+    steps_per_epoch: int
+
+
+_STATIC = ("sizes", "activations", "loss", "steps_per_epoch")
+jax.tree_util.register_dataclass(
+    LayerRun,
+    data_fields=[field.name for field in dataclasses.fields(LayerRun) if field.name not in _STATIC],
+    meta_fields=list(_STATIC),
+)
+
+
+class DivergedError(ValueError):
+    """Training diverged. `step` (from 0) and `epoch` say where; `run` is what was recorded before, or None."""
+
+    def __init__(self, message: str, step: int, epoch: int, run: LayerRun | None):
+        super().__init__(message)
+        self.step = step
+        self.epoch = epoch
+        self.run = run
+
+
+def activations(run: LayerRun, x, *, index: int | None = None) -> list[Array]:
+    """Every layer of the recorded networks on given inputs.
+
+    Args:
+      run: a `LayerRun`.
+      x: inputs, (n, d).
+      index: of one record; None for all of them.
+
+    Returns:
+      For each layer (N, T, n, units), or (N, n, units) with `index`; the last holds the softmax of the outputs where
+      the loss was cross-entropy, else the outputs.
+
+    Raises:
+      TypeError, ValueError: inputs that are not floats of the right size; an index out of range.
+    """
+    x = check.array("x", x, 2)
+    if x.shape[1] != run.sizes[0]:
+        raise ValueError(f"`x` must have {run.sizes[0]} columns, as the networks' inputs; got shape {x.shape}.")
+    params = tuple(mlp.Layer(w, b) for w, b in zip(run.weights, run.biases, strict=True))
+    if index is not None:
+        if not -len(run.epochs) <= int(index) < len(run.epochs):
+            raise ValueError(f"`index` must be that of one of the {len(run.epochs)} records; got {index}.")
+        params = jax.tree.map(lambda leaf: leaf[:, int(index)], params)
+    functions = tuple(ACTIVATIONS[each] if isinstance(each, str) else each for each in run.activations)
+    return _activate(functions, run.loss == "cross_entropy", params, jnp.asarray(x, params[0].weight.dtype))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _activate(functions, softmax, params, x):
+    def one(params):
+        found = [each.T for each in mlp.layers(functions, params, x.T)]
+        return [*found[:-1], jax.nn.softmax(found[-1], axis=1)] if softmax else found
+
+    for _ in range(params[0].weight.ndim - 2):
+        one = jax.vmap(one)
+    return one(params)

@@ -1,0 +1,47 @@
+"""What training finite networks returns, and what it raises where training diverges."""
+
+from typing import NamedTuple
+
+from jax import Array
+
+
+class Run(NamedTuple):
+    """Finite networks at T training times: N of them, each seen on n training and m test inputs. Made by `train`.
+
+    Attributes:
+      t: times, (T,), as asked for.
+      outputs: f_t(x_test), (N, T, m, k); None without test inputs.
+      train_outputs: f_t(x), (N, T, n, k); None where not kept.
+      y: training labels, (n, k).
+      loss: ½ mean over n k of (f - y)², (N, T).
+      parameter_distance: ‖θ_t - θ_0‖², (N, T).
+      action: ∫‖dθ/ds‖² ds with s = t/(nk), of the polygon through the steps, (N, T).
+      fisher_action: ∫(dθ/ds)ᵀ F (dθ/ds) ds = ∫‖df/ds‖² ds over the training outputs, likewise, (N, T).
+      fisher_trace: tr F = Σ ‖∇f_c(x_i)‖² over training inputs and outputs, (N, T); None where not asked for.
+      learning_rate: the largest step in t that was taken, a scalar.
+      stability_limit: 2 n k / λ_max of the infinite tangent kernel: gradient descent diverges above; NaN where the
+        learning rate was given and the limit not computed.
+      steps: gradient steps from 0 to each time, (T,).
+    """
+
+    t: Array
+    outputs: Array | None
+    train_outputs: Array | None
+    y: Array
+    loss: Array
+    parameter_distance: Array
+    action: Array
+    fisher_action: Array
+    fisher_trace: Array | None
+    learning_rate: Array
+    stability_limit: Array
+    steps: Array
+
+
+class DivergedError(ValueError):
+    """Training diverged. `time` is when the first network did, `run` what was finished before (None for a scalar t)."""
+
+    def __init__(self, message: str, time: float, run: Run | None):
+        super().__init__(message)
+        self.time = time
+        self.run = run

@@ -1,0 +1,273 @@
+"""Ensembles of small fully connected networks, trained by minibatches, with every layer over training.
+
+`train_layers` trains tens of networks at once in compiled programs and keeps their parameters on a log-spaced schedule;
+`activations` computes every layer from them; `gradients.gradient_phases` and `plane.information_plane` read the result.
+"""
+
+import functools
+import os
+import threading
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from tqdm import tqdm
+
+from ntkinfo._common import check, parallel
+from ntkinfo._common import checkpoint as _checkpoint
+from ntkinfo.finite import _sgd, _validate_layers
+from ntkinfo.finite._layer_run import DivergedError, LayerRun
+
+# A bar appears for work longer than this many seconds; unfinished networks are saved that often.
+_PATIENCE = 3.0
+_SAVED_EVERY = 30.0
+# Networks side by side on the CPU: more outgrow its cache.
+_LANES = 5
+# Of the threads that want the same programs, one compiles them.
+_COMPILING = threading.Lock()
+
+
+def train_layers(
+    sizes,
+    x,
+    y,
+    *,
+    epochs: int,
+    n_networks: int,
+    key: Array,
+    activation="tanh",
+    optimizer: optax.GradientTransformation | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = 512,
+    loss: str = "cross_entropy",
+    n_train: int | None = None,
+    x_test=None,
+    y_test=None,
+    draw_labels: bool = False,
+    record=60,
+    weight_std: float = 1.0,
+    shuffle: bool = True,
+    chunk: int | None = None,
+    side_by_side: int | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool | None = None,
+) -> LayerRun:
+    """Trains N fully connected networks by minibatch gradient descent and records them on a schedule of epochs.
+
+    Weights start from a normal law of deviation `weight_std`/√d_in cut off at two deviations, biases at zero. The i-th
+    network depends on the key and i alone, whatever N and the chunks.
+
+    Args:
+      sizes: units of every layer, inputs and outputs included, such as (12, 10, 7, 5, 4, 3, 2).
+      x: inputs, (n, d), floating point; their dtype is that of the computation, and float32 is twice as fast.
+      y: classes, (n,) integers from 0; p(y|x), (n, c), which cross-entropy takes as soft labels; any (n, c) for "mse".
+      epochs: passes through the training rows.
+      n_networks: N.
+      key: random key.
+      activation: of the hidden layers: a name ("tanh", "relu", "linear", "sigmoid", "erf", "elu", "gelu", "softplus"),
+        a function of arrays, or one of those for each hidden layer.
+      optimizer: of optax; None is gradient descent with `learning_rate`.
+      learning_rate: of gradient descent, 0.1 if None.
+      batch_size: rows of a minibatch, the last of an epoch being smaller; None for all at once: gradient descent.
+      loss: "cross_entropy" of the softmax of the outputs, or "mse", ½ mean over outputs of (f - y)².
+      n_train: each network is trained on so many rows, drawn for it, and tested on the others; None for all rows.
+      x_test: test inputs, (m, d), in place of the rows left over.
+      y_test: test labels, as `y`.
+      draw_labels: whether each network gets labels of its own, drawn from p(y|x), instead of soft ones.
+      record: how many epochs to record, log-spaced, with 0 and the last; or the epochs themselves.
+      weight_std: as above.
+      shuffle: whether every epoch draws new minibatches.
+      chunk: networks of one compiled call; None shares them out among the cores of the host.
+      side_by_side: networks of a chunk that are vectorised over, the others following; None takes 5 on the CPU (its
+        cache), all on accelerators.
+      checkpoint: a folder that results are written to as they come; a later call with the same arguments (N may grow)
+        goes on where it stopped, and ends bit for bit the same.
+      progress: whether to show a bar over epochs of chunks; None shows it where it takes longer than 3 seconds.
+
+    Returns:
+      A `LayerRun`. Runs on the host with compiled parts; not to be traced.
+
+    Raises:
+      TypeError: arrays that are not numbers, an activation that is neither a name nor a function, no random key.
+      ValueError: sizes that do not fit the data, an unknown name, counts out of range, labels that are not classes,
+        options that exclude each other, a checkpoint of another run.
+      DivergedError: a ValueError, where a loss becomes NaN, infinite or 10⁴ times what it was; its `run` keeps what
+        was recorded before.
+
+    Source: theory, section 9; Shwartz-Ziv & Tishby 2017 (arXiv 1703.00810).
+
+    Example:
+      >>> task = ni.datasets.twelve_bit(dtype=np.float32)
+      >>> run = train_layers((12, 10, 7, 5, 4, 3, 2), task.x, task.labels, epochs=100, n_networks=10, n_train=3481,
+      ...                    key=jax.random.key(0))
+      >>> run.test_error.mean(0)
+    """
+    data, n_train = _validate_layers.data(x, y, x_test, y_test, loss, draw_labels, n_train)
+    sizes = _validate_layers.sizes(sizes, data)
+    names, functions = _validate_layers.activations(activation, len(sizes) - 2)
+    n_networks, epochs = check.integer("n_networks", n_networks), check.integer("epochs", epochs)
+    check.key(key)
+    batch = n_train if batch_size is None else check.integer("batch_size", batch_size)
+    if batch > n_train:
+        raise ValueError(f"`batch_size` must be at most the {n_train} training rows; got {batch}. None takes them all.")
+    check.positive("weight_std", weight_std)
+    settings = _sgd.Settings(
+        sizes,
+        functions,
+        _validate_layers.optimizer(optimizer, learning_rate),
+        loss,
+        n_train,
+        batch,
+        n_train < len(data.x),
+        bool(draw_labels),
+        bool(shuffle),
+        float(weight_std),
+        1,
+    )
+    schedule = _validate_layers.schedule(record, epochs)
+    if chunk is None:
+        stored = _checkpoint.Folder.stored(checkpoint) if checkpoint is not None else None
+        chunk = int(stored["chunk"]) if stored and "chunk" in stored else -(-n_networks // parallel.cores())
+    chunk = check.integer("chunk", chunk)
+    wide = min(chunk, _LANES if jax.default_backend() == "cpu" else chunk)
+    settings = settings._replace(lanes=wide if side_by_side is None else check.integer("side_by_side", side_by_side))
+    folder = None
+    if checkpoint is not None:
+        folder = _checkpoint.Folder(
+            checkpoint, _validate_layers.checkpoint_arguments(settings, data, schedule, key, chunk)
+        )
+    calls = -(-n_networks // chunk)
+    bar = tqdm(
+        total=int(schedule[-1]) * calls,
+        desc="layered networks",
+        unit="epoch",
+        disable=progress is False,
+        delay=0.0 if progress else _PATIENCE,
+    )
+    stop = threading.Event()
+    with bar:
+        work = functools.partial(_chunk, settings, data, key, schedule, chunk, n_networks, folder, bar, stop)
+        parts = parallel.each(work, list(range(calls)))
+    run = functools.partial(_run, settings, names, data, key, n_networks, schedule)
+    failed = [part.failed for part in parts if part.failed >= 0]
+    if failed:
+        raise _divergence(min(failed), settings, parts, run)
+    return run(parts)
+
+
+class _Part(NamedTuple):
+    """A chunk of networks: their indices, its records so far, and the first diverged step or -1."""
+
+    indices: np.ndarray
+    records: list[_sgd.Record]
+    failed: int
+
+
+def _chunk(settings, data, key, schedule, size, n_networks, folder, bar, stop, call) -> _Part:
+    """Trains one chunk from where it was left, recording, saving and watching for divergence."""
+    indices = call * size + np.arange(size)
+    # The last chunk is filled up with networks nobody asked for: their divergence is nobody's concern.
+    asked = indices < n_networks
+    name = f"chunk_{call:05d}"
+    with _COMPILING:
+        state = _sgd.begin(settings, key, indices, data)
+        blank = _sgd.measure(settings, key, indices, data, state)
+        _sgd.advance(settings, key, indices, data, state, 0)
+    records: list[_sgd.Record] = []
+    stored = folder.load(name) if folder else None
+    if stored is not None:
+        count = int(stored["count"])
+        state = _unpack(stored, "state", state)
+        records = [_unpack(stored, f"record{i}", blank) for i in range(count)]
+        bar.update(int(schedule[count - 1]))
+        if (failed := _first(state.failed[asked])) >= 0:
+            stop.set()
+            before = [
+                each for each, epoch in zip(records, schedule, strict=False) if epoch * settings.n_batches < failed
+            ]
+            return _Part(indices, before, failed)
+    saved = time.monotonic()
+    while len(records) < len(schedule) and not stop.is_set():
+        done = int(schedule[len(records) - 1]) if records else 0
+        ahead = int(schedule[len(records)]) - done
+        after = _sgd.advance(settings, key, indices, data, state, ahead) if ahead else state
+        record = jax.tree.map(np.asarray, _sgd.measure(settings, key, indices, data, after))
+        after = after._replace(failed=_failed(settings, after, record))
+        if (failed := _first(after.failed[asked])) >= 0:
+            stop.set()
+            _save(folder, name, state, records)
+            return _Part(indices, records, failed)
+        state = after
+        records.append(record)
+        bar.update(ahead)
+        if len(records) == len(schedule) or time.monotonic() - saved > _SAVED_EVERY:
+            _save(folder, name, state, records)
+            saved = time.monotonic()
+    return _Part(indices, records, -1)
+
+
+def _failed(settings, state, record) -> np.ndarray:
+    """The first diverged step of each network: the last update may have left what no step has looked at yet."""
+    failed = np.asarray(state.failed)
+    fine = (record.train_loss <= np.asarray(state.limit)) & np.isfinite(record.weight_norm).all(axis=1)
+    return np.where((failed < 0) & ~fine, np.asarray(state.epoch) * settings.n_batches, failed)
+
+
+def _first(failed) -> int:
+    """The first of the steps that are not -1, -1 if none."""
+    return int(min(failed[failed >= 0], default=-1))
+
+
+def _save(folder, name, state, records) -> None:
+    if folder is None or not records:
+        return
+    arrays = {"count": np.array(len(records))}
+    for prefix, tree in (("state", state), *((f"record{i}", each) for i, each in enumerate(records))):
+        arrays |= {f"{prefix}_{j}": np.asarray(leaf) for j, leaf in enumerate(jax.tree.leaves(tree))}
+    folder.save(name, arrays)
+
+
+def _unpack(stored, prefix, like):
+    """The pytree saved under this prefix, of the structure of another."""
+    leaves, structure = jax.tree.flatten(like)
+    return jax.tree.unflatten(structure, [stored[f"{prefix}_{j}"] for j in range(len(leaves))])
+
+
+def _run(settings, names, data, key, n_networks, schedule, parts) -> LayerRun:
+    """The run of parts that hold equally many records."""
+    chunks = [jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *part.records) for part in parts]
+    indices = np.concatenate([part.indices for part in parts])
+    asked = indices < n_networks
+    indices = indices[asked]
+    total = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[asked]), *chunks)
+    every = settings._replace(lanes=len(indices))
+    return LayerRun(
+        epochs=jnp.asarray(schedule[: len(parts[0].records)]),
+        train_rows=_sgd.subsets(every, key, indices, len(data.x)),
+        labels=_sgd.drawn(every, key, indices, data.y) if settings.draw else None,
+        sizes=settings.sizes,
+        activations=names,
+        loss=settings.loss,
+        steps_per_epoch=settings.n_batches,
+        **total._asdict(),
+    )
+
+
+def _divergence(step, settings, parts, run) -> DivergedError:
+    count = min(len(part.records) for part in parts if part.records or part.failed >= 0)
+    kept = None
+    if count:
+        kept = run([part._replace(records=part.records[:count]) for part in parts if len(part.records) >= count])
+    epoch = step // settings.n_batches
+    return DivergedError(
+        f"Training diverged at step {step} (epoch {epoch}): a loss was not finite, or 10⁴ times that at the start. "
+        f"Lower the learning rate or scale the inputs; `run` of this error holds "
+        f"{f'the {count} records before' if count else 'nothing: there was no record before'}.",
+        step,
+        epoch,
+        kept,
+    )

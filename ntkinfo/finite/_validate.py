@@ -1,0 +1,84 @@
+"""What `ntkinfo.finite.train` accepts, and what it says to the rest."""
+
+import math
+
+import jax
+import numpy as np
+
+from ntkinfo._common import check, checkpoint
+from ntkinfo.finite import _gradient_descent
+
+
+def network(net):
+    """The functions init and apply of a network that has them."""
+    if isinstance(net, tuple | list) and len(net) == 3 and callable(net[0]) and callable(net[1]):
+        return net[0], net[1]
+    raise TypeError(
+        "`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel): a kernel function alone has no "
+        f"finite networks; got {type(net).__name__}."
+    )
+
+
+def finite_times(t):
+    """`t` as known, finite times: as given, and as numbers of the host."""
+    if not check.concrete(t):
+        raise ValueError("`t` must be known outside `jit`: it decides the number of steps. Close over it.")
+    # Read before it is converted: under jit even a constant becomes a tracer.
+    host = np.asarray(t, np.float64) if np.asarray(t).dtype.kind in "iuf" else None
+    t = check.times("t", t)
+    if not np.isfinite(host).all():
+        raise ValueError(
+            "`t` must be finite: finite networks are trained step by step; got inf. Take a late time instead, such as "
+            "10 n k / λ for the smallest eigenvalue λ of the tangent kernel that matters (`Ensemble.eigenvalues`)."
+        )
+    return t, host
+
+
+def outputs(settings, x, y):
+    """Refuses labels of another shape than the outputs of the network."""
+
+    def of_network():
+        return settings.apply_fn(_gradient_descent.initialise(settings.init_fn, jax.random.key(0), x), x)
+
+    shape = jax.eval_shape(of_network).shape
+    if shape != y.shape:
+        raise ValueError(
+            f"`y` must have the shape (n, k) of the outputs of `net`, {shape}; got {y.shape}. End the network with "
+            f"`Dense({y.shape[1]})`."
+        )
+
+
+def learning_rate(given, net, x, y) -> tuple[float, float]:
+    """The largest step and, where computed, the stability limit."""
+    if given is not None:
+        if not check.concrete(given):
+            raise ValueError("`learning_rate` must be known outside `jit`: it decides the number of steps.")
+        check.positive("learning_rate", given)
+        if np.ndim(given):
+            raise ValueError(f"`learning_rate` must be one number; got shape {np.shape(given)}.")
+        return float(given), math.nan
+    if not check.concrete(x):
+        raise ValueError("`learning_rate` must be given under `jit`: by default it depends on the values of `x`.")
+    limit = 2 * y.size / _gradient_descent.largest_eigenvalue(net[2], x)
+    return _gradient_descent.STEP_SHARE * limit, limit
+
+
+def checkpoint_arguments(settings, chunk, key, arrays):
+    """What a checkpoint must agree in, by the names of the arguments of `train`."""
+    x, y, x_test, sizes, counts = (None if a is None else np.asarray(a) for a in arrays)
+    params = jax.eval_shape(lambda: _gradient_descent.initialise(settings.init_fn, jax.random.key(0), arrays[0]))
+    start = checkpoint.program(
+        lambda k: _gradient_descent.initialise(settings.init_fn, k, arrays[0]), jax.random.key(0)
+    )
+    return {
+        "net": checkpoint.digest(start + checkpoint.program(settings.apply_fn, params, arrays[0])),
+        "x": checkpoint.digest(x),
+        "y": checkpoint.digest(y),
+        "x_test": checkpoint.digest(x_test),
+        "key": checkpoint.digest(checkpoint.key_data(key)),
+        "t or learning_rate": checkpoint.digest(checkpoint.digest(sizes) + checkpoint.digest(counts)),
+        "method": settings.method,
+        "train_outputs": str(settings.train_outputs),
+        "fisher_trace": str(settings.fisher_trace),
+        "chunk": str(chunk),
+    }

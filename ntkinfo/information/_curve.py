@@ -1,0 +1,274 @@
+"""All quantities of an ensemble over a range of training times, in one call and one compiled program."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import mixture
+from ntkinfo._common import check, labels
+from ntkinfo._common.results import Information
+from ntkinfo.ensemble import CrossKernels, Ensemble, predictive
+from ntkinfo.information import _decoder, _geometry, _losses
+from ntkinfo.information._losses import Losses
+from ntkinfo.mixture import _dispatch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "t", "input_information", "label_information", "output_divergence", "output_divergence_joint",
+        "parameter_distance", "action", "fisher_action", "fisher_trace", "losses", "train_gibbs_mse",
+        "train_mean_mse", "log_m", "label_entropy",
+    ],
+    meta_fields=["n", "m", "k"],
+)  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Quantities of one ensemble over T training times; information in nats. Made by `curve`; see `MEANING`.
+
+    Attributes:
+      t: times, (T,).
+      input_information: I(X;Z|D), `Information` of (T,).
+      label_information: I(Y;Z|D), `Information` of (T,).
+      output_divergence: mean pointwise KL of the outputs from the prior, (T,).
+      output_divergence_joint: KL of all test outputs together, (T,), or None where not asked for or singular.
+      parameter_distance: E‖θ_t - θ_0‖², (T,).
+      action: action in the Euclidean metric, (T,).
+      fisher_action: action in the Fisher metric, (T,).
+      fisher_trace: k tr Θ, a scalar.
+      losses: `Losses` of (T,) on the test inputs.
+      train_gibbs_mse: expected squared error of one network on the training inputs, (T,).
+      train_mean_mse: squared error of the mean on the training inputs, (T,).
+      log_m: log m, the ceiling of I(X;Z|D), a scalar.
+      label_entropy: H(Y) for classes, h(Y) for real labels, a scalar.
+      n: number of training inputs.
+      m: number of test inputs.
+      k: number of outputs.
+    """
+
+    t: Array
+    input_information: Information
+    label_information: Information
+    output_divergence: Array
+    output_divergence_joint: Array | None
+    parameter_distance: Array
+    action: Array
+    fisher_action: Array
+    fisher_trace: Array
+    losses: Losses
+    train_gibbs_mse: Array
+    train_mean_mse: Array
+    log_m: Array
+    label_entropy: Array
+    n: int
+    m: int
+    k: int
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Every quantity over time by name, (T,) each; bounds and standard errors where they differ from the value."""
+        found = {"t": self.t}
+        for name in ("input_information", "label_information"):
+            information = getattr(self, name)
+            found[name] = information.value
+            if information.method != "exact":
+                found[f"{name}_lower"], found[f"{name}_upper"] = information.lower, information.upper
+                found[f"{name}_stderr"] = information.stderr
+        for name in ("output_divergence", "output_divergence_joint", "parameter_distance", "action", "fisher_action"):
+            found[name] = getattr(self, name)
+        found |= self.losses._asdict()
+        found |= {"train_gibbs_mse": self.train_gibbs_mse, "train_mean_mse": self.train_mean_mse}
+        return {name: np.asarray(value) for name, value in found.items() if value is not None}
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """A pandas DataFrame with a row per time and a column per quantity; `attrs` say units, ceilings and methods."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.columns())
+        attributes = {
+            "units": "nats",
+            "log_m": float(self.log_m),
+            "label_entropy": float(self.label_entropy),
+            "fisher_trace": float(self.fisher_trace),
+            "input_information": self.input_information.method,
+            "label_information": self.label_information.method,
+        } | {"n": self.n, "m": self.m, "k": self.k}
+        frame.attrs.update(attributes)
+        return frame
+
+
+def curve(
+    ens: Ensemble,
+    x_test: Array,
+    y_test: Array,
+    t: Array,
+    *,
+    noise: float = 1.0,
+    method: str | None = None,
+    key: Array | None = None,
+    n_samples: int = 16,
+    joint: bool = True,
+    label_entropy: float | None = None,
+    task: str = "auto",
+    batch_size: int | None = None,
+) -> Curve:
+    """Every quantity of theory sections 2, 3, 4 (outputs) and 5 over a vector of times, in one compiled program.
+
+    Args:
+      ens: the ensemble.
+      x_test: test inputs, (m, ...).
+      y_test: test labels, (m, k) or (m,), floating point, coded like the labels trained on.
+      t: training times, (T,), as in `Ensemble.predict`; 0 and infinity are allowed.
+      noise: variance σ² of the log-likelihoods, and of the decoder for real labels.
+      method: estimator of the information, as in `input_information`; None is exact for k = 1, else Monte Carlo.
+      key: random key, needed for k > 1 and the sampled methods.
+      n_samples: draws of z per test input, for the sampled methods.
+      joint: whether to compute the joint divergence of all test outputs, T (m n² + 2 m² n) flops.
+      label_entropy: h(Y) in nats where known, for real labels.
+      task: "auto", "classes" or "regression".
+      batch_size: rows of a block of kernel evaluation; None chooses.
+
+    Returns:
+      A `Curve`.
+
+    Raises:
+      TypeError: arguments that do not hold floating-point numbers.
+      ValueError: shapes that do not fit, negative times, a missing key, predictive variances that vanish.
+
+    Warns:
+      UserWarning: the joint divergence is left out because a covariance is singular to working precision.
+
+    Example:
+      >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
+      >>> c.to_dataframe().plot(x="t", y="input_information", logx=True)
+    """
+    x_test = ens.check_inputs("x_test", x_test)
+    cross = functools.partial(ens.cross_kernels, x_test, joint=joint, batch_size=batch_size)
+    return from_kernels(
+        ens,
+        cross,
+        len(x_test),
+        y_test,
+        t,
+        noise=noise,
+        method=method,
+        key=key,
+        n_samples=n_samples,
+        joint=joint,
+        label_entropy=label_entropy,
+        task=task,
+    )
+
+
+def from_kernels(
+    ens: Ensemble,
+    cross: Callable[[], CrossKernels],
+    m: int,
+    y_test: Array,
+    t: Array,
+    *,
+    noise: float = 1.0,
+    method: str | None = None,
+    key: Array | None = None,
+    n_samples: int = 16,
+    joint: bool = True,
+    label_entropy: float | None = None,
+    task: str = "auto",
+) -> Curve:
+    """`curve` for kernels between m test inputs and the training inputs that `cross()` evaluates, after all checks."""
+    t = jnp.atleast_1d(check.times("t", t))
+    read = labels.read("y_test", y_test, m, task)
+    if read.targets is None or read.targets.shape[1] != ens.k:
+        got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
+        raise ValueError(f"`y_test` must have the {ens.k} outputs trained on, as floating-point numbers; got {got}.")
+    check.positive("noise", noise)
+    _dispatch.choose(method, ens.k, key)
+    ceiling = labels.entropy(read) if label_entropy is None or read.classes is not None else label_entropy
+    classes = None if read.classes is None else jnp.asarray(read.classes)
+    one_hot = np.ones((m, 1)) if read.classes is None else labels.one_hot(read.classes, read.n_classes)
+    result, lowest = _curve(
+        ens,
+        cross(),
+        jnp.asarray(read.targets, ens.y.dtype),
+        classes,
+        jnp.asarray(one_hot, ens.y.dtype),
+        t,
+        ens.time_basis(t, joint_with=m if joint else None),
+        noise,
+        ceiling,
+        key,
+        method=method,
+        n_samples=n_samples,
+        joint=joint,
+    )
+    return _checked(result, lowest) if check.concrete(result) else result
+
+
+@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint"))
+def _curve(
+    ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, basis, noise, label_entropy, key,
+    *, method, n_samples, joint,
+):  # fmt: skip
+    s = ens.rescaled_time(t)
+    if joint:
+        z, divergence_joint = _geometry.joint_statistics(ens, cross, s, basis)
+        prior = jnp.diagonal(cross.prior)
+    else:
+        z, divergence_joint, prior = predictive(ens, cross, s, basis, joint=False), None, cross.prior
+    input_information, label_information = _dispatch.pair(
+        z.mean, z.variance, one_hot, method, key=key, n_samples=n_samples
+    )
+    if classes is None:
+        label_information = _decoder.gaussian_density(z, targets, noise, label_entropy)
+    train_gibbs, train_mean = _losses.training(ens, s)
+    m = z.variance.shape[-1]
+    result = Curve(
+        t=t,
+        input_information=input_information,
+        label_information=label_information,
+        output_divergence=_geometry.pointwise_divergence(z, prior),
+        output_divergence_joint=divergence_joint,
+        parameter_distance=_geometry.distance_core(ens, s),
+        action=_geometry.action_core(ens, s, "euclidean"),
+        fisher_action=_geometry.action_core(ens, s, "fisher"),
+        fisher_trace=_geometry.fisher_trace(ens),
+        losses=_losses.compute(z, targets, classes, noise),
+        train_gibbs_mse=train_gibbs,
+        train_mean_mse=train_mean,
+        log_m=jnp.log(jnp.asarray(m, z.variance.dtype)),
+        label_entropy=jnp.asarray(label_entropy, z.variance.dtype),
+        n=ens.n,
+        m=m,
+        k=ens.k,
+    )
+    return result, jnp.min(z.variance, axis=-1)
+
+
+def _checked(result: Curve, lowest: Array) -> Curve:
+    """Refuses a curve with vanishing variances; warns where the joint divergence had to be left out."""
+    if float(jnp.min(lowest)) <= 0:
+        first = int(np.argmin(np.asarray(lowest) > 0))
+        raise ValueError(
+            f"The predictive variance must be positive; got {float(lowest[first]):.3g} at "
+            f"t = {float(result.t[first]):.4g}. On inputs trained on it vanishes at late times: leave them out of "
+            "`x_test` or use earlier times; in float32, compute in float64."
+        )
+    mixture.warn_if_inaccurate(result.input_information)
+    divergence = result.output_divergence_joint
+    if divergence is not None and not bool(jnp.all(jnp.isfinite(divergence))):
+        warnings.warn(
+            "The covariance of the test outputs is singular to working precision, so their joint divergence is not "
+            "finite and is left out. Remove repeated or trained-on test inputs, use float64, or pass joint=False.",
+            stacklevel=3,
+        )
+        result = dataclasses.replace(result, output_divergence_joint=None)
+    return result

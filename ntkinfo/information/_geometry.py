@@ -1,0 +1,157 @@
+"""Geometry of training at infinite width: how far, how long and how costly the way of the parameters and outputs is."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import gaussian
+from ntkinfo._common import check
+from ntkinfo._numerics import cholesky, spectral_filters
+from ntkinfo.ensemble import CrossKernels, Ensemble, covariances, means, predictive
+from ntkinfo.gaussian import Gaussian
+
+METRICS = ("euclidean", "fisher")
+
+
+def _weights(ens: Ensemble) -> Array:
+    """The diagonal of Uᵀ(kK + YYᵀ)U, (n,): expected squared residuals at initialisation in the eigenbasis."""
+    return ens.k * jnp.diagonal(ens.k_tilde) + jnp.sum(ens.y_tilde**2, axis=1)
+
+
+def fisher_trace(ens: Ensemble) -> Array:
+    """tr F = k tr Θ: trace of the Fisher information of the parameters (unit-variance likelihood), constant in time.
+
+    Returns:
+      Scalar, exact at infinite width. It is of the n training inputs together, not their average.
+
+    Source: theory, section 5.
+    """
+    return ens.k * jnp.sum(ens.eigenvalues)
+
+
+def parameter_distance(ens: Ensemble, t: Array) -> Array:
+    """E‖θ_t - θ_0‖² = tr[(kK + YYᵀ) Θ⁻¹ (I - e^{-sΘ})²]: mean squared distance travelled by the parameters.
+
+    Args:
+      ens: the ensemble.
+      t: training times, scalar or (T,), as in `Ensemble.predict`.
+
+    Returns:
+      Array like `t`, exact at infinite width; not decreasing in t. O(n) per time.
+
+    Source: theory, section 5.
+    """
+    t = check.times("t", t)
+    return distance_core(ens, ens.rescaled_time(jnp.atleast_1d(t))).reshape(t.shape)
+
+
+def distance_core(ens: Ensemble, s: Array) -> Array:
+    """The core of `parameter_distance`, for rescaled times (T,)."""
+    return spectral_filters.learned(ens.eigenvalues, s) ** 2 @ (
+        spectral_filters.inverse(ens.eigenvalues) * _weights(ens)
+    )
+
+
+def action(ens: Ensemble, t: Array, *, metric: str = "euclidean") -> Array:
+    """Action of the path of the parameters, E∫₀^s ‖dθ/du‖² du = ½ tr[(kK + YYᵀ)(I - e^{-2sΘ})], s = t/(nk).
+
+    In the Fisher metric, E∫₀^s (dθ/du)ᵀ F (dθ/du) du = ½ tr[(kK + YYᵀ) Θ (I - e^{-2sΘ})].
+
+    Args:
+      ens: the ensemble.
+      t: training times, scalar or (T,), as in `Ensemble.predict`.
+      metric: "euclidean" or "fisher".
+
+    Returns:
+      Array like `t`, exact at infinite width; not decreasing in t. O(n) per time.
+
+    Raises:
+      ValueError: an unknown metric; negative or NaN times.
+
+    Source: theory, section 5.
+    """
+    check.option("metric", metric, METRICS)
+    t = check.times("t", t)
+    return action_core(ens, ens.rescaled_time(jnp.atleast_1d(t)), metric).reshape(t.shape)
+
+
+def action_core(ens: Ensemble, s: Array, metric: str) -> Array:
+    """The core of `action`, for rescaled times (T,)."""
+    weights = _weights(ens) * (ens.eigenvalues if metric == "fisher" else 1.0)
+    return 0.5 * spectral_filters.learned(ens.eigenvalues, 2 * s) @ weights
+
+
+def output_divergence(ens: Ensemble, x_test: Array, t: Array, *, joint: bool = False) -> Array:
+    """KL[p_t(z|x, D) ‖ p_0(z|x)] in nats: what the outputs say about the training data, against the prior.
+
+    Averaged over data sets D it is an upper bound on I(Z;D|X). At t = 0 it vanishes.
+
+    Args:
+      ens: the ensemble.
+      x_test: inputs, (m, ...).
+      t: training times, scalar or (T,).
+      joint: False averages the divergences of single outputs over the m inputs; True takes the outputs on the whole
+        batch as one vector, never less than any single one, and at most the divergence of the parameters.
+
+    Returns:
+      Array like `t`, exact for this data set at infinite width. Under tracing, `nan` where a covariance is singular.
+
+    Raises:
+      ValueError: inputs of another shape than trained on, negative times; variances or covariances that vanish to
+        working precision (training inputs at late times; repeated test inputs): the divergence is then not finite.
+
+    Source: theory, section 4; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189).
+    """
+    x_test = ens.check_inputs("x_test", x_test)
+    t = check.times("t", t)
+    cross = ens.cross_kernels(x_test, joint=joint)
+    basis = ens.time_basis(t, joint_with=len(x_test) if joint else None)
+    value = _output_divergence(ens, cross, jnp.atleast_1d(t), basis, joint)
+    if check.concrete(value) and not np.isfinite(np.asarray(value)).all():
+        bad = np.atleast_1d(np.asarray(t))[~np.isfinite(np.asarray(value))]
+        raise ValueError(
+            f"The divergence is not finite at t = {bad[0]:.4g} ({bad.size} of {value.size} times): a predictive "
+            "variance or covariance vanishes to working precision. Leave out test inputs that repeat or that were "
+            "trained on, use earlier times or float64, or take `joint=False`."
+        )
+    return value.reshape(t.shape)
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def _output_divergence(ens, cross, t, basis, joint):
+    s = ens.rescaled_time(t)
+    if joint:
+        return joint_statistics(ens, cross, s, basis)[1]
+    return pointwise_divergence(predictive(ens, cross, s, basis, joint=False), cross.prior)
+
+
+def pointwise_divergence(z: Gaussian, prior: Array) -> Array:
+    """Mean over inputs of KL[N(μ, Σ(x,x) I_k) ‖ N(0, K(x,x) I_k)], (...)."""
+    m, k = z.mean.shape[-2:]
+    return jnp.mean(gaussian.kl_divergence(z, Gaussian(jnp.zeros((m, k), z.mean.dtype), prior)), axis=-1)
+
+
+def joint_statistics(
+    ens: Ensemble, cross: CrossKernels, s: Array, basis: Array | None = None
+) -> tuple[Gaussian, Array]:
+    """Marginal predictions (T, m) and the joint divergence (T,) from covariances that exist one time at a time."""
+    gain = spectral_filters.learned(ens.eigenvalues, s)
+    vectors = cross.ntk * spectral_filters.inverse(ens.eigenvalues)[None, :]
+    mean = means(gain, vectors, ens.y_tilde)
+    m, k = mean.shape[1:]
+    factor0 = cholesky.cholesky(cross.prior)
+    # The inverse once, instead of a triangular solve for every time: tr K_**⁻¹(Σ - K_**) costs m² then.
+    inverse0 = jax.scipy.linalg.cho_solve((factor0, True), jnp.eye(m, dtype=factor0.dtype))
+    whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.moveaxis(mean, 0, 1).reshape(m, -1), lower=True)
+    shift = jnp.sum((whitened**2).reshape(m, len(s), k), axis=(0, 2))
+
+    def of_covariance(index, covariance):
+        log_ratio = jnp.log(jnp.diagonal(cholesky.cholesky(covariance)) / jnp.diagonal(factor0))
+        spread = jnp.sum(inverse0 * (covariance - cross.prior)) - 2 * jnp.sum(log_ratio)
+        return jnp.diagonal(covariance), 0.5 * (k * spread + shift[index])
+
+    variance, divergence = covariances(gain, vectors, cross.nngp, cross.prior, ens.k_tilde, of_covariance, basis)
+    return Gaussian(mean, variance), divergence

@@ -1,0 +1,115 @@
+"""Losses of an ensemble: of one network drawn from it (Gibbs) and of its average."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import gaussian
+from ntkinfo._common import check, labels
+from ntkinfo._numerics import spectral_filters
+from ntkinfo.gaussian import Gaussian
+
+
+class Losses(NamedTuple):
+    """Mean losses over m inputs, (...) for predictions with leading axes (...). Exact, given the predictions.
+
+    Attributes:
+      gibbs_mse: E‖f(x) - y‖², squared error of one network drawn from the ensemble, summed over outputs.
+      mean_mse: ‖μ(x) - y‖², of the ensemble mean.
+      gibbs_nll: -E log N(y; f, σ²I) in nats; None without a noise.
+      ensemble_nll: -log E N(y; f, σ²I) in nats, never above `gibbs_nll` (Jensen); None without a noise.
+      gibbs_error: probability that one network drawn from the ensemble names a wrong class; None for regression.
+      mean_error: 0-1 error of the ensemble mean, ties shared equally; None for regression.
+    """
+
+    gibbs_mse: Array
+    mean_mse: Array
+    gibbs_nll: Array | None
+    ensemble_nll: Array | None
+    gibbs_error: Array | None
+    mean_error: Array | None
+
+    @property
+    def jensen_gap(self) -> Array | None:
+        """`gibbs_nll` - `ensemble_nll` in nats: what averaging the networks gains; never negative."""
+        if self.gibbs_nll is None or self.ensemble_nll is None:
+            return None
+        return self.gibbs_nll - self.ensemble_nll
+
+
+def losses(z: Gaussian, y: Array, *, noise: float | None = None, task: str = "auto") -> Losses:
+    """Squared error, log-likelihood and 0-1 error of the ensemble and of one network drawn from it.
+
+    Args:
+      z: predictions at m inputs; leading axes are free.
+      y: labels, (m, k), or (m,) for one output. -1 and 1 or one-hot rows are classes, see `ntkinfo.labels.read`.
+      noise: variance σ² of observation noise for the log-likelihoods; None leaves them out.
+      task: "auto", "classes" or "regression"; under `jit` only "regression" may be left to values not yet known.
+
+    Returns:
+      `Losses` of arrays (...), averaged over inputs. Under tracing a variance that is negative gives `nan`.
+
+    Raises:
+      TypeError: labels that are not floating-point numbers.
+      ValueError: shapes that do not fit, NaN or Inf, a negative variance, a noise that is not positive.
+
+    Source: theory, section 2.
+    """
+    read = labels.read("y", y, z.mean.shape[-2], task)
+    if read.targets is None:
+        raise TypeError("`y` must hold floating-point targets; got integers. Code classes as -1 and 1 or one-hot rows.")
+    targets = jnp.asarray(read.targets, z.mean.dtype)
+    if targets.shape != z.mean.shape[-2:]:
+        raise ValueError(f"`y` must have the shape (m, k) = {z.mean.shape[-2:]} of `z`; got {targets.shape}.")
+    check.positive("z.variance", z.variance, zero=True)
+    if noise is not None:
+        check.positive("noise", noise)
+    return compute(z, targets, read.classes, noise)
+
+
+def compute(z: Gaussian, targets: Array, classes: np.ndarray | Array | None, noise: float | Array | None) -> Losses:
+    """The core of `losses`, jittable: targets (m, k), class numbers (m,) or None."""
+    k = z.mean.shape[-1]
+    of_mean = jnp.sum((z.mean - jnp.broadcast_to(targets, z.mean.shape)) ** 2, axis=-1)
+    expected = of_mean + k * z.variance
+    gibbs_nll = ensemble_nll = gibbs_error = mean_error = None
+    if noise is not None:
+        gibbs_nll = jnp.mean(0.5 * (k * jnp.log(2 * jnp.pi * noise) + expected / noise), axis=-1)
+        total = z.variance + noise
+        ensemble_nll = jnp.mean(0.5 * (k * jnp.log(2 * jnp.pi * total) + of_mean / total), axis=-1)
+    if classes is not None:
+        gibbs, mean = _errors(z, targets, jnp.asarray(classes))
+        gibbs_error, mean_error = jnp.mean(gibbs, axis=-1), jnp.mean(mean, axis=-1)
+    return Losses(
+        jnp.mean(expected, axis=-1), jnp.mean(of_mean, axis=-1), gibbs_nll, ensemble_nll, gibbs_error, mean_error
+    )
+
+
+def _errors(z, targets, classes):
+    """0-1 error at each input of one network and of the mean, (..., m)."""
+    if z.mean.shape[-1] == 1:
+        margin = z.mean[..., 0] * jnp.broadcast_to(targets[:, 0], z.variance.shape)
+        return gaussian.sign_error(z, targets), 0.5 * (1.0 - jnp.sign(margin))
+    wins = gaussian.winning_probabilities(z.mean, z.variance)
+    best = z.mean == jnp.max(z.mean, axis=-1, keepdims=True)
+    index = jnp.broadcast_to(classes[:, None], (*z.variance.shape, 1))
+
+    def error(probabilities):
+        return 1.0 - jnp.take_along_axis(probabilities, index, axis=-1)[..., 0]
+
+    return error(wins), error(best / jnp.sum(best, axis=-1, keepdims=True))
+
+
+def training(ens, s: Array) -> tuple[Array, Array]:
+    """Squared errors on the training inputs at rescaled times s (T,): of one network and of the mean. O(n) per time.
+
+        (1/n) [‖e^{-sΘ}Y‖² + k tr(e^{-sΘ} K e^{-sΘ})],      (1/n) ‖e^{-sΘ}Y‖²
+
+    Source: theory, section 1.
+    """
+    decay = spectral_filters.remaining(ens.eigenvalues, s)
+    of_mean = (decay**2) @ jnp.sum(ens.y_tilde**2, axis=1) / ens.n
+    spread = (decay**2) @ jnp.diagonal(ens.k_tilde) * (ens.k / ens.n)
+    return of_mean + spread, of_mean

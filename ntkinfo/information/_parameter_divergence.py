@@ -1,0 +1,149 @@
+"""What the parameters of a trained network say about its data: their divergence from the prior, in closed form.
+
+The linear part is what the tangent kernel alone gives; the curvature part comes from the Hessian kernel, which training
+feels at any width although the tangent kernel stays constant.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import kernels
+from ntkinfo._common import check
+from ntkinfo._numerics import spectral_filters
+from ntkinfo.ensemble import Ensemble
+from ntkinfo.information import _geometry
+
+# Below this z the first terms of a series replace z + expm1(-z), which cancels; 12 terms hold it to rounding.
+_SERIES_BELOW = 0.5
+_SERIES_TERMS = 12
+
+
+class ParameterDivergence(NamedTuple):
+    """KL[p(θ_t | D) ‖ N(0, I)] in nats and its two parts. Made by `parameter_divergence`.
+
+    Attributes:
+      linear: the linear part, not negative. By itself it is no upper bound: the divergence of the outputs, which is
+        below the total, may exceed it.
+      curvature: the curvature part, not negative; None where it was not asked for.
+      total: their sum, the divergence of the network itself; None where the curvature is.
+    """
+
+    linear: Array
+    curvature: Array | None
+    total: Array | None
+
+
+def parameter_divergence(
+    ens: Ensemble,
+    t: Array,
+    *,
+    curvature: bool = True,
+    hessian: Array | None = None,
+    batch_size: int | None = None,
+) -> ParameterDivergence:
+    """KL[p(θ_t | D) ‖ N(0, I)] in nats: what the parameters at time t say about the training data.
+
+    Averaged over data sets D it is an upper bound on I(Θ;D). With s = t/(nk) and A = Θ⁻¹(I - e^{-sΘ}),
+
+        linear    = k [s tr Θ - tr(I - e^{-sΘ})] + ½ tr[(kK + YYᵀ) Θ⁻¹ (I - e^{-sΘ})²]
+        curvature = ½ tr[(kK + YYᵀ) A H A],
+
+    H the Hessian kernel. The curvature is the integral of the theory carried out: its integrand, symmetrised, is the
+    derivative of ½ A H A. At t = 0 all vanish; none decreases in t.
+
+    Args:
+      ens: the ensemble.
+      t: training times, scalar or (T,), as in `Ensemble.predict`, but finite.
+      curvature: False leaves the curvature part out: all there is for kinked activations (Relu) and for kernel
+        functions that are not of `ntkinfo.stax`.
+      hessian: H on the training inputs, (n, n), where it is known; None computes it by `ntkinfo.kernels.hessian`.
+      batch_size: rows of a block of the evaluation of H; None chooses.
+
+    Returns:
+      `ParameterDivergence` of arrays like `t`; exact for this data set at infinite width, up to O(1/width) at finite
+      width. Under tracing, infinite for infinite times.
+
+    Raises:
+      TypeError: `t` or `hessian` do not hold numbers.
+      ValueError: negative, NaN or infinite times (the divergence grows like t tr Θ / n, without bound); networks
+        without a Hessian kernel, see `ntkinfo.kernels.hessian`; a `hessian` of another shape, or together with
+        `curvature=False`.
+
+    Cost: O(n³) once, then O(n²) per time; the linear part alone O(n) per time.
+
+    Example:
+      >>> kl = parameter_divergence(Ensemble.fit(net, x, y), [1.0, 10.0, 100.0])
+      >>> kl.total, kl.linear, kl.curvature
+
+    Source: theory, section 4.
+    """
+    t = _finite_times(t)
+    s = ens.rescaled_time(jnp.atleast_1d(t))
+    linear = _linear(ens, s).reshape(t.shape)
+    if not curvature:
+        if hessian is not None:
+            raise ValueError("`hessian` must be None with `curvature=False`, which has no use for it; got an array.")
+        return ParameterDivergence(linear, None, None)
+    if hessian is None:
+        hessian = kernels.hessian(ens.kernel_fn, ens.x, batch_size=batch_size)
+    else:
+        hessian = check.array("hessian", hessian, 2)
+        if hessian.shape != (ens.n, ens.n):
+            raise ValueError(f"`hessian` must have shape (n, n) = {(ens.n, ens.n)}; got {hessian.shape}.")
+    bent = _curvature(ens, hessian.astype(ens.x.dtype), s).reshape(t.shape)
+    return ParameterDivergence(linear, bent, linear + bent)
+
+
+def _finite_times(t) -> Array:
+    t = check.times("t", t)
+    if check.concrete(t) and not np.isfinite(np.asarray(t)).all():
+        raise ValueError(
+            "`t` must be finite; got inf. The divergence of the parameters grows like t tr Θ / n and is infinite at "
+            "the end of training. Ask for a late time instead, for instance 10 n k over the smallest eigenvalue."
+        )
+    return t
+
+
+@jax.jit
+def _linear(ens, s):
+    return linear_core(ens, s)
+
+
+@jax.jit
+def _curvature(ens, hessian, s):
+    return curvature_core(ens, hessian, s)
+
+
+def linear_core(ens: Ensemble, s: Array) -> Array:
+    """The linear part for rescaled times (T,), without checks: k Σ [sλ - 1 + e^{-sλ}] + ½ E‖θ_t - θ_0‖²."""
+    positive = ens.eigenvalues > 0
+    rate = jnp.where(positive, ens.eigenvalues, 1.0)
+    # Null modes contribute nothing, also at s = ∞.
+    volume = jnp.where(positive[None, :], excess(s[:, None] * rate[None, :]), 0.0)
+    return ens.k * jnp.sum(volume, axis=1) + 0.5 * _geometry.distance_core(ens, s)
+
+
+def curvature_core(ens: Ensemble, hessian: Array, s: Array) -> Array:
+    """The curvature part for rescaled times (T,) and H (n, n), without checks: ½ Σ_ij M_ij H̃_ij g_i g_j.
+
+    M = Uᵀ(kK + YYᵀ)U, H̃ = UᵀHU and g = (1 - e^{-sλ})/λ: no differences are left that could cancel. Null modes have
+    g = 0; H vanishes along them, since a combination of outputs without a gradient has no Hessian.
+    """
+    second_moment = ens.k * ens.k_tilde + ens.y_tilde @ ens.y_tilde.T
+    rotated = ens.eigenvectors.T @ (hessian @ ens.eigenvectors)
+    reach = spectral_filters.learned(ens.eigenvalues, s) * spectral_filters.inverse(ens.eigenvalues)[None, :]
+    return 0.5 * jnp.sum((reach @ (second_moment * rotated)) * reach, axis=1)
+
+
+def excess(z: Array) -> Array:
+    """e^{-z} - 1 + z for z ≥ 0, to rounding also for tiny z: about z²/2."""
+    small = z < _SERIES_BELOW
+    tiny, large = jnp.where(small, z, 0.0), jnp.where(small, 1.0, z)
+    # z²/2 (1 - z/3 (1 - z/4 (1 - ...)))
+    tail = functools.reduce(lambda inner, j: 1.0 - tiny / j * inner, range(_SERIES_TERMS + 2, 2, -1), 1.0)
+    return jnp.where(small, 0.5 * tiny**2 * tail, large + jnp.expm1(-large))

@@ -1,0 +1,12 @@
+"""Infinite width. Kernels of a network, in blocks: the covariance of its outputs and its tangent kernel.
+
+`kernels` takes any network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, and returns both kernels,
+evaluated block by block so that memory stays bounded; on several devices the blocks are dealt out in turn. `hessian`
+does the same for the Hessian kernel.
+"""
+
+from ntkinfo._common.check import inputs
+from ntkinfo.kernels._kernels import Kernels, block_size, diagonal, evaluate, hessian, kernels
+from ntkinfo.networks import kernel_function
+
+__all__ = ["Kernels", "block_size", "diagonal", "evaluate", "hessian", "inputs", "kernel_function", "kernels"]

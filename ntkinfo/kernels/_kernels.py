@@ -1,0 +1,228 @@
+"""Kernels of a network at infinite width, in blocks: the covariance of its outputs and its tangent kernel.
+
+`kernels` takes any network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, and returns both kernels,
+evaluated block by block so that memory stays bounded; on several devices the blocks are dealt out in turn. `hessian`
+does the same for the Hessian kernel.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm import tqdm
+
+from ntkinfo import networks
+from ntkinfo._common import check
+from ntkinfo._neural_tangents import correlated
+
+# A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
+_ENTRIES = 2**20
+_LARGEST_BLOCK = 1024
+# A progress bar appears for at least this many blocks.
+_MANY_BLOCKS = 24
+
+
+class Kernels(NamedTuple):
+    """NNGP kernel K and tangent kernel Θ between two batches of inputs, or of a batch with itself."""
+
+    nngp: Array
+    ntk: Array
+
+
+def evaluate(kernel_fn: Callable, x1: Array, x2: Array | None = None) -> Kernels:
+    """Both kernels in one piece, K(x1, x2) and Θ(x1, x2), each (a, b); jittable. `x2=None` stands for `x1`."""
+    both = kernel_fn(x1, x2, ("nngp", "ntk"))
+    nngp, ntk = (both.nngp, both.ntk) if hasattr(both, "nngp") else both
+    # A kernel function may promote float32 inputs; the promise is the dtype of the inputs.
+    return Kernels(jnp.asarray(nngp, x1.dtype), jnp.asarray(ntk, x1.dtype))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _block(kernel_fn, x1, x2):
+    return evaluate(kernel_fn, x1, x2)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _diagonal_blocks(kernel_fn, kernel, blocks):
+    return jax.lax.map(lambda x: jnp.diagonal(getattr(evaluate(kernel_fn, x), kernel)), blocks)
+
+
+def block_size(x: Array) -> int:
+    """Rows of a block for inputs like `x`: a layer before pooling holds a value per pair of positions of two inputs."""
+    positions = math.prod(x.shape[1:-1]) if x.ndim > 2 else 1
+    return max(1, min(_LARGEST_BLOCK, math.isqrt(_ENTRIES // positions**2) if positions**2 < _ENTRIES else 1))
+
+
+def kernels(
+    net,
+    x1: Array,
+    x2: Array | None = None,
+    *,
+    batch_size: int | None = None,
+    devices: Sequence | None = None,
+    progress: bool | None = None,
+) -> Kernels:
+    """NNGP kernel K(x1, x2) and tangent kernel Θ(x1, x2) at infinite width.
+
+    Of a symmetric matrix (`x2=None`) only the blocks on and above the diagonal are evaluated.
+
+    Args:
+      net: a network of `ntkinfo.stax`, or any `kernel_fn(x1, x2, get)` which returns the two kernels for
+        `get=("nngp", "ntk")`, as a pair or as an object with fields `nngp` and `ntk`.
+      x1: inputs, (a, ...), floating point.
+      x2: inputs, (b, ...), or None for `x1`.
+      batch_size: rows of a block; None chooses by the size of an input.
+      devices: devices to deal the blocks out to; None computes where the inputs are.
+      progress: whether to show a progress bar; None shows it when there are many blocks.
+
+    Returns:
+      `Kernels` of two arrays (a, b), in the dtype of the inputs.
+
+    Raises:
+      TypeError: `net` is no network; inputs are not floating-point numbers.
+      ValueError: empty inputs, mismatched shapes, NaN or Inf in the inputs or in the kernels.
+
+    Source: Lee et al. 2018 (arXiv 1711.00165) for K; Jacot et al. 2018 (arXiv 1806.07572) for Θ; theory, section 1.
+    """
+    return _evaluated(networks.kernel_function(net), x1, x2, batch_size, devices, progress)
+
+
+def hessian(
+    net,
+    x1: Array,
+    x2: Array | None = None,
+    *,
+    batch_size: int | None = None,
+    devices: Sequence | None = None,
+    progress: bool | None = None,
+) -> Array:
+    """Hessian kernel H(x1, x2) = E⟨∇²f(x1), ∇²f(x2)⟩ of one output at infinite width, over parameters from N(0, I).
+
+    H = K''(1), the second derivative of the kernel of correlated parameters (`ntkinfo.correlated.kernel`), by forward
+    mode. It does not vanish at infinite width; it is the source of the curvature part of the parameter divergence.
+
+    Args:
+      net: a network of `ntkinfo.stax` with smooth activations (Erf, Gelu, Sin, Cos, Gaussian, ...), or its kernel
+        function, in the default parameterization "ntk".
+      x1: inputs, (a, ...), floating point.
+      x2: inputs, (b, ...), or None for `x1`.
+      batch_size: rows of a block; None chooses by the size of an input.
+      devices: devices to deal the blocks out to; None computes where the inputs are.
+      progress: whether to show a progress bar; None shows it when there are many blocks.
+
+    Returns:
+      H, (a, b), in the dtype of the inputs; symmetric positive semidefinite for `x2=None`. Exact at infinite width.
+
+    Raises:
+      TypeError: `net` is no network; inputs are not floating-point numbers.
+      ValueError: kinked activations, layers not built by `ntkinfo.stax`, attention and dropout (the message names
+        what is in the way); empty inputs, mismatched shapes, NaN or Inf.
+
+    Example:
+      >>> net = stax.serial(stax.Dense(512), stax.Erf(), stax.Dense(1))
+      >>> h = hessian(net, x)
+
+    Source: theory, section 4.
+    """
+    kernel_fn = networks.kernel_function(net)
+    correlated.require(kernel_fn, smooth=True)
+    return _evaluated(correlated.Curvature(kernel_fn), x1, x2, batch_size, devices, progress, ("tangent", "Hessian"))[1]
+
+
+def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", "NTK")) -> Kernels:
+    """What `kernel_fn` returns, two kernels, with inputs checked and in blocks; `names` are for error messages."""
+    x1 = check.inputs("x1", x1)
+    x2 = None if x2 is None else check.inputs("x2", x2)
+    if x2 is not None and x1.shape[1:] != x2.shape[1:]:
+        raise ValueError(f"`x1` and `x2` must hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]}.")
+    if not check.concrete(x1, x2):
+        return evaluate(kernel_fn, x1, x2)
+    size = block_size(x1) if batch_size is None else check.integer("batch_size", batch_size)
+    rows = _starts(len(x1), size)
+    if len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
+        return _finite(_block(kernel_fn, x1, x2), names)
+    if x2 is None:
+        return _finite(_symmetric(kernel_fn, x1, rows, size, devices, progress), names)
+    return _finite(_rectangular(kernel_fn, x1, x2, rows, size, devices, progress), names)
+
+
+def diagonal(net, x: Array, *, kernel: str = "nngp") -> Array:
+    """K(x, x), or Θ(x, x) for `kernel="ntk"`, at each input, (a,), without the matrix between the inputs."""
+    check.option("kernel", kernel, Kernels._fields)
+    kernel_fn = networks.kernel_function(net)
+    x = check.inputs("x", x)
+    size = min(32, block_size(x), len(x))
+    blocks = _padded(x, size).reshape(-1, size, *x.shape[1:])
+    return _diagonal_blocks(kernel_fn, kernel, blocks).reshape(-1)[: len(x)]
+
+
+def _starts(length, size):
+    return list(range(0, length, size))
+
+
+def _padded(x, size):
+    """`x` with its last row repeated up to a multiple of `size`: every block then has the one shape compiled for."""
+    extra = -len(x) % size
+    return jnp.concatenate([x, jnp.repeat(x[-1:], extra, axis=0)]) if extra else x
+
+
+def _deal(kernel_fn, pairs, devices, progress):
+    """Blocks for `pairs` of inputs, on one device after the other; all come back to the first."""
+    many = len(pairs) >= _MANY_BLOCKS if progress is None else progress
+    results = []
+    for index, (x1, x2) in enumerate(tqdm(pairs, desc="kernels", unit="block", disable=not many)):
+        if devices:
+            x1, x2 = jax.device_put((x1, x2), devices[index % len(devices)])
+        results.append(_block(kernel_fn, x1, x2))
+        # Dispatch is asynchronous: waiting keeps the bar true and bounds what is in flight.
+        if many:
+            jax.block_until_ready(results[max(0, index - len(devices or ()))])
+    return [jax.device_put(block, devices[0]) for block in results] if devices else results
+
+
+def _symmetric(kernel_fn, x, starts, size, devices, progress):
+    padded = _padded(x, size)
+    blocks = [padded[start : start + size] for start in starts]
+    pairs = [(i, j) for i in range(len(blocks)) for j in range(i, len(blocks))]
+    values = _deal(kernel_fn, [(blocks[i], None if i == j else blocks[j]) for i, j in pairs], devices, progress)
+    upper = dict(zip(pairs, values, strict=True))
+
+    def assemble(part):
+        grid = [
+            [upper[i, j][part] if i <= j else upper[j, i][part].T for j in range(len(blocks))]
+            for i in range(len(blocks))
+        ]
+        return jnp.block(grid)[: len(x), : len(x)]
+
+    return Kernels(assemble(0), assemble(1))
+
+
+def _rectangular(kernel_fn, x1, x2, starts, size, devices, progress):
+    size2 = min(size, len(x2))
+    padded1, padded2 = _padded(x1, size), _padded(x2, size2)
+    columns = _starts(len(x2), size2)
+    pairs = [(padded1[i : i + size], padded2[j : j + size2]) for i in starts for j in columns]
+    values = _deal(kernel_fn, pairs, devices, progress)
+    rows = [values[i : i + len(columns)] for i in range(0, len(values), len(columns))]
+    return Kernels(*(jnp.block([[block[p] for block in row] for row in rows])[: len(x1), : len(x2)] for p in (0, 1)))
+
+
+def _finite(both: Kernels, names) -> Kernels:
+    for name, kernel in zip(names, both, strict=True):
+        if kernel.ndim != 2:
+            raise ValueError(
+                f"The {name} kernel must be a matrix of samples by samples; got shape {kernel.shape}. "
+                "End a convolutional network with `Flatten` or `GlobalAvgPool`."
+            )
+        # Inputs that a jitted function closes over are concrete, what is computed from them is not.
+        if check.concrete(kernel) and not bool(np.isfinite(float(jnp.sum(kernel)))):
+            raise ValueError(
+                f"The {name} kernel has NaN or infinite entries. Scale the inputs, or lower W_std: "
+                "a deep network with a large W_std overflows."
+            )
+    return both

@@ -1,0 +1,9 @@
+"""Infinite width. Bayesian posteriors of networks: exact Gaussian-process regression with the NNGP or tangent kernel.
+
+`Posterior.fit` diagonalises the prior kernel of the training inputs once; predictions, evidence, information gain,
+divergence from the prior and leave-one-out predictions are then closed forms.
+"""
+
+from ntkinfo.posterior._posterior import PRIORS, Posterior, predictive
+
+__all__ = ["PRIORS", "Posterior", "predictive"]

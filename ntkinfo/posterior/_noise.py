@@ -1,0 +1,127 @@
+"""The variance of observation noise that makes the labels most probable: one number, in the eigenbasis of the prior.
+
+With Q = U diag(q) Uᵀ the marginal likelihood costs O(n) per value, so a scan finds the right valley and L-BFGS the
+bottom of it.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo._common import check
+from ntkinfo._numerics import spectrum
+
+_SCAN = 128
+_STEPS = 60
+# The smallest noise tried, in units of the mean eigenvalue, unless rounding is coarser.
+_SMALLEST = 1e-8
+# Rounding of an eigenvalue, eps sqrt(n) of the largest, must be this many times below noise + eigenvalue.
+RESOLVED = 10.0
+
+
+class NoiseFit(NamedTuple):
+    """How the noise was chosen.
+
+    Attributes:
+      gradient: derivative of the log marginal likelihood with respect to log σ² at the value chosen, in nats.
+      steps: steps of L-BFGS taken.
+      converged: whether that derivative vanishes to the precision of the dtype.
+      at_limit: whether the likelihood still grows at the smallest noise tried, so that no best value exists.
+    """
+
+    gradient: Array
+    steps: Array
+    converged: Array
+    at_limit: Array
+
+
+def log_marginal_likelihood(eigenvalues: Array, squares: Array, k: int, noise: Array) -> Array:
+    """log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, from the eigenvalues q (n,) and the sums Σ_c (UᵀY)² (n,)."""
+    total = eigenvalues + noise
+    return -0.5 * jnp.sum(squares / total + k * jnp.log(2 * np.pi * total))
+
+
+def best(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
+    """σ² of the largest marginal likelihood, and how it was found. Jittable.
+
+    Args:
+      eigenvalues: of the prior kernel on the training inputs, ascending, (n,).
+      squares: Σ_c (UᵀY)², (n,).
+      k: number of outputs.
+    """
+    import optax
+
+    count, dtype = len(eigenvalues), eigenvalues.dtype
+
+    def loss(log_noise):
+        # Per label: gradients of order one for any amount of data.
+        return -log_marginal_likelihood(eigenvalues, squares, k, jnp.exp(log_noise)) / (count * k)
+
+    mean = jnp.mean(eigenvalues)
+    low = jnp.log(jnp.maximum(_SMALLEST * mean, RESOLVED * spectrum.rounding(eigenvalues)))
+    # From the mean square of the labels on the likelihood can only fall.
+    high = jnp.log(jnp.maximum(jnp.max(squares) / k, mean) * 10)
+    grid = low + (high - low) * jnp.linspace(0.0, 1.0, _SCAN, dtype=dtype)
+    values = jax.vmap(loss)(grid)
+    start = jnp.argmin(values)
+
+    solver = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(loss)
+    tolerance = jnp.sqrt(jnp.finfo(dtype).eps) * 1e-2
+
+    def step(carry):
+        log_noise, state, _, count = carry
+        value, gradient = value_and_grad(log_noise, state=state)
+        updates, state = solver.update(gradient, state, log_noise, value=value, grad=gradient, value_fn=loss)
+        # Never out of the two neighbouring cells of the scan: the valley chosen is the lowest one seen.
+        low_cell, high_cell = grid[jnp.maximum(start - 1, 0)], grid[jnp.minimum(start + 1, _SCAN - 1)]
+        log_noise = jnp.clip(optax.apply_updates(log_noise, updates), low_cell, high_cell)
+        return log_noise, state, jax.grad(loss)(log_noise), count + 1
+
+    def unfinished(carry):
+        return (jnp.abs(carry[2]) > tolerance) & (carry[3] < _STEPS)
+
+    begin = (grid[start], solver.init(grid[start]), jax.grad(loss)(grid[start]), jnp.asarray(0))
+    log_noise, _, slope, steps = jax.lax.while_loop(unfinished, step, begin)
+    at_limit = (log_noise <= low) & (slope > 0)
+    return jnp.exp(log_noise), NoiseFit(-slope * count * k, steps, jnp.abs(slope) <= tolerance, at_limit)
+
+
+def accept(eigenvalues: Array, noise) -> None:
+    """Refuses kernels that are no covariance, and noise lost in their rounding."""
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    floor = float(spectrum.rounding(eigenvalues))
+    if smallest < -10 * floor or not largest > 0:
+        raise ValueError(
+            f"The prior kernel must be positive semidefinite and not zero; got eigenvalues from {smallest:.3g} to "
+            f"{largest:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
+        )
+    if isinstance(noise, str) or not check.concrete(noise):
+        return
+    if max(smallest, 0.0) + float(noise) < RESOLVED * floor:
+        remedy = "" if eigenvalues.dtype == jnp.float64 else ", or compute in float64"
+        raise ValueError(
+            f"`noise` must exceed the rounding error of the prior kernel's eigenvalues, about {floor:.2g}, where the "
+            f"smallest of them ({smallest:.2g}) does not; got {float(noise):.3g}. Take at least "
+            f"{RESOLVED * floor:.2g}{remedy}."
+        )
+
+
+def warn(noise, found: NoiseFit) -> None:
+    """Says where no best noise was found."""
+    if bool(found.at_limit):
+        warnings.warn(
+            f'noise="fit" stopped at the smallest noise tried, {float(noise):.3g}: the marginal likelihood still grows '
+            "towards zero noise, that is, the prior explains the labels exactly. Give a noise you can defend.",
+            stacklevel=4,
+        )
+    elif not bool(found.converged):
+        warnings.warn(
+            f'noise="fit" did not converge: after {int(found.steps)} steps the derivative of the log marginal '
+            f"likelihood with respect to log noise is {float(found.gradient):.2g} at noise {float(noise):.3g}.",
+            stacklevel=4,
+        )

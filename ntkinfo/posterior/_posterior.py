@@ -1,0 +1,259 @@
+"""Bayesian posteriors of infinitely wide networks: exact Gaussian-process regression with the NNGP or tangent kernel.
+
+`Posterior.fit` diagonalises the prior kernel of the training inputs once; predictions, evidence, information gain,
+divergence from the prior and leave-one-out predictions are then closed forms.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ntkinfo import kernels, networks
+from ntkinfo._common import check, labels
+from ntkinfo.gaussian import Gaussian
+from ntkinfo.posterior import _noise
+from ntkinfo.posterior._noise import NoiseFit
+
+PRIORS = ("nngp", "ntk")
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["x", "y", "eigenvalues", "eigenvectors", "y_tilde", "noise", "noise_fit"],
+    meta_fields=["kernel_fn", "prior"],
+)
+@dataclasses.dataclass(frozen=True)
+class Posterior:
+    """A Gaussian process f ~ N(0, Q ⊗ I_k) given labels Y = f + N(0, σ²) noise. Made by `Posterior.fit`.
+
+    A pytree of arrays; the kernel function and the name of the prior are static.
+
+    Attributes:
+      x: training inputs, (n, ...).
+      y: training labels, (n, k).
+      eigenvalues: q of the prior kernel Q = U diag(q) Uᵀ in ascending order, (n,).
+      eigenvectors: U, (n, n), one eigenvector a column.
+      y_tilde: UᵀY, (n, k).
+      noise: σ², a scalar.
+      noise_fit: how σ² was chosen, or None where it was given.
+      kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
+      prior: "nngp" or "ntk", the kernel taken for Q.
+
+    Source: Lee et al. 2018 (arXiv 1711.00165); He et al. 2020 (arXiv 2007.05864); theory, sections 1 and 4.
+    """
+
+    x: Array
+    y: Array
+    eigenvalues: Array
+    eigenvectors: Array
+    y_tilde: Array
+    noise: Array
+    noise_fit: NoiseFit | None
+    kernel_fn: Callable
+    prior: str
+
+    @classmethod
+    def fit(
+        cls,
+        net,
+        x: Array,
+        y: Array,
+        *,
+        noise: float | str = 0.1,
+        prior: str = "nngp",
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> "Posterior":
+        """Evaluates the prior kernel on the training inputs and diagonalises it. O(n³), once.
+
+        Args:
+          net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
+          x: training inputs, (n, ...), floating point.
+          y: training labels, (n, k) or (n,) for one output, floating point.
+          noise: the variance σ² of observation noise (not its standard deviation), positive; or "fit" for the value
+            of largest marginal likelihood, with `noise_fit` saying how well it was found; it is a constant under
+            differentiation.
+          prior: "nngp" for the Bayesian network, "ntk" for the process whose covariance is the tangent kernel.
+          batch_size: rows of a block of kernel evaluation; None chooses.
+          progress: whether to show a progress bar; None shows it when there are many blocks.
+
+        Raises:
+          TypeError: `net` is no network, or `x`, `y` or `noise` are not floating-point numbers.
+          ValueError: wrong ranks or sizes, NaN or Inf, a noise that is not positive or vanishes beside the rounding
+            of a singular kernel, an indefinite kernel, an unknown prior.
+
+        Warns:
+          UserWarning: noise="fit" found no best value (the likelihood grows down to the smallest noise tried), or
+            did not converge.
+
+        Example:
+          >>> net = stax.serial(stax.Dense(512), stax.Erf(), stax.Dense(1))
+          >>> post = Posterior.fit(net, x, y, noise="fit")
+          >>> z, gain = post.predict(x_test), post.information_gain
+        """
+        kernel_fn = networks.kernel_function(net)
+        x = check.inputs("x", x)
+        y = labels.real_targets("y", y, len(x)).astype(x.dtype)
+        check.option("prior", prior, PRIORS)
+        if isinstance(noise, str):
+            check.option("noise", noise, ("fit",))
+        else:
+            check.positive("noise", noise)
+            if np.shape(noise) != ():
+                raise ValueError(f"`noise` must be one number; got shape {np.shape(noise)}.")
+        q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
+        return cls.from_kernel(kernel_fn, x, y, q, noise=noise, prior=prior)
+
+    @classmethod
+    def from_kernel(
+        cls, kernel_fn: Callable, x: Array, y: Array, q: Array, *, noise: float | str = 0.1, prior: str = "nngp"
+    ) -> "Posterior":
+        """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
+        eigenvalues, u, y_tilde = _diagonalise(q, y)
+        if check.concrete(eigenvalues):
+            _noise.accept(eigenvalues, noise)
+        # Eigenvalues of the order of rounding may come out negative; the kernel is not.
+        eigenvalues = jnp.maximum(eigenvalues, 0.0)
+        found = None
+        if isinstance(noise, str):
+            noise, found = _noise.best(*jax.lax.stop_gradient((eigenvalues, jnp.sum(y_tilde**2, axis=1))), y.shape[1])
+            if check.concrete(noise, found):
+                _noise.warn(noise, found)
+        return cls(x, y, eigenvalues, u, y_tilde, jnp.asarray(noise, x.dtype), found, kernel_fn, prior)
+
+    @property
+    def n(self) -> int:
+        """Number of training inputs."""
+        return self.y.shape[0]
+
+    @property
+    def k(self) -> int:
+        """Number of outputs of a network."""
+        return self.y.shape[1]
+
+    def predict(self, x_test: Array, joint: bool = False, *, batch_size: int | None = None) -> Gaussian:
+        """The posterior of the outputs f: N(Q_*(Q + σ²I)⁻¹Y, (Q_** - Q_*(Q + σ²I)⁻¹Q_*ᵀ) ⊗ I_k).
+
+        Of the noiseless outputs: add `noise` to the variance for a new label.
+
+        Args:
+          x_test: inputs, (m, ...), of the shape trained on.
+          joint: whether to compute the covariance between inputs as well.
+          batch_size: rows of a block of kernel evaluation; None chooses.
+
+        Returns:
+          `Gaussian` with mean (m, k), variance (m,) and, if `joint`, covariance (m, m). Exact. On training inputs
+          `predict_train` is more accurate where the noise is small.
+
+        Raises:
+          TypeError: `x_test` does not hold floating-point numbers.
+          ValueError: inputs of another shape than trained on, NaN or Inf.
+
+        Source: theory, section 1, "Bayesian posteriors".
+        """
+        x_test = check.inputs("x_test", x_test)
+        if x_test.shape[1:] != self.x.shape[1:]:
+            raise ValueError(
+                f"`x_test` must hold inputs of the shape trained on, (m, {str(self.x.shape[1:])[1:]}; "
+                f"got {x_test.shape}."
+            )
+        x_test = x_test.astype(self.x.dtype)
+        cross = getattr(kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size), self.prior)
+        if joint:
+            own = getattr(kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size), self.prior)
+        else:
+            own = kernels.diagonal(self.kernel_fn, x_test, kernel=self.prior)
+        return predictive(self, cross, own, joint)
+
+    def predict_train(self, joint: bool = False) -> Gaussian:
+        """The posterior of the outputs on the training inputs, in closed form: Σ = σ² Q (Q + σ²I)⁻¹."""
+        return _predict_train(self, joint)
+
+    @property
+    def log_marginal_likelihood(self) -> Array:
+        """log p(Y|X) = log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, a scalar. Exact."""
+        return _noise.log_marginal_likelihood(self.eigenvalues, jnp.sum(self.y_tilde**2, axis=1), self.k, self.noise)
+
+    @property
+    def information_gain(self) -> Array:
+        """I(f;Y|X) = (k/2) log det(I + Q/σ²) in nats, a scalar. Exact, and the same for every Y.
+
+        The average of `kl` over labels drawn from the model itself.
+
+        Source: theory, section 4, "Bayesian posteriors".
+        """
+        return 0.5 * self.k * jnp.sum(jnp.log1p(self.eigenvalues / self.noise))
+
+    @property
+    def kl(self) -> Array:
+        """KL[posterior ‖ prior] in nats, a scalar, exact: of the outputs on the training inputs, and of the process.
+
+            ½[k tr(Q_post Q⁻¹) - kn + k log det(I + Q/σ²) + tr(μᵀQ⁻¹μ)],    Q_post = σ²Q(Q + σ²I)⁻¹
+
+        Given its outputs on the training inputs the process is the same under both, so this is the divergence between
+        distributions over whole functions that `ntkinfo.bounds` asks for. The noise may be chosen with the data, since
+        the prior does not depend on it.
+
+        Source: theory, section 4, "Bayesian posteriors".
+        """
+        q, total = self.eigenvalues, self.eigenvalues + self.noise
+        spread = self.k * (jnp.log1p(q / self.noise) - q / total)
+        return 0.5 * jnp.sum(spread + q * jnp.sum(self.y_tilde**2, axis=1) / total**2)
+
+    def leave_one_out(self) -> Gaussian:
+        """The posterior of each training output given all *other* labels: mean (n, k), variance (n,). Exact, O(n²).
+
+        Of the noiseless outputs, as in `predict`; the noise stays at its value.
+
+            μ_i = y_i - [(Q + σ²I)⁻¹Y]_i / [(Q + σ²I)⁻¹]_ii,      Σ_i = 1/[(Q + σ²I)⁻¹]_ii - σ²
+
+        Source: Rasmussen & Williams 2006, eq. 5.12.
+        """
+        return _leave_one_out(self)
+
+
+@jax.jit
+def _diagonalise(q, y):
+    eigenvalues, u = jnp.linalg.eigh(q)
+    return eigenvalues, u, u.T @ y
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def predictive(post: Posterior, cross: Array, own: Array, joint: bool) -> Gaussian:
+    """The core of `predict`, without checks: Q_* (m, n), and Q(x, x) (m,) or, if `joint`, Q_** (m, m)."""
+    vectors = cross @ post.eigenvectors
+    total = post.eigenvalues + post.noise
+    mean = vectors @ (post.y_tilde / total[:, None])
+    if joint:
+        scaled = vectors / jnp.sqrt(total)[None, :]
+        covariance = own - scaled @ scaled.T
+        return Gaussian(mean, jnp.diagonal(covariance), covariance)
+    return Gaussian(mean, own - jnp.sum(vectors**2 / total[None, :], axis=1))
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def _predict_train(post: Posterior, joint: bool) -> Gaussian:
+    u = post.eigenvectors
+    kept = post.eigenvalues / (post.eigenvalues + post.noise)
+    mean = u @ (kept[:, None] * post.y_tilde)
+    if joint:
+        covariance = (u * (post.noise * kept)[None, :]) @ u.T
+        covariance = 0.5 * (covariance + covariance.T)
+        return Gaussian(mean, jnp.diagonal(covariance), covariance)
+    return Gaussian(mean, u**2 @ (post.noise * kept))
+
+
+@jax.jit
+def _leave_one_out(post: Posterior) -> Gaussian:
+    u, total = post.eigenvectors, post.eigenvalues + post.noise
+    # σ²(Q + σ²I)⁻¹ and the hat matrix Q(Q + σ²I)⁻¹ have diagonals that add up to one; both are computed, so that
+    # neither is the small difference of two large numbers.
+    rest = u**2 @ (post.noise / total)
+    hat = u**2 @ (post.eigenvalues / total)
+    residual = u @ (post.y_tilde * (post.noise / total)[:, None])
+    return Gaussian(post.y - residual / rest[:, None], post.noise * hat / rest)
