@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference_mixture as reference
 from scipy.integrate import dblquad, quad
 from scipy.stats import multivariate_normal, norm
 
 from ntkinfo.gaussian import Gaussian, entropy, kl_divergence, log_prob, sign_error, winning_probabilities
+from tests.references import mixture as reference
 
 
 def prediction(m=4, k=2, *, lead=(), seed=0):

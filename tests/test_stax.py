@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_kernels import fully_connected
 
 from ntkinfo import stax
+from tests.references.kernels import fully_connected
 
 STDS = [(1.5, 0.1), (1.2, 0.0), (0.9, 0.3), (1.4, 0.2)]
 ACTIVATIONS = {"erf": stax.Erf, "relu": stax.Relu}

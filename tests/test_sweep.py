@@ -1,10 +1,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network, problem
 
 import ntkinfo as ni
 from ntkinfo import stax, sweep
+from tests.problems import network, problem
 
 TIMES = np.array([0.0, 10.0, 1e3])
 

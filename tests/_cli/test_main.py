@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ntkinfo import __main__ as job
+from ntkinfo import __main__
+from ntkinfo._cli import main
 
 SMALL = ["--n-train", "60", "--n-test", "30", "--depth", "1", "--times", "0,1:1000:4,inf"]
 
@@ -20,7 +21,9 @@ def keep_settings():
 
 
 def test_the_main_job_writes_table_figures_and_page(tmp_path, capsys, keep_settings):
-    assert job.main([*SMALL, "--finite", "5", "--width", "16", "--finite-steps", "60", "--out", str(tmp_path)]) == 0
+    assert (
+        __main__.main([*SMALL, "--finite", "5", "--width", "16", "--finite-steps", "60", "--out", str(tmp_path)]) == 0
+    )
     printed = capsys.readouterr().out
     assert "parameters and bounds (nats)" in printed and "PAC-Bayes-kl" in printed
     assert "I(X;Z|D)" in printed and "ceilings: log m = 3.401 nats" in printed
@@ -40,11 +43,11 @@ def test_the_same_numbers_as_the_library(tmp_path, keep_settings):
     import ntkinfo as ni
     from ntkinfo import architectures
 
-    assert job.main([*SMALL, "--out", str(tmp_path)]) == 0
+    assert __main__.main([*SMALL, "--out", str(tmp_path)]) == 0
     data = ni.datasets.digits(60, 30)
     jax.config.update("jax_enable_x64", True)
     ens = ni.Ensemble.fit(architectures.network(depth=1), data.x_train, data.y_train)
-    curve = ni.information.curve(ens, data.x_test, data.y_test, job.parse_times("0,1:1000:4,inf"))
+    curve = ni.information.curve(ens, data.x_test, data.y_test, main.parse_times("0,1:1000:4,inf"))
     frame = pd.read_csv(tmp_path / "curve.csv")
     for name, column in curve.columns().items():
         np.testing.assert_allclose(frame[name], column, rtol=1e-9, atol=1e-12)
@@ -54,14 +57,14 @@ def test_npz_and_bits_and_several_classes(tmp_path, rng, capsys, keep_settings):
     x, y = rng.normal(size=(50, 4)), rng.integers(0, 3, 50)
     np.savez(tmp_path / "mine.npz", x=x, y=y)
     arguments = ["--data", str(tmp_path / "mine.npz"), "--depth", "1", "--times", "1,10", "--unit", "bits"]
-    assert job.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert __main__.main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert "log m = 3.322 bits" in capsys.readouterr().out
     frame = pd.read_csv(tmp_path / "out" / "curve.csv")
     assert {"input_information_stderr", "label_information_stderr"} <= set(frame.columns)
 
 
 def test_times():
-    np.testing.assert_allclose(job.parse_times("inf,0,1:100:3,10"), [0, 1, 10, 100, np.inf])
+    np.testing.assert_allclose(main.parse_times("inf,0,1:100:3,10"), [0, 1, 10, 100, np.inf])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_times():
 )
 def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, capsys, keep_settings):
     try:
-        status = job.main([*arguments, "--out", str(tmp_path / "out")])
+        status = __main__.main([*arguments, "--out", str(tmp_path / "out")])
     except SystemExit as stopped:
         status = stopped.code
     error = capsys.readouterr().err

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ntkinfo import __main__ as job
+from ntkinfo import __main__
 
 SMALL = ["--networks", "2", "--epochs", "12", "--records", "4", "--hidden", "4,3", "--kde-networks", "1"]
 
@@ -20,7 +20,7 @@ def keep_settings():
 
 def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     out = tmp_path / "plane"
-    assert job.main(["plane", *SMALL, "--out", str(out), "--unit", "nats"]) == 0
+    assert __main__.main(["plane", *SMALL, "--out", str(out), "--unit", "nats"]) == 0
     printed = capsys.readouterr().out
     names = {path.name for path in out.iterdir()}
     assert names == {"plane.csv", "plane.png", "estimators.png", "gradients.png", "training.png", "report.md"}
@@ -51,7 +51,7 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
 )
 def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, capsys, keep_settings):
     try:
-        status = job.main(["plane", *SMALL, *arguments, "--out", str(tmp_path / "out")])
+        status = __main__.main(["plane", *SMALL, *arguments, "--out", str(tmp_path / "out")])
     except SystemExit as stopped:
         status = stopped.code
     error = capsys.readouterr().err

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from problems import network, problem
 
 import ntkinfo as ni
 from ntkinfo import bounds, information, stax
-from ntkinfo.certificate import certificate
+from ntkinfo._cli.risk_certificate import certificate
+from tests.problems import network, problem
 
 TIMES = np.array([0.0, 5.0, 100.0])
 

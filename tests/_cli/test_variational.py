@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import ntkinfo as ni
-from ntkinfo import __main__ as job
-from ntkinfo import variational_job
+from ntkinfo import __main__
+from ntkinfo._cli import variational
 
 SMALL = ["--n-train", "100", "--n-test", "60", "--betas", "1,30", "--steps", "20", "--hidden", "8", "--latent", "2"]
 
@@ -23,7 +23,7 @@ def keep_settings():
 
 def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     out = tmp_path / "variational"
-    assert job.main(["variational", *SMALL, "--objectives", "vib,dual", "--out", str(out)]) == 0
+    assert __main__.main(["variational", *SMALL, "--objectives", "vib,dual", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     names = {path.name for path in out.iterdir()}
     assert names == {"sweep.csv", "plane.png", "error.png", "calibration.png", "dynamics.png", "report.md"}
@@ -50,7 +50,7 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
 )
 def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, capsys, keep_settings):
     arguments = [f"{arguments[0]}={arguments[1]}"]
-    assert job.main(["variational", *SMALL, *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert __main__.main(["variational", *SMALL, *arguments, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -81,5 +81,5 @@ def test_figures(sweep):
 
 def test_the_claim_is_judged_between_the_points():
     x = np.array([0.0, 1.0, 3.0])
-    assert variational_job._crossing(x, np.array([0.0, 1.0, 2.0]), 1.5) == 2.0
-    assert variational_job._crossing(x, np.array([2.0, 1.0, 2.0]), 1.5) == 0.0
+    assert variational._crossing(x, np.array([0.0, 1.0, 2.0]), 1.5) == 2.0
+    assert variational._crossing(x, np.array([2.0, 1.0, 2.0]), 1.5) == 0.0

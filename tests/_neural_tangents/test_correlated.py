@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_parameters import convolutional
-from reference_parameters import correlated as reference
 
 import ntkinfo as ni
-from ntkinfo import _neural_tangents, correlated, kernels, stax
+from ntkinfo import kernels, stax
+from ntkinfo._neural_tangents import correlated, load
+from tests.references.parameters import convolutional
+from tests.references.parameters import correlated as reference
 
-nt = _neural_tangents.load()
+nt = load.load()
 
 ACTIVATIONS = {"erf": stax.Erf, "gelu": stax.Gelu, "sin": stax.Sin}
 

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkinfo import _neural_tangents, _version, stax
+from ntkinfo import stax
+from ntkinfo._common import version as _version
+from ntkinfo._neural_tangents import load, patches
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-nt = _neural_tangents.load()
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+nt = load.load()
 
 
 def in_new_process(script, *paths):
@@ -100,10 +102,11 @@ def test_the_users_own_import_gives_the_same_module(first):
                 print(error)
 
         {first}
-        from ntkinfo import _neural_tangents, stax
+        from ntkinfo import stax
+        from ntkinfo._neural_tangents import load
         import neural_tangents as nt
         from neural_tangents import stax as theirs
-        assert nt is _neural_tangents.load() and theirs.Relu is stax.Relu.__wrapped__
+        assert nt is load.load() and theirs.Relu is stax.Relu.__wrapped__
         assert theirs.ABRelu is stax.ABRelu.__wrapped__
         assert nt.empirical_ntk_fn is not None
     """)
@@ -112,10 +115,10 @@ def test_the_users_own_import_gives_the_same_module(first):
 def test_threads_that_load_at_once_get_one_module():
     in_new_process("""
         import threading, jax
-        from ntkinfo import _mends, _neural_tangents
-        mend, times, got = _mends.mend, [], []
-        _mends.mend = lambda nt: (times.append(1), mend(nt))
-        threads = [threading.Thread(target=lambda: got.append(_neural_tangents.load())) for _ in range(4)]
+        from ntkinfo._neural_tangents import load, patches
+        mend, times, got = patches.mend, [], []
+        patches.mend = lambda nt: (times.append(1), mend(nt))
+        threads = [threading.Thread(target=lambda: got.append(load.load())) for _ in range(4)]
         for t in threads: t.start()
         for t in threads: t.join()
         assert len(got) == 4 and len(set(map(id, got))) == 1 and len(times) == 1
@@ -150,23 +153,23 @@ def test_a_failed_import_takes_the_names_back():
 def test_missing_neural_tangents(monkeypatch):
     monkeypatch.setitem(sys.modules, "neural_tangents", None)
     with pytest.raises(ImportError, match=r"pip install --no-deps neural-tangents==0\.6\.5 .*ntkinfo\[nt\]"):
-        _neural_tangents._load.__wrapped__()
+        load._load.__wrapped__()
 
 
 def test_other_version_of_neural_tangents(monkeypatch):
     monkeypatch.setitem(sys.modules, "neural_tangents", types.SimpleNamespace(__version__="0.6.4"))
     with pytest.raises(ImportError, match=r"needs neural-tangents 0\.6\.5; got 0\.6\.4"):
-        _neural_tangents._load.__wrapped__()
+        load._load.__wrapped__()
 
 
 def test_import_that_fails_on_an_untested_jax(monkeypatch):
     def broken(nt):
         raise AttributeError("module 'jax' has no attribute 'linearize'")
 
-    monkeypatch.setattr(_neural_tangents._mends, "mend", broken)
+    monkeypatch.setattr(patches, "mend", broken)
     monkeypatch.setattr(jax, "__version__", "1.2.3")
     with pytest.raises(ImportError, match=r"imported on jax 1\.2\.3; ntkinfo is tested up to jax 0\.10\.1") as caught:
-        _neural_tangents._load.__wrapped__()
+        load._load.__wrapped__()
     assert isinstance(caught.value.__cause__, AttributeError)
 
 
@@ -186,7 +189,7 @@ def test_jax_that_computes_wrong_numbers(monkeypatch, module, version):
     ):
         _version.check_jax_version()
     with pytest.raises(ImportError, match=r"refuses"):
-        _neural_tangents.load()
+        load.load()
 
 
 @pytest.mark.parametrize("version", ["0.4.35", "0.9.2", "0.10.1", "0.10.3", "0.10.20", "1.0.0rc1"])

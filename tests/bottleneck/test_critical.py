@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkinfo import critical, optimality
+from ntkinfo import bottleneck
+from ntkinfo.bottleneck import _critical, _duality_gap
 
 
 def toy():
@@ -34,7 +35,7 @@ def decoded(weights, rows, dual):
 
 @pytest.fixture(scope="module")
 def found():
-    return {dual: critical.critical_betas(toy(), dual=dual, beta_max=30.0) for dual in (False, True)}
+    return {dual: bottleneck.critical_betas(toy(), dual=dual, beta_max=30.0) for dual in (False, True)}
 
 
 def test_toy_of_the_paper(found):
@@ -54,7 +55,7 @@ def test_trivial_eigenvalue_is_the_squared_maximal_correlation():
     p_xy = random_joint(0)
     p_x, rows = parts(p_xy)
     scaled = p_xy / np.sqrt(np.outer(p_x, p_xy.sum(axis=0)))
-    np.testing.assert_allclose(critical.stability(p_x, rows)[0], np.linalg.svd(scaled)[1][1] ** 2, rtol=1e-10)
+    np.testing.assert_allclose(_critical.stability(p_x, rows)[0], np.linalg.svd(scaled)[1][1] ** 2, rtol=1e-10)
 
 
 @pytest.mark.parametrize("dual", [False, True])
@@ -70,7 +71,7 @@ def test_stability_against_the_matrix_of_theory(dual):
     else:
         s = w @ rows
         wanted = np.sort(np.linalg.eigvals((rows / s) @ rows.T * w[None]).real)[-2]
-    np.testing.assert_allclose(critical.stability(w, rows, dual)[0], wanted, rtol=1e-9)
+    np.testing.assert_allclose(_critical.stability(w, rows, dual)[0], wanted, rtol=1e-9)
 
 
 @pytest.mark.parametrize("dual", [False, True])
@@ -87,7 +88,7 @@ def test_hessian_at_the_trivial_solution_loses_definiteness_there(dual):
 
     hessian = jax.jit(jax.hessian(lagrangian))
     scale = 1 / np.sqrt(np.asarray(p_x))
-    critical_beta = 1 / float(critical.stability(p_x, rows, dual)[0])
+    critical_beta = 1 / float(_critical.stability(p_x, rows, dual)[0])
     for factor, sign in ((0.999, 1), (1.001, -1)):
         h = np.asarray(hessian(jnp.zeros(5), factor * critical_beta)) * scale[:, None] * scale[None]
         # A common shift of all inputs changes nothing: one eigenvalue is zero, it is left out.
@@ -98,7 +99,7 @@ def test_hessian_at_the_trivial_solution_loses_definiteness_there(dual):
 @pytest.mark.parametrize("dual", [False, True])
 def test_small_perturbation_grows_above_and_shrinks_below(dual):
     p_x, rows = (jnp.asarray(each) for each in parts(random_joint(2)))
-    critical_beta = 1 / float(critical.stability(p_x, rows, dual)[0])
+    critical_beta = 1 / float(_critical.stability(p_x, rows, dual)[0])
     start = decoded(p_x[None] * (1 + 1e-5 * np.random.default_rng(0).normal(size=(2, 5))), rows, dual)
     start = start / start.sum(axis=1, keepdims=True)
     for factor in (0.95, 1.05):
@@ -139,14 +140,14 @@ def test_first_global_against_brute_force(found, dual):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_first_global_on_random_joints_by_bisection(seed):
     p_xy = random_joint(seed)
-    problem = critical._problem(p_xy, False)
-    local = 1 / float(critical.stability(*problem[:2])[0])
-    by_ratio = critical._first_global(problem, local)
-    prior, s_0 = critical._trivial(problem)
+    problem = _critical._problem(p_xy, False)
+    local = 1 / float(_critical.stability(*problem[:2])[0])
+    by_ratio = _critical._first_global(problem, local)
+    prior, s_0 = _critical._trivial(problem)
     low, high = 0.5 * by_ratio, local
     for _ in range(40):
         middle = (low + high) / 2
-        profitable = float(optimality.maximise(*problem[:2], middle, prior, s_0).log_g) > 1e-10
+        profitable = float(_duality_gap.maximise(*problem[:2], middle, prior, s_0).log_g) > 1e-10
         low, high = (low, middle) if profitable else (middle, high)
     assert by_ratio <= local * (1 + 1e-12)
     np.testing.assert_allclose(by_ratio, high, rtol=1e-6)
@@ -176,7 +177,7 @@ def test_later_local_split_is_where_the_settled_cluster_loses_stability(found):
 
 def test_bifurcation_branches(found):
     beta = np.array([3.0, 4.364, 4.3652, 4.5, 13.0, 20.0])
-    drawn = critical.bifurcation(toy(), beta)
+    drawn = bottleneck.bifurcation(toy(), beta)
     assert list(drawn.upward.n_clusters) == [1, 1, 1, 2, 2, 3]
     assert list(drawn.optimum.n_clusters) == [1, 1, 2, 2, 3, 3]
     p_y = toy().sum(axis=0)
@@ -188,14 +189,14 @@ def test_bifurcation_branches(found):
 
 
 def test_independent_variables_have_none():
-    none = critical.critical_betas(np.full((3, 2), 1 / 6))
+    none = bottleneck.critical_betas(np.full((3, 2), 1 / 6))
     assert none.local.shape == none.global_.shape == (0,)
 
 
 def test_refusals():
     with pytest.raises(ValueError, match="positive for the dual"):
-        critical.critical_betas(np.eye(2) / 2, dual=True)
+        bottleneck.critical_betas(np.eye(2) / 2, dual=True)
     with pytest.raises(ValueError, match="must increase"):
-        critical.bifurcation(toy(), np.array([2.0, 1.0]))
+        bottleneck.bifurcation(toy(), np.array([2.0, 1.0]))
     with pytest.raises(ValueError, match="beta_max"):
-        critical.critical_betas(toy(), beta_max=-1.0)
+        bottleneck.critical_betas(toy(), beta_max=-1.0)

@@ -5,14 +5,14 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from ntkinfo import exponent
+from ntkinfo import bottleneck
 
 ROWS = np.array([[0.6, 0.3, 0.1], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]])
 
 
 def test_chernoff_against_search():
     p, q = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, 5))
-    found = np.asarray(exponent.chernoff(p, q))
+    found = np.asarray(bottleneck.chernoff(p, q))
     for i in range(5):
 
         def f(a, i=i):
@@ -22,21 +22,21 @@ def test_chernoff_against_search():
         np.testing.assert_allclose(found[i], -best, rtol=1e-10)
     kl = np.minimum(np.sum(p * np.log(p / q), axis=1), np.sum(q * np.log(q / p), axis=1))
     assert (found <= kl).all()
-    np.testing.assert_allclose(found, exponent.chernoff(q, p), rtol=1e-12)
+    np.testing.assert_allclose(found, bottleneck.chernoff(q, p), rtol=1e-12)
 
 
 def test_zeros_in_value_and_gradient():
     # Supports that overlap in one symbol: the infimum sits at a = 0, C = -log q(support of p).
     p, q = jnp.array([0.5, 0.5, 0.0]), jnp.array([0.0, 0.25, 0.75])
-    np.testing.assert_allclose(exponent.chernoff(p, q), np.log(4))
-    np.testing.assert_allclose(jax.grad(exponent.chernoff, argnums=1)(p, q), [0, -4, 0], atol=1e-12)
+    np.testing.assert_allclose(bottleneck.chernoff(p, q), np.log(4))
+    np.testing.assert_allclose(jax.grad(bottleneck.chernoff, argnums=1)(p, q), [0, -4, 0], atol=1e-12)
 
 
 def test_gradient_is_that_of_the_minimum():
     p, q = jnp.asarray(ROWS[0]), jnp.asarray(ROWS[1])
     step = jnp.array([1e-5, -1e-5, 0.0])
-    wanted = (exponent.chernoff(p + step, q) - exponent.chernoff(p - step, q)) / 2e-5
-    slope = jax.grad(exponent.chernoff)(p, q)
+    wanted = (bottleneck.chernoff(p + step, q) - bottleneck.chernoff(p - step, q)) / 2e-5
+    slope = jax.grad(bottleneck.chernoff)(p, q)
     np.testing.assert_allclose(slope[0] - slope[1], wanted, rtol=1e-7)
 
 
@@ -45,12 +45,12 @@ def test_bayes_error_of_two_binomials_decays_at_the_chernoff_rate():
     rows, half = np.array([[1 - a, a], [1 - b, b]]), np.array([0.5, 0.5])
     k = np.arange(n + 1)
     wanted = np.minimum(scipy.stats.binom.pmf(k, n, a), scipy.stats.binom.pmf(k, n, b)).sum() / 2
-    found = float(exponent.bayes_error(rows, half, n).value)
+    found = float(bottleneck.bayes_error(rows, half, n).value)
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
-    c = float(exponent.chernoff(rows[0], rows[1]))
+    c = float(bottleneck.chernoff(rows[0], rows[1]))
     assert found <= np.exp(-n * c) / 2
     # The rate between n and 2n is C up to the log n / n of the prefactor n^{-1/2}.
-    twice = float(exponent.bayes_error(rows, half, 2 * n).value)
+    twice = float(bottleneck.bayes_error(rows, half, 2 * n).value)
     np.testing.assert_allclose(np.log(found / twice) / n, c, atol=np.log(2) / n)
 
 
@@ -59,37 +59,37 @@ def test_bayes_error_against_every_sequence_and_sampling():
     for sequence in np.ndindex(3, 3, 3, 3):
         joint = prior * np.prod(ROWS[:, sequence], axis=1)
         error += joint.sum() - joint.max()
-    np.testing.assert_allclose(exponent.bayes_error(ROWS, prior, 4).value, error, rtol=1e-12)
-    sampled = exponent.bayes_error(ROWS, prior, 4, key=jax.random.key(0))
+    np.testing.assert_allclose(bottleneck.bayes_error(ROWS, prior, 4).value, error, rtol=1e-12)
+    sampled = bottleneck.bayes_error(ROWS, prior, 4, key=jax.random.key(0))
     assert abs(sampled.value - error) < 5 * sampled.stderr and 0 < sampled.stderr < 0.01
 
 
 def test_compression_never_raises_the_exponent():
     rng = np.random.default_rng(1)
     p_xy = rng.dirichlet(np.ones(15)).reshape(5, 3)
-    whole = exponent.prediction_exponent(p_xy, np.eye(5))
-    coarse = exponent.prediction_exponent(p_xy, rng.dirichlet(np.ones(3), size=(4, 5)))
+    whole = bottleneck.prediction_exponent(p_xy, np.eye(5))
+    coarse = bottleneck.prediction_exponent(p_xy, rng.dirichlet(np.ones(3), size=(4, 5)))
     assert (np.asarray(coarse.pairs) <= np.asarray(whole.pairs)[None] + 1e-12).all()
     classes = p_xy / p_xy.sum(axis=0)[None, :]
-    np.testing.assert_allclose(whole.pairs[0, 2], exponent.chernoff(classes[:, 0], classes[:, 2]), rtol=1e-12)
+    np.testing.assert_allclose(whole.pairs[0, 2], bottleneck.chernoff(classes[:, 0], classes[:, 2]), rtol=1e-12)
     p_y = p_xy.sum(axis=0)
     weights = np.outer(p_y, p_y)[np.triu_indices(3, 1)]
     pairs = np.asarray(whole.pairs)[np.triu_indices(3, 1)]
     np.testing.assert_allclose([whole.worst, whole.mean], [pairs.min(), pairs @ weights / weights.sum()])
-    constant = exponent.prediction_exponent(p_xy, np.ones((5, 1)))
+    constant = bottleneck.prediction_exponent(p_xy, np.ones((5, 1)))
     np.testing.assert_allclose(constant.worst, 0, atol=1e-12)
 
 
 def test_refusals():
     with pytest.raises(ValueError, match="disjoint"):
-        exponent.chernoff(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+        bottleneck.chernoff(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
     with pytest.raises(ValueError, match="Divide by the sum"):
-        exponent.chernoff(np.array([1.0, 1.0]), np.array([0.5, 0.5]))
+        bottleneck.chernoff(np.array([1.0, 1.0]), np.array([0.5, 0.5]))
     with pytest.raises(ValueError, match="shape of `p`"):
-        exponent.chernoff(ROWS[0], ROWS)
+        bottleneck.chernoff(ROWS[0], ROWS)
     with pytest.raises(ValueError, match="disjoint"):
-        exponent.prediction_exponent(np.eye(2) / 2, np.eye(2))
+        bottleneck.prediction_exponent(np.eye(2) / 2, np.eye(2))
     with pytest.raises(ValueError, match="encoder"):
-        exponent.prediction_exponent(np.eye(2) / 2, np.eye(3))
+        bottleneck.prediction_exponent(np.eye(2) / 2, np.eye(3))
     with pytest.raises(ValueError, match="Pass `key`"):
-        exponent.bayes_error(ROWS, np.array([0.3, 0.3, 0.4]), 10_000)
+        bottleneck.bayes_error(ROWS, np.array([0.3, 0.3, 0.4]), 10_000)

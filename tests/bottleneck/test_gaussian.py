@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from ntkinfo import gaussian_bottleneck as gaussian
+from ntkinfo import bottleneck
 
 BETA = np.array([1.1, 2.0, 4.0, 8.0, 30.0])
 
@@ -25,7 +25,7 @@ def informations(cov_x, cov_y, cov_xy, a):
 
 @pytest.fixture(scope="module")
 def solved():
-    return gaussian.gaussian_ib(*covariances(), BETA)
+    return bottleneck.gaussian_ib(*covariances(), BETA)
 
 
 def test_informations_are_those_of_the_projection(solved):
@@ -62,29 +62,29 @@ def test_no_projection_found_by_search_is_better(solved):
 
 def test_one_mode_numbers():
     rho = float(np.sqrt(1 - np.exp(-0.894)))
-    found = gaussian.gaussian_curve(1.0, 1.0, rho, np.array([0.0, 0.5, 1.0, 2.0, 300.0]))
+    found = bottleneck.gaussian_curve(1.0, 1.0, rho, np.array([0.0, 0.5, 1.0, 2.0, 300.0]))
     np.testing.assert_allclose(found, [0, 0.23386, 0.35770, 0.43394, 0.447], atol=5e-6)
 
 
 def test_curve_inverts_the_solution(solved):
     grid = np.geomspace(2.2, 300, 7)
-    many = gaussian.gaussian_ib(*covariances(3, 3), grid)
+    many = bottleneck.gaussian_ib(*covariances(3, 3), grid)
     assert set(np.asarray(many.n_active)) >= {1, 2, 3}
-    np.testing.assert_allclose(gaussian.gaussian_curve(*covariances(3, 3), many.i_xz), many.i_zy, atol=1e-13)
-    np.testing.assert_allclose(gaussian.gaussian_curve(*covariances(), solved.i_xz), solved.i_zy, atol=1e-13)
+    np.testing.assert_allclose(bottleneck.gaussian_curve(*covariances(3, 3), many.i_xz), many.i_zy, atol=1e-13)
+    np.testing.assert_allclose(bottleneck.gaussian_curve(*covariances(), solved.i_xz), solved.i_zy, atol=1e-13)
 
 
 def test_independent_variables():
-    found = gaussian.gaussian_ib(np.eye(2), np.eye(2), np.zeros((2, 2)), 50.0)
+    found = bottleneck.gaussian_ib(np.eye(2), np.eye(2), np.zeros((2, 2)), 50.0)
     assert found.i_xz == 0 and found.i_zy == 0 and np.isinf(found.critical_betas).all()
-    assert gaussian.gaussian_curve(np.eye(2), np.eye(2), np.zeros((2, 2)), 1.0) == 0
+    assert bottleneck.gaussian_curve(np.eye(2), np.eye(2), np.zeros((2, 2)), 1.0) == 0
 
 
 def test_gradient_and_jit(solved):
     cov_x, cov_y, cov_xy = covariances()
 
     def total(c):
-        found = gaussian.gaussian_ib(cov_x, cov_y, c, jnp.asarray(BETA))
+        found = bottleneck.gaussian_ib(cov_x, cov_y, c, jnp.asarray(BETA))
         return jnp.sum(found.i_zy + found.i_xz)
 
     slope = np.asarray(jax.jit(jax.grad(total))(jnp.asarray(cov_xy)))
@@ -96,9 +96,9 @@ def test_gradient_and_jit(solved):
 
 def test_float32():
     given = [each.astype(np.float32) for each in covariances()]
-    found = gaussian.gaussian_ib(*given, BETA)
+    found = bottleneck.gaussian_ib(*given, BETA)
     assert found.i_xz.dtype == jnp.float32
-    np.testing.assert_allclose(found.i_zy, gaussian.gaussian_ib(*covariances(), BETA).i_zy, atol=1e-5)
+    np.testing.assert_allclose(found.i_zy, bottleneck.gaussian_ib(*covariances(), BETA).i_zy, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_float32():
 def test_refusals(change, text):
     cov_x, cov_y, cov_xy = covariances()
     with pytest.raises(ValueError, match=text):
-        gaussian.gaussian_ib(**({"cov_x": cov_x, "cov_y": cov_y, "cov_xy": cov_xy, "beta": 2.0} | change))
+        bottleneck.gaussian_ib(**({"cov_x": cov_x, "cov_y": cov_y, "cov_xy": cov_xy, "beta": 2.0} | change))
 
 
 def test_deterministic_label_is_named():
     with pytest.raises(ValueError, match="function of Y"):
-        gaussian.gaussian_ib(1.0, 1.0, 1.0, 2.0)
+        bottleneck.gaussian_ib(1.0, 1.0, 1.0, 2.0)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import ntkinfo as ni
-from ntkinfo import annealing, bottleneck
+from ntkinfo import bottleneck
+from ntkinfo.bottleneck import _solver
 
 TOY_FEATURE, TOY_MULTIPLIER = np.linspace(-1, 0.6, 5), np.array([1.0, -1.0])
 TOY = np.exp(-TOY_FEATURE[:, None] * TOY_MULTIPLIER[None])
@@ -94,11 +95,11 @@ def test_every_point_of_a_random_joint_is_certified(certified):
 
 
 def test_a_wrong_solution_does_not_pass_the_certificate():
-    problem = annealing.table(jnp.asarray(joint(12, 3)), False)
+    problem = _solver.table(jnp.asarray(joint(12, 3)), False)
     beta = np.array([50.0])
-    wrong = annealing.trivial(problem, beta)
+    wrong = _solver.trivial(problem, beta)
     excess = wrong.energy[0] - bottleneck.ib(joint(12, 3), beta).lagrangian[0]
-    gaps, _ = annealing._gaps(problem, beta, wrong)
+    gaps, _ = _solver._gaps(problem, beta, wrong)
     assert gaps[0] >= float(excess) > 0.1
 
 

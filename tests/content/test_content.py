@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network, problem
 from scipy import stats
 
-from ntkinfo import bounds, content, kernels, orthant, stax
+from ntkinfo import bounds, content, kernels, stax
+from ntkinfo.content import _orthant
+from tests.problems import network, problem
 
 KEY = jax.random.key(0)
-MNIST = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+MNIST = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def covariance(rng, n):
@@ -144,7 +145,7 @@ def test_the_conditioned_network_is_a_ratio_of_orthants(rng):
 def test_log_quantile_is_the_inverse():
     z = np.concatenate([-np.geomspace(1e-3, 1e4, 200), np.linspace(0, 5, 50)])
     np.testing.assert_allclose(
-        orthant.log_quantile(jax.scipy.special.log_ndtr(jnp.asarray(z))), z, rtol=1e-9, atol=1e-9
+        _orthant.log_quantile(jax.scipy.special.log_ndtr(jnp.asarray(z))), z, rtol=1e-9, atol=1e-9
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ntkinfo import datasets
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 shared_mnist = pytest.mark.skipif(
     not (SHARED / "t10k-images-idx3-ubyte.gz").is_file(), reason="the MNIST test images are not in ../shared/data"
 )

@@ -13,7 +13,7 @@ from scipy.special import lpmv
 
 from ntkinfo import datasets, discrete
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 twelve_bit = datasets.twelve_bit
 
 

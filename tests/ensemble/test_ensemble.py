@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
-from problems import network, problem
 
 import ntkinfo as ni
 from ntkinfo import stax
+from tests.problems import network, problem
+from tests.references import ensemble as reference
 
 TIMES = np.array([0.0, 1e-3, 1.0, 30.0, 1e3, 1e5, np.inf])
 

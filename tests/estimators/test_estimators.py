@@ -10,8 +10,8 @@ from scipy.integrate import quad
 from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 
-from ntkinfo import binning, estimators, mixture
-from ntkinfo.estimators import binned, binned_layer, kde, kde_pair, ksg, quantised_layer
+from ntkinfo import estimators, mixture
+from ntkinfo.estimators import _binning, binned, binned_layer, kde, kde_pair, ksg, quantised_layer
 
 RHO = 0.8
 
@@ -71,19 +71,19 @@ def test_entries_on_edges_belong_to_the_bin_above_and_the_last_one_is_closed():
     for bins, (lo, hi) in itertools.product((7, 10, 100), ((0.0, 1.0), (-1.0, 1.0), (0.1, 0.7))):
         edges = lo + (hi - lo) * (np.arange(bins + 1) / bins)
         edges[-1] = hi
-        codes = binning.fixed(edges[:, None], bins, lo, hi)[:, 0]
+        codes = _binning.fixed(edges[:, None], bins, lo, hi)[:, 0]
         assert codes.tolist() == [*range(bins), bins - 1]
         below = np.nextafter(edges[1:-1], -np.inf)
-        assert binning.fixed(below[:, None], bins, lo, hi)[:, 0].tolist() == list(range(bins - 1))
+        assert _binning.fixed(below[:, None], bins, lo, hi)[:, 0].tolist() == list(range(bins - 1))
     # Widths that divide the range close it, others leave a last narrower bin.
-    assert binning.grid(np.array([[-1.0], [0.9], [1.0]]), 0.5, -1.0, 1.0).ravel().tolist() == [0, 3, 3]
-    assert binning.grid(np.array([[-1.0], [0.9], [1.0]]), 0.8, -1.0, 1.0).ravel().tolist() == [0, 2, 2]
+    assert _binning.grid(np.array([[-1.0], [0.9], [1.0]]), 0.5, -1.0, 1.0).ravel().tolist() == [0, 3, 3]
+    assert _binning.grid(np.array([[-1.0], [0.9], [1.0]]), 0.8, -1.0, 1.0).ravel().tolist() == [0, 2, 2]
 
 
 def test_adaptive_bins_hold_equally_many_and_keep_ties_together(rng):
-    codes = binning.adaptive(rng.exponential(size=(120, 2)), 8)
+    codes = _binning.adaptive(rng.exponential(size=(120, 2)), 8)
     assert all((np.bincount(column) == 15).all() for column in codes.T)
-    tied = binning.adaptive(np.repeat([0.0, 0.5, 2.0], [70, 20, 10])[:, None], 4)[:, 0]
+    tied = _binning.adaptive(np.repeat([0.0, 0.5, 2.0], [70, 20, 10])[:, None], 4)[:, 0]
     assert all(len(set(tied[part])) == 1 for part in (slice(70), slice(70, 90), slice(90, 100)))
     # Ranks only: any increasing transformation leaves the value as it is.
     x, y = bivariate(400)
@@ -109,7 +109,7 @@ def test_many_columns_do_not_collide(rng):
     # Packed naively, 40 columns of 1024 values would shift the first ones out of 64 bits.
     rows = np.concatenate([rng.integers(0, 2, size=(500, 20)) * 1023, np.tile([[0], [1023]], (250, 20))], axis=1)
     different = set(map(tuple, rows.tolist()))
-    found = binning.symbols(rows)
+    found = _binning.symbols(rows)
     assert len(set(found)) == len({*zip(found, map(tuple, rows.tolist()), strict=True)}) == len(different) > 490
 
 

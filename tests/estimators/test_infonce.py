@@ -11,8 +11,7 @@ from scipy.special import gammaln, logsumexp, ndtr, psi
 from scipy.stats import multivariate_t
 
 from ntkinfo import mixture
-from ntkinfo.contrastive import infonce
-from ntkinfo.estimators import ksg
+from ntkinfo.estimators import infonce, ksg
 
 KEY = jax.random.key(0)
 RHO = 0.8

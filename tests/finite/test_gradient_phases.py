@@ -9,9 +9,7 @@ import pytest
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from ntkinfo import sgd
-from ntkinfo.gradients import GradientPhases, gradient_phases
-from ntkinfo.layered import LayerRun, train_layers
+from ntkinfo.finite import GradientPhases, LayerRun, _sgd, gradient_phases, train_layers
 from ntkinfo.plot._gradients import gradients
 
 KEY = jax.random.key(0)
@@ -35,10 +33,10 @@ def test_least_squares_by_hand():
     run = train_layers((1, 1), x, y, epochs=1, n_networks=3, key=KEY, loss="mse", batch_size=2, shuffle=False,
                        record=[0], chunk=3, progress=False)  # fmt: skip
     phases = gradient_phases(run)
-    settings = sgd.Settings((), (), None, "", 4, 2, False, False, False, 1.0, 1)
+    settings = _sgd.Settings((), (), None, "", 4, 2, False, False, False, 1.0, 1)
     for network in range(3):
         w = float(run.weights[0][network, 0, 0, 0])
-        order = np.asarray(sgd.order(settings, sgd.keys(KEY, network), 0))
+        order = np.asarray(_sgd.order(settings, _sgd.keys(KEY, network), 0))
         first, second = (np.mean((w * x[b] - y[b]) * x[b]) for b in (order[:2], order[2:]))
         np.testing.assert_allclose(phases.mean[network, 0, 0], abs(first + second) / 2 / abs(w), rtol=1e-12)
         np.testing.assert_allclose(phases.std[network, 0, 0], abs(first - second) / 2 / abs(w), rtol=1e-12)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ntkinfo as ni
-from ntkinfo.plane import information_plane
+from ntkinfo.finite import information_plane
 
 SIZES = (5, 4, 3, 2)
 

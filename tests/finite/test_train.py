@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_kernels import fully_connected
 
 import ntkinfo as ni
-from ntkinfo import finite, mixture, sampled, stax, training
+from ntkinfo import finite, mixture, stax
+from ntkinfo.finite import _gradient_descent, _summary
+from tests.references.kernels import fully_connected
 
 KEY = jax.random.key(0)
 
@@ -110,12 +111,12 @@ def test_the_default_step_is_a_twentieth_of_the_stability_limit(linear):
 
 def test_times_are_hit_exactly_whatever_the_step():
     t = np.array([0.0, 0.1, 0.3, 0.3, 1.0, 7.7])
-    sizes, counts = training.segments(t, 0.25)
+    sizes, counts = _gradient_descent.segments(t, 0.25)
     np.testing.assert_allclose(np.cumsum(sizes * counts), t, rtol=1e-14)
     assert sizes.max() <= 0.25
     assert counts.tolist() == [0, 1, 1, 0, 3, 27]
     # Multiples of the learning rate, as rounded, take exactly that many steps.
-    assert training.segments(0.1 * np.arange(50), 0.1)[1].tolist() == [0.0] + [1.0] * 49
+    assert _gradient_descent.segments(0.1 * np.arange(50), 0.1)[1].tolist() == [0.0] + [1.0] * 49
 
 
 def test_times_come_in_any_order(linear):
@@ -252,7 +253,7 @@ def test_chunks_change_nothing(small):
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(small, tmp_path, monkeypatch):
-    folder, calls, original = tmp_path / "run", [], training.train_chunk
+    folder, calls, original = tmp_path / "run", [], _gradient_descent.train_chunk
 
     def interrupted(*args):
         calls.append(args)
@@ -260,7 +261,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(training, "train_chunk", interrupted)
+    monkeypatch.setattr(_gradient_descent, "train_chunk", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small(checkpoint=folder)
     assert sorted(path.name for path in folder.iterdir()) == ["arguments.json", "chunk_00000.npz"]
@@ -425,8 +426,8 @@ def drawn(rng, n_networks):
 def test_the_jackknife_of_a_mean_is_its_standard_error():
     rng = np.random.default_rng(0)
     outputs = rng.normal(size=(9, 3, 1, 1))
-    z = sampled._moments(outputs)
-    mean, stderr = sampled._jackknife(z.mean[..., 0, 0], np.array([9] + [8] * 9))
+    z = _summary._moments(outputs)
+    mean, stderr = _summary._jackknife(z.mean[..., 0, 0], np.array([9] + [8] * 9))
     np.testing.assert_allclose(mean, outputs.mean(axis=0)[:, 0, 0], atol=1e-14)
     np.testing.assert_allclose(stderr, outputs.std(axis=0, ddof=1)[:, 0, 0] / 3, rtol=1e-12)
     # Leaving one out leaves the moments of the rest.
@@ -481,7 +482,7 @@ def test_a_difference_has_the_error_of_the_difference():
     other = run._replace(
         outputs=run.outputs + 0.01 * rng.normal(size=run.outputs.shape), action=run.action + 0.1, t=run.t[::-1]
     )
-    other = other._replace(**{name: getattr(other, name)[:, ::-1] for name in finite.training.Path._fields[:6]})
+    other = other._replace(**{name: getattr(other, name)[:, ::-1] for name in _gradient_descent.Path._fields[:6]})
     both = finite.summary(run, Y), finite.summary(other, Y)
     difference = finite.summary(other, Y, control=run)
     for name, (_, mean, stderr) in difference.items():

@@ -8,8 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from ntkinfo import layered, perceptron, sgd
-from ntkinfo.layered import DivergedError, train_layers
+from ntkinfo import finite
+from ntkinfo._numerics import mlp
+from ntkinfo.finite import _sgd, _train_layers, _validate_layers, train_layers
+from ntkinfo.finite._layer_run import DivergedError
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -38,7 +40,7 @@ def train(case, **changes):
 def settings(case, **changes):
     """What of the settings decides on rows, batches and labels."""
     n = CASES[case].get("n_train", len(X))
-    return sgd.Settings((), (), None, "", n, CASES[case]["batch_size"] or n, n < len(X),
+    return _sgd.Settings((), (), None, "", n, CASES[case]["batch_size"] or n, n < len(X),
                         CASES[case].get("draw_labels", False), CASES[case].get("shuffle", True), 1.0,
                         1)._replace(**changes)  # fmt: skip
 
@@ -143,7 +145,7 @@ def reference(case, run, network):
     size = given["batch_size"] or len(rows)
 
     def batches(epoch):
-        order = rows[np.asarray(sgd.order(settings(case), sgd.keys(KEY, network), epoch))]
+        order = rows[np.asarray(_sgd.order(settings(case), _sgd.keys(KEY, network), epoch))]
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def error(x, y):
@@ -219,32 +221,32 @@ def test_rows_are_distinct_and_drawn_for_each_network(runs):
 def test_labels_are_drawn_from_their_probabilities(runs):
     y = np.array([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.01, 0.0, 0.99]])
     n = 4000
-    labels = sgd.drawn(settings("drawn", lanes=n), KEY, jnp.arange(n), jnp.asarray(y))
+    labels = _sgd.drawn(settings("drawn", lanes=n), KEY, jnp.arange(n), jnp.asarray(y))
     frequency = (np.asarray(labels)[:, :, None] == np.arange(3)).mean(0)
     assert (np.abs(frequency - y) <= 5 * np.sqrt(y * (1 - y) / n)).all()
-    own = sgd.drawn(settings("drawn", lanes=3), KEY, jnp.arange(3), jnp.asarray(P_Y))
+    own = _sgd.drawn(settings("drawn", lanes=3), KEY, jnp.arange(3), jnp.asarray(P_Y))
     assert np.array_equal(own, runs["drawn"].labels) and runs["whole"].labels is None
 
 
 @pytest.mark.parametrize("n", [15, 70_000])
 def test_every_epoch_takes_every_row_once_in_a_new_order(n):
-    own = sgd.keys(KEY, 0)
-    orders = [np.asarray(sgd.order(settings("drawn", n_train=n), own, epoch)) for epoch in (0, 1)]
+    own = _sgd.keys(KEY, 0)
+    orders = [np.asarray(_sgd.order(settings("drawn", n_train=n), own, epoch)) for epoch in (0, 1)]
     assert all(np.array_equal(np.sort(order), np.arange(n)) for order in orders)
     assert not np.array_equal(*orders)
-    again = [np.asarray(sgd.order(settings("drawn", n_train=n, shuffle=False), own, epoch)) for epoch in (0, 1)]
+    again = [np.asarray(_sgd.order(settings("drawn", n_train=n, shuffle=False), own, epoch)) for epoch in (0, 1)]
     assert np.array_equal(*again)
 
 
 def test_every_row_is_as_often_in_every_batch():
     n_epochs = 3000
-    orders = jax.vmap(lambda epoch: sgd.order(settings("drawn"), sgd.keys(KEY, 0), epoch))(jnp.arange(n_epochs))
+    orders = jax.vmap(lambda epoch: _sgd.order(settings("drawn"), _sgd.keys(KEY, 0), epoch))(jnp.arange(n_epochs))
     frequency = np.stack([(np.asarray(orders)[:, :6] == row).any(1).mean() for row in range(15)])
     assert (np.abs(frequency - 0.4) < 5 * np.sqrt(0.24 / n_epochs)).all()
 
 
 def test_initial_weights_follow_their_law():
-    params = perceptron.initialise((50, 400, 3), 1.5, KEY, jnp.float64)
+    params = mlp.initialise((50, 400, 3), 1.5, KEY, jnp.float64)
     w = np.asarray(params[0].weight) * np.sqrt(50) / 1.5
     # A normal law cut off at ±2 has variance 1 - 4 φ(2)/(Φ(2) - Φ(-2)).
     assert np.abs(w).max() <= 2 and np.abs(w).max() > 1.99
@@ -273,7 +275,7 @@ def test_one_batch_has_no_deviation(runs):
     ],
 )
 def test_schedule(record, epochs, expected):
-    assert layered._schedule(record, epochs).tolist() == expected
+    assert _validate_layers.schedule(record, epochs).tolist() == expected
 
 
 def test_records_do_not_depend_on_the_schedule(runs):
@@ -286,7 +288,7 @@ def test_records_do_not_depend_on_the_schedule(runs):
 @pytest.mark.parametrize("index", [None, -1])
 def test_activations_agree_with_numpy(runs, case, index):
     run = runs[case]
-    got = layered.activations(run, X[:4], index=index)
+    got = finite.activations(run, X[:4], index=index)
     assert len(got) == len(run.sizes) - 1
     for network, record in itertools.product(range(3), range(4) if index is None else [3]):
         params = of(run, network, record)
@@ -299,7 +301,7 @@ def test_activations_agree_with_numpy(runs, case, index):
 def test_functions_are_activations_too(runs):
     other = train("whole", activation=lambda x: x)
     same(other.weights, runs["whole"].weights, 1e-12)
-    same(layered.activations(other, X), layered.activations(runs["whole"], X), 1e-12)
+    same(finite.activations(other, X), finite.activations(runs["whole"], X), 1e-12)
 
 
 def test_a_run_is_a_pytree(runs):
@@ -321,8 +323,8 @@ class Stopped(RuntimeError):
 
 
 def test_an_interrupted_run_ends_bit_for_bit_the_same(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(layered, "_SAVED_EVERY", -1.0)
-    advance, count, lock = sgd.advance, itertools.count(), threading.Lock()
+    monkeypatch.setattr(_train_layers, "_SAVED_EVERY", -1.0)
+    advance, count, lock = _sgd.advance, itertools.count(), threading.Lock()
 
     def until(limit):
         def stopping(*args):
@@ -335,7 +337,7 @@ def test_an_interrupted_run_ends_bit_for_bit_the_same(runs, tmp_path, monkeypatc
         return stopping
 
     with monkeypatch.context() as patch:
-        patch.setattr(sgd, "advance", until(3))
+        patch.setattr(_sgd, "advance", until(3))
         with pytest.raises(Stopped):
             train("drawn", checkpoint=tmp_path)
     held = {p.name: int(np.load(p)["count"]) for p in tmp_path.glob("*.npz")}
@@ -343,13 +345,13 @@ def test_an_interrupted_run_ends_bit_for_bit_the_same(runs, tmp_path, monkeypatc
     assert sum(held.values()) - len(held) == 3
     count = itertools.count()
     with monkeypatch.context() as patch:
-        patch.setattr(sgd, "advance", until(3))
+        patch.setattr(_sgd, "advance", until(3))
         run = train("drawn", checkpoint=tmp_path, chunk=None)
     assert next(count) == 3
     same(run, runs["drawn"])
     # All is there: nothing is trained any more.
     with monkeypatch.context() as patch:
-        patch.setattr(sgd, "advance", until(0))
+        patch.setattr(_sgd, "advance", until(0))
         same(train("drawn", checkpoint=tmp_path), run)
         same(train("drawn", checkpoint=tmp_path, n_networks=4).weights[0][:3], run.weights[0])
 
@@ -515,6 +517,6 @@ def test_refusals(changes, error, match):
 
 def test_activations_refuse_other_inputs_and_records(runs):
     with pytest.raises(ValueError, match="`x` must have 3 columns"):
-        layered.activations(runs["whole"], X[:, :2])
+        finite.activations(runs["whole"], X[:, :2])
     with pytest.raises(ValueError, match="`index` must be that of one of the 4 records; got 4"):
-        layered.activations(runs["whole"], X, index=4)
+        finite.activations(runs["whole"], X, index=4)

@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network, problem
 
 import ntkinfo as ni
 from ntkinfo import information
+from tests.problems import network, problem
 
 TIMES = jnp.array([0.0, 0.5, 20.0, 1e3, jnp.inf])
 
@@ -53,7 +53,7 @@ def test_curve_is_its_quantities_one_by_one(k, regression, joint):
 
 def test_one_compile_serves_new_data_of_one_shape():
     ens, x_test, y_test = setting()
-    from ntkinfo.curves import _curve
+    from ntkinfo.information._curve import _curve
 
     information.curve(ens, x_test, y_test, TIMES)
     size = _curve._cache_size()
@@ -65,7 +65,7 @@ def test_dataframe_has_every_quantity_and_its_units():
     ens, x_test, y_test = setting()
     frame = information.curve(ens, x_test, y_test, TIMES).to_dataframe()
     assert len(frame) == len(TIMES) and frame.attrs["units"] == "nats" and frame.attrs["input_information"] == "exact"
-    from ntkinfo.curves import MEANING
+    from ntkinfo.information._quantities import MEANING
 
     assert set(MEANING) <= set(frame.columns)
     assert not frame.isna().any().any()

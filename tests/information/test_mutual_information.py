@@ -2,14 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
-from problems import network, problem
 from scipy.integrate import quad
 from scipy.stats import norm
 
 import ntkinfo as ni
 from ntkinfo import information
 from ntkinfo.gaussian import Gaussian
+from tests.problems import network, problem
+from tests.references import ensemble as reference
 
 TIMES = jnp.array([0.0, 0.5, 20.0, 1e3, jnp.inf])
 

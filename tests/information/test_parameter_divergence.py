@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network, problem
-from reference_parameters import parameter_divergence as reference
 
 import ntkinfo as ni
-from ntkinfo import divergence, kernels, stax
+from ntkinfo import kernels, stax
+from ntkinfo.information import _parameter_divergence
+from tests.problems import network, problem
+from tests.references.parameters import parameter_divergence as reference
 
 TIMES = np.array([0.0, 1e-6, 0.1, 3.0, 40.0, 1e3])
 
@@ -69,9 +70,9 @@ def test_the_excess_is_exact_to_rounding():
 
     z = np.array([1e-200, 1e-12, 1e-4, 0.1, 0.4999999, 0.5, 0.7, 3.0])
     want = [float(sum((-Fraction(v)) ** j / factorial(j) for j in range(2, 60))) for v in z]
-    np.testing.assert_allclose(divergence.excess(jnp.asarray(z)), want, rtol=1e-15 * 4, atol=0)
-    assert divergence.excess(jnp.asarray(1e6)) == 1e6 - 1
-    slope = jax.vmap(jax.grad(divergence.excess))(jnp.asarray(z))
+    np.testing.assert_allclose(_parameter_divergence.excess(jnp.asarray(z)), want, rtol=1e-15 * 4, atol=0)
+    assert _parameter_divergence.excess(jnp.asarray(1e6)) == 1e6 - 1
+    slope = jax.vmap(jax.grad(_parameter_divergence.excess))(jnp.asarray(z))
     np.testing.assert_allclose(slope, -np.expm1(-z), rtol=1e-12)
 
 

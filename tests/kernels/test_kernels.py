@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network
 
 import ntkinfo as ni
 from ntkinfo import kernels, stax
+from tests.problems import network
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 100])

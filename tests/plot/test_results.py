@@ -11,7 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from ntkinfo import Ensemble, datasets, finite, information, plot, stax, sweep
+from ntkinfo import datasets, finite, information, plot, stax, sweep
+from ntkinfo.ensemble import Ensemble
 
 T = np.array([0.0, 0.1, 3.0, 100.0, 1e4, np.inf])
 INNER = slice(1, 5)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network, problem
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
-from ntkinfo import kernels, noise, stax
-from ntkinfo.posterior import Posterior
+from ntkinfo import kernels, stax
+from ntkinfo.posterior import Posterior, _noise
+from tests.problems import network, problem
 
 
 class Precomputed(Kernel):
@@ -160,7 +160,7 @@ def test_the_fitted_noise_has_the_largest_marginal_likelihood(rng, prior):
     assert abs(post.noise_fit.gradient) < 1e-6
     squares = jnp.sum(post.y_tilde**2, axis=1)
     others = jnp.geomspace(1e-6, 1e3, 2000)
-    values = jax.vmap(lambda s: noise.log_marginal_likelihood(post.eigenvalues, squares, 1, s))(others)
+    values = jax.vmap(lambda s: _noise.log_marginal_likelihood(post.eigenvalues, squares, 1, s))(others)
     assert post.log_marginal_likelihood >= values.max()
     given = Posterior.fit(network(), x, y, noise=float(post.noise), prior=prior)
     np.testing.assert_allclose(post.log_marginal_likelihood, given.log_marginal_likelihood)

@@ -10,8 +10,7 @@ import pytest
 from scipy.stats import norm
 
 import ntkinfo as ni
-from ntkinfo import objectives, variational_training
-from ntkinfo.variational import encoders, label_noise
+from ntkinfo.variational import _objectives, _training_loop, encoders, label_noise
 
 V = ni.variational
 KEY = jax.random.key(0)
@@ -110,13 +109,13 @@ def test_terms_against_a_loop(rng):
     for objective, prior, noise in (
         ("vib", "learned", None), ("ceb", None, None), ("dual", "backward", label_noise.smoothing(0.2))
     ):  # fmt: skip
-        from ntkinfo import _variational_door as door
+        from ntkinfo.variational import _validate
 
-        model, data, _ = door.prepare(x, y, None, None, noise, objective=objective, prior=prior, **options)
-        params = objectives.initial(model, KEY, data.x)
+        model, data, _ = _validate.prepare(x, y, None, None, noise, objective=objective, prior=prior, **options)
+        params = _objectives.initial(model, KEY, data.x)
         params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(KEY, leaf.shape), params)
-        found = objectives.terms(model, params, *data, KEY)
-        law = [np.asarray(each) for each in objectives.encode(model, params, data.x)]
+        found = _objectives.terms(model, params, *data, KEY)
+        law = [np.asarray(each) for each in _objectives.encode(model, params, data.x)]
         w = params["prior"]
         for i in range(5):
             b = np.asarray(w) if prior == "learned" else np.asarray(w[0]["w"])[y[i]] + np.asarray(w[0]["b"])
@@ -150,7 +149,7 @@ def test_an_interrupted_fit_goes_on_bit_for_bit(rng, tmp_path, monkeypatch):
     x, y = problem(rng)
     options = {"beta": optax.linear_schedule(0.0, 5.0, 20), "steps": 30, "record": 6, "key": KEY, **SMALL}
     whole = V.fit(x, y, **options)
-    record, calls = variational_training.record, []
+    record, calls = _training_loop.record, []
 
     def interrupted(*args):
         calls.append(1)
@@ -158,7 +157,7 @@ def test_an_interrupted_fit_goes_on_bit_for_bit(rng, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return record(*args)
 
-    monkeypatch.setattr(variational_training, "record", interrupted)
+    monkeypatch.setattr(_training_loop, "record", interrupted)
     with pytest.raises(KeyboardInterrupt):
         V.fit(x, y, checkpoint=tmp_path, **options)
     resumed = V.fit(x, y, checkpoint=tmp_path, **options)
@@ -248,7 +247,7 @@ def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
     options |= {"learning_rate": 0.02} | SMALL
     found = V.learning_curve(x, y, [5, 60], **options)
     assert found.error.shape == (2, 2) and found.error[1].mean() < found.error[0].mean()
-    monkeypatch.setattr("ntkinfo.variational_sweep.variational_fit.fit", None)
+    monkeypatch.setattr("ntkinfo.variational._learning_curve._fit.fit", None)
     np.testing.assert_array_equal(V.learning_curve(x, y, [5, 60], **options).error, found.error)
 
 
