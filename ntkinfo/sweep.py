@@ -116,7 +116,7 @@ def scales(
     store = None
     if folder is not None:
         arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "t": times}
-        store = checkpoint.Folder(folder, _arguments(build, arrays, options, singular), argument="folder")
+        store = checkpoint.Checkpoint(folder, _arguments(build, arrays, options, singular), argument="folder")
     cells = [(w, b) for w in w_grid for b in b_grid]
     results, failed, ceilings = {}, {}, {}
     bar = tqdm(cells, desc="sweep", unit="cell", disable=len(cells) == 1 if progress is None else not progress)
@@ -186,10 +186,10 @@ def _grid(name, values, *, zero):
 
 def _arguments(build, arrays, options, singular) -> dict[str, str]:
     """What a stored sweep must agree in; the network enters by the program of its kernels."""
-    digests = {name: checkpoint.digest(np.asarray(array)) for name, array in arrays.items()}
-    network = checkpoint.program(functools.partial(_block, build), 1.25, 0.5, arrays["x"][:2], arrays["x_test"][:3])
+    digests = {name: checkpoint.content_hash(np.asarray(array)) for name, array in arrays.items()}
+    network = checkpoint.fingerprint(functools.partial(_block, build), 1.25, 0.5, arrays["x"][:2], arrays["x_test"][:3])
     plain = {
-        name: checkpoint.digest(checkpoint.key_data(value)) if name == "key" and value is not None else str(value)
+        name: checkpoint.content_hash(checkpoint.key_data(value)) if name == "key" and value is not None else str(value)
         for name, value in options.items()
     }
     return digests | plain | {"build": network, "singular": singular}

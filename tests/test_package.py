@@ -11,72 +11,111 @@ import pytest
 import ntkinfo
 
 PACKAGE = Path(ntkinfo.__file__).parent
-# A room is a file, or a folder of them.
-ROOMS = {path.stem: [path] for path in PACKAGE.glob("*.py")} | {
+# An entry of the tree is a file, or a folder of them.
+ENTRIES = {path.stem: [path] for path in PACKAGE.glob("*.py")} | {
     path.parent.name: sorted(path.parent.glob("*.py")) for path in PACKAGE.glob("*/__init__.py")
 }
+PUBLIC = sorted(name for name in ENTRIES if not name.startswith("_"))
 
-# What each room may import of its siblings, at the top of the file. Imports point one way.
+# Who may import whom, layer by layer; docs/architecture.md has the drawing. Lower layers know nothing of higher ones.
+GROUNDS = {"_common", "_numerics"}
+DISTRIBUTIONS = {"gaussian", "discrete", "mixture", "estimators", "bounds", "datasets"}
+NETWORKS = {"_neural_tangents", "stax", "networks", "kernels", "architectures"}
+INFINITE = {"ensemble", "posterior", "content", "information", "sweep"}
 ALLOWED = {
+    # Array code imports JAX and NumPy only; what is common imports only itself and array code.
+    "_numerics": set(),
+    "_common": {"_numerics"},
+    # Distributions, data and estimators import the grounds only, and not each other.
+    **dict.fromkeys(DISTRIBUTIONS, GROUNDS),
+    # Networks: neural-tangents behind its own ground, then layers, kernels and networks by name.
+    "_neural_tangents": {"_common"},
+    "stax": {"_neural_tangents"},
+    "networks": {"_common"},
+    "kernels": GROUNDS | {"_neural_tangents", "networks"},
+    "architectures": {"_common", "stax"},
+    # Infinite width, in closed form: each imports what stands before it.
+    "ensemble": GROUNDS | DISTRIBUTIONS | NETWORKS,
+    "posterior": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble"},
+    "content": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble"},
+    "information": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "content"},
+    "sweep": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "content", "information"},
+    # No bottleneck knows a kernel or a trained finite network.
+    "bottleneck": GROUNDS | {"discrete"},
+    "variational": GROUNDS | {"discrete", "networks"},
+    # Finite networks are compared with closed forms and with the bottleneck's curve.
+    "finite": GROUNDS | DISTRIBUTIONS | NETWORKS | INFINITE | {"bottleneck"},
+    "compression": GROUNDS,
+    # Figures read results by their fields.
     "plot": set(),
-    "bounds": {"_check", "binary_kl"},
-    "gaussian": {"_check"},
-    "mixture": {"_check", "quadrature", "scores"},
-    "flow": set(),
-    "kernels": {"_check", "correlated"},
-    "labels": {"_check"},
-    "datasets": {"_check", "_files", "_targets", "twelve_bit"},
-    "twelve_bit": {"_check", "_targets"},
-    "discrete": {"_check"},
-    "distortion": set(),
-    "optimality": {"distortion"},
-    "critical": {"_check", "discrete", "distortion", "optimality"},
-    "exponent": {"_check", "discrete"},
-    "gaussian_bottleneck": {"_check"},
-    "annealing": {"optimality", "parallel"},
-    "parallel": set(),
-    "partitions": set(),
-    "estimators": {"_check", "mixture", "binning", "contrastive", "kde", "neighbours"},
-    "contrastive": {"_check", "estimators", "mixture", "perceptron"},
-    "kde": {"_check", "mixture", "scores"},
-    "binning": set(),
-    "compression": {"_check"},
-    "objectives": {"encoders"},
-    "encoders": {"_check"},
-    "label_noise": {"_check", "discrete"},
-    "variational_training": {"objectives"},
-    "_variational_door": {
-        *("_check", "_checkpoint", "discrete", "encoders", "label_noise", "mixture", "objectives"),
-        "variational_training",
-    },
-    "variational": {"encoders", "label_noise", "measurements", "variational_fit", "variational_sweep"},
-    "perceptron": set(),
-    "sgd": {"perceptron"},
-    "layered": {"_check", "_checkpoint", "_finite_door", "parallel", "perceptron", "sgd"},
-    "gradients": {"_check", "layered"},
-    "plane": {"_check", "bottleneck", "estimators", "layered", "parallel"},
-    "neighbours": set(),
+    # The command line may import everything, and only `__main__` imports it.
+    "_cli": set(ENTRIES) - {"__main__", "__init__"},
+    "__main__": {"_cli", "_common"},
+    "__init__": {"_common", *PUBLIC},
 }
 
 
-def siblings(name: str, *, top_level: bool) -> set[str]:
-    trees = [ast.parse(path.read_text()) for path in ROOMS[name]]
+def imported(path: Path, *, top_level: bool = False):
+    """The modules of ntkinfo that a file imports, as (dotted module, name)."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ntkinfo":
+            for alias in node.names:
+                yield node.module, alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "ntkinfo":
+                    yield alias.name, ""
+
+
+def siblings(name: str, *, top_level: bool = False) -> set[str]:
+    """The entries that an entry imports, other than itself."""
     found = set()
-    for node in (node for tree in trees for node in (tree.body if top_level else ast.walk(tree))):
-        if isinstance(node, ast.ImportFrom) and node.module == "ntkinfo":
-            found |= {alias.name for alias in node.names if alias.name in ROOMS}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ntkinfo."):
-            found.add(node.module.split(".")[1])
-    return found - {name}
+    for path in ENTRIES[name]:
+        for module, attribute in imported(path, top_level=top_level):
+            found.add(module.split(".")[1] if "." in module else attribute)
+    # `from ntkinfo import Ensemble` takes a class of an entry.
+    return {{"Ensemble": "ensemble", "Posterior": "posterior"}.get(each, each) for each in found} - {name, ""}
 
 
-@pytest.mark.parametrize("name", sorted(ALLOWED))
-def test_rooms_import_only_what_they_may(name):
-    assert siblings(name, top_level=False) <= ALLOWED[name]
+def test_every_entry_has_a_layer():
+    assert set(ALLOWED) == set(ENTRIES)
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 38
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_entries_import_only_what_they_may(name):
+    assert siblings(name) <= ALLOWED[name]
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_only_public_names_cross_packages(name):
+    for path in ENTRIES[name]:
+        for module, attribute in imported(path):
+            parts = [*module.split("."), attribute][1:]
+            if parts[0] in {name, "_common", "_numerics", "_neural_tangents", "_cli"}:
+                continue
+            assert not any(part.startswith("_") for part in parts), f"{path.name}: {module}.{attribute}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/__init__.py")), ids=lambda path: path.parent.name)
+def test_the_init_of_a_package_defines_nothing(path):
+    first, *rest = ast.parse(path.read_text()).body
+    assert isinstance(first, ast.Expr) and isinstance(first.value.value, str)
+    for node in rest:
+        names = [target.id for target in node.targets] if isinstance(node, ast.Assign) else None
+        assert isinstance(node, ast.ImportFrom) or names == ["__all__"], ast.unparse(node)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_modules_say_what_is_public(name):
+    module = getattr(ntkinfo, name)
+    assert set(module.__all__) <= set(dir(module))
+    assert name in ntkinfo.__all__
 
 
 def test_imports_have_no_circle():
-    graph = {name: siblings(name, top_level=True) for name in sorted(ROOMS) if name != "__init__"}
+    graph = {name: siblings(name, top_level=True) for name in sorted(ENTRIES) if name != "__init__"}
     done, open_ = set(), []
 
     def visit(name):
@@ -102,6 +141,71 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+# Every public name of version 0.1.0: a promise.
+PROMISED = {
+    "architectures": "ACTIVATIONS ARCHITECTURES network",
+    "bottleneck": """
+        BottleneckCurve bayes_error bifurcation chernoff closest critical_betas deterministic_ib dual_ib
+        encoder_point gaussian_curve gaussian_ib generalised_ib hull ib prediction_exponent smooth
+        squared_ib
+    """,
+    "bounds": """
+        FORMS TEMPERATURES binary_kl binary_kl_inverse catoni information_content input_compression
+        mcallester pac_bayes_kl xu_raginsky
+    """,
+    "compression": """
+        RelaxationTimes gaussian_layer_bound measured_compression_time relaxation_times weight_noise_bound
+    """,
+    "content": "BELIEVED Content FORMS METHODS information_content of_kernel positive_probability upper_bound",
+    "datasets": "Dataset TASKS TwelveBit digits gaussian mnist npz one_hot parity subsample twelve_bit",
+    "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
+    "ensemble": "CrossKernels Ensemble covariances labels means predictive rotate",
+    "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
+    "finite": """
+        DivergedError GradientPhases LayerRun Plane Run activations gradient_phases information_plane
+        kernel_flow summary train train_layers
+    """,
+    "gaussian": """
+        Gaussian STEP VALUES cholesky entropy joint_divergence kl_divergence log_prob sign_error
+        winning_probabilities
+    """,
+    "information": """
+        Curve Information Losses ParameterDivergence action curve fisher_trace input_information
+        is_saturated label_information losses output_divergence parameter_distance parameter_divergence
+    """,
+    "kernels": "Kernels block_size diagonal evaluate hessian inputs kernel_function kernels",
+    "mixture": """
+        ACCURACY Information exact exact_pair is_saturated label_exact label_minibatch label_monte_carlo
+        label_pairwise minibatch minibatch_pair monte_carlo monte_carlo_pair one_hot pairwise pairwise_pair
+        warn_if_inaccurate
+    """,
+    "plot": """
+        animate bifurcation bottleneck curve divergence dynamics estimators finite geometry gradients layers
+        losses plane summary sweep training variational variational_error
+    """,
+    "posterior": "PRIORS Posterior predictive",
+    "stax": """
+        ABRelu Abs Aggregate AggregateImplementation AttentionMechanism AvgPool Bool Conv ConvLocal
+        ConvTranspose Cos Dense Diagonal DotGeneral Dropout Elementwise ElementwiseNumerical Erf Exp
+        ExpNormalized FanInConcat FanInProd FanInSum FanOut Flatten Gabor Gaussian Gelu GlobalAvgPool
+        GlobalSelfAttention GlobalSumPool Hermite Identity ImageResize Index LayerNorm LeakyRelu MaskedArray
+        Monomial Padding Polynomial PositionalEmbedding Rbf RectifiedMonomial Relu Sigmoid_like Sign Sin
+        Slice SumPool layer parallel repeat requires serial supports_masking unmask_fn
+    """,
+    "sweep": "Sweep scales",
+    "variational": """
+        DivergedError History LearningCurve Measurement Sweep VariationalFit encoders error_under_noise fit
+        label_noise learning_curve measure sweep
+    """,
+}
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED))
+def test_every_promised_name_is_there(name):
+    module = getattr(ntkinfo, name)
+    assert not [each for each in PROMISED[name].split() if not hasattr(module, each)]
 
 
 def test_every_public_name_is_there():

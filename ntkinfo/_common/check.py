@@ -51,6 +51,31 @@ def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite
     return jnp.asarray(value)
 
 
+# Probabilities sum to one within this, in float64: what a table computed in float32 keeps.
+SUM_TOLERANCE = 1e-6
+
+
+def probabilities(name: str, value, ndim: int | tuple[int, ...] | None = None, *, axis: int | None = -1) -> jax.Array:
+    """`value` as probabilities that sum to one along `axis`, or as a whole table where that is None.
+
+    Raises:
+      TypeError: not an array of floating-point numbers.
+      ValueError: wrong rank, empty, negative, NaN or infinite entries, sums other than one.
+    """
+    value = array(name, value, ndim)
+    if concrete(value):
+        host = np.asarray(value, np.float64)
+        sums = host.sum(axis=axis)
+        if host.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
+            where = "" if axis is None else " in every row" if axis == -1 else f" along axis {axis}"
+            total = f"sum={sums:.9g}" if axis is None else f"sums from {sums.min():.9g} to {sums.max():.9g}"
+            raise ValueError(
+                f"`{name}` must hold probabilities that sum to 1{where}; got min={host.min():.3g}, {total}. Divide by "
+                "the sum first, once no entry is negative."
+            )
+    return value
+
+
 def times(name: str, value) -> jax.Array:
     """`value` as a scalar or vector of training times: not negative, not NaN; infinity is allowed."""
     value = value if isinstance(value, jax.Array) else np.asarray(value)

@@ -7,12 +7,13 @@ import pathlib
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _ARGUMENTS = "arguments.json"
 
 
-def digest(value) -> str:
+def content_hash(value) -> str:
     """A short hash of an array by shape, dtype and content, or of any text."""
     if isinstance(value, np.ndarray):
         content = f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
@@ -21,9 +22,9 @@ def digest(value) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def program(function, *args) -> str:
+def fingerprint(function, *args) -> str:
     """A hash of what `function` computes for arguments of these shapes: its jaxpr, without addresses in memory."""
-    return digest(re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(function)(*args))))
+    return content_hash(re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(function)(*args))))
 
 
 def key_data(key) -> np.ndarray:
@@ -31,7 +32,7 @@ def key_data(key) -> np.ndarray:
     return np.asarray(jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
 
 
-class Folder:
+class Checkpoint:
     """A folder of finished parts; `arguments` name what must be the same for a run to go on where another stopped."""
 
     def __init__(self, path, arguments: dict[str, str], *, argument: str = "checkpoint"):
@@ -93,3 +94,17 @@ class Folder:
         with unfinished.open("wb") as file:
             write(file)
         unfinished.replace(self.path / name)
+
+
+def pack(prefix: str, tree) -> dict[str, np.ndarray]:
+    """The leaves of a pytree as arrays with names of their own, for `Checkpoint.save`."""
+    return {f"{prefix}_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def unpack(prefix: str, stored: dict[str, np.ndarray], like):
+    """The pytree saved by `pack` under this prefix, of the structure of `like`; leaves are JAX arrays where its are."""
+    leaves, structure = jax.tree.flatten(like)
+    read = (stored[f"{prefix}_{i}"] for i in range(len(leaves)))
+    return jax.tree.unflatten(
+        structure, [jnp.asarray(a) if isinstance(b, jax.Array) else a for a, b in zip(read, leaves, strict=True)]
+    )

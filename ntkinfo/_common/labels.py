@@ -1,4 +1,8 @@
-"""What labels are: classes (integers, ±1, one-hot rows) or real numbers. Decided once, by value, on the host."""
+"""What labels are, decided once, by value, on the host.
+
+`read` tells classes (integers, ±1, one-hot rows) from real numbers, `distributions` reads p(y|x), of which classes are
+a case, and `real_targets` takes numbers as they are.
+"""
 
 from typing import NamedTuple
 
@@ -10,6 +14,8 @@ from jax import Array
 from ntkinfo._common import check
 
 TASKS = ("auto", "classes", "regression")
+# A table of one entry for each input and class may have so many.
+_MOST_ENTRIES = 2**28
 
 
 class Labels(NamedTuple):
@@ -141,3 +147,51 @@ def one_hot(labels, n_classes: int, dtype=None) -> jax.Array:
             f"got {int(np.min(labels))} to {int(np.max(labels))}."
         )
     return jax.nn.one_hot(labels, n_classes, dtype=jnp.result_type(float) if dtype is None else dtype)
+
+
+def distributions(name: str, y, n: int, n_classes: int | None = None) -> np.ndarray | jax.Array:
+    """Labels as distributions p(y|x), (n, classes): classes (n,) become unit rows, rows of probabilities stay.
+
+    Args:
+      name: what to call the argument in messages.
+      y: (n,) integers from 0, or (n, classes) probabilities.
+      n: number of inputs.
+      n_classes: how many classes there are; None takes the largest label plus one, or the columns there are.
+
+    Returns:
+      float64 on the host for known labels, else a JAX array.
+
+    Raises:
+      TypeError: labels that are neither integers nor floating point.
+      ValueError: wrong shape, negative or too large class numbers, rows that are no distributions.
+    """
+    y = y if isinstance(y, jax.Array) else np.asarray(y)
+    if y.ndim == 0 or len(y) != n:
+        raise ValueError(f"`{name}` must have one row for each of the {n} inputs; got shape {y.shape}.")
+    if y.ndim == 1:
+        if not jnp.issubdtype(y.dtype, jnp.integer):
+            raise TypeError(
+                f"`{name}` must be integer classes (n,), or distributions p(y|x) (n, classes); got dtype {y.dtype}, "
+                f"shape {y.shape}. Number classes first, for instance by `np.unique(y, return_inverse=True)[1]`."
+            )
+        if check.concrete(y):
+            least, most = int(np.min(y)), int(np.max(y))
+            if least < 0 or (n_classes is not None and most >= n_classes):
+                wanted = "from 0 on" if n_classes is None else f"from 0 to {n_classes - 1}"
+                raise ValueError(f"`{name}` must be classes {wanted}; got {least if least < 0 else most}.")
+            n_classes = most + 1 if n_classes is None else n_classes
+            if n * n_classes > _MOST_ENTRIES:
+                raise ValueError(
+                    f"`{name}` must number its classes without gaps; got classes up to {most} for {n} inputs. Renumber "
+                    "them first, for instance by `np.unique(y, return_inverse=True)[1]`."
+                )
+            rows = np.zeros((n, n_classes))
+            rows[np.arange(n), np.asarray(y)] = 1
+            return rows
+        if n_classes is None:
+            raise ValueError(f"`{name}` must be known outside `jit`: its values say how many classes there are.")
+        return jax.nn.one_hot(y, n_classes, dtype=jnp.result_type(float))
+    rows = check.probabilities(name, y, 2)
+    if n_classes is not None and rows.shape[1] != n_classes:
+        raise ValueError(f"`{name}` must have {n_classes} columns, one for each class; got shape {rows.shape}.")
+    return np.asarray(y, np.float64) if check.concrete(rows) else rows

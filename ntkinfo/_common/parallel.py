@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 
 if hasattr(jax, "enable_x64"):
-    double = jax.enable_x64
+    enable_x64 = jax.enable_x64
 else:
-    from jax.experimental import enable_x64 as double  # pyright: ignore
+    from jax.experimental import enable_x64  # pyright: ignore
 
 
 def cores() -> int:
@@ -21,7 +21,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def each(function, items: list) -> list:
+def map(function, items: list) -> list:
     """`function` of every item, in order; at once where there are cores for it."""
     threads = min(cores(), len(items))
     if threads <= 1:
@@ -30,7 +30,7 @@ def each(function, items: list) -> list:
     wide = jax.config.jax_enable_x64  # pyright: ignore
 
     def call(item):
-        with double(wide):
+        with enable_x64(wide):
             return jax.block_until_ready(function(item))
 
     with ThreadPoolExecutor(threads) as pool:

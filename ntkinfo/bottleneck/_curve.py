@@ -23,7 +23,7 @@ def in_double(function):
             raise ValueError("`p_xy` and `beta` must be known: the search runs on the host. Call it outside `jit`.")
         host = np.asarray(p_xy, np.float64)
         # A context, not a setting: what other code computes in is left alone.
-        with parallel.double(True):
+        with parallel.enable_x64(True):
             result = function(host / host.sum(), np.asarray(beta, np.float64), *args, **kwargs)
 
         def cast(leaf):

@@ -248,7 +248,7 @@ def settle(problem: Table, beta, alpha, prior, decoders, *, tolerance: float, sw
                 return *_merge(*arrays, b, alpha, u, v, problem.dual), size_of_step
 
             batches = _batches(group, _BATCH / (len(problem.p_x) * size))
-            for (part, _), results in zip(batches, parallel.each(run, batches), strict=True):
+            for (part, _), results in zip(batches, parallel.map(run, batches), strict=True):
                 u, v, f, count, size_of_step = (np.asarray(each)[: len(part)] for each in results)
                 prior[part], decoders[part] = np.log(least(dtype)), decoders[part][:, :1]
                 prior[part, :size], decoders[part, :size] = u, v
@@ -288,7 +288,7 @@ def polish(problem: Table, beta, alpha, found: Clusters, *, tolerance: float, sw
             b, u, v = (jnp.asarray(each[[i]]) for each in solutions)
             return _newton(*problem[:3], b.astype(u.dtype), alpha, u, v, problem.dual)
 
-        u, v = (np.concatenate(each) for each in zip(*parallel.each(run, list(group)), strict=True))
+        u, v = (np.concatenate(each) for each in zip(*parallel.map(run, list(group)), strict=True))
         tried = settle(problem, beta[group], alpha, u, v, tolerance=tolerance, sweeps=sweeps)
         better = (tried.energy <= found.energy[group] + 1e-13) & np.isfinite(tried.energy)
         found = _replaced(found, group[better], Clusters(*(each[better] for each in tried)))
@@ -412,7 +412,7 @@ def _gaps(problem: Table, beta, found: Clusters):
 
         group = np.flatnonzero(sizes == size)
         batches = _batches(group, max(1, _BATCH / (4 * len(problem.p_x) * (len(problem.p_x) + size))))
-        for (part, _), maximum in zip(batches, parallel.each(run, batches), strict=True):
+        for (part, _), maximum in zip(batches, parallel.map(run, batches), strict=True):
             gaps[part], where[part] = np.asarray(maximum.log_g)[: len(part)], np.asarray(maximum.s)[: len(part)]
     return gaps, where
 

@@ -154,7 +154,7 @@ def information_plane(
         activations = source.activations(record)
         # Counting runs on the host, one network beside the other; distances fill the cores by themselves.
         jobs = [(i, values[j : j + 1]) for i, values in enumerate(activations) for j in np.arange(len(values))]
-        done = parallel.each(lambda job: measure(*job), jobs) if estimator != "kde" else [measure(*job) for job in jobs]
+        done = parallel.map(lambda job: measure(*job), jobs) if estimator != "kde" else [measure(*job) for job in jobs]
         columns = [np.asarray([np.asarray(one[k])[0] for one in done]) for k in np.arange(len(done[0]))]
         points.append([column.reshape(len(activations), -1).T for column in columns])
     # (quantity, N, T, L)

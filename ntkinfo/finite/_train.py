@@ -112,7 +112,7 @@ def train(
         raise ValueError("`checkpoint` must be None under jit; got a folder. Call `train` outside jit.")
     per_network = _gradient_descent.network_bytes(settings, x)
     if chunk is None:
-        stored = _checkpoint.Folder.stored(checkpoint) if checkpoint is not None else None
+        stored = _checkpoint.Checkpoint.stored(checkpoint) if checkpoint is not None else None
         gradients = counts.sum() * (2 if method == "heun" else 1)
         per_result = _gradient_descent.result_bytes(len(times), x, x_test, y.shape[1])
         chunk = (
@@ -130,7 +130,7 @@ def train(
     arrays = (x, y, x_test, jnp.asarray(sizes, x.dtype), jnp.asarray(counts, jnp.int32))
     folder = None
     if checkpoint is not None:
-        folder = _checkpoint.Folder(checkpoint, _validate.checkpoint_arguments(settings, chunk, key, arrays))
+        folder = _checkpoint.Checkpoint(checkpoint, _validate.checkpoint_arguments(settings, chunk, key, arrays))
 
     paths, calls = [], -(-n_networks // chunk)
     for i in tqdm(

@@ -130,14 +130,14 @@ def train_layers(
     )
     schedule = _validate_layers.schedule(record, epochs)
     if chunk is None:
-        stored = _checkpoint.Folder.stored(checkpoint) if checkpoint is not None else None
+        stored = _checkpoint.Checkpoint.stored(checkpoint) if checkpoint is not None else None
         chunk = int(stored["chunk"]) if stored and "chunk" in stored else -(-n_networks // parallel.cores())
     chunk = check.integer("chunk", chunk)
     wide = min(chunk, _LANES if jax.default_backend() == "cpu" else chunk)
     settings = settings._replace(lanes=wide if side_by_side is None else check.integer("side_by_side", side_by_side))
     folder = None
     if checkpoint is not None:
-        folder = _checkpoint.Folder(
+        folder = _checkpoint.Checkpoint(
             checkpoint, _validate_layers.checkpoint_arguments(settings, data, schedule, key, chunk)
         )
     calls = -(-n_networks // chunk)
@@ -151,7 +151,7 @@ def train_layers(
     stop = threading.Event()
     with bar:
         work = functools.partial(_chunk, settings, data, key, schedule, chunk, n_networks, folder, bar, stop)
-        parts = parallel.each(work, list(range(calls)))
+        parts = parallel.map(work, list(range(calls)))
     run = functools.partial(_run, settings, names, data, key, n_networks, schedule)
     failed = [part.failed for part in parts if part.failed >= 0]
     if failed:

@@ -67,16 +67,16 @@ def checkpoint_arguments(settings, chunk, key, arrays):
     """What a checkpoint must agree in, by the names of the arguments of `train`."""
     x, y, x_test, sizes, counts = (None if a is None else np.asarray(a) for a in arrays)
     params = jax.eval_shape(lambda: _gradient_descent.initialise(settings.init_fn, jax.random.key(0), arrays[0]))
-    start = checkpoint.program(
+    start = checkpoint.fingerprint(
         lambda k: _gradient_descent.initialise(settings.init_fn, k, arrays[0]), jax.random.key(0)
     )
     return {
-        "net": checkpoint.digest(start + checkpoint.program(settings.apply_fn, params, arrays[0])),
-        "x": checkpoint.digest(x),
-        "y": checkpoint.digest(y),
-        "x_test": checkpoint.digest(x_test),
-        "key": checkpoint.digest(checkpoint.key_data(key)),
-        "t or learning_rate": checkpoint.digest(checkpoint.digest(sizes) + checkpoint.digest(counts)),
+        "net": checkpoint.content_hash(start + checkpoint.fingerprint(settings.apply_fn, params, arrays[0])),
+        "x": checkpoint.content_hash(x),
+        "y": checkpoint.content_hash(y),
+        "x_test": checkpoint.content_hash(x_test),
+        "key": checkpoint.content_hash(checkpoint.key_data(key)),
+        "t or learning_rate": checkpoint.content_hash(checkpoint.content_hash(sizes) + checkpoint.content_hash(counts)),
         "method": settings.method,
         "train_outputs": str(settings.train_outputs),
         "fisher_trace": str(settings.fisher_trace),

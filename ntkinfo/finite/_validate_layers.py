@@ -126,7 +126,7 @@ def schedule(record, epochs) -> np.ndarray:
 
 def checkpoint_arguments(settings, data, schedule, key, chunk) -> dict[str, str]:
     """What a checkpoint must agree in, by the names of the arguments."""
-    arrays = {name: checkpoint.digest(None if a is None else np.asarray(a)) for name, a in data._asdict().items()}
+    arrays = {name: checkpoint.content_hash(None if a is None else np.asarray(a)) for name, a in data._asdict().items()}
     small = settings._replace(lanes=1)
 
     def epoch(key, data):
@@ -134,8 +134,8 @@ def checkpoint_arguments(settings, data, schedule, key, chunk) -> dict[str, str]
         return _sgd.advance(small, key, jnp.arange(1), data, start, 1)
 
     return arrays | {
-        "sizes, activation, optimizer, loss, n_train or batch_size": checkpoint.program(epoch, key, data),
-        "key": checkpoint.digest(checkpoint.key_data(key)),
-        "record or epochs": checkpoint.digest(schedule),
+        "sizes, activation, optimizer, loss, n_train or batch_size": checkpoint.fingerprint(epoch, key, data),
+        "key": checkpoint.content_hash(checkpoint.key_data(key)),
+        "record or epochs": checkpoint.content_hash(schedule),
         "chunk": str(chunk),
     }

@@ -221,7 +221,7 @@ def fit(
     folder = None
     if checkpoint is not None:
         names = _validate.arguments(model, rule, batch, data, test, keys, betas, gammas, record)
-        folder = _checkpoint.Folder(checkpoint, names | {"early_stopping": str(early_stopping)})
+        folder = _checkpoint.Checkpoint(checkpoint, names | {"early_stopping": str(early_stopping)})
     with bar(steps, "variational", progress) as shown:
         trained = _training_loop.train(
             model, rule, data, test, keys, betas, gammas, records=record, batch=batch, patience=early_stopping,

@@ -72,9 +72,12 @@ def learning_curve(
     repeats = check.integer("repeats", repeats)
     folder = None
     if checkpoint is not None:
-        named = {"x or y": _checkpoint.digest(x) + _checkpoint.digest(y), "options": repr(sorted(options.items()))}
-        named["key"] = _checkpoint.digest(_checkpoint.key_data(key))
-        folder = _checkpoint.Folder(checkpoint, named)
+        named = {
+            "x or y": _checkpoint.content_hash(x) + _checkpoint.content_hash(y),
+            "options": repr(sorted(options.items())),
+        }
+        named["key"] = _checkpoint.content_hash(_checkpoint.key_data(key))
+        folder = _checkpoint.Checkpoint(checkpoint, named)
     found = np.empty((3, len(sizes), repeats))
     cells = [(i, r) for i in range(len(sizes)) for r in range(repeats)]
     for i, r in tqdm(

@@ -166,7 +166,7 @@ def sweep(
             folder = None
             if checkpoint is not None:
                 named = _validate.arguments(model, rule, batch, data, test, keys, beta, gamma, record)
-                folder = _checkpoint.Folder(os.path.join(checkpoint, name), named)
+                folder = _checkpoint.Checkpoint(os.path.join(checkpoint, name), named)
             trained = _training_loop.train(
                 model, rule, data, test, keys, beta, gamma, records=check.integer("record", record), batch=batch,
                 patience=None, folder=folder, name="state", tick=shown.update,

@@ -169,11 +169,11 @@ def arguments(model, rule, batch, data, test, keys, betas, gammas, record) -> di
 
     coefficients = (jnp.asarray(betas, data.x.dtype), jnp.asarray(gammas, data.x.dtype))
     return {
-        "model, networks, optimizer or batch_size": checkpoint.program(step, keys, data, *coefficients),
+        "model, networks, optimizer or batch_size": checkpoint.fingerprint(step, keys, data, *coefficients),
         "record": str(record),
-        "key": checkpoint.digest(checkpoint.key_data(keys)),
-        "beta": checkpoint.digest(np.asarray(betas)),
-        "gamma": checkpoint.digest(np.asarray(gammas)),
-        "x or y": " ".join(checkpoint.digest(np.asarray(each)) for each in data),
-        "x_test or y_test": " ".join(checkpoint.digest(np.asarray(each)) for each in test or ()),
+        "key": checkpoint.content_hash(checkpoint.key_data(keys)),
+        "beta": checkpoint.content_hash(np.asarray(betas)),
+        "gamma": checkpoint.content_hash(np.asarray(gammas)),
+        "x or y": " ".join(checkpoint.content_hash(np.asarray(each)) for each in data),
+        "x_test or y_test": " ".join(checkpoint.content_hash(np.asarray(each)) for each in test or ()),
     }
