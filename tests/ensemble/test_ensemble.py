@@ -187,7 +187,7 @@ def test_indefinite_kernel_is_refused(rng):
         x2 = x1 if x2 is None else x2
         return x1 @ x2.T, -(x1 @ x2.T)
 
-    with pytest.raises(ValueError, match="must be positive semidefinite; got eigenvalues from"):
+    with pytest.raises(ValueError, match="must be positive semidefinite and not zero; got eigenvalues from"):
         ni.Ensemble.fit(indefinite, x, y)
 
 
@@ -218,7 +218,7 @@ def test_jit_vmap_and_grad_of_predict(rng):
 
     eager = ens.predict(x_test, TIMES).variance
     np.testing.assert_allclose(variance(ens, x_test, jnp.asarray(TIMES)), eager, atol=1e-13)
-    other = dataclasses.replace(ens, y_tilde=ens.y_tilde + 1.0)
+    other = dataclasses.replace(ens, y_rotated=ens.y_rotated + 1.0)
     variance(other, x_test, jnp.asarray(TIMES))
     assert len(compiled) == 1
     mapped = jax.vmap(lambda t: ens.predict(x_test, t).variance)(jnp.asarray(TIMES))
