@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import bounds, information
+from ntkinfo import bounds, information, kernels
 from ntkinfo._common import labels
-from ntkinfo._neural_tangents import correlated
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.information import parameter_divergence
 
@@ -58,12 +57,12 @@ def certificate(
     Source: theory, sections 4 and 6.
     """
     t = jnp.atleast_1d(jnp.asarray(t))
-    reason = None
+    hessian = reason = None
     try:
-        correlated.require(ens.kernel_fn, smooth=True)
+        hessian = kernels.hessian(ens.kernel_fn, ens.x)
     except ValueError as error:
         reason = str(error)
-    divergence = parameter_divergence(ens, t, curvature=reason is None)
+    divergence = parameter_divergence(ens, t, curvature=reason is None, hessian=hessian)
     total = None if divergence.total is None else np.asarray(divergence.total)
     train_error = test_error = None
     read = labels.read("y_test", y_test, len(x_test), task)

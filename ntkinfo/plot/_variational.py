@@ -26,7 +26,7 @@ def variational(sweep, *, unit: str = "nats", ax=None):
     ax = axes_of(ax)
     for i, name in enumerate(sweep.objectives):
         lower, upper, label = (
-            factor * np.asarray(each)[i].ravel() for each in (sweep.i_xz_lower, sweep.i_xz_upper, sweep.i_yz_lower)
+            factor * np.asarray(values)[i].ravel() for values in (sweep.i_xz_lower, sweep.i_xz_upper, sweep.i_yz_lower)
         )
         reach = np.stack([np.zeros_like(lower), np.maximum(upper - lower, 0)])
         color = COLORS[i % len(COLORS)]
@@ -90,8 +90,8 @@ def dynamics(sweep, objective: str | None = None, *, unit: str = "nats", ax=None
     beta, values = np.asarray(sweep.beta), np.asarray(sweep.i_xz)[sweep.objectives.index(objective)].mean(axis=1)
     norm = LogNorm(beta.min(), beta.max() if beta.max() > beta.min() else 10 * beta.min())
     mapped = ScalarMappable(norm, "viridis")
-    for each, line in zip(beta, values, strict=True):
-        ax.plot(sweep.step, factor * line, color=mapped.to_rgba(each))
+    for one_beta, per_step in zip(beta, values, strict=True):
+        ax.plot(sweep.step, factor * per_step, color=mapped.to_rgba(one_beta))
     ax.figure.colorbar(mapped, ax=ax, label=r"$\gamma$" if objective == "dual" else r"$\beta$")
     ax.set_xlabel("step")
     ax.set_ylabel(f"$I(X;Z)$, InfoNCE [{unit}]")
