@@ -1,7 +1,12 @@
 """Quantities of a `Curve` over training time, alone and beside finite networks."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ntkinfo.plot._axes import (
@@ -21,7 +26,9 @@ from ntkinfo.plot._planes import check_bound, plane
 from ntkinfo.plot._times import draw_line, inner_times, time_axis
 
 
-def curve(result, quantities=None, *, unit: str = "nats", ax=None):
+def curve(
+    result: Any, quantities: str | Sequence[str] | None = None, *, unit: str = "nats", ax: Axes | None = None
+) -> Axes:
     """Information quantities over training time, with their bounds and sampling errors.
 
     Lines are values; the light band reaches from `lower` to `upper` (none above the bound of a decoder), the darker one
@@ -61,7 +68,7 @@ def curve(result, quantities=None, *, unit: str = "nats", ax=None):
     return ax
 
 
-def divergence(result, *, unit: str = "nats", ax=None):
+def divergence(result: Any, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """Divergence of the outputs from their prior over training time; logarithmic, without t = 0.
 
     Pointwise, and joint where the result has it.
@@ -88,7 +95,7 @@ def divergence(result, *, unit: str = "nats", ax=None):
     return ax
 
 
-def losses(result, kind: str = "mse", *, unit: str = "nats", ax=None):
+def losses(result: Any, kind: str = "mse", *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """Losses of the ensemble over training time: of one network drawn from it, and of the ensemble.
 
     Args:
@@ -128,7 +135,7 @@ def losses(result, kind: str = "mse", *, unit: str = "nats", ax=None):
     return ax
 
 
-def geometry(result, *, ax=None):
+def geometry(result: Any, *, ax: Axes | None = None) -> Axes:
     """Distance from the initial parameters and the two actions over training time; logarithmic, without t = 0.
 
     Args:
@@ -147,7 +154,7 @@ def geometry(result, *, ax=None):
     return ax
 
 
-def finite(result, samples, *, unit: str = "nats", ax=None):
+def finite(result: Any, samples: Mapping, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """Finite networks beside the closed form: lines from `result`, points with ± 2 standard errors from `samples`.
 
     Args:
@@ -205,7 +212,7 @@ def finite(result, samples, *, unit: str = "nats", ax=None):
     return ax
 
 
-def summary(result, *, unit: str = "nats", bound=None, title: str | None = None):
+def summary(result: Any, *, unit: str = "nats", bound: tuple | None = None, title: str | None = None) -> Figure:
     """One figure of six panels: information, information plane, divergence from the prior, two losses, geometry.
 
     The fifth panel is the 0-1 error for classes and the negative log-likelihood for regression (empty without a noise).

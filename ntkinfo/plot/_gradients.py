@@ -1,12 +1,16 @@
 """Mean and standard deviation of minibatch gradients over training."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 
 from ntkinfo.plot._axes import COLORS, END, REFERENCE, axes_of, draw_legend
 from ntkinfo.plot._times import draw_line, inner_times, time_axis
 
 
-def gradients(phases, *, layers=None, ax=None):
+def gradients(phases: Any, *, layers: Sequence[int] | None = None, ax: Axes | None = None) -> Axes:
     """Norms of the mean (solid) and of the standard deviation (dashed) of minibatch gradients over ‖W‖, for each layer.
 
     Averages over networks, with bands of one standard error. The open circle is on the mean at the transition from

@@ -1,15 +1,27 @@
 """Layers of trained networks in the information plane, coloured by epoch."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.animation import FuncAnimation
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import SymLogNorm
 
 from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
 
 
-def layers(plane, *, bound=None, ensemble=None, networks: bool = False, unit: str = "nats", title=None, ax=None):
+def layers(
+    plane: Any,
+    *,
+    bound: tuple | None = None,
+    ensemble: Any = None,
+    networks: bool = False,
+    unit: str = "nats",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Every layer in the information plane over training, the mean over networks, coloured by epoch.
 
     Args:
@@ -62,7 +74,7 @@ def _draw(ax, plane, bound, unit, networks):
     return norm
 
 
-def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
+def estimators(planes: Any, *, bound: tuple | None = None, unit: str = "nats", columns: int = 3) -> np.ndarray:
     """Information planes of the same networks by several estimators, side by side on the same axes.
 
     Args:
@@ -98,7 +110,9 @@ def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
     return axes
 
 
-def animate(plane, *, bound=None, unit: str = "nats", interval: int = 150, ax=None) -> FuncAnimation:
+def animate(
+    plane: Any, *, bound: tuple | None = None, unit: str = "nats", interval: int = 150, ax: Axes | None = None
+) -> FuncAnimation:
     """The same as a film: one frame for each epoch, one point for each network and layer.
 
     Args:
@@ -135,7 +149,7 @@ def animate(plane, *, bound=None, unit: str = "nats", interval: int = 150, ax=No
     return FuncAnimation(ax.figure, show, frames=len(plane.epochs), interval=interval)
 
 
-def training(run):
+def training(run: Any) -> np.ndarray:
     """Loss and error of trained networks over the epochs: means, and two standard errors as shades.
 
     Args:

@@ -1,6 +1,9 @@
 """The information plane of the infinite ensemble."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
@@ -9,7 +12,7 @@ from ntkinfo.plot._fields import field_of, has_classes, symbols_of, value_of
 from ntkinfo.plot._times import inner_times, shown_range
 
 
-def plane(results, *, unit: str = "nats", ax=None, bound=None):
+def plane(results: Any, *, unit: str = "nats", ax: Axes | None = None, bound: tuple | None = None) -> Axes:
     """The information plane: I(Y;Z|D) against I(X;Z|D), one point for each training time, coloured by it.
 
     The dashed vertical line is the ceiling log m, the dotted horizontal one H(Y) for classes. Error bars are ± 2

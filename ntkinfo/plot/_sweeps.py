@@ -1,12 +1,24 @@
 """A quantity over the scales of weights and biases."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from ntkinfo.plot._axes import as_vector, axes_of, check_names, unit_factor
 from ntkinfo.plot._fields import AXES, LOSSES, QUANTITIES
 
 
-def sweep(values, w_std, b_std, quantity: str = "input_information", *, unit: str = "nats", ax=None):
+def sweep(
+    values: ArrayLike,
+    w_std: ArrayLike,
+    b_std: ArrayLike,
+    quantity: Any = "input_information",
+    *,
+    unit: str = "nats",
+    ax: Axes | None = None,
+) -> Axes:
     """A heat map of one quantity over the scales of weights (across) and biases (up); missing cells are hatched.
 
     Args:

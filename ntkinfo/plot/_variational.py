@@ -1,13 +1,16 @@
 """Sweeps of variational bottlenecks: their information plane, error against the trade-off, and dynamics."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
 from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
 
 
-def variational(sweep, *, unit: str = "nats", ax=None):
+def variational(sweep: Any, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """The information plane of a `Sweep`: I(Y;Z) against I(X;Z), a point for each trade-off and seed.
 
     Args:
@@ -42,7 +45,7 @@ def variational(sweep, *, unit: str = "nats", ax=None):
     return ax
 
 
-def variational_error(sweep, quantity: str = "error", *, ax=None):
+def variational_error(sweep: Any, quantity: str = "error", *, ax: Axes | None = None) -> Axes:
     """Error (or another quantity) of a `Sweep` against β, γ for the dual; means over seeds and their range.
 
     Args:
@@ -67,7 +70,7 @@ def variational_error(sweep, quantity: str = "error", *, ax=None):
     return ax
 
 
-def dynamics(sweep, objective: str | None = None, *, unit: str = "nats", ax=None):
+def dynamics(sweep: Any, objective: str | None = None, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """I(X;Z) (InfoNCE) over training steps for every trade-off of one objective, coloured by it; means over seeds.
 
     Args:
