@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, checkpoint, labels
@@ -68,14 +68,14 @@ def _block(build, w_std, b_std, x1, x2):
 
 def scales(
     build: Callable[[float, float], Any],
-    x: Array,
-    y: Array,
-    x_test: Array,
-    y_test: Array,
-    t: Array,
+    x: Float[ArrayLike, "n ..."],
+    y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
+    x_test: Float[ArrayLike, "m ..."],
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
+    t: Num[ArrayLike, "*T"],
     *,
-    w_std: Sequence[float],
-    b_std: Sequence[float] = (0.0,),
+    w_std: ArrayLike | Sequence[float],
+    b_std: ArrayLike | Sequence[float] = (0.0,),
     folder: str | Path | None = None,
     singular: str = "error",
     progress: bool | None = None,

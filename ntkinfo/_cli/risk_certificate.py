@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, information, kernels
 from ntkinfo._common import labels
@@ -41,7 +41,13 @@ class Certificate(NamedTuple):
 
 
 def certificate(
-    ens: Ensemble, x_test: Array, y_test: Array, t: Array, *, delta: float = 0.05, task: str = "auto"
+    ens: Ensemble,
+    x_test: Float[ArrayLike, "m ..."],
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
+    t: Num[ArrayLike, "*T"],
+    *,
+    delta: float = 0.05,
+    task: str = "auto",
 ) -> Certificate:
     """The divergence of the parameters at finite times t (T,) and, for classes, the PAC-Bayes bounds it gives.
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, pytree
@@ -56,9 +57,9 @@ class Ensemble:
     @classmethod
     def fit(
         cls,
-        net,
-        x: Array,
-        y: Array,
+        net: Any,
+        x: Float[ArrayLike, "n ..."],
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         *,
         singular: str = "error",
         batch_size: int | None = None,
@@ -99,7 +100,13 @@ class Ensemble:
 
     @classmethod
     def from_kernels(
-        cls, kernel_fn: Callable, x: Array, y: Array, both: Kernels, *, singular: str = "error"
+        cls,
+        kernel_fn: Callable,
+        x: Float[Array, "n ..."],
+        y: Float[Array, "n k"],
+        both: Kernels,
+        *,
+        singular: str = "error",
     ) -> "Ensemble":
         """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
         parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
@@ -127,11 +134,18 @@ class Ensemble:
         """The former name of `y_rotated`, kept for one version."""
         return self.y_rotated
 
-    def rescaled_time(self, t: Array) -> Array:
+    def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
         return t.astype(self.eigenvalues.dtype) / (self.n * self.k)
 
-    def predict(self, x_test: Array, t: Array, joint: bool = False, *, batch_size: int | None = None) -> Gaussian:
+    def predict(
+        self,
+        x_test: Float[ArrayLike, "m ..."],
+        t: Num[ArrayLike, "*T"],
+        joint: bool = False,
+        *,
+        batch_size: int | None = None,
+    ) -> Gaussian:
         """The distribution p_t(z | x, D) of the outputs at training time t: N(μ_t, Σ_t ⊗ I_k).
 
         With A_t = Θ_* U diag((1 - e^{-sλ})/λ) Uᵀ and s = t/(nk),
@@ -167,7 +181,7 @@ class Ensemble:
         z = _predict(self, cross, jnp.atleast_1d(t), basis, joint)
         return z if t.ndim else jax.tree.map(lambda a: a[0], z)
 
-    def predict_train(self, t: Array, joint: bool = False) -> Gaussian:
+    def predict_train(self, t: Num[ArrayLike, "*T"], joint: bool = False) -> Gaussian:
         """The distribution of the outputs on the training inputs, in closed form: N(e^{-sΘ}-decayed prior).
 
             μ_t = (I - e^{-sΘ}) Y,      Σ_t = e^{-sΘ} K e^{-sΘ}.
@@ -182,12 +196,17 @@ class Ensemble:
         z = _predict_train(self, jnp.atleast_1d(t), joint)
         return z if t.ndim else jax.tree.map(lambda a: a[0], z)
 
-    def check_inputs(self, name: str, x: Array) -> Array:
+    def check_inputs(self, name: str, x: Float[ArrayLike, "m ..."]) -> Float[Array, "m ..."]:
         """`x` as inputs of the shape trained on, in their dtype."""
         return check.inputs_like(name, x, self.x)
 
     def cross_kernels(
-        self, x_test: Array | Kernels, *, joint: bool = False, prior: Array | None = None, batch_size: int | None = None
+        self,
+        x_test: Float[ArrayLike, "m ..."] | Kernels,
+        *,
+        joint: bool = False,
+        prior: Float[ArrayLike, " m"] | Float[ArrayLike, "m m"] | None = None,
+        batch_size: int | None = None,
     ) -> CrossKernels:
         """The kernels between test and training inputs in the eigenbasis, and the prior of the test inputs.
 
@@ -226,7 +245,7 @@ class Ensemble:
 
     # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.
 
-    def filters(self, s: Array) -> Filters:
+    def filters(self, s: Float[Array, " T"]) -> Filters:
         """The spectral filters of training at rescaled times s (T,): to compute once and hand round."""
         return spectral_filters.filters(self.eigenvalues, s)
 
@@ -248,12 +267,16 @@ class Ensemble:
         nngp, squares = jnp.diagonal(self.nngp_rotated), jnp.sum(self.y_rotated**2, axis=1)
         return values @ {"nngp": nngp, "labels": squares, "second_moment": self.k * nngp + squares}[weight]
 
-    def means(self, cross: CrossKernels, filters: Filters) -> Array:
+    def means(self, cross: CrossKernels, filters: Filters) -> Float[Array, "T m k"]:
         """Means μ_t of the outputs at the test inputs, (T, m, k)."""
         return _moments.means(filters.growth, cross.ntk * filters.pseudo_inverse[None, :], self.y_rotated)
 
     def covariances(
-        self, cross: CrossKernels, filters: Filters, then: Callable[[Array, Array], Any], basis: Array | None = None
+        self,
+        cross: CrossKernels,
+        filters: Filters,
+        then: Callable[[Array, Array], Any],
+        basis: Float[Array, "T r"] | None = None,
     ) -> Any:
         """`then(index, Σ_t)` for the covariance (m, m) of each time in turn, stacked.
 
@@ -271,7 +294,7 @@ class Ensemble:
         return _moments.covariances(filters.growth, vectors, cross.nngp, cross.prior, self.nngp_rotated, then, basis)
 
     def predictive(
-        self, cross: CrossKernels, filters: Filters, basis: Array | None = None, *, joint: bool = False
+        self, cross: CrossKernels, filters: Filters, basis: Float[Array, "T r"] | None = None, *, joint: bool = False
     ) -> Gaussian:
         """The core of `predict`: the `Gaussian` of T times, with covariances (T, m, m) if `joint`."""
         mean = self.means(cross, filters)
@@ -283,7 +306,7 @@ class Ensemble:
         quadratic = spectral_filters.quadratic_forms(vectors, filters.growth, self.nngp_rotated, basis)
         return Gaussian(mean, cross.prior[None, :] + quadratic - 2 * linear)
 
-    def time_basis(self, t: Array, *, joint_with: int | None = None) -> Array | None:
+    def time_basis(self, t: Num[Array, "*T"], *, joint_with: int | None = None) -> Float[Array, "T_all r"] | None:
         """The expansion of many times in few functions, or None where it saves nothing or values are traced.
 
         Where the covariance matrix of `joint_with` inputs is wanted, to rounding, and unless it would need more memory
@@ -311,7 +334,9 @@ def _predict(ens: Ensemble, cross: CrossKernels, t: Array, basis: Array | None, 
     return ens.predictive(cross, ens.filters(ens.rescaled_time(t)), basis, joint=joint)
 
 
-def predictive(ens: Ensemble, cross: CrossKernels, s: Array, basis: Array | None, joint: bool) -> Gaussian:
+def predictive(
+    ens: Ensemble, cross: CrossKernels, s: Float[Array, " T"], basis: Float[Array, "T r"] | None, joint: bool
+) -> Gaussian:
     """The core of `Ensemble.predict`, for rescaled times s (T,): jittable, without checks."""
     return ens.predictive(cross, ens.filters(s), basis, joint=joint)
 

@@ -1,11 +1,12 @@
 """Means and covariances of an ensemble in the eigenbasis of its tangent kernel."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels
 from ntkinfo._numerics import spectral_filters
@@ -31,26 +32,30 @@ class CrossKernels(NamedTuple):
 
 
 @jax.jit
-def rotate(u: Array, cross: kernels.Kernels, prior: Array) -> CrossKernels:
+def rotate(
+    u: Float[Array, "n n"], cross: kernels.Kernels, prior: Float[ArrayLike, " m"] | Float[ArrayLike, "m m"]
+) -> CrossKernels:
     """Kernels between test and training inputs (m, n) in the eigenbasis `u`, with the prior of the test inputs."""
     return CrossKernels(cross.ntk @ u, cross.nngp @ u, prior)
 
 
-def means(functions: Array, vectors: Array, y_rotated: Array) -> Array:
+def means(
+    functions: Float[Array, "T n"], vectors: Float[Array, "m n"], y_rotated: Float[Array, "n k"]
+) -> Float[Array, "T m k"]:
     """Σ_i h_ti b_xi ỹ_ic, (T, m, k), one output at a time."""
     per_output = jax.lax.map(lambda column: functions @ (vectors * column[None, :]).T, y_rotated.T)
     return jnp.moveaxis(per_output, 0, -1)
 
 
 def covariances(
-    functions: Array,
-    vectors: Array,
-    nngp: Array | None,
-    prior: Array | None,
-    nngp_rotated: Array,
-    then: Callable,
-    basis: Array | None = None,
-):
+    functions: Float[Array, "T n"],
+    vectors: Float[Array, "m n"],
+    nngp: Float[Array, "m n"] | None,
+    prior: Float[Array, "m m"] | None,
+    nngp_rotated: Float[Array, "n n"],
+    then: Callable[[Array, Array], Any],
+    basis: Float[Array, "T r"] | None = None,
+) -> Any:
     """`then(index, Σ)` for the covariance Σ (m, m) of each time in turn, stacked.
 
     Σ = K_** + b K̃ bᵀ - b Cᵀ - C bᵀ with b_xi = `functions`_ti `vectors`_xi, C = `nngp` and K_** = `prior`; without the

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import mixture
 from ntkinfo._common import check, labels, pytree
@@ -103,11 +104,11 @@ class Curve:
 
 def curve(
     ens: Ensemble,
-    x_test: Array | CrossKernels,
-    y_test: Array,
-    t: Array,
+    x_test: Float[ArrayLike, "m ..."] | CrossKernels,
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
+    t: Num[ArrayLike, "*T"],
     *,
-    noise: float = 1.0,
+    noise: ArrayLike = 1.0,
     method: str | None = None,
     key: Array | None = None,
     n_samples: int = 16,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import gaussian
 from ntkinfo._common import check
@@ -17,7 +18,7 @@ from ntkinfo.gaussian import Gaussian
 METRICS = ("euclidean", "fisher")
 
 
-def fisher_trace(ens: Ensemble) -> Array:
+def fisher_trace(ens: Ensemble) -> Float[Array, ""]:
     """tr F = k tr Θ: trace of the Fisher information of the parameters (unit-variance likelihood), constant in time.
 
     Returns:
@@ -28,7 +29,7 @@ def fisher_trace(ens: Ensemble) -> Array:
     return ens.k * ens.spectral_sum(lambda filters: filters.rates, "trace", ens.filters(jnp.zeros(1)))
 
 
-def parameter_distance(ens: Ensemble, t: Array) -> Array:
+def parameter_distance(ens: Ensemble, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
     """E‖θ_t - θ_0‖² = tr[(kK + YYᵀ) Θ⁻¹ (I - e^{-sΘ})²]: mean squared distance travelled by the parameters.
 
     Args:
@@ -55,7 +56,7 @@ def distance_core(ens: Ensemble, filters: Filters) -> Array:
     )
 
 
-def action(ens: Ensemble, t: Array, *, metric: str = "euclidean") -> Array:
+def action(ens: Ensemble, t: Num[ArrayLike, "*T"], *, metric: str = "euclidean") -> Float[Array, "*T"]:
     """Action of the path of the parameters, E∫₀^s ‖dθ/du‖² du = ½ tr[(kK + YYᵀ)(I - e^{-2sΘ})], s = t/(nk).
 
     In the Fisher metric, E∫₀^s (dθ/du)ᵀ F (dθ/du) du = ½ tr[(kK + YYᵀ) Θ (I - e^{-2sΘ})].
@@ -87,7 +88,9 @@ def action_core(ens: Ensemble, filters: Filters, metric: str) -> Array:
     return 0.5 * ens.spectral_sum(rise, "second_moment", filters)
 
 
-def output_divergence(ens: Ensemble, x_test: Array, t: Array, *, joint: bool = False) -> Array:
+def output_divergence(
+    ens: Ensemble, x_test: Float[ArrayLike, "m ..."], t: Num[ArrayLike, "*T"], *, joint: bool = False
+) -> Float[Array, "*T"]:
     """KL[p_t(z|x, D) ‖ p_0(z|x)] in nats: what the outputs say about the training data, against the prior.
 
     Averaged over data sets D it is an upper bound on I(Z;D|X). At t = 0 it vanishes.
@@ -131,7 +134,7 @@ def _output_divergence(ens, cross, t, basis, joint):
     return pointwise_divergence(ens.predictive(cross, filters, basis), cross.prior)
 
 
-def pointwise_divergence(z: Gaussian, prior: Array) -> Array:
+def pointwise_divergence(z: Gaussian, prior: Float[Array, " m"]) -> Float[Array, "..."]:
     """Mean over inputs of KL[N(μ, Σ(x,x) I_k) ‖ N(0, K(x,x) I_k)], (...)."""
     m, k = z.mean.shape[-2:]
     return jnp.mean(gaussian.kl_divergence(z, Gaussian(jnp.zeros((m, k), z.mean.dtype), prior)), axis=-1)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import gaussian
 from ntkinfo._common import check, labels
@@ -40,7 +41,13 @@ class Losses(NamedTuple):
         return self.gibbs_nll - self.ensemble_nll
 
 
-def losses(z: Gaussian, y: Array, *, noise: float | None = None, task: str = "auto") -> Losses:
+def losses(
+    z: Gaussian,
+    y: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
+    *,
+    noise: ArrayLike | None = None,
+    task: str = "auto",
+) -> Losses:
     """Squared error, log-likelihood and 0-1 error of the ensemble and of one network drawn from it.
 
     Args:

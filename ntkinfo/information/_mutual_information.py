@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import mixture
 from ntkinfo._common import check
@@ -43,12 +44,12 @@ def input_information(
 
 def label_information(
     z: Gaussian,
-    labels: Array,
+    labels: Num[ArrayLike, " m"] | Float[ArrayLike, "m k"],
     *,
     method: str | None = None,
     key: Array | None = None,
     n_samples: int = 64,
-    noise: float | str = 1.0,
+    noise: ArrayLike | str = 1.0,
     label_entropy: float | None = None,
     task: str = "auto",
 ) -> Information:

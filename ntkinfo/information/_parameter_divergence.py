@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
 from ntkinfo._common import check
@@ -41,10 +42,10 @@ class ParameterDivergence(NamedTuple):
 
 def parameter_divergence(
     ens: Ensemble,
-    t: Array,
+    t: Num[ArrayLike, "*T"],
     *,
     curvature: bool = True,
-    hessian: Array | None = None,
+    hessian: Float[ArrayLike, "n n"] | None = None,
     batch_size: int | None = None,
 ) -> ParameterDivergence:
     """KL[p(θ_t | D) ‖ N(0, I)] in nats: what the parameters at time t say about the training data.

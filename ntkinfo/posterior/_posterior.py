@@ -6,11 +6,13 @@ divergence from the prior and leave-one-out predictions are then closed forms.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, pytree
@@ -54,11 +56,11 @@ class Posterior:
     @classmethod
     def fit(
         cls,
-        net,
-        x: Array,
-        y: Array,
+        net: Any,
+        x: Float[ArrayLike, "n ..."],
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         *,
-        noise: float | str = 0.1,
+        noise: ArrayLike | str = 0.1,
         prior: str = "nngp",
         batch_size: int | None = None,
         progress: bool | None = None,
@@ -105,7 +107,14 @@ class Posterior:
 
     @classmethod
     def from_kernel(
-        cls, kernel_fn: Callable, x: Array, y: Array, q: Array, *, noise: float | str = 0.1, prior: str = "nngp"
+        cls,
+        kernel_fn: Callable,
+        x: Float[Array, "n ..."],
+        y: Float[Array, "n k"],
+        q: Float[Array, "n n"],
+        *,
+        noise: ArrayLike | str = 0.1,
+        prior: str = "nngp",
     ) -> "Posterior":
         """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
         eigenvalues, u, y_rotated = _diagonalise(q, y)
@@ -136,7 +145,9 @@ class Posterior:
         """The former name of `y_rotated`, kept for one version."""
         return self.y_rotated
 
-    def predict(self, x_test: Array, joint: bool = False, *, batch_size: int | None = None) -> Gaussian:
+    def predict(
+        self, x_test: Float[ArrayLike, "m ..."], joint: bool = False, *, batch_size: int | None = None
+    ) -> Gaussian:
         """The posterior of the outputs f: N(Q_*(Q + σ²I)⁻¹Y, (Q_** - Q_*(Q + σ²I)⁻¹Q_*ᵀ) ⊗ I_k).
 
         Of the noiseless outputs: add `noise` to the variance for a new label.
@@ -169,12 +180,12 @@ class Posterior:
         return _predict_train(self, joint)
 
     @property
-    def log_marginal_likelihood(self) -> Array:
+    def log_marginal_likelihood(self) -> Float[Array, ""]:
         """log p(Y|X) = log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, a scalar. Exact."""
         return _noise.log_marginal_likelihood(self.eigenvalues, jnp.sum(self.y_rotated**2, axis=1), self.k, self.noise)
 
     @property
-    def information_gain(self) -> Array:
+    def information_gain(self) -> Float[Array, ""]:
         """I(f;Y|X) = (k/2) log det(I + Q/σ²) in nats, a scalar. Exact, and the same for every Y.
 
         The average of `kl` over labels drawn from the model itself.
@@ -184,7 +195,7 @@ class Posterior:
         return 0.5 * self.k * jnp.sum(jnp.log1p(self.eigenvalues / self.noise))
 
     @property
-    def kl(self) -> Array:
+    def kl(self) -> Float[Array, ""]:
         """KL[posterior ‖ prior] in nats, a scalar, exact: of the outputs on the training inputs, and of the process.
 
             ½[k tr(Q_post Q⁻¹) - kn + k log det(I + Q/σ²) + tr(μᵀQ⁻¹μ)],    Q_post = σ²Q(Q + σ²I)⁻¹
@@ -218,7 +229,9 @@ def _diagonalise(q, y):
 
 
 @functools.partial(jax.jit, static_argnames="joint")
-def predictive(post: Posterior, cross: Array, prior: Array, joint: bool) -> Gaussian:
+def predictive(
+    post: Posterior, cross: Float[Array, "m n"], prior: Float[Array, " m"] | Float[Array, "m m"], joint: bool
+) -> Gaussian:
     """The core of `predict`, without checks: Q_* (m, n), and Q(x, x) (m,) or, if `joint`, Q_** (m, m)."""
     vectors = cross @ post.eigenvectors
     total = post.eigenvalues + post.noise
