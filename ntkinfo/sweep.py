@@ -1,4 +1,4 @@
-"""Sweeps over the scales of weights and biases at initialisation, the σ_w and σ_b axes of the field.
+"""Infinite width. Sweeps over the scales of weights and biases at initialisation, the σ_w and σ_b axes of the field.
 
 The network is described by a function of the two scales; its kernels are compiled once, with the scales as inputs.
 Finished cells are written to disk, and an interrupted sweep goes on where it stopped.

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 # Modes slower than this many times the rounding error of eigenvalues are reported.
-_RESOLVED = 1e3
+_RESOLUTION_FACTOR = 1e3
 
 
-def rounding(eigenvalues):
+def rounding(eigenvalues: np.ndarray | jax.Array) -> np.floating | jax.Array:
     """The error of eigenvalues (n,), ascending, from rounding: eps sqrt(n) times the largest. NumPy or JAX."""
     return jnp.finfo(eigenvalues.dtype).eps * np.sqrt(len(eigenvalues)) * eigenvalues[-1]
 
 
-def check_semidefinite(name: str, eigenvalues) -> float:
+def check_semidefinite(name: str, eigenvalues: np.ndarray | jax.Array) -> float:
     """Refuses a kernel that is indefinite beyond rounding, or zero.
 
     Args:
@@ -60,11 +60,11 @@ def check_spectrum(eigenvalues: np.ndarray, x: np.ndarray, nk: int, singular: st
     null = eigenvalues <= floor
     if null.any() and singular == "error":
         raise ValueError(_singular_message(eigenvalues, floor, x, int(null.sum())))
-    if not null.any() and eigenvalues[0] < _RESOLVED * floor:
+    if not null.any() and eigenvalues[0] < _RESOLUTION_FACTOR * floor:
         warnings.warn(
             f"{eigenvalues.dtype} resolves the slowest modes of training poorly: the smallest eigenvalue of the "
             f"tangent kernel is {eigenvalues[0]:.2g}, rounding moves eigenvalues by about {floor:.1g}. Results after "
-            f"t = {nk / (_RESOLVED * floor):.1g} may be off in their third digit. "
+            f"t = {nk / (_RESOLUTION_FACTOR * floor):.1g} may be off in their third digit. "
             + _float64_remedy(eigenvalues.dtype, "fewer or more distinct inputs, or a larger b_std"),
             stacklevel=4,
         )

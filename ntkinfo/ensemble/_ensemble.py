@@ -77,7 +77,7 @@ class Ensemble:
             (linear networks) and for duplicated inputs.
           batch_size: rows of a block of kernel evaluation; None chooses.
           devices: devices to deal the blocks out to; None computes where `x` is.
-          progress: whether to show a progress bar; None shows it when there are many blocks.
+          progress: whether to show a progress bar; None shows it for work that takes long.
 
         Raises:
           TypeError: `net` is no network, or `x` or `y` do not hold floating-point numbers.
@@ -261,6 +261,7 @@ class Ensemble:
         Returns:
           tr f(Θ), tr[K f(Θ)], tr[YYᵀ f(Θ)] or tr[(kK + YYᵀ) f(Θ)].
         """
+        check.option("weight", weight, ("trace", "nngp", "labels", "second_moment"))
         values = function(filters)
         if weight == "trace":
             return jnp.sum(values, axis=-1)

@@ -76,7 +76,7 @@ class Posterior:
             differentiation.
           prior: "nngp" for the Bayesian network, "ntk" for the process whose covariance is the tangent kernel.
           batch_size: rows of a block of kernel evaluation; None chooses.
-          progress: whether to show a progress bar; None shows it when there are many blocks.
+          progress: whether to show a progress bar; None shows it for work that takes long.
 
         Raises:
           TypeError: `net` is no network, or `x`, `y` or `noise` are not floating-point numbers.

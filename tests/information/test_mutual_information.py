@@ -7,6 +7,7 @@ from scipy.stats import norm
 
 import ntkinfo as ni
 from ntkinfo import information
+from ntkinfo._numerics import normal_rule
 from ntkinfo.gaussian import Gaussian
 from tests.problems import network, problem
 from tests.references import ensemble as reference
@@ -150,6 +151,14 @@ def test_label_information_of_classes(trained):
     assert bool(jnp.all(about_y.value <= about_x.value + slack)) and bool(jnp.all(about_y.value <= entropy + slack))
     decoded = information.label_information(z, y_test, method="decoder", key=key, n_samples=2000)
     assert bool(jnp.all(decoded.value <= about_y.value + slack + 5 * decoded.stderr))
+
+
+def test_normal_rule_has_the_moments_of_a_normal_variable():
+    nodes, weights = normal_rule.trapezoid(step=0.1, reach=12.0)
+    assert len(nodes) == 241 and nodes[0] == -nodes[-1] == pytest.approx(-12)
+    for power, moment in ((0, 1), (1, 0), (2, 1), (4, 3), (6, 15)):
+        assert weights @ nodes**power == pytest.approx(moment, rel=1e-14, abs=1e-14)
+    assert weights @ np.cos(nodes) == pytest.approx(np.exp(-0.5), rel=1e-14)
 
 
 def test_decoder_of_signs_is_the_integral():
