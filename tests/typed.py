@@ -1,7 +1,8 @@
 """The shapes in the signatures of public functions, held against every successful call of the tests.
 
-A plugin of pytest: each public function is wrapped where users find it. After a call has returned, its array arguments
-and its result must be what the annotations say, with one size for each letter. Calls that raise are left to their tests.
+A plugin of pytest: each public function is wrapped where users find it. After a call has returned, its array
+arguments and its result must be what the annotations say, with one size for each letter. Calls that raise are left to
+their tests.
 """
 
 import functools
