@@ -14,9 +14,32 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# What every JAX and Python is tried with: a file or two of each corridor, about two minutes in all.
+SMOKE = (
+    "test_package.py",
+    "test_precision.py",
+    "test_stax.py",
+    "test_discrete.py",
+    "test_compression.py",
+    "_neural_tangents/test_load.py",
+    "kernels/test_kernels.py",
+    "posterior/test_posterior.py",
+    "mixture/test_channel.py",
+    "bounds/test_bounds.py",
+    "bottleneck/test_gaussian.py",
+    "bottleneck/test_duality_gap.py",
+)
+
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow simulations as well")
+    parser.addoption("--smoke", action="store_true", help="only a file or two of each corridor, about two minutes")
+    parser.addoption("--float32", action="store_true", help="leave JAX in float32; only tests that hold in both")
+
+
+def pytest_configure(config):
+    if config.getoption("--float32"):
+        jax.config.update("jax_enable_x64", False)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -24,6 +47,15 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow simulation: pass --slow"))
+    left_out = []
+    if config.getoption("--smoke"):
+        smoke = {Path(__file__).parent / name for name in SMOKE}
+        left_out += [item for item in items if item.path not in smoke]
+    if config.getoption("--float32"):
+        left_out += [item for item in items if "any_precision" not in item.keywords]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 MAPS, MOST_MAPS, LOOK_EVERY = Path("/proc/self/maps"), 30_000, 10
@@ -40,3 +72,17 @@ def pytest_runtest_teardown(item, nextitem, looked=[0]):  # noqa: B006 - one cou
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def tolerance() -> float:
+    """Relative tolerance of a quantity computed in the precision JAX is in, with some digits lost on the way."""
+    return 1e-9 if jax.config.jax_enable_x64 else 2e-3
+
+
+@pytest.fixture
+def keep_settings():
+    """For code that sets the precision of JAX, as the command line does."""
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)

@@ -4,7 +4,7 @@ import jax
 import jaxlib
 
 OLDEST_JAX = (0, 4, 35)
-NEWEST_TESTED_JAX = (0, 10, 1)
+NEWEST_TESTED_JAX = (0, 12, 0)
 BROKEN_JAX = ((0, 10, 2),)
 
 

@@ -21,7 +21,7 @@ def mend(nt: types.ModuleType) -> None:
     _mend_empirical(importlib.import_module(f"{source}.empirical"))
     _mend_predict(importlib.import_module(f"{source}.predict"), nt.predict)
     _mend_attention(importlib.import_module(f"{source}.stax.linear"))
-    _mend_relu(importlib.import_module(f"{source}.stax.elementwise"), nt.stax)
+    _patch_homogeneous(importlib.import_module(f"{source}.stax.elementwise"), nt.stax)
 
 
 class _StandIn(types.ModuleType):
@@ -147,41 +147,86 @@ def _mend_attention(module: types.ModuleType) -> None:
     module.functools = _StandIn(functools, lru_cache=_compile_time_cache)
 
 
-def _mend_relu(module: types.ModuleType, public: types.ModuleType) -> None:
-    """ABRelu (so Relu, LeakyRelu, Abs): the exact NTK of a point with itself.
+# Two inputs count as parallel where the squared sine of their angle is below this many units of rounding.
+_PARALLEL = 32
 
-    At angle zero the angle is the root of a difference of rounded numbers, about 1e-8 in float64 instead of 0, and the
-    NTK is linear in it. There the derivative's second moment is (a^2 + b^2) / 2, whatever the variance.
+
+def _patch_homogeneous(module: types.ModuleType, public: types.ModuleType) -> None:
+    """Activations of homogeneous functions: exact kernels of parallel inputs, a point with itself among them.
+
+    The angle of parallel inputs is the root of a difference of rounded numbers, about 1e-8 in float64 instead of 0. The
+    NTK of ABRelu (so Relu, LeakyRelu, Abs) and the NNGP kernel of Sign are linear in it, and the formula for rectified
+    monomials divides by its sine. With ρ the covariance of two parallel inputs, E φ(u)φ(v) and E φ'(u)φ'(v) are
+
+        a min(x, 0) + b max(x, 0)    (a² + b²) ρ/2,  (a² + b²)/2        ρ > 0        a b ρ,  a b        ρ < 0
+        max(x, 0)ᵈ                   (2d - 1)!! ρᵈ/2,  d² (2d - 3)!! ρᵈ⁻¹/2           0,  0
+        sign(x)                      1,  0                                           -1,  0
     """
     from neural_tangents._src.stax.requirements import layer, supports_masking
 
-    inexact = module.ABRelu.__wrapped__.__wrapped__
+    def ab_relu(a, b, do_stabilize=False):
+        def parallel(rho):
+            moment = jnp.where(rho > 0, (a**2 + b**2) / 2, a * b)
+            return moment * rho, moment
+
+        return parallel
+
+    def rectified_monomial(degree):
+        def odd_factorial(n):
+            return float(math.prod(range(n, 0, -2)))
+
+        def parallel(rho):
+            positive = jnp.maximum(rho, 0)
+            value = odd_factorial(2 * degree - 1) / 2 * positive**degree
+            slope = degree**2 * odd_factorial(2 * degree - 3) / 2 * positive ** max(degree - 1, 0)
+            return (jnp.where(rho > 0, 0.5, 0.0), 0.0) if degree == 0 else (value, jnp.where(rho > 0, slope, 0.0))
+
+        return parallel
+
+    def sign():
+        return lambda rho: (jnp.sign(rho), 0.0)
+
+    for name, parallel in (("ABRelu", ab_relu), ("RectifiedMonomial", rectified_monomial), ("Sign", sign)):
+        constructor = _exact_where_parallel(module, getattr(module, name).__wrapped__.__wrapped__, parallel)
+        constructor = layer(supports_masking(remask_kernel=False)(constructor))
+        setattr(module, name, constructor)
+        setattr(public, name, constructor)
+
+
+def _exact_where_parallel(module: types.ModuleType, inexact, closed_form):
+    """A constructor of an activation whose kernels are `closed_form` where two inputs are parallel."""
 
     @functools.wraps(inexact)
-    def ab_relu(a, b, do_stabilize=False):
-        init_fn, apply_fn, inner = inexact(a, b, do_stabilize)
+    def constructor(*args, **kwargs):
+        init_fn, apply_fn, inner = inexact(*args, **kwargs)
+        parallel_kernels = closed_form(*args, **kwargs)
+
+        def exact(rho, product, inexact):
+            """The value and slope where ρ² is the product of the variances, and where that is."""
+            tolerance = _PARALLEL * jnp.finfo(rho.dtype).eps
+            parallel = (product > 0) & (jnp.abs(product - rho**2) <= tolerance * product)
+            value, moment = parallel_kernels(jnp.where(parallel, rho, 1))
+            return parallel, jnp.where(parallel, value, inexact), moment
 
         @functools.wraps(inner)
         def kernel_fn(k, **kwargs):
-            out = inner(k, **kwargs)
-            if k.ntk is None or k.ntk.ndim < 2 or k.ntk.shape[0] != k.ntk.shape[1]:
-                return out
-            same = _same_entry(k.ntk.shape, k.diagonal_spatial) & k.x1_is_x2
-            return out.replace(ntk=jnp.where(same, (a**2 + b**2) / 2 * k.ntk, out.ntk))
+            product1, product, product2 = module.get_diagonal_outer_prods(
+                k.cov1, k.cov2, k.diagonal_batch, k.diagonal_spatial, lambda x, y: x * y
+            )
+            parallel = exact(k.nngp, product, k.nngp)[0]
+            # At a right angle nothing is singular, neither the value nor its derivative.
+            out = inner(k.replace(nngp=jnp.where(parallel, 0, k.nngp)), **kwargs)
+            _, nngp, moment = exact(k.nngp, product, out.nngp)
+            ntk = out.ntk
+            if k.ntk is not None and k.ntk.ndim >= 2:
+                ntk = jnp.where(parallel, moment * k.ntk, out.ntk)
+            cov1 = exact(k.cov1, product1, out.cov1)[1]
+            cov2 = None if k.cov2 is None else exact(k.cov2, product2, out.cov2)[1]
+            return out.replace(nngp=nngp, ntk=ntk, cov1=cov1, cov2=cov2)
 
         return init_fn, apply_fn, kernel_fn
 
-    module.ABRelu = public.ABRelu = layer(supports_masking(remask_kernel=False)(ab_relu))
-
-
-def _same_entry(shape: tuple[int, ...], diagonal_spatial: bool) -> jax.Array:
-    """Where both indices of every pair of axes agree; broadcasts against (n, n, h, w) or (n, n, h, h, w, w)."""
-    same = jnp.ones((1,) * len(shape), bool)
-    for axis in range(0, 2 if diagonal_spatial else len(shape), 2):
-        eye = [1] * len(shape)
-        eye[axis] = eye[axis + 1] = shape[axis]
-        same = same & jnp.eye(shape[axis], dtype=bool).reshape(eye)
-    return same
+    return constructor
 
 
 def _compile_time_jax() -> types.ModuleType:

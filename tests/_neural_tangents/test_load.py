@@ -168,7 +168,7 @@ def test_import_that_fails_on_an_untested_jax(monkeypatch):
 
     monkeypatch.setattr(patches, "mend", broken)
     monkeypatch.setattr(jax, "__version__", "1.2.3")
-    with pytest.raises(ImportError, match=r"imported on jax 1\.2\.3; ntkinfo is tested up to jax 0\.10\.1") as caught:
+    with pytest.raises(ImportError, match=r"imported on jax 1\.2\.3; ntkinfo is tested up to jax 0\.12\.0") as caught:
         load._load.__wrapped__()
     assert isinstance(caught.value.__cause__, AttributeError)
 
@@ -192,7 +192,7 @@ def test_jax_that_computes_wrong_numbers(monkeypatch, module, version):
         load.load()
 
 
-@pytest.mark.parametrize("version", ["0.4.35", "0.9.2", "0.10.1", "0.10.3", "0.10.20", "1.0.0rc1"])
+@pytest.mark.parametrize("version", ["0.4.35", "0.9.2", "0.10.1", "0.10.3", "0.11.0", "0.12.0.1", "1.0.0rc1"])
 def test_jax_that_is_let_through(monkeypatch, version):
     monkeypatch.setattr(jax, "__version__", version)
     _version.check_jax_version()

@@ -1,0 +1,72 @@
+"""The proven bound on the largest G: never below a value of G, and within its tolerance of one."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp, xlogy
+
+from ntkinfo.bottleneck._branch_and_bound import upper_bound
+
+
+def log_g(log_c, rows, beta, s, dual):
+    """log G at the decoders s (k, y) by its definition."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pairs = s[:, None, :], rows[None, :, :]
+        first, second = pairs if dual else pairs[::-1]
+        distortion = np.sum(xlogy(first, first) - np.where(first > 0, first * np.log(second), 0), axis=2)
+    return logsumexp(log_c[None, :] - beta * distortion, axis=1)
+
+
+def problem(labels, n, beta, dual, seed, zeros=False):
+    rng = np.random.default_rng(seed)
+    rows = rng.dirichlet(np.full(labels, 0.7), size=n)
+    if zeros:
+        rows[rng.random(rows.shape) < 0.4] = 0
+        rows[:, 0] += 1e-3
+        rows /= rows.sum(1, keepdims=True)
+    clusters, prior = rows[:3], np.full(3, 1 / 3)
+    log_z = logsumexp(
+        np.log(prior)[:, None]
+        + np.stack([log_g(np.zeros(1), rows[i : i + 1], beta, clusters, dual) for i in range(n)], 1),
+        axis=0,
+    )
+    return np.log(rng.dirichlet(np.ones(n))) - log_z, rows
+
+
+@pytest.mark.parametrize("dual", [False, True])
+@pytest.mark.parametrize("labels", [2, 3, 4])
+@pytest.mark.parametrize("beta", [1.2, 7.0, 80.0])
+def test_no_decoder_exceeds_the_bound_and_one_comes_close(labels, beta, dual, rng):
+    for seed in range(4):
+        log_c, rows = problem(labels, 7, beta, dual, seed)
+        bound = upper_bound(log_c, rows, beta, dual=dual, tolerance=1e-7)
+        assert bound.proven and bound.upper - bound.found <= 1e-7
+        np.testing.assert_allclose(
+            log_g(log_c, rows, beta, bound.s[None], dual)[0], bound.found, rtol=1e-10, atol=1e-10
+        )
+        anywhere = rng.dirichlet(np.full(labels, 0.5), size=20_000)
+        near = np.abs(bound.s + 1e-3 * rng.normal(size=(2000, labels)))
+        for s in (anywhere, near / near.sum(1, keepdims=True), rows):
+            assert log_g(log_c, rows, beta, s, dual).max() <= bound.upper + 1e-9
+
+
+@pytest.mark.parametrize("labels", [3, 4])
+def test_labels_that_some_inputs_never_have(labels, rng):
+    log_c, rows = problem(labels, 9, 6.0, False, 1, zeros=True)
+    bound = upper_bound(log_c, rows, 6.0, tolerance=1e-6)
+    s = rng.dirichlet(np.full(labels, 0.3), size=50_000)
+    assert bound.proven and log_g(log_c, rows, 6.0, s, False).max() <= bound.upper + 1e-9
+
+
+def test_a_bound_given_up_is_a_bound_all_the_same():
+    log_c, rows = problem(4, 9, 20.0, False, 2)
+    exact = upper_bound(log_c, rows, 20.0, tolerance=1e-7)
+    rough = upper_bound(log_c, rows, 20.0, tolerance=1e-7, max_boxes=600)
+    assert exact.proven and not rough.proven
+    assert rough.upper >= exact.upper - 1e-7
+
+
+def test_what_is_known_spares_boxes():
+    log_c, rows = problem(3, 9, 20.0, False, 3)
+    whole = upper_bound(log_c, rows, 20.0)
+    spared = upper_bound(log_c, rows, 20.0, known=whole.found + 0.1)
+    assert spared.n_boxes < whole.n_boxes and spared.upper <= whole.found + 0.1 + 1e-9
