@@ -401,24 +401,27 @@ def release(version: str) -> tuple[int, ...]:
 def jax_versions() -> str:
     """`benchmarks/jax_versions.py`."""
     results = load("jax_versions")
+    grouped = {name for features in COLUMNS.values() for name in features}
+    # What the groups do not know yet has a column of its own.
+    others = list(dict.fromkeys(name for row in results.values() for name in row if name not in grouped))
     rows = []
     for version in sorted({*results, REFUSED}, key=release):
         if version == REFUSED:
-            rows.append([version, "refused", *[""] * (len(COLUMNS) - 1)])
+            rows.append([version, "refused", *[""] * (len(COLUMNS) + len(others) - 1)])
             continue
         cells = []
         for features in COLUMNS.values():
             bad = [f"{name}: {results[version][name]}" for name in features if results[version].get(name, "ok") != "ok"]
             there = any(name in results[version] for name in features)
             cells.append("; ".join(bad) if bad else "ok" if there else "not measured")
-        rows.append([version, *cells])
+        rows.append([version, *cells, *(str(results[version].get(name, "not measured")) for name in others)])
     return section(
         "jax-versions",
         "JAX versions",
         "`benchmarks/jax_versions.py` installs each version in an environment of its own and checks the results of each "
         f"feature, not only that it runs. {REFUSED} silently computes wrong results on the CPU "
         "([jax-ml/jax 39103](https://github.com/jax-ml/jax/issues/39103)) and is refused at import.",
-        table(["JAX", *COLUMNS], rows),
+        table(["JAX", *COLUMNS, *others], rows),
     )
 
 
