@@ -1,7 +1,10 @@
 """Claim: predictive variances at 100 training times cost little more than one eigendecomposition.
 
 Ours (`Ensemble.fit` and `predict`, `curve`) beside one `jnp.linalg.eigh` of the same matrix plus the kernel evaluation,
-and beside `neural_tangents.predict.gradient_descent_mse_ensemble` computing the same means and variances, in one run.
+in one process; and beside `neural_tangents.predict.gradient_descent_mse_ensemble`, called as its documentation says,
+with the vector of all times. For that every contender has processes of its own, by turns, with the same number of
+threads and no compilation cache: cold (fit and predict, compilation included), warm (the same again), and predict alone
+after a fit, in wall and in processor time. The peer gives covariances of all test inputs; ours does so too, or not.
 
     uv run python benchmarks/predict.py
 """
@@ -15,6 +18,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -42,21 +46,74 @@ def problem(n, m):
     return x, np.sign(x[:, :1] + rng.normal(size=(n, 1))), x_test
 
 
-def peer_seconds(net, x, y, x_test, times):
-    """neural-tangents: means and covariances time by time, as its predictor offers them; (fit, per time)."""
+def neural_tangents_fit(net, x, y, x_test, t):
+    """The peer's predictor for `x_test` and all times at once: a function that gives means and covariances.
+
+    Its kernels and eigendecomposition are made in the first call and kept.
+    """
     import neural_tangents
 
-    start = time.perf_counter()
-    predict = neural_tangents.predict.gradient_descent_mse_ensemble(net[2], x, y, diag_reg=0.0)
-    jax.block_until_ready(predict(t=float(times[0]), x_test=x_test, get="ntk", compute_cov=True))
-    first = time.perf_counter() - start
-    seconds, results = [], []
-    for t in times:
-        start = time.perf_counter()
-        z = jax.block_until_ready(predict(t=float(t), x_test=x_test, get="ntk", compute_cov=True))
-        seconds.append(time.perf_counter() - start)
-        results.append((np.asarray(z.mean), np.diag(np.asarray(z.covariance))))
-    return first, float(np.median(seconds)), results
+    predictor = neural_tangents.predict.gradient_descent_mse_ensemble(net[2], x, y, diag_reg=0.0)
+    return lambda: predictor(t=t, x_test=x_test, get="ntk", compute_cov=True)
+
+
+def ours_fit(net, x, y, x_test, t, joint):
+    """The same of ours."""
+    ens = ni.Ensemble.fit(net, x, y)
+    return lambda: ens.predict(x_test, t, joint=joint)
+
+
+CONTENDERS = {
+    "neural-tangents, covariances": neural_tangents_fit,
+    "ntkinfo, covariances": partial(ours_fit, joint=True),
+    "ntkinfo, variances": partial(ours_fit, joint=False),
+}
+
+
+def seconds_of(function):
+    """Wall and processor seconds of a call, the latter over all threads of this process."""
+    wall, processor = time.perf_counter(), time.process_time()
+    result = jax.block_until_ready(function())
+    return {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}, result
+
+
+def contend(name, n, m, times):
+    """Cold, warm and after-fit seconds of one contender; in a process that has done nothing else."""
+    net = architectures.network(depth=3)
+    x, y, x_test = problem(n, m)
+    t = jnp.logspace(-1, 8, times)
+    jax.block_until_ready(t)
+    fit = CONTENDERS[name]
+    cold, _ = seconds_of(lambda: fit(net, x, y, x_test, t)())
+    warm, _ = seconds_of(lambda: fit(net, x, y, x_test, t)())
+    predict = fit(net, x, y, x_test, t)
+    jax.block_until_ready(predict())
+    again, _ = seconds_of(predict)
+    return {"cold": cold, "warm": warm, "predict again": again}
+
+
+def fresh_process(*arguments):
+    """What this script prints last in a process of its own that finds no compiled programs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True, env=environment, check=True
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def beside_peer(n, m, times, repeats):
+    """Median seconds of every contender, over processes that take turns."""
+    runs = {name: [] for name in CONTENDERS}
+    for _ in range(repeats):
+        for name in CONTENDERS:
+            runs[name].append(json.loads(fresh_process("--contend", name, "--n", n, "--m", m, "--times", times)))
+    return {
+        name: {
+            phase: {clock: float(np.median([run[phase][clock] for run in of_name])) for clock in ("wall", "processor")}
+            for phase in of_name[0]
+        }
+        for name, of_name in runs.items()
+    }
 
 
 def peak_memory(n, m):
@@ -88,16 +145,18 @@ def main():
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--m", type=int, default=200)
     parser.add_argument("--times", type=int, default=100)
-    parser.add_argument(
-        "--peer-times", type=int, default=100, help="times computed by the peer; the rest is extrapolated"
-    )
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=3, help="fresh processes of each contender beside the peer")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "predict.json")
     parser.add_argument("--resident", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--contend", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     n, m, repeats = options.n, options.m, options.repeats
     if options.resident:
         print(resident(n, m))
+        return
+    if options.contend:
+        print(json.dumps(contend(options.contend, n, m, options.times)))
         return
     net = architectures.network(depth=3)
     x, y, x_test = problem(n, m)
@@ -128,28 +187,19 @@ def main():
             rounds[name].append(wall_seconds(task))
     seconds = {name: float(np.median(values)) for name, values in rounds.items()}
     per_round = {name: np.array(values) for name, values in rounds.items()}
-    first, each, theirs = peer_seconds(net, x, y, x_test, np.asarray(t)[:: max(1, options.times // options.peer_times)])
-    peer_total = first + each * (options.times - 1)
-    ours_z = ens.predict(x_test, t)
-    picked = slice(None, None, max(1, options.times // options.peer_times))
-    differences = [
-        (np.abs(mean - z_mean).max(), np.abs(variance - z_variance).max())
-        for (mean, variance), z_mean, z_variance in zip(
-            theirs, np.asarray(ours_z.mean)[picked], np.asarray(ours_z.variance)[picked], strict=True
-        )
-    ]
+    theirs, ours_z = neural_tangents_fit(net, x, y, x_test, t)(), ens.predict(x_test, t)
+    covariances = np.asarray(theirs.covariance)
+    difference_of_means = np.abs(np.asarray(theirs.mean) - np.asarray(ours_z.mean)).max()
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    difference_of_variances = np.abs(variances - np.asarray(ours_z.variance)).max()
+    del theirs, covariances
+    beside = beside_peer(n, m, options.times, options.processes)
     temporary, output = peak_memory(n, m)
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": os.environ["OPENBLAS_NUM_THREADS"]}
-    grown = subprocess.run(
-        [sys.executable, __file__, "--resident", "--n", str(n), "--m", str(m)],
-        capture_output=True, text=True, env=environment, check=True,
-    )  # fmt: skip
+    grown = fresh_process("--resident", "--n", n, "--m", m)
     ours = per_round["fit"] + per_round["predict"]
     basis = ens.time_basis(t)
     rows = [
         ("(fit + predict) / (eigh + kernel)", np.median(ours / (per_round["eigh"] + per_round["kernel"])), "<= 2"),
-        ("neural-tangents / (fit + predict), means and variances", peer_total / np.median(ours), ">= 10"),
-        ("neural-tangents / predict, after each one's fit", each * options.times / seconds["predict"], ""),
         ("10 times as many times / predict",
          np.median(per_round["predict, 10 times as many times"] / per_round["predict"]), "<= 2"),
         ("what curve adds to fit + predict", np.median((per_round["curve"] - per_round["predict"]) / ours), "<= 0.3"),
@@ -157,18 +207,21 @@ def main():
          np.median((per_round["curve without the joint divergence"] - per_round["predict"]) / ours), ""),
         ("kernel / matrix product n x n", np.median(per_round["kernel"] / per_round["matrix product n x n"]), ""),
         ("temporary memory of predict, n x n matrices (XLA)", temporary, "< 3"),
-        ("growth of resident memory in predict, n x n matrices", float(grown.stdout), "< 3 + output"),
+        ("growth of resident memory in predict, n x n matrices", float(grown), "< 3 + output"),
         ("output of predict, n x n matrices", output, ""),
-        ("largest difference of means from neural-tangents", max(d[0] for d in differences), ""),
-        ("largest difference of variances from neural-tangents", max(d[1] for d in differences), ""),
+        ("largest difference of means from neural-tangents", difference_of_means, ""),
+        ("largest difference of variances from neural-tangents", difference_of_variances, ""),
     ]  # fmt: skip
     print(
         f"n = {n}, m = {m}, {options.times} times, k = 1, float64, {os.cpu_count()} cores, median of {repeats} rounds\n"
     )
     for name, value in seconds.items():
         print(f"{name:<60} {value:9.3f} s")
-    print(f"{'neural-tangents: first call':<60} {first:9.3f} s")
-    print(f"{'neural-tangents: each time':<60} {each:9.3f} s\n")
+    print()
+    for name, phases in beside.items():
+        for phase, clocks in phases.items():
+            print(f"{f'{name}, {phase}':<60} {clocks['wall']:9.3f} s wall {clocks['processor']:9.3f} s processor")
+    print()
     for name, value, target in rows:
         print(f"{name:<60} {value:9.3g}   {target}")
     few = options.times if basis is None else basis.shape[1]
@@ -178,7 +231,7 @@ def main():
     record = {
         "n": n, "m": m, "times": options.times, "repeats": repeats, "jax": jax.__version__, "cores": os.cpu_count(),
         "machine": platform.machine(), "blas_threads": os.environ["OPENBLAS_NUM_THREADS"], "seconds": seconds,
-        "seconds_all": rounds, "neural_tangents": {"first": first, "each": each},
+        "seconds_all": rounds, "processes": options.processes, "beside_neural_tangents": beside,
         "rows": [{"name": name, "value": float(value), "target": target} for name, value, target in rows],
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
