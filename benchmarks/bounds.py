@@ -37,9 +37,8 @@ from scipy.stats import kendalltau
 
 import ntkinfo as ni
 from ntkinfo import bounds, content, kernels, posterior, stax
-from ntkinfo.bounds import _bounds
-from ntkinfo.ensemble import Ensemble, rotate
-from ntkinfo.information import _curve, parameter_divergence
+from ntkinfo.ensemble import Ensemble
+from ntkinfo.information import parameter_divergence
 
 jax.config.update("jax_enable_x64", True)
 HERE = pathlib.Path(__file__).resolve().parent
@@ -89,9 +88,7 @@ def ensemble_rows(k, hessian, x, y, n, options):
     cross = kernels.Kernels(k.nngp[test, train], k.ntk[test, train])
     prior = jnp.diagonal(k.nngp)[test]
     t = np.array(options.times)
-    curve = _curve.from_kernels(
-        ens, lambda: rotate(ens.eigenvectors, cross, prior), TEST, jnp.asarray(y[test, None]), t, joint=False
-    )
+    curve = ni.information.curve(ens, ens.cross_kernels(cross, prior=prior), jnp.asarray(y[test, None]), t, joint=False)
     kl = parameter_divergence(ens, t, hessian=hessian[train, train])
     z = ens.predict_train(t)
     # At late times the variance on the training inputs vanishes to rounding and may come out below zero.
@@ -103,7 +100,7 @@ def ensemble_rows(k, hessian, x, y, n, options):
         found[name] = columns[name]
     found |= {"parameter_divergence": kl.total, "parameter_divergence_linear": kl.linear}
     for name in ("pac_bayes_kl", "mcallester", "catoni"):
-        found[name] = getattr(_bounds, name)(risk, kl.total, n=n, delta=DELTA)
+        found[name] = getattr(bounds, name)(risk, kl.total, n=n, delta=DELTA)
     found["input_compression_gap"] = bounds.input_compression(columns["input_information"], n=n, delta=DELTA)
     found["input_compression"] = risk + found["input_compression_gap"]
     found["xu_raginsky"] = risk + bounds.xu_raginsky(kl.total, n=n, sub_gaussian=0.5)
@@ -134,7 +131,7 @@ def posterior_rows(k, x, y, n):
                 {"prior": prior, "noise": noise, "sigma2": float(post.noise), "kl": float(post.kl),
                  "information_gain": float(post.information_gain), "train_error": risk, "test_error": error,
                  "gap": error - risk, "evidence": float(post.log_marginal_likelihood)}
-                | {name: float(getattr(_bounds, name)(risk, float(post.kl), n=n, delta=DELTA))
+                | {name: float(getattr(bounds, name)(risk, float(post.kl), n=n, delta=DELTA))
                    for name in ("pac_bayes_kl", "mcallester", "catoni")}
             )  # fmt: skip
     return rows

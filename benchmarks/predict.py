@@ -65,10 +65,9 @@ def peak_memory(n, m):
     x, y, x_test = problem(n, m)
     ens = ni.Ensemble.fit(net, x, y)
     t = jnp.logspace(-1, 8, 100)
-    from ntkinfo.ensemble._ensemble import _predict
-
     cross = ens.cross_kernels(x_test)
-    program = _predict.lower(ens, cross, t, ens.time_basis(t), joint=False).compile()
+    core = jax.jit(lambda ens, cross, t, basis: ens.predictive(cross, ens.filters(ens.rescaled_time(t)), basis))
+    program = core.lower(ens, cross, t, ens.time_basis(t)).compile()
     account = program.memory_analysis()
     matrix = 8 * n * n
     return account.temp_size_in_bytes / matrix, (account.output_size_in_bytes) / matrix

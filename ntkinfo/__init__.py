@@ -2,7 +2,31 @@
 
 Start with a network of `ntkinfo.stax` and `Ensemble.fit`; `predict` of the ensemble gives the exact Gaussian over
 outputs at any training time. `ntkinfo.information` turns it into information, losses and geometry, `ntkinfo.plot` into
-figures, and `ntkinfo.finite` trains the finite networks that check it. All information is in nats.
+figures, and `ntkinfo.finite` trains the finite networks that check it. All information is in nats. The modules:
+
+Infinite width, in closed form: network, kernels, ensemble, quantities.
+
+    stax, architectures, networks    layers; networks by name; networks of Flax, Equinox and stax as one type
+    kernels                          covariance of the outputs, tangent kernel, Hessian kernel
+    ensemble, posterior              gradient flow at every time; Bayesian posteriors
+    information, sweep               information, losses and geometry over time; over scales of initialisation
+    content, bounds                  information content of labels; bounds on the error
+
+Finite networks, sampled.
+
+    finite                           training, summaries beside the closed forms, layers in the information plane
+    compression                      relaxation times and noise in the weights
+
+Bottlenecks.
+
+    bottleneck                       exact curves of the information bottleneck
+    variational                      encoders trained on variational bounds
+
+Shared: distributions, data, figures.
+
+    gaussian, discrete, mixture      Gaussian predictions; tables of probabilities; Gaussian channels
+    estimators                       information of samples
+    datasets, plot                   data; figures
 """
 
 import importlib

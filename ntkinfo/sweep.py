@@ -1,4 +1,4 @@
-"""Sweeps over the scales of weights and biases at initialisation, the σ_w and σ_b axes of the field.
+"""Infinite width. Sweeps over the scales of weights and biases at initialisation, the σ_w and σ_b axes of the field.
 
 The network is described by a function of the two scales; its kernels are compiled once, with the scales as inputs.
 Finished cells are written to disk, and an interrupted sweep goes on where it stopped.
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from tqdm import tqdm
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, checkpoint
-from ntkinfo._common.labels import real_targets as labels
-from ntkinfo.ensemble import Ensemble, rotate
-from ntkinfo.information import Curve, _curve
+from ntkinfo._common import check, checkpoint, labels
+from ntkinfo._common import progress as _progress
+from ntkinfo.ensemble import Ensemble
+from ntkinfo.information import QUANTITIES, Quantity, curve
 from ntkinfo.kernels import Kernels
 
 if TYPE_CHECKING:
@@ -48,6 +47,11 @@ class Sweep(NamedTuple):
     ceilings: dict[str, float]
     failed: dict[tuple[float, float], str]
 
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """What each quantity is, by name, as of `Curve.quantities`."""
+        return QUANTITIES
+
     def to_dataframe(self) -> "pd.DataFrame":
         """A pandas DataFrame with a row per cell and time and a column per quantity; information in nats."""
         import pandas as pd
@@ -64,14 +68,14 @@ def _block(build, w_std, b_std, x1, x2):
 
 def scales(
     build: Callable[[float, float], Any],
-    x: Array,
-    y: Array,
-    x_test: Array,
-    y_test: Array,
-    t: Array,
+    x: Float[ArrayLike, "n ..."],
+    y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
+    x_test: Float[ArrayLike, "m ..."],
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
+    t: Num[ArrayLike, "*T"],
     *,
-    w_std: Sequence[float],
-    b_std: Sequence[float] = (0.0,),
+    w_std: ArrayLike | Sequence[float],
+    b_std: ArrayLike | Sequence[float] = (0.0,),
     folder: str | Path | None = None,
     singular: str = "error",
     progress: bool | None = None,
@@ -92,7 +96,7 @@ def scales(
       folder: where finished cells are written as they come, one `.npz` each; a sweep started again with the same
         arguments reads them and computes the rest. None keeps everything in memory only.
       singular: as in `Ensemble.fit`.
-      progress: whether to show a progress bar; None shows it for more than one cell.
+      progress: whether to show a progress bar; None shows it after 3 seconds.
       **options: passed to `ntkinfo.information.curve`: noise, method, key, n_samples, joint, label_entropy, task.
 
     Returns:
@@ -112,15 +116,14 @@ def scales(
         raise TypeError(f"`build` must be a function of (w_std, b_std) that returns a network; got {build!r}.")
     w_grid, b_grid = _grid("w_std", w_std, zero=False), _grid("b_std", b_std, zero=True)
     x, x_test = check.inputs("x", x), check.inputs("x_test", x_test)
-    y, times = labels("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))
+    y, times = labels.real_targets("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))
     store = None
     if folder is not None:
         arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "t": times}
         store = checkpoint.Checkpoint(folder, _arguments(build, arrays, options, singular), argument="folder")
     cells = [(w, b) for w in w_grid for b in b_grid]
     results, failed, ceilings = {}, {}, {}
-    bar = tqdm(cells, desc="sweep", unit="cell", disable=len(cells) == 1 if progress is None else not progress)
-    for w, b in bar:
+    for w, b in _progress.bar(cells, desc="sweep", unit="cell", progress=progress):
         columns = store.load(_name(w, b)) if store else None
         if columns is None:
             try:
@@ -135,7 +138,7 @@ def scales(
     if not results:
         raise ValueError(next(iter(failed.values())))
     shape = (len(w_grid), len(b_grid), len(times))
-    values = {name: np.full(shape, np.nan) for one in results.values() for name in one if name != "t"}
+    values = {name: np.full(shape, np.nan) for columns in results.values() for name in columns if name != "t"}
     for (w, b), columns in results.items():
         for name, value in columns.items():
             if name != "t":
@@ -147,18 +150,13 @@ def _cell(build, w, b, x, y, x_test, y_test, t, singular, options) -> dict[str, 
     def kernel_fn(x1, x2):
         return Kernels(*(np.asarray(part) for part in _blocks(build, w, b, x1, x2)))
 
-    both = kernel_fn(x, None)
     # The kernel function that would be compiled anew for each cell is never called: kernels are passed instead.
-    ens = Ensemble.from_kernels(build, x, y, jax.tree.map(jnp.asarray, both), singular=singular)
-
-    def cross():
-        prior = kernel_fn(x_test, None).nngp
-        prior = prior if options.get("joint", True) else np.diag(prior)
-        return rotate(ens.eigenvectors, kernel_fn(x_test, x), jnp.asarray(prior))
-
-    curve: Curve = _curve.from_kernels(ens, cross, len(x_test), y_test, t, **options)
-    ceilings = {"log_m": np.asarray(curve.log_m), "label_entropy": np.asarray(curve.label_entropy)}
-    return curve.columns() | ceilings
+    ens = Ensemble.from_kernels(build, x, y, jax.tree.map(jnp.asarray, kernel_fn(x, None)), singular=singular)
+    prior = kernel_fn(x_test, None).nngp
+    cross = ens.cross_kernels(kernel_fn(x_test, x), prior=prior, joint=options.get("joint", True))
+    result = curve(ens, cross, y_test, t, **options)
+    ceilings = {"log_m": np.asarray(result.log_m), "label_entropy": np.asarray(result.label_entropy)}
+    return result.columns() | ceilings
 
 
 def _blocks(build, w, b, x1, x2):

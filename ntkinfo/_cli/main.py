@@ -14,6 +14,7 @@ TASKS = ("parity", "classes", "regression")
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of the main job."""
     parser = Parser(
         prog="ntkinfo",
         description="Information in the infinite ensemble of infinitely wide networks, over the time of training. "
@@ -109,14 +110,12 @@ def _dataset(options):
     raise ValueError(f"--data must be {', '.join(DATA)}, an .npz file or a folder of MNIST files; got {options.data!r}")
 
 
-def _finite(options, net, data, times, key, reading):
+def _finite(options, net, data, times, key, label_options):
     """Quantities of trained finite networks at those times that the steps allow; a note on what was left out."""
     from ntkinfo import finite
-    from ntkinfo.finite import _gradient_descent
 
-    limit = 2 * data.y_train.size / _gradient_descent.largest_eigenvalue(net[2], data.x_train)
-    # A quarter of the stability limit: gradient descent is then within 0.09 of the way of gradient flow at any time.
-    rate = limit / 4
+    # A quarter of the stability limit: gradient descent is then within 0.09 of gradient flow at any time.
+    rate = float(finite.stability_limit(net, data.x_train, data.y_train)) / 4
     reached = times[times <= rate * options.finite_steps]
     reached = reached[np.unique(np.linspace(0, len(reached) - 1, min(len(reached), 12)).astype(int))]
     run = finite.train(
@@ -127,11 +126,12 @@ def _finite(options, net, data, times, key, reading):
         f"{options.finite} networks of width {options.width}, trained by gradient descent with learning rate "
         f"{rate:.3g} up to t = {reached[-1]:.3g} ({int(np.max(run.steps))} steps)."
     )
-    samples = finite.summary(run, data.y_test, noise=options.noise, key=key, n_samples=options.samples, **reading)
+    samples = finite.summary(run, data.y_test, noise=options.noise, key=key, n_samples=options.samples, **label_options)
     return samples, note
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
+    """The main job: prints a table and writes the page, its figures and curve.csv."""
     times = parse_times(options.times)
     if options.finite and options.finite < 4:
         raise ValueError(f"--finite must be 0, or at least 4 for standard errors; got {options.finite}")
@@ -160,23 +160,23 @@ def run(options) -> None:
     key = jax.random.key(options.seed)
     started = time.perf_counter()
     ens = Ensemble.fit(net, data.x_train, data.y_train, singular=options.singular)
-    reading = {"label_entropy": None, "task": "regression" if data.task == "regression" else "classes"}
+    label_options = {"label_entropy": None, "task": "regression" if data.task == "regression" else "classes"}
     if data.mutual_information is not None:
         # y = a.x + noise of variance 1: h(Y) = h(noise) + I(X;Y).
-        reading["label_entropy"] = 0.5 * np.log(2 * np.pi * np.e) + data.mutual_information
+        label_options["label_entropy"] = 0.5 * np.log(2 * np.pi * np.e) + data.mutual_information
     curve = information.curve(
         ens, data.x_test, data.y_test, times, noise=options.noise, key=key, n_samples=options.samples,
-        **reading,
+        **label_options,
     )  # fmt: skip
     jax.block_until_ready(curve)
     seconds = time.perf_counter() - started
     shown = times[report.rows(len(times))]
     guaranteed = certificate(
-        ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=reading["task"]
+        ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=label_options["task"]
     )
     samples = note = None
     if options.finite:
-        samples, note = _finite(options, net, data, times, key, reading)
+        samples, note = _finite(options, net, data, times, key, label_options)
     page = report.Report(curve, data, vars(options), seconds, guaranteed, samples, note)
     print(page.table(options.unit))
     print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}")

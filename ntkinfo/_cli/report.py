@@ -8,20 +8,7 @@ import numpy as np
 from ntkinfo._cli.risk_certificate import Certificate
 from ntkinfo.datasets import Dataset
 from ntkinfo.information import Curve
-from ntkinfo.information._quantities import MEANING
 
-# Shown in the printed table and at the head of the page; curve.csv has every column.
-_COLUMNS = (
-    ("input_information", "I(X;Z|D)"),
-    ("label_information", "I(Y;Z|D)"),
-    ("output_divergence", "KL out"),
-    ("parameter_distance", "E|dtheta|^2"),
-    ("gibbs_mse", "MSE net"),
-    ("mean_mse", "MSE mean"),
-    ("gibbs_error", "err net"),
-    ("mean_error", "err mean"),
-)
-_INFORMATION = ("input_information", "label_information", "output_divergence", "output_divergence_joint")
 _ROWS = 9
 _BAR = r"\|"
 
@@ -55,11 +42,13 @@ class Report(NamedTuple):
     def table(self, unit: str = "nats") -> str:
         """A plain table of selected times, information in `unit`."""
         columns = self.curve.columns()
-        shown = [(name, title) for name, title in _COLUMNS if name in columns]
+        # Those with a heading; curve.csv has every column.
+        shown = [quantity for name, quantity in self.curve.quantities.items() if quantity.heading and name in columns]
         scale = 1 / np.log(2) if unit == "bits" else 1.0
-        lines = [" ".join(f"{title:>11}" for title in ("t", *(title for _, title in shown)))]
+        lines = [" ".join(f"{heading:>11}" for heading in ("t", *(quantity.heading for quantity in shown)))]
         for i in rows(len(self.curve.t)):
-            cells = [columns["t"][i], *(columns[n][i] * (scale if n in _INFORMATION else 1) for n, _ in shown)]
+            values = (columns[quantity.name][i] * (scale if quantity.unit else 1) for quantity in shown)
+            cells = [columns["t"][i], *values]
             lines.append(" ".join(f"{cell:>11.4g}" for cell in cells))
         ceiling = f"ceilings: log m = {scale * float(self.curve.log_m):.4g} {unit}"
         kind = "h(Y)" if self.curve.losses.gibbs_error is None else "H(Y)"
@@ -105,12 +94,12 @@ class Report(NamedTuple):
             "finite_losses": ("gibbs_mse", "mean_mse"),
             "finite_geometry": ("parameter_distance", "action"),
         }
-        drawn = {}
+        figures = {}
         for name, members in groups.items():
-            found = {member: samples[member] for member in members if member in samples}
-            if found:
-                drawn[name] = plot.finite(self.curve, found, unit=unit).figure
-        return drawn
+            shown = {member: samples[member] for member in members if member in samples}
+            if shown:
+                figures[name] = plot.finite(self.curve, shown, unit=unit).figure
+        return figures
 
     def _title(self):
         o = self.options
@@ -159,9 +148,10 @@ class Report(NamedTuple):
             lines.append(f"\nFinite networks (points in the figures named finite): {self.note}")
         lines += ["", "## Columns of curve.csv", "", "| column | meaning | last value (nats where information) |"]
         lines += ["| --- | --- | --- |"]
-        for name in (name for name in MEANING if name in last):
-            # A bar inside a cell would end it.
-            lines.append(f"| {name} | {MEANING[name].replace('|', _BAR)} | {last[name]:.6g} |")
+        for name, quantity in curve.quantities.items():
+            if name in last:
+                # A bar inside a cell would end it.
+                lines.append(f"| {name} | {quantity.description.replace('|', _BAR)} | {last[name]:.6g} |")
         lines += [
             "",
             f"I(X;Z|D) by method `{curve.input_information.method}`, I(Y;Z|D) by `{curve.label_information.method}`. "

@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import bounds, information
+from ntkinfo import bounds, information, kernels
 from ntkinfo._common import labels
-from ntkinfo._neural_tangents import correlated
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.information import parameter_divergence
 
@@ -42,7 +41,13 @@ class Certificate(NamedTuple):
 
 
 def certificate(
-    ens: Ensemble, x_test: Array, y_test: Array, t: Array, *, delta: float = 0.05, task: str = "auto"
+    ens: Ensemble,
+    x_test: Float[ArrayLike, "m ..."],
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
+    t: Num[ArrayLike, "*T"],
+    *,
+    delta: float = 0.05,
+    task: str = "auto",
 ) -> Certificate:
     """The divergence of the parameters at finite times t (T,) and, for classes, the PAC-Bayes bounds it gives.
 
@@ -58,12 +63,12 @@ def certificate(
     Source: theory, sections 4 and 6.
     """
     t = jnp.atleast_1d(jnp.asarray(t))
-    reason = None
+    hessian = reason = None
     try:
-        correlated.require(ens.kernel_fn, smooth=True)
+        hessian = kernels.hessian(ens.kernel_fn, ens.x)
     except ValueError as error:
         reason = str(error)
-    divergence = parameter_divergence(ens, t, curvature=reason is None)
+    divergence = parameter_divergence(ens, t, curvature=reason is None, hessian=hessian)
     total = None if divergence.total is None else np.asarray(divergence.total)
     train_error = test_error = None
     read = labels.read("y_test", y_test, len(x_test), task)

@@ -134,6 +134,16 @@ def inputs(name: str, x: Array) -> Array:
     return x
 
 
+def inputs_like(name: str, x: Array, trained_on: Array) -> Array:
+    """`x` as inputs of the shape trained on, in the dtype of those, (n, ...)."""
+    x = inputs(name, x)
+    if x.shape[1:] != trained_on.shape[1:]:
+        raise ValueError(
+            f"`{name}` must hold inputs of the shape trained on, (m, {str(trained_on.shape[1:])[1:]}; got {x.shape}."
+        )
+    return x.astype(trained_on.dtype)
+
+
 def real_numbers(name: str, value, low: float = -np.inf, high: float = np.inf, *, ends: bool = True) -> np.ndarray:
     """`value` as float64 numbers between `low` and `high`, with or without the ends; never NaN.
 

@@ -5,6 +5,7 @@ times are numerically few, so the variances of any number of times cost what a f
 """
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,22 +25,58 @@ _FINE_TOLERANCE = {"float64": 1e-15, "float32": 1e-8}
 _SAMPLES, _FINE_SAMPLES = 12, 24
 
 
-def learned(eigenvalues: Array, s: Array) -> Array:
+class Filters(NamedTuple):
+    """Functions of the spectrum at rescaled times s (T,): what every quantity of training is a weighted sum of.
+
+    Attributes:
+      s: rescaled times, (T,).
+      rates: λ, (n,).
+      pseudo_inverse: 1/λ, and 0 where λ = 0, (n,).
+      growth: 1 - e^{-sλ}, (T, n).
+      decay: e^{-sλ}, (T, n).
+      growth_twice: 1 - e^{-2sλ}, (T, n).
+    """
+
+    s: Array
+    rates: Array
+    pseudo_inverse: Array
+    growth: Array
+    decay: Array
+    growth_twice: Array
+
+
+def filters(eigenvalues: Array, s: Array) -> Filters:
+    """The spectral filters of eigenvalues λ (n,) at rescaled times s (T,)."""
+    return Filters(
+        s,
+        eigenvalues,
+        pseudo_inverse(eigenvalues),
+        growth(eigenvalues, s),
+        decay(eigenvalues, s),
+        growth(eigenvalues, 2 * s),
+    )
+
+
+def exponents(eigenvalues: Array, s: Array) -> tuple[Array, Array]:
+    """Which eigenvalues are positive, (1, n), and sλ, (T, n), for rescaled times s (T,); for null ones s itself."""
+    positive = eigenvalues > 0
+    return positive[None, :], s[:, None] * jnp.where(positive, eigenvalues, 1.0)[None, :]
+
+
+def growth(eigenvalues: Array, s: Array) -> Array:
     """1 - e^{-sλ}, (T, n), for rescaled times s (T,); 0 where λ = 0, also at s = ∞."""
-    positive = eigenvalues > 0
-    rate = jnp.where(positive, eigenvalues, 1.0)
-    return jnp.where(positive[None, :], -jnp.expm1(-s[:, None] * rate[None, :]), 0.0)
+    positive, exponent = exponents(eigenvalues, s)
+    return jnp.where(positive, -jnp.expm1(-exponent), 0.0)
 
 
-def remaining(eigenvalues: Array, s: Array) -> Array:
+def decay(eigenvalues: Array, s: Array) -> Array:
     """e^{-sλ}, (T, n), for rescaled times s (T,); 1 where λ = 0, also at s = ∞."""
-    positive = eigenvalues > 0
-    rate = jnp.where(positive, eigenvalues, 1.0)
-    return jnp.where(positive[None, :], jnp.exp(-s[:, None] * rate[None, :]), 1.0)
+    positive, exponent = exponents(eigenvalues, s)
+    return jnp.where(positive, jnp.exp(-exponent), 1.0)
 
 
-def inverse(eigenvalues: Array) -> Array:
-    """1/λ, and 0 where λ = 0: the pseudo-inverse of the spectrum, since flow never moves along null directions."""
+def pseudo_inverse(eigenvalues: Array) -> Array:
+    """1/λ, and 0 where λ = 0, since flow never moves along null directions."""
     positive = eigenvalues > 0
     return jnp.where(positive, 1.0 / jnp.where(positive, eigenvalues, 1.0), 0.0)
 
@@ -65,39 +102,42 @@ def time_basis(eigenvalues: np.ndarray, s: np.ndarray, *, fine: bool = False) ->
     return left[:, :kept].astype(s.dtype)
 
 
-def upper_half(k_tilde: Array) -> list[Array]:
+def symmetric_half(nngp_rotated: Array) -> list[Array]:
     """The block columns of a matrix W with W + Wᵀ = K̃, each down to the diagonal only.
 
     Multiplying by them costs a little more than half of a multiplication by K̃.
     """
-    n = len(k_tilde)
+    n = len(nngp_rotated)
     edges = [n * i // BLOCKS for i in range(BLOCKS + 1)]
     return [
-        jnp.concatenate([k_tilde[:start, start:stop], 0.5 * k_tilde[start:stop, start:stop]])
+        jnp.concatenate([nngp_rotated[:start, start:stop], 0.5 * nngp_rotated[start:stop, start:stop]])
         for start, stop in itertools.pairwise(edges)
         if stop > start
     ]
 
 
-def half_product(vectors: Array, columns: list[Array]) -> Array:
-    """`vectors` (..., n) times the matrix W of `upper_half`, (..., n)."""
+def half_matmul(vectors: Array, columns: list[Array]) -> Array:
+    """`vectors` (..., n) times the matrix W of `symmetric_half`, (..., n)."""
     return jnp.concatenate([vectors[..., : len(column)] @ column for column in columns], axis=-1)
 
 
-def quadratic_forms(vectors: Array, functions: Array, k_tilde: Array, basis: Array | None = None) -> Array:
-    """The sums Σ_ij h_ti b_xi K̃_ij b_xj h_tj for all times t and points x, (T, m).
+def quadratic_forms(vectors: Array, functions: Array, nngp_rotated: Array, basis: Array | None = None) -> Array:
+    """The sums Σ_ij h_ti b_xi K̃_ij b_xj h_tj for all times t and points x.
 
     Args:
       vectors: b, (m, n).
       functions: h, (T, n).
-      k_tilde: K̃ = UᵀKU, (n, n), symmetric.
+      nngp_rotated: K̃ = UᵀKU, (n, n), symmetric.
       basis: orthonormal columns (T, r) that span `functions`, or None to take the times one by one. Gradients with
         respect to times are right only without it.
 
+    Returns:
+      (T, m).
+
     Cost: about m r n² flops (1.1 times that), r the number of times or of basis functions; the working set stays
-    below one n x n matrix.
+    below one n × n matrix.
     """
-    columns = upper_half(k_tilde)
+    columns = symmetric_half(nngp_rotated)
     few = functions if basis is None else jnp.matmul(basis.T, functions)
     n, r = vectors.shape[1], few.shape[0]
     m = len(vectors)
@@ -105,7 +145,7 @@ def quadratic_forms(vectors: Array, functions: Array, k_tilde: Array, basis: Arr
 
     def of_points(b):
         scaled = b[:, None, :] * few[None, :, :]
-        product = half_product(scaled.reshape(-1, n), columns).reshape(scaled.shape)
+        product = half_matmul(scaled.reshape(-1, n), columns).reshape(scaled.shape)
         if basis is None:
             return 2 * jnp.sum(product * scaled, axis=-1)
         gram = jnp.einsum("cri,cqi->crq", product, scaled)

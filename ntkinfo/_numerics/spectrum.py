@@ -1,4 +1,4 @@
-"""Whether a tangent kernel can carry training: its eigenvalues checked against the rounding error of their dtype."""
+"""Whether a kernel can be used: its eigenvalues checked against the rounding error of their dtype."""
 
 import warnings
 
@@ -7,16 +7,38 @@ import jax.numpy as jnp
 import numpy as np
 
 # Modes slower than this many times the rounding error of eigenvalues are reported.
-_RESOLVED = 1e3
+_RESOLUTION_FACTOR = 1e3
 
 
-def rounding(eigenvalues):
+def rounding(eigenvalues: np.ndarray | jax.Array) -> np.floating | jax.Array:
     """The error of eigenvalues (n,), ascending, from rounding: eps sqrt(n) times the largest. NumPy or JAX."""
     return jnp.finfo(eigenvalues.dtype).eps * np.sqrt(len(eigenvalues)) * eigenvalues[-1]
 
 
-def accept(eigenvalues: np.ndarray, x: np.ndarray, nk: int, singular: str) -> jax.Array:
-    """The eigenvalues as they may be used, null ones set to 0, or a refusal that says what is wrong with the inputs.
+def check_semidefinite(name: str, eigenvalues: np.ndarray | jax.Array) -> float:
+    """Refuses a kernel that is indefinite beyond rounding, or zero.
+
+    Args:
+      name: what to call the kernel in messages.
+      eigenvalues: ascending, (n,), NumPy or JAX, known.
+
+    Returns:
+      The rounding error of the eigenvalues.
+
+    Raises:
+      ValueError: an indefinite kernel, or one that is zero.
+    """
+    smallest, largest, floor = float(eigenvalues[0]), float(eigenvalues[-1]), float(rounding(eigenvalues))
+    if smallest < -10 * floor or not largest > 0:
+        raise ValueError(
+            f"The {name} kernel must be positive semidefinite and not zero; got eigenvalues from {smallest:.3g} to "
+            f"{largest:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
+        )
+    return floor
+
+
+def check_spectrum(eigenvalues: np.ndarray, x: np.ndarray, nk: int, singular: str) -> jax.Array:
+    """The eigenvalues of a tangent kernel, checked, with those below the rounding error set to 0.
 
     Args:
       eigenvalues: of the tangent kernel, ascending, (n,).
@@ -24,24 +46,25 @@ def accept(eigenvalues: np.ndarray, x: np.ndarray, nk: int, singular: str) -> ja
       nk: number of label entries, which scales time.
       singular: "error" or "project", as in `Ensemble.fit`.
 
+    Returns:
+      The eigenvalues as they may be used, (n,).
+
     Raises:
-      ValueError: a kernel that is indefinite, zero, or (unless projected) singular to rounding.
+      ValueError: a kernel that is indefinite, zero, or (unless projected) singular to rounding; the message says what
+        is wrong with the inputs.
+
+    Warns:
+      UserWarning: the slowest modes are poorly resolved.
     """
-    largest = eigenvalues[-1]
-    floor = float(rounding(eigenvalues))
-    if eigenvalues[0] < -10 * floor or not largest > 0:
-        raise ValueError(
-            f"The tangent kernel must be positive semidefinite; got eigenvalues from {eigenvalues[0]:.3g} to "
-            f"{largest:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
-        )
+    floor = check_semidefinite("tangent", eigenvalues)
     null = eigenvalues <= floor
     if null.any() and singular == "error":
         raise ValueError(_singular_message(eigenvalues, floor, x, int(null.sum())))
-    if not null.any() and eigenvalues[0] < _RESOLVED * floor:
+    if not null.any() and eigenvalues[0] < _RESOLUTION_FACTOR * floor:
         warnings.warn(
             f"{eigenvalues.dtype} resolves the slowest modes of training poorly: the smallest eigenvalue of the "
             f"tangent kernel is {eigenvalues[0]:.2g}, rounding moves eigenvalues by about {floor:.1g}. Results after "
-            f"t = {nk / (_RESOLVED * floor):.1g} may be off in their third digit. "
+            f"t = {nk / (_RESOLUTION_FACTOR * floor):.1g} may be off in their third digit. "
             + _float64_remedy(eigenvalues.dtype, "fewer or more distinct inputs, or a larger b_std"),
             stacklevel=4,
         )

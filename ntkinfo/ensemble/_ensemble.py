@@ -4,27 +4,30 @@
 mean and covariance at any number of times of gradient flow.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels
+from ntkinfo._common import check, labels, pytree
 from ntkinfo._numerics import spectral_filters, spectrum
+from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import _moments
 from ntkinfo.ensemble._moments import CrossKernels
 from ntkinfo.gaussian import Gaussian
+from ntkinfo.kernels import Kernels
 
 # Entries that products held for covariances at many times may have, where the ensemble itself is small.
-_HELD = 2**26
+_MAX_CACHED_ENTRIES = 2**26
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass("kernel_fn")
 class Ensemble:
     """Networks of infinite width, infinitely many, trained by gradient flow on one data set. Made by `Ensemble.fit`.
 
@@ -36,8 +39,8 @@ class Ensemble:
       y: training labels, (n, k).
       eigenvalues: λ of the tangent kernel Θ in ascending order, (n,); 0 marks a null direction.
       eigenvectors: U, (n, n), one eigenvector a column.
-      k_tilde: K̃ = UᵀKU of the NNGP kernel K, (n, n).
-      y_tilde: UᵀY, (n, k).
+      nngp_rotated: K̃ = UᵀKU of the NNGP kernel K, (n, n).
+      y_rotated: UᵀY, (n, k).
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
 
     Source: Lee et al. 2019 (arXiv 1902.06720); Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); theory, section 1.
@@ -47,16 +50,16 @@ class Ensemble:
     y: Array
     eigenvalues: Array
     eigenvectors: Array
-    k_tilde: Array
-    y_tilde: Array
+    nngp_rotated: Array
+    y_rotated: Array
     kernel_fn: Callable
 
     @classmethod
     def fit(
         cls,
-        net,
-        x: Array,
-        y: Array,
+        net: Any,
+        x: Float[ArrayLike, "n ..."],
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         *,
         singular: str = "error",
         batch_size: int | None = None,
@@ -74,7 +77,7 @@ class Ensemble:
             (linear networks) and for duplicated inputs.
           batch_size: rows of a block of kernel evaluation; None chooses.
           devices: devices to deal the blocks out to; None computes where `x` is.
-          progress: whether to show a progress bar; None shows it when there are many blocks.
+          progress: whether to show a progress bar; None shows it for work that takes long.
 
         Raises:
           TypeError: `net` is no network, or `x` or `y` do not hold floating-point numbers.
@@ -92,17 +95,23 @@ class Ensemble:
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x))
         check.option("singular", singular, ("error", "project"))
-        both = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
-        return cls.from_kernels(kernel_fn, x, y, both, singular=singular)
+        evaluated = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
+        return cls.from_kernels(kernel_fn, x, y, evaluated, singular=singular)
 
     @classmethod
     def from_kernels(
-        cls, kernel_fn: Callable, x: Array, y: Array, both: kernels.Kernels, *, singular: str = "error"
+        cls,
+        kernel_fn: Callable,
+        x: Float[Array, "n ..."],
+        y: Float[Array, "n k"],
+        both: Kernels,
+        *,
+        singular: str = "error",
     ) -> "Ensemble":
         """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
         parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
         if check.concrete(parts):
-            parts = (spectrum.accept(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])
+            parts = (spectrum.check_spectrum(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])
         return cls(x, y.astype(x.dtype), *parts, kernel_fn=kernel_fn)
 
     @property
@@ -115,11 +124,28 @@ class Ensemble:
         """Number of outputs of a network."""
         return self.y.shape[1]
 
-    def rescaled_time(self, t: Array) -> Array:
+    @property
+    def k_tilde(self) -> Array:
+        """The former name of `nngp_rotated`, kept for one version."""
+        return self.nngp_rotated
+
+    @property
+    def y_tilde(self) -> Array:
+        """The former name of `y_rotated`, kept for one version."""
+        return self.y_rotated
+
+    def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
         return t.astype(self.eigenvalues.dtype) / (self.n * self.k)
 
-    def predict(self, x_test: Array, t: Array, joint: bool = False, *, batch_size: int | None = None) -> Gaussian:
+    def predict(
+        self,
+        x_test: Float[ArrayLike, "m ..."],
+        t: Num[ArrayLike, "*T"],
+        joint: bool = False,
+        *,
+        batch_size: int | None = None,
+    ) -> Gaussian:
         """The distribution p_t(z | x, D) of the outputs at training time t: N(μ_t, Σ_t ⊗ I_k).
 
         With A_t = Θ_* U diag((1 - e^{-sλ})/λ) Uᵀ and s = t/(nk),
@@ -155,7 +181,7 @@ class Ensemble:
         z = _predict(self, cross, jnp.atleast_1d(t), basis, joint)
         return z if t.ndim else jax.tree.map(lambda a: a[0], z)
 
-    def predict_train(self, t: Array, joint: bool = False) -> Gaussian:
+    def predict_train(self, t: Num[ArrayLike, "*T"], joint: bool = False) -> Gaussian:
         """The distribution of the outputs on the training inputs, in closed form: N(e^{-sΘ}-decayed prior).
 
             μ_t = (I - e^{-sΘ}) Y,      Σ_t = e^{-sΘ} K e^{-sΘ}.
@@ -170,25 +196,118 @@ class Ensemble:
         z = _predict_train(self, jnp.atleast_1d(t), joint)
         return z if t.ndim else jax.tree.map(lambda a: a[0], z)
 
-    def check_inputs(self, name: str, x: Array) -> Array:
-        """`x` as inputs of the shape trained on."""
-        x = check.inputs(name, x)
-        if x.shape[1:] != self.x.shape[1:]:
+    def check_inputs(self, name: str, x: Float[ArrayLike, "m ..."]) -> Float[Array, "m ..."]:
+        """`x` as inputs of the shape trained on, in their dtype."""
+        return check.inputs_like(name, x, self.x)
+
+    def cross_kernels(
+        self,
+        x_test: Float[ArrayLike, "m ..."] | Kernels,
+        *,
+        joint: bool = False,
+        prior: Float[ArrayLike, " m"] | Float[ArrayLike, "m m"] | None = None,
+        batch_size: int | None = None,
+    ) -> CrossKernels:
+        """The kernels between test and training inputs in the eigenbasis, and the prior of the test inputs.
+
+        Args:
+          x_test: inputs, (m, ...), of the shape trained on; or `ntkinfo.kernels.Kernels` between them and the training
+            inputs, (m, n), evaluated already, with their `prior`.
+          joint: whether the prior is wanted between inputs as well.
+          prior: K(x, x) at the test inputs, (m,), or the matrix K_**, (m, m), where kernels are given.
+          batch_size: rows of a block of kernel evaluation; None chooses.
+
+        Returns:
+          `CrossKernels`; its prior has shape (m,), or (m, m) if `joint`.
+
+        Raises:
+          ValueError: kernels without a prior, or shapes that do not fit.
+        """
+        if not isinstance(x_test, Kernels):
+            cross = kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size)
+            if joint:
+                prior = kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size).nngp
+            else:
+                prior = kernels.diagonal(self.kernel_fn, x_test)
+            return _moments.rotate(self.eigenvectors, cross, prior)
+        m = len(x_test.ntk)
+        shapes = jnp.shape(x_test.nngp), jnp.shape(x_test.ntk)
+        if prior is None or shapes != ((m, self.n), (m, self.n)) or jnp.shape(prior) not in ((m,), (m, m)):
             raise ValueError(
-                f"`{name}` must hold inputs of the shape trained on, (m, {str(self.x.shape[1:])[1:]}; got {x.shape}."
+                f"Kernels already evaluated must have the shape (m, n) with n = {self.n} training inputs, and come "
+                f"with `prior`, (m,) or (m, m); got {shapes[0]}, {shapes[1]} and "
+                f"{'no prior' if prior is None else jnp.shape(prior)}."
             )
-        return x.astype(self.x.dtype)
+        prior = jnp.asarray(prior)
+        if joint and prior.ndim == 1:
+            raise ValueError(f"`prior` must be the matrix K_** for `joint=True`, ({m}, {m}); got {prior.shape}.")
+        return _moments.rotate(self.eigenvectors, x_test, prior if joint or prior.ndim == 1 else jnp.diagonal(prior))
 
-    def cross_kernels(self, x_test: Array, *, joint: bool = False, batch_size: int | None = None) -> CrossKernels:
-        """The kernels between test and training inputs in the eigenbasis, and the prior of the test inputs."""
-        cross = kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size)
+    # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.
+
+    def filters(self, s: Float[Array, " T"]) -> Filters:
+        """The spectral filters of training at rescaled times s (T,): to compute once and hand round."""
+        return spectral_filters.filters(self.eigenvalues, s)
+
+    def spectral_sum(self, function: Callable[[Filters], Array], weight: str, filters: Filters) -> Array:
+        """Σ_i f(λ_i) w_i over the spectrum, (...) for a function of the filters with values (..., n).
+
+        Args:
+          function: f, of the filters.
+          weight: "trace", w = 1; "nngp", w = diag UᵀKU; "labels", w_i = ‖(UᵀY)_i‖²; "second_moment", k times the
+            second plus the third: expected squared residuals at initialisation, diag Uᵀ(kK + YYᵀ)U.
+          filters: as of `filters`.
+
+        Returns:
+          tr f(Θ), tr[K f(Θ)], tr[YYᵀ f(Θ)] or tr[(kK + YYᵀ) f(Θ)].
+        """
+        check.option("weight", weight, ("trace", "nngp", "labels", "second_moment"))
+        values = function(filters)
+        if weight == "trace":
+            return jnp.sum(values, axis=-1)
+        nngp, squares = jnp.diagonal(self.nngp_rotated), jnp.sum(self.y_rotated**2, axis=1)
+        return values @ {"nngp": nngp, "labels": squares, "second_moment": self.k * nngp + squares}[weight]
+
+    def means(self, cross: CrossKernels, filters: Filters) -> Float[Array, "T m k"]:
+        """Means μ_t of the outputs at the test inputs, (T, m, k)."""
+        return _moments.means(filters.growth, cross.ntk * filters.pseudo_inverse[None, :], self.y_rotated)
+
+    def covariances(
+        self,
+        cross: CrossKernels,
+        filters: Filters,
+        then: Callable[[Array, Array], Any],
+        basis: Float[Array, "T r"] | None = None,
+    ) -> Any:
+        """`then(index, Σ_t)` for the covariance (m, m) of each time in turn, stacked.
+
+        Args:
+          cross: kernels with a prior matrix, (m, m).
+          filters: as of `filters`, for T times.
+          then: what to compute of each covariance; they exist one time at a time.
+          basis: as of `time_basis`.
+
+        Returns:
+          A pytree of what `then` returns, with a leading axis (T, ...).
+        """
+        # (1 - e^{-sλ})/λ splits into a factor of time and one of the input, Θ_* U / λ.
+        vectors = cross.ntk * filters.pseudo_inverse[None, :]
+        return _moments.covariances(filters.growth, vectors, cross.nngp, cross.prior, self.nngp_rotated, then, basis)
+
+    def predictive(
+        self, cross: CrossKernels, filters: Filters, basis: Float[Array, "T r"] | None = None, *, joint: bool = False
+    ) -> Gaussian:
+        """The core of `predict`: the `Gaussian` of T times, with covariances (T, m, m) if `joint`."""
+        mean = self.means(cross, filters)
         if joint:
-            prior = kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size).nngp
-        else:
-            prior = kernels.diagonal(self.kernel_fn, x_test)
-        return _moments.rotate(self.eigenvectors, cross, prior)
+            covariance = self.covariances(cross, filters, lambda _, matrix: matrix, basis)
+            return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
+        vectors = cross.ntk * filters.pseudo_inverse[None, :]
+        linear = filters.growth @ (vectors * cross.nngp).T
+        quadratic = spectral_filters.quadratic_forms(vectors, filters.growth, self.nngp_rotated, basis)
+        return Gaussian(mean, cross.prior[None, :] + quadratic - 2 * linear)
 
-    def time_basis(self, t: Array, *, joint_with: int | None = None) -> Array | None:
+    def time_basis(self, t: Num[Array, "*T"], *, joint_with: int | None = None) -> Float[Array, "T_all r"] | None:
         """The expansion of many times in few functions, or None where it saves nothing or values are traced.
 
         Where the covariance matrix of `joint_with` inputs is wanted, to rounding, and unless it would need more memory
@@ -198,52 +317,38 @@ class Ensemble:
             return None
         s = np.asarray(self.rescaled_time(t)).ravel()
         basis = spectral_filters.time_basis(np.asarray(self.eigenvalues), s, fine=joint_with is not None)
-        if joint_with is not None and basis.shape[1] * joint_with > max(8 * self.n, _HELD // self.n):
+        if joint_with is not None and basis.shape[1] * joint_with > max(8 * self.n, _MAX_CACHED_ENTRIES // self.n):
             return None
         return jnp.asarray(basis) if basis.shape[1] <= 0.75 * t.size else None
-
-
-jax.tree_util.register_dataclass(
-    Ensemble,
-    data_fields=["x", "y", "eigenvalues", "eigenvectors", "k_tilde", "y_tilde"],
-    meta_fields=["kernel_fn"],
-)
 
 
 @jax.jit
 def _diagonalise(nngp, ntk, y):
     eigenvalues, u = jnp.linalg.eigh(ntk)
-    k_tilde = u.T @ (nngp @ u)
+    nngp_rotated = u.T @ (nngp @ u)
     # Symmetric up to rounding; exactly so, half of it suffices for every quadratic form.
-    return eigenvalues, u, 0.5 * (k_tilde + k_tilde.T), u.T @ y
+    return eigenvalues, u, 0.5 * (nngp_rotated + nngp_rotated.T), u.T @ y
 
 
 @functools.partial(jax.jit, static_argnames="joint")
 def _predict(ens: Ensemble, cross: CrossKernels, t: Array, basis: Array | None, joint: bool) -> Gaussian:
-    return predictive(ens, cross, ens.rescaled_time(t), basis, joint)
+    return ens.predictive(cross, ens.filters(ens.rescaled_time(t)), basis, joint=joint)
 
 
-def predictive(ens: Ensemble, cross: CrossKernels, s: Array, basis: Array | None, joint: bool) -> Gaussian:
-    """The core of `predict`, for rescaled times s (T,): jittable, without checks."""
-    gain = spectral_filters.learned(ens.eigenvalues, s)
-    # (1 - e^{-sλ})/λ splits into a factor of time and one of the input, Θ_* U / λ.
-    vectors = cross.ntk * spectral_filters.inverse(ens.eigenvalues)[None, :]
-    mean = _moments.means(gain, vectors, ens.y_tilde)
-    if joint:
-        covariance = _moments.covariances(
-            gain, vectors, cross.nngp, cross.prior, ens.k_tilde, lambda _, matrix: matrix, basis
-        )
-        return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
-    linear = gain @ (vectors * cross.nngp).T
-    quadratic = spectral_filters.quadratic_forms(vectors, gain, ens.k_tilde, basis)
-    return Gaussian(mean, cross.prior[None, :] + quadratic - 2 * linear)
+def predictive(
+    ens: Ensemble, cross: CrossKernels, s: Float[Array, " T"], basis: Float[Array, "T r"] | None, joint: bool
+) -> Gaussian:
+    """The core of `Ensemble.predict`, for rescaled times s (T,): jittable, without checks."""
+    return ens.predictive(cross, ens.filters(s), basis, joint=joint)
 
 
 @functools.partial(jax.jit, static_argnames="joint")
-def _predict_train(ens, t, joint):
-    decay = spectral_filters.remaining(ens.eigenvalues, ens.rescaled_time(t))
-    mean = ens.y[None] - _moments.means(decay, ens.eigenvectors, ens.y_tilde)
+def _predict_train(ens: Ensemble, t: Array, joint: bool) -> Gaussian:
+    decay = ens.filters(ens.rescaled_time(t)).decay
+    mean = ens.y[None] - _moments.means(decay, ens.eigenvectors, ens.y_rotated)
     if joint:
-        covariance = _moments.covariances(decay, ens.eigenvectors, None, None, ens.k_tilde, lambda _, matrix: matrix)
+        covariance = _moments.covariances(
+            decay, ens.eigenvectors, None, None, ens.nngp_rotated, lambda _, matrix: matrix
+        )
         return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
-    return Gaussian(mean, spectral_filters.quadratic_forms(ens.eigenvectors, decay, ens.k_tilde))
+    return Gaussian(mean, spectral_filters.quadratic_forms(ens.eigenvectors, decay, ens.nngp_rotated))

@@ -59,18 +59,18 @@ def _flowed(ens, t, train_start, start, cross):
     s, rates = ens.rescaled_time(t), ens.eigenvalues
     residual = jnp.einsum("ij,nic->njc", ens.eigenvectors, train_start - ens.y[None])
     power = jnp.sum(residual**2, axis=2)
-    gain, left = spectral_filters.learned(rates, s), spectral_filters.remaining(rates, s)
+    gain, left = spectral_filters.growth(rates, s), spectral_filters.decay(rates, s)
     after = jnp.einsum("ij,tj,njc->ntic", ens.eigenvectors, left, residual)
-    twice = 0.5 * spectral_filters.learned(rates, 2 * s)
+    twice = 0.5 * spectral_filters.growth(rates, 2 * s)
     found = {
         "train_outputs": after + ens.y[None, None],
         "loss": 0.5 * jnp.mean(after**2, axis=(2, 3)),
-        "parameter_distance": power @ (gain**2 * spectral_filters.inverse(rates)[None, :]).T,
+        "parameter_distance": power @ (gain**2 * spectral_filters.pseudo_inverse(rates)[None, :]).T,
         "action": power @ twice.T,
         "fisher_action": power @ (twice * rates[None, :]).T,
         "fisher_trace": jnp.full((len(power), len(s)), ens.k * jnp.sum(rates)),
     }
     if start is not None:
-        vectors = cross * spectral_filters.inverse(rates)[None, :]
+        vectors = cross * spectral_filters.pseudo_inverse(rates)[None, :]
         found["outputs"] = start[:, None] - jnp.einsum("ij,tj,njc->ntic", vectors, gain, residual)
     return found

@@ -1,7 +1,7 @@
 """Infinite width. Named quantities of an ensemble: information of input, label and data; losses; geometry of training.
 
 Functions of a prediction `z` take the `Gaussian` of `Ensemble.predict`; functions of an ensemble take the ensemble and
-times. `curve` computes them all at once. Everything is in nats.
+times. `curve` computes them all at once, and `QUANTITIES` says what each is. Everything is in nats.
 """
 
 from ntkinfo._common.results import Information, is_saturated
@@ -10,12 +10,16 @@ from ntkinfo.information._geometry import action, fisher_trace, output_divergenc
 from ntkinfo.information._losses import Losses, losses
 from ntkinfo.information._mutual_information import input_information, label_information
 from ntkinfo.information._parameter_divergence import ParameterDivergence, parameter_divergence
+from ntkinfo.information._quantities import MEANING, QUANTITIES, Quantity
 
 __all__ = [
+    "MEANING",
+    "QUANTITIES",
     "Curve",
     "Information",
     "Losses",
     "ParameterDivergence",
+    "Quantity",
     "action",
     "curve",
     "fisher_trace",

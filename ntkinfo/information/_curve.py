@@ -3,38 +3,31 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import mixture
-from ntkinfo._common import check, labels
+from ntkinfo._common import check, labels, pytree
 from ntkinfo._common.results import Information
-from ntkinfo.ensemble import CrossKernels, Ensemble, predictive
+from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.information import _decoder, _geometry, _losses
 from ntkinfo.information._losses import Losses
-from ntkinfo.mixture import _dispatch
+from ntkinfo.information._quantities import QUANTITIES, Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        "t", "input_information", "label_information", "output_divergence", "output_divergence_joint",
-        "parameter_distance", "action", "fisher_action", "fisher_trace", "losses", "train_gibbs_mse",
-        "train_mean_mse", "log_m", "label_entropy",
-    ],
-    meta_fields=["n", "m", "k"],
-)  # fmt: skip
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass("n", "m", "k")
 class Curve:
-    """Quantities of one ensemble over T training times; information in nats. Made by `curve`; see `MEANING`.
+    """Quantities of one ensemble over T training times; information in nats. Made by `curve`.
+
+    `quantities` says what each one is, how figures call it, and whether it is exact or a bound.
 
     Attributes:
       t: times, (T,).
@@ -74,20 +67,23 @@ class Curve:
     m: int
     k: int
 
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """The table of quantities by name, in the order of the columns: what figures and reports are made from."""
+        return QUANTITIES
+
     def columns(self) -> dict[str, np.ndarray]:
         """Every quantity over time by name, (T,) each; bounds and standard errors where they differ from the value."""
-        found = {"t": self.t}
-        for name in ("input_information", "label_information"):
-            information = getattr(self, name)
-            found[name] = information.value
-            if information.method != "exact":
-                found[f"{name}_lower"], found[f"{name}_upper"] = information.lower, information.upper
-                found[f"{name}_stderr"] = information.stderr
-        for name in ("output_divergence", "output_divergence_joint", "parameter_distance", "action", "fisher_action"):
-            found[name] = getattr(self, name)
-        found |= self.losses._asdict()
-        found |= {"train_gibbs_mse": self.train_gibbs_mse, "train_mean_mse": self.train_mean_mse}
-        return {name: np.asarray(value) for name, value in found.items() if value is not None}
+        columns = {"t": self.t}
+        for name in QUANTITIES:
+            value = getattr(self if hasattr(self, name) else self.losses, name)
+            if not isinstance(value, Information):
+                columns[name] = value
+                continue
+            columns[name] = value.value
+            if value.method != "exact":
+                columns |= {f"{name}_lower": value.lower, f"{name}_upper": value.upper, f"{name}_stderr": value.stderr}
+        return {name: np.asarray(column) for name, column in columns.items() if column is not None}
 
     def to_dataframe(self) -> "pd.DataFrame":
         """A pandas DataFrame with a row per time and a column per quantity; `attrs` say units, ceilings and methods."""
@@ -108,11 +104,11 @@ class Curve:
 
 def curve(
     ens: Ensemble,
-    x_test: Array,
-    y_test: Array,
-    t: Array,
+    x_test: Float[ArrayLike, "m ..."] | CrossKernels,
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
+    t: Num[ArrayLike, "*T"],
     *,
-    noise: float = 1.0,
+    noise: ArrayLike = 1.0,
     method: str | None = None,
     key: Array | None = None,
     n_samples: int = 16,
@@ -125,7 +121,8 @@ def curve(
 
     Args:
       ens: the ensemble.
-      x_test: test inputs, (m, ...).
+      x_test: test inputs, (m, ...); or their kernels, evaluated already, as `Ensemble.cross_kernels` returns them (with
+        a prior (m, m) where `joint`).
       y_test: test labels, (m, k) or (m,), floating point, coded like the labels trained on.
       t: training times, (T,), as in `Ensemble.predict`; 0 and infinity are allowed.
       noise: variance σ² of the log-likelihoods, and of the decoder for real labels.
@@ -151,53 +148,33 @@ def curve(
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
       >>> c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
-    x_test = ens.check_inputs("x_test", x_test)
-    cross = functools.partial(ens.cross_kernels, x_test, joint=joint, batch_size=batch_size)
-    return from_kernels(
-        ens,
-        cross,
-        len(x_test),
-        y_test,
-        t,
-        noise=noise,
-        method=method,
-        key=key,
-        n_samples=n_samples,
-        joint=joint,
-        label_entropy=label_entropy,
-        task=task,
-    )
-
-
-def from_kernels(
-    ens: Ensemble,
-    cross: Callable[[], CrossKernels],
-    m: int,
-    y_test: Array,
-    t: Array,
-    *,
-    noise: float = 1.0,
-    method: str | None = None,
-    key: Array | None = None,
-    n_samples: int = 16,
-    joint: bool = True,
-    label_entropy: float | None = None,
-    task: str = "auto",
-) -> Curve:
-    """`curve` for kernels between m test inputs and the training inputs that `cross()` evaluates, after all checks."""
+    if isinstance(x_test, CrossKernels):
+        m = len(x_test.ntk)
+        if joint and x_test.prior.ndim == 1:
+            raise ValueError(
+                "`x_test` must be kernels with a prior matrix (m, m) for the joint divergence; got one of shape "
+                f"{x_test.prior.shape}. Pass joint=False, or `Ensemble.cross_kernels(..., joint=True)`."
+            )
+    else:
+        x_test = ens.check_inputs("x_test", x_test)
+        m = len(x_test)
     t = jnp.atleast_1d(check.times("t", t))
     read = labels.read("y_test", y_test, m, task)
     if read.targets is None or read.targets.shape[1] != ens.k:
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
         raise ValueError(f"`y_test` must have the {ens.k} outputs trained on, as floating-point numbers; got {got}.")
     check.positive("noise", noise)
-    _dispatch.choose(method, ens.k, key)
+    mixture.select_method(method, ens.k, key)
     ceiling = labels.entropy(read) if label_entropy is None or read.classes is not None else label_entropy
     classes = None if read.classes is None else jnp.asarray(read.classes)
     one_hot = np.ones((m, 1)) if read.classes is None else labels.one_hot(read.classes, read.n_classes)
+    if isinstance(x_test, CrossKernels):
+        cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
+    else:
+        cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
     result, lowest = _curve(
         ens,
-        cross(),
+        cross,
         jnp.asarray(read.targets, ens.y.dtype),
         classes,
         jnp.asarray(one_hot, ens.y.dtype),
@@ -218,18 +195,18 @@ def _curve(
     ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, basis, noise, label_entropy, key,
     *, method, n_samples, joint,
 ):  # fmt: skip
-    s = ens.rescaled_time(t)
+    filters = ens.filters(ens.rescaled_time(t))
     if joint:
-        z, divergence_joint = _geometry.joint_statistics(ens, cross, s, basis)
+        z, divergence_joint = _geometry.joint_statistics(ens, cross, filters, basis)
         prior = jnp.diagonal(cross.prior)
     else:
-        z, divergence_joint, prior = predictive(ens, cross, s, basis, joint=False), None, cross.prior
-    input_information, label_information = _dispatch.pair(
-        z.mean, z.variance, one_hot, method, key=key, n_samples=n_samples
+        z, divergence_joint, prior = ens.predictive(cross, filters, basis), None, cross.prior
+    input_information, label_information = mixture.pair(
+        z.mean, z.variance, one_hot, method=method, key=key, n_samples=n_samples
     )
     if classes is None:
         label_information = _decoder.gaussian_density(z, targets, noise, label_entropy)
-    train_gibbs, train_mean = _losses.training(ens, s)
+    train_gibbs, train_mean = _losses.training(ens, filters)
     m = z.variance.shape[-1]
     result = Curve(
         t=t,
@@ -237,9 +214,9 @@ def _curve(
         label_information=label_information,
         output_divergence=_geometry.pointwise_divergence(z, prior),
         output_divergence_joint=divergence_joint,
-        parameter_distance=_geometry.distance_core(ens, s),
-        action=_geometry.action_core(ens, s, "euclidean"),
-        fisher_action=_geometry.action_core(ens, s, "fisher"),
+        parameter_distance=_geometry.distance_core(ens, filters),
+        action=_geometry.action_core(ens, filters, "euclidean"),
+        fisher_action=_geometry.action_core(ens, filters, "fisher"),
         fisher_trace=_geometry.fisher_trace(ens),
         losses=_losses.compute(z, targets, classes, noise),
         train_gibbs_mse=train_gibbs,

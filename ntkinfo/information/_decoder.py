@@ -6,16 +6,16 @@ import numpy as np
 from jax import Array
 
 from ntkinfo._common.results import Information
+from ntkinfo._numerics import normal_rule
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.information import _losses
 
-# Trapezoidal rule for expectations under N(0, 1) of functions that vary no faster than over half a unit.
-_STEP = 0.05
-_NODES = np.arange(-190, 191) * _STEP
-_WEIGHTS = np.exp(-0.5 * _NODES**2) * _STEP / np.sqrt(2 * np.pi)
+# For functions that vary no faster than over half a unit.
+_NODES, _WEIGHTS = normal_rule.trapezoid(step=0.05, reach=9.5)
 
 
-def _bound(value, stderr, ceiling):
+def _lower_bound(value: Array, stderr: Array, ceiling: float) -> Information:
+    """A decoder's bound as `Information`: the value is the lower bound, `ceiling` the upper one."""
     return Information(value, value, jnp.full_like(value, ceiling), stderr, "decoder")
 
 
@@ -31,7 +31,7 @@ def gaussian_density(z: Gaussian, targets: Array, noise: float | Array | None, l
     expected = _losses.compute(z, targets, None, None).gibbs_mse
     variance = expected / k if noise is None else jnp.asarray(noise, expected.dtype)
     value = label_entropy - 0.5 * (k * jnp.log(2 * jnp.pi * variance) + expected / variance)
-    return _bound(value, jnp.zeros_like(value), np.log(m))
+    return _lower_bound(value, jnp.zeros_like(value), np.log(m))
 
 
 def signs(z: Gaussian, targets: Array, noise: float | Array, label_entropy: float) -> Information:
@@ -43,13 +43,13 @@ def signs(z: Gaussian, targets: Array, noise: float | Array, label_entropy: floa
     scale = jnp.sqrt(z.variance)
     nodes, weights = jnp.asarray(_NODES, z.mean.dtype), jnp.asarray(_WEIGHTS, z.mean.dtype)
 
-    def at(total, node_weight):
+    def add_node(total, node_weight):
         node, weight = node_weight
         return total + weight * jnp.mean(jax.nn.softplus(-2 * (margin + scale * node) / noise), axis=-1), None
 
-    cross_entropy, _ = jax.lax.scan(at, jnp.zeros(z.variance.shape[:-1], z.mean.dtype), (nodes, weights))
+    cross_entropy, _ = jax.lax.scan(add_node, jnp.zeros(z.variance.shape[:-1], z.mean.dtype), (nodes, weights))
     value = label_entropy - cross_entropy
-    return _bound(value, jnp.zeros_like(value), min(label_entropy, np.log(z.mean.shape[-2])))
+    return _lower_bound(value, jnp.zeros_like(value), min(label_entropy, np.log(z.mean.shape[-2])))
 
 
 def classes(
@@ -86,4 +86,4 @@ def classes(
     lead = z.variance.shape[:-1]
     flat = z.mean.reshape((-1, m, k)), z.variance.reshape((-1, m))
     cross_entropy, error = (a.reshape(lead) for a in jax.lax.map(at_time, flat))
-    return _bound(label_entropy - cross_entropy, error, min(label_entropy, np.log(m)))
+    return _lower_bound(label_entropy - cross_entropy, error, min(label_entropy, np.log(m)))

@@ -1,4 +1,4 @@
-"""Geometry of training at infinite width: how far, how long and how costly the way of the parameters and outputs is."""
+"""Geometry of training at infinite width: how far the parameters and outputs move, and at what action."""
 
 import functools
 
@@ -6,22 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import gaussian
 from ntkinfo._common import check
-from ntkinfo._numerics import cholesky, spectral_filters
-from ntkinfo.ensemble import CrossKernels, Ensemble, covariances, means, predictive
+from ntkinfo._numerics import cholesky
+from ntkinfo._numerics.spectral_filters import Filters
+from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.gaussian import Gaussian
 
 METRICS = ("euclidean", "fisher")
 
 
-def _weights(ens: Ensemble) -> Array:
-    """The diagonal of Uᵀ(kK + YYᵀ)U, (n,): expected squared residuals at initialisation in the eigenbasis."""
-    return ens.k * jnp.diagonal(ens.k_tilde) + jnp.sum(ens.y_tilde**2, axis=1)
-
-
-def fisher_trace(ens: Ensemble) -> Array:
+def fisher_trace(ens: Ensemble) -> Float[Array, ""]:
     """tr F = k tr Θ: trace of the Fisher information of the parameters (unit-variance likelihood), constant in time.
 
     Returns:
@@ -29,10 +26,10 @@ def fisher_trace(ens: Ensemble) -> Array:
 
     Source: theory, section 5.
     """
-    return ens.k * jnp.sum(ens.eigenvalues)
+    return ens.k * ens.spectral_sum(lambda filters: filters.rates, "trace", ens.filters(jnp.zeros(1)))
 
 
-def parameter_distance(ens: Ensemble, t: Array) -> Array:
+def parameter_distance(ens: Ensemble, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
     """E‖θ_t - θ_0‖² = tr[(kK + YYᵀ) Θ⁻¹ (I - e^{-sΘ})²]: mean squared distance travelled by the parameters.
 
     Args:
@@ -45,17 +42,21 @@ def parameter_distance(ens: Ensemble, t: Array) -> Array:
     Source: theory, section 5.
     """
     t = check.times("t", t)
-    return distance_core(ens, ens.rescaled_time(jnp.atleast_1d(t))).reshape(t.shape)
+    return distance_core(ens, _filters(ens, t)).reshape(t.shape)
 
 
-def distance_core(ens: Ensemble, s: Array) -> Array:
-    """The core of `parameter_distance`, for rescaled times (T,)."""
-    return spectral_filters.learned(ens.eigenvalues, s) ** 2 @ (
-        spectral_filters.inverse(ens.eigenvalues) * _weights(ens)
+def _filters(ens: Ensemble, t: Array) -> Filters:
+    return ens.filters(ens.rescaled_time(jnp.atleast_1d(t)))
+
+
+def distance_core(ens: Ensemble, filters: Filters) -> Array:
+    """The core of `parameter_distance`, (T,)."""
+    return ens.spectral_sum(
+        lambda filters: filters.growth**2 * filters.pseudo_inverse[None, :], "second_moment", filters
     )
 
 
-def action(ens: Ensemble, t: Array, *, metric: str = "euclidean") -> Array:
+def action(ens: Ensemble, t: Num[ArrayLike, "*T"], *, metric: str = "euclidean") -> Float[Array, "*T"]:
     """Action of the path of the parameters, E∫₀^s ‖dθ/du‖² du = ½ tr[(kK + YYᵀ)(I - e^{-2sΘ})], s = t/(nk).
 
     In the Fisher metric, E∫₀^s (dθ/du)ᵀ F (dθ/du) du = ½ tr[(kK + YYᵀ) Θ (I - e^{-2sΘ})].
@@ -75,16 +76,21 @@ def action(ens: Ensemble, t: Array, *, metric: str = "euclidean") -> Array:
     """
     check.option("metric", metric, METRICS)
     t = check.times("t", t)
-    return action_core(ens, ens.rescaled_time(jnp.atleast_1d(t)), metric).reshape(t.shape)
+    return action_core(ens, _filters(ens, t), metric).reshape(t.shape)
 
 
-def action_core(ens: Ensemble, s: Array, metric: str) -> Array:
-    """The core of `action`, for rescaled times (T,)."""
-    weights = _weights(ens) * (ens.eigenvalues if metric == "fisher" else 1.0)
-    return 0.5 * spectral_filters.learned(ens.eigenvalues, 2 * s) @ weights
+def action_core(ens: Ensemble, filters: Filters, metric: str) -> Array:
+    """The core of `action`, (T,)."""
+
+    def rise(filters):
+        return filters.growth_twice * (filters.rates[None, :] if metric == "fisher" else 1.0)
+
+    return 0.5 * ens.spectral_sum(rise, "second_moment", filters)
 
 
-def output_divergence(ens: Ensemble, x_test: Array, t: Array, *, joint: bool = False) -> Array:
+def output_divergence(
+    ens: Ensemble, x_test: Float[ArrayLike, "m ..."], t: Num[ArrayLike, "*T"], *, joint: bool = False
+) -> Float[Array, "*T"]:
     """KL[p_t(z|x, D) ‖ p_0(z|x)] in nats: what the outputs say about the training data, against the prior.
 
     Averaged over data sets D it is an upper bound on I(Z;D|X). At t = 0 it vanishes.
@@ -122,36 +128,34 @@ def output_divergence(ens: Ensemble, x_test: Array, t: Array, *, joint: bool = F
 
 @functools.partial(jax.jit, static_argnames="joint")
 def _output_divergence(ens, cross, t, basis, joint):
-    s = ens.rescaled_time(t)
+    filters = _filters(ens, t)
     if joint:
-        return joint_statistics(ens, cross, s, basis)[1]
-    return pointwise_divergence(predictive(ens, cross, s, basis, joint=False), cross.prior)
+        return joint_statistics(ens, cross, filters, basis)[1]
+    return pointwise_divergence(ens.predictive(cross, filters, basis), cross.prior)
 
 
-def pointwise_divergence(z: Gaussian, prior: Array) -> Array:
+def pointwise_divergence(z: Gaussian, prior: Float[Array, " m"]) -> Float[Array, "..."]:
     """Mean over inputs of KL[N(μ, Σ(x,x) I_k) ‖ N(0, K(x,x) I_k)], (...)."""
     m, k = z.mean.shape[-2:]
     return jnp.mean(gaussian.kl_divergence(z, Gaussian(jnp.zeros((m, k), z.mean.dtype), prior)), axis=-1)
 
 
 def joint_statistics(
-    ens: Ensemble, cross: CrossKernels, s: Array, basis: Array | None = None
+    ens: Ensemble, cross: CrossKernels, filters: Filters, basis: Array | None = None
 ) -> tuple[Gaussian, Array]:
     """Marginal predictions (T, m) and the joint divergence (T,) from covariances that exist one time at a time."""
-    gain = spectral_filters.learned(ens.eigenvalues, s)
-    vectors = cross.ntk * spectral_filters.inverse(ens.eigenvalues)[None, :]
-    mean = means(gain, vectors, ens.y_tilde)
+    mean = ens.means(cross, filters)
     m, k = mean.shape[1:]
     factor0 = cholesky.cholesky(cross.prior)
     # The inverse once, instead of a triangular solve for every time: tr K_**⁻¹(Σ - K_**) costs m² then.
     inverse0 = jax.scipy.linalg.cho_solve((factor0, True), jnp.eye(m, dtype=factor0.dtype))
     whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.moveaxis(mean, 0, 1).reshape(m, -1), lower=True)
-    shift = jnp.sum((whitened**2).reshape(m, len(s), k), axis=(0, 2))
+    shift = jnp.sum((whitened**2).reshape(m, len(mean), k), axis=(0, 2))
 
-    def of_covariance(index, covariance):
+    def variance_and_divergence(index, covariance):
         log_ratio = jnp.log(jnp.diagonal(cholesky.cholesky(covariance)) / jnp.diagonal(factor0))
         spread = jnp.sum(inverse0 * (covariance - cross.prior)) - 2 * jnp.sum(log_ratio)
         return jnp.diagonal(covariance), 0.5 * (k * spread + shift[index])
 
-    variance, divergence = covariances(gain, vectors, cross.nngp, cross.prior, ens.k_tilde, of_covariance, basis)
+    variance, divergence = ens.covariances(cross, filters, variance_and_divergence, basis)
     return Gaussian(mean, variance), divergence

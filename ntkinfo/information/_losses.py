@@ -5,10 +5,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import gaussian
 from ntkinfo._common import check, labels
-from ntkinfo._numerics import spectral_filters
+from ntkinfo._numerics.spectral_filters import Filters
+from ntkinfo.ensemble import Ensemble
 from ntkinfo.gaussian import Gaussian
 
 
@@ -39,12 +41,19 @@ class Losses(NamedTuple):
         return self.gibbs_nll - self.ensemble_nll
 
 
-def losses(z: Gaussian, y: Array, *, noise: float | None = None, task: str = "auto") -> Losses:
+def losses(
+    z: Gaussian,
+    y: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
+    *,
+    noise: ArrayLike | None = None,
+    task: str = "auto",
+) -> Losses:
     """Squared error, log-likelihood and 0-1 error of the ensemble and of one network drawn from it.
 
     Args:
       z: predictions at m inputs; leading axes are free.
-      y: labels, (m, k), or (m,) for one output. -1 and 1 or one-hot rows are classes, see `ntkinfo.labels.read`.
+      y: labels, (m, k), or (m,) for one output. Entries -1 and 1, or one-hot rows (centred or not), are classes;
+        other numbers are real labels.
       noise: variance σ² of observation noise for the log-likelihoods; None leaves them out.
       task: "auto", "classes" or "regression"; under `jit` only "regression" may be left to values not yet known.
 
@@ -102,14 +111,17 @@ def _errors(z, targets, classes):
     return error(wins), error(best / jnp.sum(best, axis=-1, keepdims=True))
 
 
-def training(ens, s: Array) -> tuple[Array, Array]:
-    """Squared errors on the training inputs at rescaled times s (T,): of one network and of the mean. O(n) per time.
+def training(ens: Ensemble, filters: Filters) -> tuple[Array, Array]:
+    """Squared errors on the training inputs at T times: of one network and of the mean, (T,) each. O(n) per time.
 
         (1/n) [‖e^{-sΘ}Y‖² + k tr(e^{-sΘ} K e^{-sΘ})],      (1/n) ‖e^{-sΘ}Y‖²
 
     Source: theory, section 1.
     """
-    decay = spectral_filters.remaining(ens.eigenvalues, s)
-    of_mean = (decay**2) @ jnp.sum(ens.y_tilde**2, axis=1) / ens.n
-    spread = (decay**2) @ jnp.diagonal(ens.k_tilde) * (ens.k / ens.n)
-    return of_mean + spread, of_mean
+
+    def squared_decay(filters):
+        return filters.decay**2
+
+    mean_mse = ens.spectral_sum(squared_decay, "labels", filters) / ens.n
+    spread = ens.spectral_sum(squared_decay, "nngp", filters) * (ens.k / ens.n)
+    return mean_mse + spread, mean_mse

@@ -3,13 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
+from ntkinfo import mixture
 from ntkinfo._common import check
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.information import _decoder
-from ntkinfo.mixture import _dispatch
 
 
 def input_information(
@@ -37,18 +38,18 @@ def input_information(
 
     Source: theory, section 3; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); Poole et al. 2019 (arXiv 1905.06922).
     """
-    everything_alike = np.ones((z.mean.shape[-2], 1))
-    return _dispatch.pair(z.mean, z.variance, everything_alike, method, key=key, n_samples=n_samples)[0]
+    one_class = np.ones((z.mean.shape[-2], 1))
+    return mixture.pair(z.mean, z.variance, one_class, method=method, key=key, n_samples=n_samples)[0]
 
 
 def label_information(
     z: Gaussian,
-    labels: Array,
+    labels: Num[ArrayLike, " m"] | Float[ArrayLike, "m k"],
     *,
     method: str | None = None,
     key: Array | None = None,
     n_samples: int = 64,
-    noise: float | str = 1.0,
+    noise: ArrayLike | str = 1.0,
     label_entropy: float | None = None,
     task: str = "auto",
 ) -> Information:
@@ -59,8 +60,8 @@ def label_information(
 
     Args:
       z: prediction with mean (..., m, k) and variance (..., m), positive.
-      labels: integers (m,), or floating point (m,) or (m, k): -1 and 1 or one-hot rows are classes, see
-        `ntkinfo.labels.read`; other numbers are real labels.
+      labels: integers (m,), or floating point (m,) or (m, k): entries -1 and 1, or one-hot rows (centred or
+        not), are classes; other numbers are real labels.
       method: as for `input_information`, or "decoder": for classes the bound H(Y) + E log q(y|z) with probabilities
         q(y|z) ∝ e^{-‖y - z‖²/2σ²} over their targets (a density would be no bound); the only one for real labels.
       key: random key, for the sampled methods (and the decoder of several classes).
@@ -91,7 +92,7 @@ def label_information(
     if method == "decoder":
         return _decode(z, read, noise, label_entropy, key=key, n_samples=n_samples)
     one_hot = _labels.one_hot(read.classes, read.n_classes)
-    return _dispatch.pair(z.mean, z.variance, one_hot, method, key=key, n_samples=n_samples)[1]
+    return mixture.pair(z.mean, z.variance, one_hot, method=method, key=key, n_samples=n_samples)[1]
 
 
 def _decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None, n_samples: int = 64) -> Information:
@@ -118,6 +119,6 @@ def _decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None
         targets,
         noise,
         label_entropy,
-        key=_dispatch.need_key(key, "the decoder of several classes"),
+        key=mixture.require_key(key, "the decoder of several classes"),
         n_samples=check.integer("n_samples", n_samples, least=2),
     )

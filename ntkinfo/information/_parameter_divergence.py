@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
 from ntkinfo._common import check
 from ntkinfo._numerics import spectral_filters
+from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.information import _geometry
 
@@ -40,10 +42,10 @@ class ParameterDivergence(NamedTuple):
 
 def parameter_divergence(
     ens: Ensemble,
-    t: Array,
+    t: Num[ArrayLike, "*T"],
     *,
     curvature: bool = True,
-    hessian: Array | None = None,
+    hessian: Float[ArrayLike, "n n"] | None = None,
     batch_size: int | None = None,
 ) -> ParameterDivergence:
     """KL[p(θ_t | D) ‖ N(0, I)] in nats: what the parameters at time t say about the training data.
@@ -95,8 +97,8 @@ def parameter_divergence(
         hessian = check.array("hessian", hessian, 2)
         if hessian.shape != (ens.n, ens.n):
             raise ValueError(f"`hessian` must have shape (n, n) = {(ens.n, ens.n)}; got {hessian.shape}.")
-    bent = _curvature(ens, hessian.astype(ens.x.dtype), s).reshape(t.shape)
-    return ParameterDivergence(linear, bent, linear + bent)
+    curvature_part = _curvature(ens, hessian.astype(ens.x.dtype), s).reshape(t.shape)
+    return ParameterDivergence(linear, curvature_part, linear + curvature_part)
 
 
 def _finite_times(t) -> Array:
@@ -111,33 +113,36 @@ def _finite_times(t) -> Array:
 
 @jax.jit
 def _linear(ens, s):
-    return linear_core(ens, s)
+    return linear_core(ens, ens.filters(s))
 
 
 @jax.jit
 def _curvature(ens, hessian, s):
-    return curvature_core(ens, hessian, s)
+    return curvature_core(ens, hessian, ens.filters(s))
 
 
-def linear_core(ens: Ensemble, s: Array) -> Array:
-    """The linear part for rescaled times (T,), without checks: k Σ [sλ - 1 + e^{-sλ}] + ½ E‖θ_t - θ_0‖²."""
-    positive = ens.eigenvalues > 0
-    rate = jnp.where(positive, ens.eigenvalues, 1.0)
-    # Null modes contribute nothing, also at s = ∞.
-    volume = jnp.where(positive[None, :], excess(s[:, None] * rate[None, :]), 0.0)
-    return ens.k * jnp.sum(volume, axis=1) + 0.5 * _geometry.distance_core(ens, s)
+def linear_core(ens: Ensemble, filters: Filters) -> Array:
+    """The linear part, (T,), without checks: k Σ [sλ - 1 + e^{-sλ}] + ½ E‖θ_t - θ_0‖²."""
+
+    def volume(filters):
+        # Null modes contribute nothing, also at s = ∞.
+        positive, exponent = spectral_filters.exponents(filters.rates, filters.s)
+        return jnp.where(positive, excess(exponent), 0.0)
+
+    return ens.k * ens.spectral_sum(volume, "trace", filters) + 0.5 * _geometry.distance_core(ens, filters)
 
 
-def curvature_core(ens: Ensemble, hessian: Array, s: Array) -> Array:
-    """The curvature part for rescaled times (T,) and H (n, n), without checks: ½ Σ_ij M_ij H̃_ij g_i g_j.
+def curvature_core(ens: Ensemble, hessian: Array, filters: Filters) -> Array:
+    """The curvature part, (T,), for H (n, n), without checks: ½ Σ_ij M_ij H̃_ij g_i g_j.
 
     M = Uᵀ(kK + YYᵀ)U, H̃ = UᵀHU and g = (1 - e^{-sλ})/λ: no differences are left that could cancel. Null modes have
-    g = 0; H vanishes along them, since a combination of outputs without a gradient has no Hessian.
+    g = 0; H vanishes along them, since a combination of outputs without a gradient has no Hessian. No sum over the
+    spectrum: it needs the eigenvectors.
     """
-    second_moment = ens.k * ens.k_tilde + ens.y_tilde @ ens.y_tilde.T
-    rotated = ens.eigenvectors.T @ (hessian @ ens.eigenvectors)
-    reach = spectral_filters.learned(ens.eigenvalues, s) * spectral_filters.inverse(ens.eigenvalues)[None, :]
-    return 0.5 * jnp.sum((reach @ (second_moment * rotated)) * reach, axis=1)
+    second_moment = ens.k * ens.nngp_rotated + ens.y_rotated @ ens.y_rotated.T
+    hessian_rotated = ens.eigenvectors.T @ (hessian @ ens.eigenvectors)
+    reach = filters.growth * filters.pseudo_inverse[None, :]
+    return 0.5 * jnp.sum((reach @ (second_moment * hessian_rotated)) * reach, axis=1)
 
 
 def excess(z: Array) -> Array:

@@ -29,6 +29,9 @@ from ntkinfo.mixture._channel import (
     pairwise_pair,
     warn_if_inaccurate,
 )
+from ntkinfo.mixture._dispatch import choose as select_method
+from ntkinfo.mixture._dispatch import need_key as require_key
+from ntkinfo.mixture._dispatch import pair
 
 __all__ = [
     "ACCURACY",
@@ -45,7 +48,10 @@ __all__ = [
     "monte_carlo",
     "monte_carlo_pair",
     "one_hot",
+    "pair",
     "pairwise",
     "pairwise_pair",
+    "require_key",
+    "select_method",
     "warn_if_inaccurate",
 ]

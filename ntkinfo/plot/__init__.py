@@ -1,9 +1,9 @@
-"""Figures from results: axes in, axes out. Matplotlib is imported here and nowhere else in the package.
+"""Shared. Figures from results: axes in, axes out. Matplotlib is imported here and nowhere else in the package.
 
-Results are read by attribute (a `Curve`, or anything with its fields) and converted to NumPy. They are in nats; with
-`unit="bits"` information is divided by log 2 on its way to the page. Training times are on a logarithmic axis, on which
-t = 0 and t = ∞ have no place: they stand beyond its two ends, as short dashes, each one
-decade away.
+Results are read by attribute (a `Curve`, or anything with its fields) and converted to NumPy; what its quantities are
+called stands in its table `quantities`. They are in nats; with `unit="bits"` information is divided by log 2 on its way
+to the page. Training times are on a logarithmic axis, on which t = 0 and t = ∞ have no place: they stand beyond its two
+ends, as short dashes, each one decade away.
 
 Every function draws into `ax`, or into a new figure where `ax` is None, and returns the axes. Nothing is shown or
 closed.

@@ -28,7 +28,7 @@ def draw_legend(ax, **options):
 
 
 def draw_level(ax, y, label, linestyle):
-    """A labelled horizontal reference; the axis is extended to leave room for its label."""
+    """A labelled horizontal reference; the axis is extended so that its label fits."""
     ax.axhline(y, color=REFERENCE, lw=0.9, ls=linestyle, zorder=0)
     ax.annotate(
         label,

@@ -1,13 +1,17 @@
 """Information curves of the bottleneck, and its bifurcation diagrams."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 
 from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
 
 _BRANCHES = {"downward": "annealed downwards", "upward": "annealed upwards", "optimum": "optimum"}
 
 
-def bottleneck(curves, *, points=None, unit: str = "nats", ax=None):
+def bottleneck(curves: Any, *, points: Mapping | None = None, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """The information curve: I(Z;Y) against I(X;Z), one point for each β; points off the concave hull are open.
 
     Args:
@@ -43,7 +47,7 @@ def bottleneck(curves, *, points=None, unit: str = "nats", ax=None):
     return ax
 
 
-def bifurcation(result, *, label: int = 1, critical=None, ax=None):
+def bifurcation(result: Any, *, label: int = 1, critical: Any = None, ax: Axes | None = None) -> Axes:
     """The bifurcation diagram: p(y|z) of every cluster over β, for the branches annealed up and down and the optimum.
 
     Args:

@@ -1,7 +1,12 @@
 """Quantities of a `Curve` over training time, alone and beside finite networks."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ntkinfo.plot._axes import (
@@ -16,22 +21,14 @@ from ntkinfo.plot._axes import (
     log_axis,
     unit_factor,
 )
-from ntkinfo.plot._fields import (
-    GEOMETRY,
-    INFORMATION,
-    LOSS_AXIS,
-    LOSSES,
-    METHODS,
-    QUANTITIES,
-    field_of,
-    has_classes,
-    value_of,
-)
-from ntkinfo.plot._planes import _bound, plane
+from ntkinfo.plot._fields import AXES, LOSSES, METHODS, field_of, has_classes, quantities_of, symbols_of, value_of
+from ntkinfo.plot._planes import check_bound, plane
 from ntkinfo.plot._times import draw_line, inner_times, time_axis
 
 
-def curve(result, quantities=None, *, unit: str = "nats", ax=None):
+def curve(
+    result: Any, quantities: str | Sequence[str] | None = None, *, unit: str = "nats", ax: Axes | None = None
+) -> Axes:
     """Information quantities over training time, with their bounds and sampling errors.
 
     Lines are values; the light band reaches from `lower` to `upper` (none above the bound of a decoder), the darker one
@@ -53,24 +50,25 @@ def curve(result, quantities=None, *, unit: str = "nats", ax=None):
     """
     factor = unit_factor(unit)
     default = ("input_information", "label_information")
-    names = check_names("quantities", default if quantities is None else quantities, INFORMATION)
+    symbols = symbols_of(result, "information")
+    names = check_names("quantities", default if quantities is None else quantities, symbols)
     ax = axes_of(ax)
     place = time_axis(ax, result.t)
     for name, color in zip(names, COLORS, strict=False):
-        _information(ax, place, result, name, factor, color)
+        _information(ax, place, result, name, symbols[name], factor, color)
     if "label_information" in names and has_classes(result):
         entropy = factor * float(result.label_entropy)
         draw_level(ax, entropy, f"$H(Y)$ = {entropy:.3g} {unit}", ":")
     if "input_information" in names:
         ceiling = factor * float(result.log_m)
         draw_level(ax, ceiling, rf"$\log m$ = {ceiling:.3g} {unit}", "--")
-    ax.set_ylabel(INFORMATION[names[0]] + f" [{unit}]" if len(names) == 1 else f"information [{unit}]")
+    ax.set_ylabel(symbols[names[0]] + f" [{unit}]" if len(names) == 1 else f"information [{unit}]")
     # Below the ceiling on the left, where information has not yet risen: "best" does not avoid the references.
     draw_legend(ax, **({"loc": "upper left", "bbox_to_anchor": (0, 0.88)} if "input_information" in names else {}))
     return ax
 
 
-def divergence(result, *, unit: str = "nats", ax=None):
+def divergence(result: Any, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """Divergence of the outputs from their prior over training time; logarithmic, without t = 0.
 
     Pointwise, and joint where the result has it.
@@ -92,12 +90,12 @@ def divergence(result, *, unit: str = "nats", ax=None):
         del series["output_divergence_joint"]
     ax = axes_of(ax)
     _growth(ax, result, series, factor, COLORS[2:])
-    ax.set_ylabel(f"{INFORMATION['output_divergence']} [{unit}]")
+    ax.set_ylabel(f"{quantities_of(result)['output_divergence'].symbol} [{unit}]")
     draw_legend(ax)
     return ax
 
 
-def losses(result, kind: str = "mse", *, unit: str = "nats", ax=None):
+def losses(result: Any, kind: str = "mse", *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """Losses of the ensemble over training time: of one network drawn from it, and of the ensemble.
 
     Args:
@@ -117,10 +115,11 @@ def losses(result, kind: str = "mse", *, unit: str = "nats", ax=None):
     check_option("kind", kind, LOSSES)
     if kind != "nll":
         factor = 1.0
-    values = {name: value_of(result, name) for name in LOSSES[kind]}
+    symbols = symbols_of(result, kind)
+    values = {name: value_of(result, name) for name in symbols}
     ax = axes_of(ax)
     place = time_axis(ax, result.t)
-    for i, (name, label) in enumerate(LOSSES[kind].items()):
+    for i, (name, label) in enumerate(symbols.items()):
         style = "--" if name.startswith("train") else "-"
         draw_line(ax, place, result.t, factor * values[name], label=label, color=COLORS[i % 2], linestyle=style)
     if kind == "mse":
@@ -131,12 +130,12 @@ def losses(result, kind: str = "mse", *, unit: str = "nats", ax=None):
             ax.set_ylim(max(positive.min() / 2, 1e-6 * positive.max()), 2 * positive.max())
     if kind == "error":
         ax.set_ylim(bottom=0)
-    ax.set_ylabel(LOSS_AXIS[kind] + (f" [{unit}]" if kind == "nll" else ""))
+    ax.set_ylabel(AXES[kind] + (f" [{unit}]" if kind == "nll" else ""))
     draw_legend(ax)
     return ax
 
 
-def geometry(result, *, ax=None):
+def geometry(result: Any, *, ax: Axes | None = None) -> Axes:
     """Distance from the initial parameters and the two actions over training time; logarithmic, without t = 0.
 
     Args:
@@ -147,15 +146,15 @@ def geometry(result, *, ax=None):
       The axes.
     """
     ax = axes_of(ax)
-    _growth(ax, result, GEOMETRY, 1.0, COLORS)
-    ax.set_ylabel("distance, action")
+    _growth(ax, result, symbols_of(result, "geometry"), 1.0, COLORS)
+    ax.set_ylabel(AXES["geometry"])
     trace = float(result.fisher_trace)
     number = f"{trace:,.0f}" if 100 <= trace < 1e6 else f"{trace:.3g}"
     draw_legend(ax, title=rf"Fisher trace $k\,\mathrm{{tr}}\,\Theta$ = {number}")
     return ax
 
 
-def finite(result, samples, *, unit: str = "nats", ax=None):
+def finite(result: Any, samples: Mapping, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """Finite networks beside the closed form: lines from `result`, points with ± 2 standard errors from `samples`.
 
     Args:
@@ -172,11 +171,12 @@ def finite(result, samples, *, unit: str = "nats", ax=None):
       ValueError: an unknown unit or quantity, none, quantities of different kinds, or vectors of different lengths.
     """
     factor = unit_factor(unit)
-    names = check_names("samples", list(samples), QUANTITIES)
-    groups = list(dict.fromkeys(QUANTITIES[name][0] for name in names))
-    if len(groups) > 1:
+    quantities = quantities_of(result)
+    names = check_names("samples", list(samples), quantities)
+    kinds = list(dict.fromkeys(quantities[name].kind for name in names))
+    if len(kinds) > 1:
         raise ValueError(
-            f"`samples` must be quantities of one kind for one axis; got {' and '.join(groups)}. Call once for each."
+            f"`samples` must be quantities of one kind for one axis; got {' and '.join(kinds)}. Call once for each."
         )
     points = {name: tuple(as_vector(part) for part in samples[name]) for name in names}
     for name, parts in points.items():
@@ -185,12 +185,13 @@ def finite(result, samples, *, unit: str = "nats", ax=None):
                 f"`samples[{name!r}]` must be (t, mean, stderr), three vectors of one length; got shapes "
                 f"{', '.join(str(part.shape) for part in parts)}."
             )
-    factor = factor if groups[0] in ("information", "nll") else 1.0
+    unit_less = not quantities[names[0]].unit
+    factor = 1.0 if unit_less else factor
     values = {name: factor * value_of(result, name) for name in names}
     ax = axes_of(ax)
     place = time_axis(ax, result.t, *(parts[0] for parts in points.values()))
     for i, name in enumerate(names):
-        color, label = COLORS[i % len(COLORS)], QUANTITIES[name][1]
+        color, label = COLORS[i % len(COLORS)], quantities[name].symbol
         draw_line(ax, place, result.t, values[name], label=f"{label}, infinite width", color=color)
         t, mean, stderr = points[name]
         ax.errorbar(
@@ -206,13 +207,12 @@ def finite(result, samples, *, unit: str = "nats", ax=None):
             zorder=4,
             label=f"{label}, finite networks",
         )
-    axis = {"information": "information", "geometry": "distance, action"} | LOSS_AXIS
-    ax.set_ylabel(axis[groups[0]] + (f" [{unit}]" if groups[0] in ("information", "nll") else ""))
+    ax.set_ylabel(AXES[kinds[0]] + ("" if unit_less else f" [{unit}]"))
     draw_legend(ax)
     return ax
 
 
-def summary(result, *, unit: str = "nats", bound=None, title: str | None = None):
+def summary(result: Any, *, unit: str = "nats", bound: tuple | None = None, title: str | None = None) -> Figure:
     """One figure of six panels: information, information plane, divergence from the prior, two losses, geometry.
 
     The fifth panel is the 0-1 error for classes and the negative log-likelihood for regression (empty without a noise).
@@ -230,7 +230,7 @@ def summary(result, *, unit: str = "nats", bound=None, title: str | None = None)
       ValueError: an unknown unit, or a bound that is no pair of vectors of one length.
     """
     unit_factor(unit)
-    _bound(bound)
+    check_bound(bound)
     figure, axes = plt.subplots(2, 3, figsize=(12.5, 6.8), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     curve(result, unit=unit, ax=axes[0, 0])
     plane(result, unit=unit, bound=bound, ax=axes[0, 1])
@@ -259,14 +259,13 @@ def _growth(ax, result, series, factor, colors):
     log_axis(ax, values.values())
 
 
-def _information(ax, place, result, name, factor, color):
+def _information(ax, place, result, name, label, factor, color):
     """A line with its bounds and its sampling error."""
     field, t = field_of(result, name), as_vector(result.t)
     value = factor * value_of(result, name)
-    label = INFORMATION[name]
     if hasattr(field, "value"):
         stderr = factor * np.broadcast_to(as_vector(field.stderr), value.shape)
-        lower, upper = (factor * np.broadcast_to(as_vector(each), value.shape) for each in (field.lower, field.upper))
+        lower, upper = (factor * np.broadcast_to(as_vector(end), value.shape) for end in (field.lower, field.upper))
         method = getattr(field, "method", "")
         label += "" if method in ("", "exact") else f", {METHODS.get(method, method)}"
         # What a decoder leaves open reaches to the ceiling: a band over everything else.

@@ -1,44 +1,62 @@
 """The quantities of a `Curve`: what they are called on paper, and how they are read."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ntkinfo.plot._axes import as_vector
 
-INFORMATION = {
-    "input_information": "$I(X;Z|D)$",
-    "label_information": "$I(Y;Z|D)$",
-    "output_divergence": r"$\mathrm{KL}[p_t(z|x)\,\Vert\,p_0(z|x)]$",
-    "output_divergence_joint": r"$\mathrm{KL}[p_t(z|x)\,\Vert\,p_0(z|x)]$, joint",
-}
-GEOMETRY = {
-    "parameter_distance": r"$\mathrm{E}\,\Vert\theta_t-\theta_0\Vert^2$",
-    "action": r"action $\int\Vert\dot\theta\Vert^2$",
-    "fisher_action": "action, Fisher metric",
-}
-LOSSES = {
-    "mse": {
-        "gibbs_mse": "one network, test",
-        "mean_mse": "ensemble mean, test",
-        "train_gibbs_mse": "one network, train",
-        "train_mean_mse": "ensemble mean, train",
-    },
-    "nll": {"gibbs_nll": "one network", "ensemble_nll": "ensemble"},
-    "error": {"gibbs_error": "one network", "mean_error": "ensemble mean"},
-}
-LOSS_AXIS = {"mse": "squared error", "nll": "negative log-likelihood", "error": "0-1 error"}
 
-# name -> (group that may share one axis, label)
-QUANTITIES = (
-    {name: ("information", label) for name, label in INFORMATION.items()}
-    | {name: ("geometry", label) for name, label in GEOMETRY.items()}
-    | {name: (kind, label) for kind, names in LOSSES.items() for name, label in names.items()}
-)
+class Quantity(NamedTuple):
+    """What a figure needs to know of a quantity; rows of `Curve.quantities` have these fields and more."""
+
+    kind: str
+    symbol: str
+    unit: str
+
+
+# For arrays, and results that carry no table `quantities` of their own.
+QUANTITIES = {
+    "input_information": Quantity("information", "$I(X;Z|D)$", "nats"),
+    "label_information": Quantity("information", "$I(Y;Z|D)$", "nats"),
+    "output_divergence": Quantity("information", r"$\mathrm{KL}[p_t(z|x)\,\Vert\,p_0(z|x)]$", "nats"),
+    "output_divergence_joint": Quantity("information", r"$\mathrm{KL}[p_t(z|x)\,\Vert\,p_0(z|x)]$, joint", "nats"),
+    "parameter_distance": Quantity("geometry", r"$\mathrm{E}\,\Vert\theta_t-\theta_0\Vert^2$", ""),
+    "action": Quantity("geometry", r"action $\int\Vert\dot\theta\Vert^2$", ""),
+    "fisher_action": Quantity("geometry", "action, Fisher metric", ""),
+    "gibbs_mse": Quantity("mse", "one network, test", ""),
+    "mean_mse": Quantity("mse", "ensemble mean, test", ""),
+    "gibbs_nll": Quantity("nll", "one network", "nats"),
+    "ensemble_nll": Quantity("nll", "ensemble", "nats"),
+    "gibbs_error": Quantity("error", "one network", ""),
+    "mean_error": Quantity("error", "ensemble mean", ""),
+    "train_gibbs_mse": Quantity("mse", "one network, train", ""),
+    "train_mean_mse": Quantity("mse", "ensemble mean, train", ""),
+}
+AXES = {
+    "information": "information",
+    "geometry": "distance, action",
+    "mse": "squared error",
+    "nll": "negative log-likelihood",
+    "error": "0-1 error",
+}
+LOSSES = ("mse", "nll", "error")
 METHODS = {
     "monte_carlo": "Monte Carlo",
     "minibatch": "minibatch bounds",
     "pairwise": "pairwise bounds",
     "decoder": "decoder bound",
 }
+
+
+def quantities_of(result) -> dict:
+    """The table of quantities by name: that of the result, over the one here."""
+    return QUANTITIES | dict(getattr(result, "quantities", {}))
+
+
+def symbols_of(result, kind: str) -> dict[str, str]:
+    """What the quantities of one kind are called, by name."""
+    return {name: quantity.symbol for name, quantity in quantities_of(result).items() if quantity.kind == kind}
 
 
 def has_classes(result) -> bool:

@@ -1,13 +1,17 @@
-"""Mean and deviation of minibatch gradients over training."""
+"""Mean and standard deviation of minibatch gradients over training."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from ntkinfo.plot._axes import COLORS, END, REFERENCE, axes_of, draw_legend
 from ntkinfo.plot._times import draw_line, inner_times, time_axis
 
 
-def gradients(phases, *, layers=None, ax=None):
-    """Norms of the mean (solid) and of the deviation (dashed) of minibatch gradients over ‖W‖, for each layer.
+def gradients(phases: Any, *, layers: Sequence[int] | None = None, ax: Axes | None = None) -> Axes:
+    """Norms of the mean (solid) and of the standard deviation (dashed) of minibatch gradients over ‖W‖, for each layer.
 
     Averages over networks, with bands of one standard error. The open circle is on the mean at the transition from
     drift to diffusion, its median over networks; a layer in which half of them have none has no circle.
@@ -48,7 +52,7 @@ def gradients(phases, *, layers=None, ax=None):
         if np.isfinite(median):
             height = mean[:, epochs == median, layer - 1].mean()
             ax.plot(place(median), height, ls="", marker="o", zorder=4, **(END | {"mec": color}))
-    for style, label in (("-", "mean"), ("--", "deviation")):
+    for style, label in (("-", "mean"), ("--", "standard deviation")):
         ax.plot([], [], color=REFERENCE, ls=style, label=label)
     ax.plot([], [], ls="", marker="o", label="drift to diffusion", **(END | {"mec": REFERENCE}))
     ax.set_xlabel("epoch")

@@ -1,15 +1,27 @@
 """Layers of trained networks in the information plane, coloured by epoch."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.animation import FuncAnimation
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import SymLogNorm
 
 from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
 
 
-def layers(plane, *, bound=None, ensemble=None, networks: bool = False, unit: str = "nats", title=None, ax=None):
+def layers(
+    plane: Any,
+    *,
+    bound: tuple | None = None,
+    ensemble: Any = None,
+    networks: bool = False,
+    unit: str = "nats",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Every layer in the information plane over training, the mean over networks, coloured by epoch.
 
     Args:
@@ -32,7 +44,7 @@ def layers(plane, *, bound=None, ensemble=None, networks: bool = False, unit: st
     norm = _draw(ax, plane, bound, unit, networks)
     if ensemble is not None:
         factor = unit_factor(unit)
-        i_xz, i_zy = (np.asarray(getattr(ensemble, each).value) for each in ("input_information", "label_information"))
+        i_xz, i_zy = (np.asarray(field.value) for field in (ensemble.input_information, ensemble.label_information))
         ax.plot(factor * i_xz, factor * i_zy, color="#D55E00", lw=0.9, marker="x", ms=4, label="infinite ensemble")
     ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="epoch")
     ax.set_title(plane.estimator if title is None else title, size="small")
@@ -44,7 +56,7 @@ def _draw(ax, plane, bound, unit, networks):
     """The points and their references; the norm of their colours."""
     factor, norm = unit_factor(unit), _norm(plane)
     draw_frame(ax, plane, factor, unit, bound)
-    x, y = (factor * np.asarray(each) for each in (plane.i_xt, plane.i_ty))
+    x, y = (factor * np.asarray(values) for values in (plane.i_xt, plane.i_ty))
     if not networks:
         x, y = x.mean(0, keepdims=True), y.mean(0, keepdims=True)
     saturated = np.asarray(plane.saturated)
@@ -62,7 +74,7 @@ def _draw(ax, plane, bound, unit, networks):
     return norm
 
 
-def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
+def estimators(planes: Any, *, bound: tuple | None = None, unit: str = "nats", columns: int = 3) -> np.ndarray:
     """Information planes of the same networks by several estimators, side by side on the same axes.
 
     Args:
@@ -77,7 +89,7 @@ def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
     Raises:
       ValueError: an unknown unit, or no plane.
     """
-    planes = dict(planes) if hasattr(planes, "items") else {each.estimator: each for each in planes}
+    planes = dict(planes) if hasattr(planes, "items") else {plane.estimator: plane for plane in planes}
     if not planes:
         raise ValueError("`planes` must hold at least one plane; got none.")
     columns = min(columns, len(planes))
@@ -98,7 +110,9 @@ def estimators(planes, *, bound=None, unit: str = "nats", columns: int = 3):
     return axes
 
 
-def animate(plane, *, bound=None, unit: str = "nats", interval: int = 150, ax=None) -> FuncAnimation:
+def animate(
+    plane: Any, *, bound: tuple | None = None, unit: str = "nats", interval: int = 150, ax: Axes | None = None
+) -> FuncAnimation:
     """The same as a film: one frame for each epoch, one point for each network and layer.
 
     Args:
@@ -117,7 +131,7 @@ def animate(plane, *, bound=None, unit: str = "nats", interval: int = 150, ax=No
     factor = unit_factor(unit)
     ax = axes_of(ax)
     draw_frame(ax, plane, factor, unit, bound)
-    x, y = (factor * np.asarray(each) for each in (plane.i_xt, plane.i_ty))
+    x, y = (factor * np.asarray(values) for values in (plane.i_xt, plane.i_ty))
     ax.set_xlim(-0.03 * x.max(), 1.05 * max(x.max(), factor * plane.log_n))
     ax.set_ylim(-0.03 * y.max(), 1.1 * max(y.max(), factor * plane.label_entropy))
     points = [
@@ -135,7 +149,7 @@ def animate(plane, *, bound=None, unit: str = "nats", interval: int = 150, ax=No
     return FuncAnimation(ax.figure, show, frames=len(plane.epochs), interval=interval)
 
 
-def training(run):
+def training(run: Any) -> np.ndarray:
     """Loss and error of trained networks over the epochs: means, and two standard errors as shades.
 
     Args:

@@ -1,15 +1,18 @@
 """The information plane of the infinite ensemble."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
 from ntkinfo.plot._axes import END, MARKERS, REFERENCE, as_vector, axes_of, draw_legend, draw_level, unit_factor
-from ntkinfo.plot._fields import INFORMATION, field_of, has_classes, value_of
+from ntkinfo.plot._fields import field_of, has_classes, symbols_of, value_of
 from ntkinfo.plot._times import inner_times, shown_range
 
 
-def plane(results, *, unit: str = "nats", ax=None, bound=None):
+def plane(results: Any, *, unit: str = "nats", ax: Axes | None = None, bound: tuple | None = None) -> Axes:
     """The information plane: I(Y;Z|D) against I(X;Z|D), one point for each training time, coloured by it.
 
     The dashed vertical line is the ceiling log m, the dotted horizontal one H(Y) for classes. Error bars are ± 2
@@ -31,23 +34,23 @@ def plane(results, *, unit: str = "nats", ax=None, bound=None):
     if hasattr(results, "input_information"):
         results = {"": results}
     elif not hasattr(results, "items"):
-        results = {"": results[0]} if len(results) == 1 else {f"{i + 1}": each for i, each in enumerate(results)}
+        results = {"": results[0]} if len(results) == 1 else {f"{i + 1}": result for i, result in enumerate(results)}
     if not results:
         raise ValueError("`results` must hold at least one curve; got none.")
-    bound = _bound(bound)
+    bound = check_bound(bound)
     ax = axes_of(ax)
-    times = np.concatenate([as_vector(each.t) for each in results.values()])
+    times = np.concatenate([as_vector(result.t) for result in results.values()])
     low, high = shown_range(times)
     norm = LogNorm(low, high if high > low else 10 * low)
     if bound is not None:
         ax.plot(factor * bound[0], factor * bound[1], color="black", lw=1.2, label="bottleneck bound", zorder=1)
-    for i, (name, each) in enumerate(results.items()):
-        _plane_points(ax, each, factor, norm, MARKERS[i % len(MARKERS)], name)
+    for i, (name, result) in enumerate(results.items()):
+        _plane_points(ax, result, factor, norm, MARKERS[i % len(MARKERS)], name)
     for present, shape, label in (((times == 0).any(), "o", "$t=0$"), (np.isinf(times).any(), "s", r"$t=\infty$")):
         if present:
             ax.plot([], [], ls="", marker=shape, label=label, **END)
     ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="training time $t$")
-    for height in sorted({float(each.log_m) for each in results.values()}):
+    for height in sorted({float(result.log_m) for result in results.values()}):
         ax.axvline(factor * height, color=REFERENCE, lw=0.9, ls="--", zorder=0)
         ax.annotate(
             rf"$\log m$ = {factor * height:.3g} {unit}",
@@ -61,34 +64,37 @@ def plane(results, *, unit: str = "nats", ax=None, bound=None):
             size="small",
             color=REFERENCE,
         )
-    for height in sorted({float(each.label_entropy) for each in results.values() if has_classes(each)}):
+    for height in sorted({float(result.label_entropy) for result in results.values() if has_classes(result)}):
         draw_level(ax, factor * height, rf"$H(Y)$ = {factor * height:.3g} {unit}", ":")
-    ax.set_xlabel(f"{INFORMATION['input_information']} [{unit}]")
-    ax.set_ylabel(f"{INFORMATION['label_information']} [{unit}]")
+    symbols = symbols_of(next(iter(results.values())), "information")
+    ax.set_xlabel(f"{symbols['input_information']} [{unit}]")
+    ax.set_ylabel(f"{symbols['label_information']} [{unit}]")
     draw_legend(ax)
     return ax
 
 
-def _plane_points(ax, result, factor, norm, marker, name):
+def _plane_points(ax, result, factor, norm, marker, title):
     """One curve in the information plane."""
     t = as_vector(result.t)
-    x, y = (factor * value_of(result, each) for each in ("input_information", "label_information"))
+    names = ("input_information", "label_information")
+    x, y = (factor * value_of(result, name) for name in names)
     errors = [
-        2 * factor * np.broadcast_to(as_vector(getattr(field_of(result, each), "stderr", 0.0)), t.shape)
-        for each in ("input_information", "label_information")
+        2 * factor * np.broadcast_to(as_vector(getattr(field_of(result, name), "stderr", 0.0)), t.shape)
+        for name in names
     ]
     order, inner = np.argsort(t, kind="stable"), inner_times(t)
     ax.plot(x[order], y[order], color="0.75", lw=0.8, zorder=1)
     if any((error > 0).any() for error in errors):
         ax.errorbar(x, y, errors[1], errors[0], fmt="none", ecolor="0.6", elinewidth=0.7, zorder=1)
-    if name:
-        ax.plot([], [], color="0.4", lw=0.8, marker=marker, ms=4, label=name)
+    if title:
+        ax.plot([], [], color="0.4", lw=0.8, marker=marker, ms=4, label=title)
     for end, shape in ((t == 0, "o"), (np.isinf(t), "s")):
         ax.plot(x[end], y[end], ls="", marker=shape, zorder=4, **END)
     ax.scatter(x[inner], y[inner], c=t[inner], norm=norm, cmap="viridis", marker=marker, s=18, lw=0, zorder=3)
 
 
-def _bound(bound):
+def check_bound(bound):
+    """`bound` as two vectors of one length, or None."""
     if bound is None:
         return None
     bound = [np.asarray(axis, float) for axis in bound]

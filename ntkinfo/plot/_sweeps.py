@@ -1,19 +1,31 @@
 """A quantity over the scales of weights and biases."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from ntkinfo.plot._axes import as_vector, axes_of, check_names, unit_factor
-from ntkinfo.plot._fields import LOSS_AXIS, QUANTITIES
+from ntkinfo.plot._fields import AXES, LOSSES, QUANTITIES
 
 
-def sweep(values, w_std, b_std, quantity: str = "input_information", *, unit: str = "nats", ax=None):
+def sweep(
+    values: ArrayLike,
+    w_std: ArrayLike,
+    b_std: ArrayLike,
+    quantity: Any = "input_information",
+    *,
+    unit: str = "nats",
+    ax: Axes | None = None,
+) -> Axes:
     """A heat map of one quantity over the scales of weights (across) and biases (up); missing cells are hatched.
 
     Args:
       values: (W, B) the quantity, information in nats; `nan` for cells that are missing.
       w_std: (W,) weight scales, in the order of the rows.
       b_std: (B,) bias scales, in the order of the columns.
-      quantity: name of the quantity: a field of `Curve` or of its `losses`.
+      quantity: name of the quantity, a field of `Curve` or of its `losses`; or its row of `Sweep.quantities`.
       unit: "nats" or "bits", of information and of negative log-likelihoods.
       ax: where to draw; None for a new figure.
 
@@ -24,19 +36,18 @@ def sweep(values, w_std, b_std, quantity: str = "input_information", *, unit: st
       ValueError: an unknown unit or quantity, or sizes that do not match.
     """
     factor = unit_factor(unit)
-    check_names("quantity", [quantity], QUANTITIES)
+    if isinstance(quantity, str):
+        check_names("quantity", [quantity], QUANTITIES)
+        quantity = QUANTITIES[quantity]
     values, w_std, b_std = np.asarray(values, float), as_vector(w_std), as_vector(b_std)
     if values.shape != (len(w_std), len(b_std)):
         raise ValueError(
             f"`values` must have shape (W, B) = ({len(w_std)}, {len(b_std)}), the lengths of `w_std` and `b_std`; got "
             f"{values.shape}."
         )
-    group, label = QUANTITIES[quantity]
-    scaled = group in ("information", "nll")
-    if group in LOSS_AXIS:
-        label = f"{LOSS_AXIS[group]}, {label}"
+    label = f"{AXES[quantity.kind]}, {quantity.symbol}" if quantity.kind in LOSSES else quantity.symbol
     ax = axes_of(ax)
-    cells = np.ma.masked_invalid((factor if scaled else 1.0) * values.T)
+    cells = np.ma.masked_invalid((factor if quantity.unit else 1.0) * values.T)
     # Cells of equal size, named at their centres: the scales of a sweep need not be evenly spaced.
     ax.patch.set(hatch="////", edgecolor="0.8", facecolor="white")
     image = ax.pcolormesh(np.arange(len(w_std) + 1) - 0.5, np.arange(len(b_std) + 1) - 0.5, cells, cmap="viridis")
@@ -45,5 +56,5 @@ def sweep(values, w_std, b_std, quantity: str = "input_information", *, unit: st
     ax.tick_params(length=0)
     ax.set_xlabel(r"weight scale $\sigma_w$")
     ax.set_ylabel(r"bias scale $\sigma_b$")
-    ax.figure.colorbar(image, ax=ax, label=label + (f" [{unit}]" if scaled else ""))
+    ax.figure.colorbar(image, ax=ax, label=label + (f" [{unit}]" if quantity.unit else ""))
     return ax

@@ -1,13 +1,16 @@
 """Sweeps of variational bottlenecks: their information plane, error against the trade-off, and dynamics."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
 from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
 
 
-def variational(sweep, *, unit: str = "nats", ax=None):
+def variational(sweep: Any, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """The information plane of a `Sweep`: I(Y;Z) against I(X;Z), a point for each trade-off and seed.
 
     Args:
@@ -26,7 +29,7 @@ def variational(sweep, *, unit: str = "nats", ax=None):
     ax = axes_of(ax)
     for i, name in enumerate(sweep.objectives):
         lower, upper, label = (
-            factor * np.asarray(each)[i].ravel() for each in (sweep.i_xz_lower, sweep.i_xz_upper, sweep.i_yz_lower)
+            factor * np.asarray(values)[i].ravel() for values in (sweep.i_xz_lower, sweep.i_xz_upper, sweep.i_yz_lower)
         )
         reach = np.stack([np.zeros_like(lower), np.maximum(upper - lower, 0)])
         color = COLORS[i % len(COLORS)]
@@ -42,7 +45,7 @@ def variational(sweep, *, unit: str = "nats", ax=None):
     return ax
 
 
-def variational_error(sweep, quantity: str = "error", *, ax=None):
+def variational_error(sweep: Any, quantity: str = "error", *, ax: Axes | None = None) -> Axes:
     """Error (or another quantity) of a `Sweep` against β, γ for the dual; means over seeds and their range.
 
     Args:
@@ -67,7 +70,7 @@ def variational_error(sweep, quantity: str = "error", *, ax=None):
     return ax
 
 
-def dynamics(sweep, objective: str | None = None, *, unit: str = "nats", ax=None):
+def dynamics(sweep: Any, objective: str | None = None, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     """I(X;Z) (InfoNCE) over training steps for every trade-off of one objective, coloured by it; means over seeds.
 
     Args:
@@ -90,8 +93,8 @@ def dynamics(sweep, objective: str | None = None, *, unit: str = "nats", ax=None
     beta, values = np.asarray(sweep.beta), np.asarray(sweep.i_xz)[sweep.objectives.index(objective)].mean(axis=1)
     norm = LogNorm(beta.min(), beta.max() if beta.max() > beta.min() else 10 * beta.min())
     mapped = ScalarMappable(norm, "viridis")
-    for each, line in zip(beta, values, strict=True):
-        ax.plot(sweep.step, factor * line, color=mapped.to_rgba(each))
+    for one_beta, per_step in zip(beta, values, strict=True):
+        ax.plot(sweep.step, factor * per_step, color=mapped.to_rgba(one_beta))
     ax.figure.colorbar(mapped, ax=ax, label=r"$\gamma$" if objective == "dual" else r"$\beta$")
     ax.set_xlabel("step")
     ax.set_ylabel(f"$I(X;Z)$, InfoNCE [{unit}]")

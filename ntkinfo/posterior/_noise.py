@@ -20,7 +20,7 @@ _STEPS = 60
 # The smallest noise tried, in units of the mean eigenvalue, unless rounding is coarser.
 _SMALLEST = 1e-8
 # Rounding of an eigenvalue, eps sqrt(n) of the largest, must be this many times below noise + eigenvalue.
-RESOLVED = 10.0
+RESOLUTION_FACTOR = 10.0
 
 
 class NoiseFit(NamedTuple):
@@ -45,13 +45,16 @@ def log_marginal_likelihood(eigenvalues: Array, squares: Array, k: int, noise: A
     return -0.5 * jnp.sum(squares / total + k * jnp.log(2 * np.pi * total))
 
 
-def best(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
-    """σ² of the largest marginal likelihood, and how it was found. Jittable.
+def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
+    """σ² of the largest marginal likelihood, and how it was fit. Jittable.
 
     Args:
       eigenvalues: of the prior kernel on the training inputs, ascending, (n,).
       squares: Σ_c (UᵀY)², (n,).
       k: number of outputs.
+
+    Returns:
+      σ², a scalar, and the `NoiseFit`.
     """
     import optax
 
@@ -62,7 +65,7 @@ def best(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
         return -log_marginal_likelihood(eigenvalues, squares, k, jnp.exp(log_noise)) / (count * k)
 
     mean = jnp.mean(eigenvalues)
-    low = jnp.log(jnp.maximum(_SMALLEST * mean, RESOLVED * spectrum.rounding(eigenvalues)))
+    low = jnp.log(jnp.maximum(_SMALLEST * mean, RESOLUTION_FACTOR * spectrum.rounding(eigenvalues)))
     # From the mean square of the labels on the likelihood can only fall.
     high = jnp.log(jnp.maximum(jnp.max(squares) / k, mean) * 10)
     grid = low + (high - low) * jnp.linspace(0.0, 1.0, _SCAN, dtype=dtype)
@@ -91,37 +94,32 @@ def best(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
     return jnp.exp(log_noise), NoiseFit(-slope * count * k, steps, jnp.abs(slope) <= tolerance, at_limit)
 
 
-def accept(eigenvalues: Array, noise) -> None:
-    """Refuses kernels that are no covariance, and noise lost in their rounding."""
-    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
-    floor = float(spectrum.rounding(eigenvalues))
-    if smallest < -10 * floor or not largest > 0:
-        raise ValueError(
-            f"The prior kernel must be positive semidefinite and not zero; got eigenvalues from {smallest:.3g} to "
-            f"{largest:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
-        )
+def check_noise(eigenvalues: Array, noise: float | str | Array) -> None:
+    """Refuses prior kernels (eigenvalues ascending, (n,)) that are no covariance, and noise lost in their rounding."""
+    floor = spectrum.check_semidefinite("prior", eigenvalues)
     if isinstance(noise, str) or not check.concrete(noise):
         return
-    if max(smallest, 0.0) + float(noise) < RESOLVED * floor:
+    smallest = float(eigenvalues[0])
+    if max(smallest, 0.0) + float(noise) < RESOLUTION_FACTOR * floor:
         remedy = "" if eigenvalues.dtype == jnp.float64 else ", or compute in float64"
         raise ValueError(
             f"`noise` must exceed the rounding error of the prior kernel's eigenvalues, about {floor:.2g}, where the "
             f"smallest of them ({smallest:.2g}) does not; got {float(noise):.3g}. Take at least "
-            f"{RESOLVED * floor:.2g}{remedy}."
+            f"{RESOLUTION_FACTOR * floor:.2g}{remedy}."
         )
 
 
-def warn(noise, found: NoiseFit) -> None:
-    """Says where no best noise was found."""
-    if bool(found.at_limit):
+def warn_fit(noise: Array, fit: NoiseFit) -> None:
+    """Says where the marginal likelihood has no maximum, or none was reached."""
+    if bool(fit.at_limit):
         warnings.warn(
             f'noise="fit" stopped at the smallest noise tried, {float(noise):.3g}: the marginal likelihood still grows '
             "towards zero noise, that is, the prior explains the labels exactly. Give a noise you can defend.",
             stacklevel=4,
         )
-    elif not bool(found.converged):
+    elif not bool(fit.converged):
         warnings.warn(
-            f'noise="fit" did not converge: after {int(found.steps)} steps the derivative of the log marginal '
-            f"likelihood with respect to log noise is {float(found.gradient):.2g} at noise {float(noise):.3g}.",
+            f'noise="fit" did not converge: after {int(fit.steps)} steps the derivative of the log marginal '
+            f"likelihood with respect to log noise is {float(fit.gradient):.2g} at noise {float(noise):.3g}.",
             stacklevel=4,
         )

@@ -4,17 +4,18 @@
 divergence from the prior and leave-one-out predictions are then closed forms.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels
+from ntkinfo._common import check, labels, pytree
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _noise
 from ntkinfo.posterior._noise import NoiseFit
@@ -22,12 +23,7 @@ from ntkinfo.posterior._noise import NoiseFit
 PRIORS = ("nngp", "ntk")
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["x", "y", "eigenvalues", "eigenvectors", "y_tilde", "noise", "noise_fit"],
-    meta_fields=["kernel_fn", "prior"],
-)
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass("kernel_fn", "prior")
 class Posterior:
     """A Gaussian process f ~ N(0, Q ⊗ I_k) given labels Y = f + N(0, σ²) noise. Made by `Posterior.fit`.
 
@@ -38,7 +34,7 @@ class Posterior:
       y: training labels, (n, k).
       eigenvalues: q of the prior kernel Q = U diag(q) Uᵀ in ascending order, (n,).
       eigenvectors: U, (n, n), one eigenvector a column.
-      y_tilde: UᵀY, (n, k).
+      y_rotated: UᵀY, (n, k).
       noise: σ², a scalar.
       noise_fit: how σ² was chosen, or None where it was given.
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
@@ -51,7 +47,7 @@ class Posterior:
     y: Array
     eigenvalues: Array
     eigenvectors: Array
-    y_tilde: Array
+    y_rotated: Array
     noise: Array
     noise_fit: NoiseFit | None
     kernel_fn: Callable
@@ -60,11 +56,11 @@ class Posterior:
     @classmethod
     def fit(
         cls,
-        net,
-        x: Array,
-        y: Array,
+        net: Any,
+        x: Float[ArrayLike, "n ..."],
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         *,
-        noise: float | str = 0.1,
+        noise: ArrayLike | str = 0.1,
         prior: str = "nngp",
         batch_size: int | None = None,
         progress: bool | None = None,
@@ -80,7 +76,7 @@ class Posterior:
             differentiation.
           prior: "nngp" for the Bayesian network, "ntk" for the process whose covariance is the tangent kernel.
           batch_size: rows of a block of kernel evaluation; None chooses.
-          progress: whether to show a progress bar; None shows it when there are many blocks.
+          progress: whether to show a progress bar; None shows it for work that takes long.
 
         Raises:
           TypeError: `net` is no network, or `x`, `y` or `noise` are not floating-point numbers.
@@ -111,20 +107,28 @@ class Posterior:
 
     @classmethod
     def from_kernel(
-        cls, kernel_fn: Callable, x: Array, y: Array, q: Array, *, noise: float | str = 0.1, prior: str = "nngp"
+        cls,
+        kernel_fn: Callable,
+        x: Float[Array, "n ..."],
+        y: Float[Array, "n k"],
+        q: Float[Array, "n n"],
+        *,
+        noise: ArrayLike | str = 0.1,
+        prior: str = "nngp",
     ) -> "Posterior":
         """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
-        eigenvalues, u, y_tilde = _diagonalise(q, y)
+        eigenvalues, u, y_rotated = _diagonalise(q, y)
         if check.concrete(eigenvalues):
-            _noise.accept(eigenvalues, noise)
+            _noise.check_noise(eigenvalues, noise)
         # Eigenvalues of the order of rounding may come out negative; the kernel is not.
         eigenvalues = jnp.maximum(eigenvalues, 0.0)
-        found = None
+        noise_fit = None
         if isinstance(noise, str):
-            noise, found = _noise.best(*jax.lax.stop_gradient((eigenvalues, jnp.sum(y_tilde**2, axis=1))), y.shape[1])
-            if check.concrete(noise, found):
-                _noise.warn(noise, found)
-        return cls(x, y, eigenvalues, u, y_tilde, jnp.asarray(noise, x.dtype), found, kernel_fn, prior)
+            constants = jax.lax.stop_gradient((eigenvalues, jnp.sum(y_rotated**2, axis=1)))
+            noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
+            if check.concrete(noise, noise_fit):
+                _noise.warn_fit(noise, noise_fit)
+        return cls(x, y, eigenvalues, u, y_rotated, jnp.asarray(noise, x.dtype), noise_fit, kernel_fn, prior)
 
     @property
     def n(self) -> int:
@@ -136,7 +140,14 @@ class Posterior:
         """Number of outputs of a network."""
         return self.y.shape[1]
 
-    def predict(self, x_test: Array, joint: bool = False, *, batch_size: int | None = None) -> Gaussian:
+    @property
+    def y_tilde(self) -> Array:
+        """The former name of `y_rotated`, kept for one version."""
+        return self.y_rotated
+
+    def predict(
+        self, x_test: Float[ArrayLike, "m ..."], joint: bool = False, *, batch_size: int | None = None
+    ) -> Gaussian:
         """The posterior of the outputs f: N(Q_*(Q + σ²I)⁻¹Y, (Q_** - Q_*(Q + σ²I)⁻¹Q_*ᵀ) ⊗ I_k).
 
         Of the noiseless outputs: add `noise` to the variance for a new label.
@@ -156,31 +167,25 @@ class Posterior:
 
         Source: theory, section 1, "Bayesian posteriors".
         """
-        x_test = check.inputs("x_test", x_test)
-        if x_test.shape[1:] != self.x.shape[1:]:
-            raise ValueError(
-                f"`x_test` must hold inputs of the shape trained on, (m, {str(self.x.shape[1:])[1:]}; "
-                f"got {x_test.shape}."
-            )
-        x_test = x_test.astype(self.x.dtype)
+        x_test = check.inputs_like("x_test", x_test, self.x)
         cross = getattr(kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size), self.prior)
         if joint:
-            own = getattr(kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size), self.prior)
+            prior = getattr(kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size), self.prior)
         else:
-            own = kernels.diagonal(self.kernel_fn, x_test, kernel=self.prior)
-        return predictive(self, cross, own, joint)
+            prior = kernels.diagonal(self.kernel_fn, x_test, kernel=self.prior)
+        return predictive(self, cross, prior, joint)
 
     def predict_train(self, joint: bool = False) -> Gaussian:
         """The posterior of the outputs on the training inputs, in closed form: Σ = σ² Q (Q + σ²I)⁻¹."""
         return _predict_train(self, joint)
 
     @property
-    def log_marginal_likelihood(self) -> Array:
+    def log_marginal_likelihood(self) -> Float[Array, ""]:
         """log p(Y|X) = log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, a scalar. Exact."""
-        return _noise.log_marginal_likelihood(self.eigenvalues, jnp.sum(self.y_tilde**2, axis=1), self.k, self.noise)
+        return _noise.log_marginal_likelihood(self.eigenvalues, jnp.sum(self.y_rotated**2, axis=1), self.k, self.noise)
 
     @property
-    def information_gain(self) -> Array:
+    def information_gain(self) -> Float[Array, ""]:
         """I(f;Y|X) = (k/2) log det(I + Q/σ²) in nats, a scalar. Exact, and the same for every Y.
 
         The average of `kl` over labels drawn from the model itself.
@@ -190,7 +195,7 @@ class Posterior:
         return 0.5 * self.k * jnp.sum(jnp.log1p(self.eigenvalues / self.noise))
 
     @property
-    def kl(self) -> Array:
+    def kl(self) -> Float[Array, ""]:
         """KL[posterior ‖ prior] in nats, a scalar, exact: of the outputs on the training inputs, and of the process.
 
             ½[k tr(Q_post Q⁻¹) - kn + k log det(I + Q/σ²) + tr(μᵀQ⁻¹μ)],    Q_post = σ²Q(Q + σ²I)⁻¹
@@ -203,7 +208,7 @@ class Posterior:
         """
         q, total = self.eigenvalues, self.eigenvalues + self.noise
         spread = self.k * (jnp.log1p(q / self.noise) - q / total)
-        return 0.5 * jnp.sum(spread + q * jnp.sum(self.y_tilde**2, axis=1) / total**2)
+        return 0.5 * jnp.sum(spread + q * jnp.sum(self.y_rotated**2, axis=1) / total**2)
 
     def leave_one_out(self) -> Gaussian:
         """The posterior of each training output given all *other* labels: mean (n, k), variance (n,). Exact, O(n²).
@@ -224,23 +229,25 @@ def _diagonalise(q, y):
 
 
 @functools.partial(jax.jit, static_argnames="joint")
-def predictive(post: Posterior, cross: Array, own: Array, joint: bool) -> Gaussian:
+def predictive(
+    post: Posterior, cross: Float[Array, "m n"], prior: Float[Array, " m"] | Float[Array, "m m"], joint: bool
+) -> Gaussian:
     """The core of `predict`, without checks: Q_* (m, n), and Q(x, x) (m,) or, if `joint`, Q_** (m, m)."""
     vectors = cross @ post.eigenvectors
     total = post.eigenvalues + post.noise
-    mean = vectors @ (post.y_tilde / total[:, None])
+    mean = vectors @ (post.y_rotated / total[:, None])
     if joint:
         scaled = vectors / jnp.sqrt(total)[None, :]
-        covariance = own - scaled @ scaled.T
+        covariance = prior - scaled @ scaled.T
         return Gaussian(mean, jnp.diagonal(covariance), covariance)
-    return Gaussian(mean, own - jnp.sum(vectors**2 / total[None, :], axis=1))
+    return Gaussian(mean, prior - jnp.sum(vectors**2 / total[None, :], axis=1))
 
 
 @functools.partial(jax.jit, static_argnames="joint")
 def _predict_train(post: Posterior, joint: bool) -> Gaussian:
     u = post.eigenvectors
     kept = post.eigenvalues / (post.eigenvalues + post.noise)
-    mean = u @ (kept[:, None] * post.y_tilde)
+    mean = u @ (kept[:, None] * post.y_rotated)
     if joint:
         covariance = (u * (post.noise * kept)[None, :]) @ u.T
         covariance = 0.5 * (covariance + covariance.T)
@@ -255,5 +262,5 @@ def _leave_one_out(post: Posterior) -> Gaussian:
     # neither is the small difference of two large numbers.
     rest = u**2 @ (post.noise / total)
     hat = u**2 @ (post.eigenvalues / total)
-    residual = u @ (post.y_tilde * (post.noise / total)[:, None])
+    residual = u @ (post.y_rotated * (post.noise / total)[:, None])
     return Gaussian(post.y - residual / rest[:, None], post.noise * hat / rest)

@@ -187,7 +187,7 @@ def test_indefinite_kernel_is_refused(rng):
         x2 = x1 if x2 is None else x2
         return x1 @ x2.T, -(x1 @ x2.T)
 
-    with pytest.raises(ValueError, match="must be positive semidefinite; got eigenvalues from"):
+    with pytest.raises(ValueError, match="must be positive semidefinite and not zero; got eigenvalues from"):
         ni.Ensemble.fit(indefinite, x, y)
 
 
@@ -218,7 +218,7 @@ def test_jit_vmap_and_grad_of_predict(rng):
 
     eager = ens.predict(x_test, TIMES).variance
     np.testing.assert_allclose(variance(ens, x_test, jnp.asarray(TIMES)), eager, atol=1e-13)
-    other = dataclasses.replace(ens, y_tilde=ens.y_tilde + 1.0)
+    other = dataclasses.replace(ens, y_rotated=ens.y_rotated + 1.0)
     variance(other, x_test, jnp.asarray(TIMES))
     assert len(compiled) == 1
     mapped = jax.vmap(lambda t: ens.predict(x_test, t).variance)(jnp.asarray(TIMES))
@@ -322,3 +322,45 @@ def test_constant_labels_are_learned_as_any_others(rng):
     ens = ni.Ensemble.fit(network(), x, np.ones(len(x)))
     np.testing.assert_allclose(ens.predict_train(jnp.inf).mean, 1.0)
     assert np.isfinite(np.asarray(ens.predict(x_test, jnp.inf).mean)).all()
+
+
+def test_sums_over_the_spectrum_are_traces(rng):
+    from scipy.linalg import expm
+
+    x, y, x_test, _ = problem(rng, k=2)
+    net = network(outputs=2)
+    ens = ni.Ensemble.fit(net, x, y)
+    nngp, ntk, *_ = dense_kernels(net, x, x_test)
+    s = jnp.array([0.0, 0.3, 2.0])
+    filters = ens.filters(s)
+    weights = {"trace": np.eye(12), "nngp": nngp, "labels": y @ y.T, "second_moment": 2 * nngp + y @ y.T}
+    for weight, matrix in weights.items():
+        sums = ens.spectral_sum(lambda filters: filters.decay, weight, filters)
+        np.testing.assert_allclose(sums, [np.trace(matrix @ expm(-float(time) * ntk)) for time in s], rtol=1e-9)
+    np.testing.assert_allclose(filters.growth_twice, 1 - filters.decay**2, atol=1e-12)
+    np.testing.assert_array_equal(ens.k_tilde, ens.nngp_rotated)
+    np.testing.assert_array_equal(ens.y_tilde, ens.y_rotated)
+
+
+def test_null_modes_neither_grow_nor_decay():
+    from ntkinfo._numerics import spectral_filters
+
+    filters = spectral_filters.filters(jnp.array([0.0, 2.0]), jnp.array([0.0, 1.0, jnp.inf]))
+    np.testing.assert_array_equal(filters.growth[:, 0], 0.0)
+    np.testing.assert_array_equal(filters.decay[:, 0], 1.0)
+    np.testing.assert_allclose(filters.growth[:, 1], [0.0, 1 - np.exp(-2), 1.0])
+    np.testing.assert_array_equal(filters.pseudo_inverse, [0.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "come with `prior`.*and no prior"),
+        ({"prior": jnp.ones(3)}, r"`prior`, \(m,\) or \(m, m\); got \(4, 6\), \(4, 6\) and \(3,\)"),
+        ({"prior": jnp.ones(4), "joint": True}, r"`prior` must be the matrix .* \(4, 4\); got \(4,\)"),
+    ],
+)
+def test_bad_kernels_evaluated_already(options, message):
+    ens = ni.Ensemble.fit(network(), X, Y)
+    with pytest.raises(ValueError, match=message):
+        ens.cross_kernels(ni.kernels.kernels(network(), X[:4] + 0.05, X), **options)

@@ -125,7 +125,7 @@ def test_figure(axes):
     circles = [line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
     assert [(c.get_xdata().item(), round(c.get_ydata().item(), 12)) for c in circles] == [(3.0, 0.075)]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["layer 1", "layer 2", "mean", "deviation", "drift to diffusion"]
+    assert labels == ["layer 1", "layer 2", "mean", "standard deviation", "drift to diffusion"]
     axes.figure.canvas.draw()
 
 

@@ -1,3 +1,6 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,12 +68,59 @@ def test_dataframe_has_every_quantity_and_its_units():
     ens, x_test, y_test = setting()
     frame = information.curve(ens, x_test, y_test, TIMES).to_dataframe()
     assert len(frame) == len(TIMES) and frame.attrs["units"] == "nats" and frame.attrs["input_information"] == "exact"
-    from ntkinfo.information._quantities import MEANING
-
-    assert set(MEANING) <= set(frame.columns)
+    assert set(information.MEANING) <= set(frame.columns)
     assert not frame.isna().any().any()
     sampled = information.curve(ens, x_test, y_test, TIMES, method="minibatch", key=jax.random.key(0)).to_dataframe()
     assert {"input_information_lower", "input_information_upper", "input_information_stderr"} <= set(sampled.columns)
+
+
+def test_kernels_evaluated_already_are_as_good_as_inputs():
+    ens, x_test, y_test = setting()
+    for joint in (False, True):
+        curve = information.curve(ens, x_test, y_test, TIMES, joint=joint).columns()
+        given = ni.kernels.kernels(ens.kernel_fn, x_test, ens.x)
+        prior = ni.kernels.kernels(ens.kernel_fn, x_test).nngp
+        for cross in (
+            ens.cross_kernels(given, prior=prior, joint=joint),
+            ens.cross_kernels(given, prior=prior, joint=True),
+        ):
+            again = information.curve(ens, cross, y_test, TIMES, joint=joint).columns()
+            assert set(again) == set(curve)
+            for name, column in curve.items():
+                np.testing.assert_allclose(again[name], column, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match=r"a prior matrix \(m, m\) for the joint divergence; got .*\(9,\)"):
+        information.curve(ens, ens.cross_kernels(x_test), y_test, TIMES)
+
+
+def test_every_quantity_is_one_row_of_the_table():
+    """Columns, meanings, figures, report and documentation agree with it, row by row."""
+    import matplotlib.pyplot as plt
+
+    from ntkinfo import plot
+    from ntkinfo._cli import report, risk_certificate
+    from ntkinfo.information import _quantities
+    from ntkinfo.plot import _fields
+
+    ens, x_test, y_test = setting()
+    t = TIMES[1:4]
+    curve = information.curve(ens, x_test, y_test, t)
+    assert list(curve.columns()) == ["t", *curve.quantities] and curve.quantities == information.QUANTITIES
+    assert (Path(ni.__file__).parents[1] / "docs" / "quantities.md").read_text().endswith(_quantities.markdown())
+    docstrings = f"{information.Curve.__doc__}{information.Losses.__doc__}"
+    options = {"architecture": "dense", "activation": "erf", "depth": 2, "w_std": 1.0, "b_std": 0.0}
+    certificate = risk_certificate.Certificate(np.asarray(t), np.ones(3), *[None] * 6, delta=0.1, reason="none")
+    written = report.Report(curve, SimpleNamespace(name="a", task="parity"), options, 1.0, certificate)
+    page, table = written.page("nats", []), written.table()
+    for name, quantity in information.QUANTITIES.items():
+        assert quantity.name == name and information.MEANING[name] == quantity.description
+        assert f"      {name}: " in docstrings
+        assert f"| {name} | {quantity.description} |" in page.replace(r"\|", "|")
+        assert quantity.heading in table.splitlines()[0]
+        assert tuple(_fields.QUANTITIES[name]) == (quantity.kind, quantity.symbol, quantity.unit)
+        ax = plot.finite(curve, {name: (t, np.ones(3), np.ones(3))}, unit="bits")
+        assert f"{quantity.symbol}, finite networks" in [text.get_text() for text in ax.get_legend().get_texts()]
+        assert ("[bits]" in ax.get_ylabel()) == (quantity.unit == "nats")
+        plt.close("all")
 
 
 def test_curve_crosses_transformations():

@@ -7,6 +7,7 @@ from scipy.stats import norm
 
 import ntkinfo as ni
 from ntkinfo import information
+from ntkinfo._numerics import normal_rule
 from ntkinfo.gaussian import Gaussian
 from tests.problems import network, problem
 from tests.references import ensemble as reference
@@ -152,6 +153,14 @@ def test_label_information_of_classes(trained):
     assert bool(jnp.all(decoded.value <= about_y.value + slack + 5 * decoded.stderr))
 
 
+def test_normal_rule_has_the_moments_of_a_normal_variable():
+    nodes, weights = normal_rule.trapezoid(step=0.1, reach=12.0)
+    assert len(nodes) == 241 and nodes[0] == -nodes[-1] == pytest.approx(-12)
+    for power, moment in ((0, 1), (1, 0), (2, 1), (4, 3), (6, 15)):
+        assert weights @ nodes**power == pytest.approx(moment, rel=1e-14, abs=1e-14)
+    assert weights @ np.cos(nodes) == pytest.approx(np.exp(-0.5), rel=1e-14)
+
+
 def test_decoder_of_signs_is_the_integral():
     mean, variance = np.array([0.7, -0.2]), np.array([0.3, 2.0])
     y, noise = np.array([1.0, -1.0]), 0.8
@@ -265,3 +274,18 @@ def test_bad_input(call, error, message):
 def test_unknown_metric(trained):
     with pytest.raises(ValueError, match="`metric` must be one of 'euclidean', 'fisher'; got 'taxicab'"):
         information.action(trained[1], 1.0, metric="taxicab")
+
+
+def test_losses_and_the_decoder_take_leading_axes_of_moments(rng):
+    """As `ntkinfo.finite.summary` asks: moments of groups of networks at several times, real labels."""
+    z = Gaussian(jnp.asarray(rng.normal(size=(3, 4, 6, 2))), jnp.asarray(rng.uniform(0.5, 2.0, size=(3, 4, 6))))
+    y = rng.normal(size=(6, 2))
+    losses = information.losses(z, y, noise=0.7, task="regression")
+    decoded = information.label_information(z, y, method="decoder", noise=0.7, label_entropy=1.3, task="regression")
+    assert losses.ensemble_nll.shape == decoded.value.shape == (3, 4) and losses.gibbs_error is None
+    alone = Gaussian(z.mean[1, 2], z.variance[1, 2])
+    np.testing.assert_allclose(losses.ensemble_nll[1, 2], information.losses(alone, y, noise=0.7).ensemble_nll)
+    of_alone = information.label_information(alone, y, method="decoder", noise=0.7, label_entropy=1.3)
+    np.testing.assert_allclose(decoded.value[1, 2], of_alone.value)
+    expected = np.mean(np.sum((np.asarray(z.mean) - y) ** 2, axis=-1) + 2 * np.asarray(z.variance), axis=-1)
+    np.testing.assert_allclose(decoded.value, 1.3 - np.log(2 * np.pi * 0.7) - 0.5 * expected / 0.7, rtol=1e-12)

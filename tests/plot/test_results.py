@@ -1,6 +1,7 @@
 """The figures of real results: what is drawn are the numbers of `Curve`, `Sweep` and `finite.summary`."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import matplotlib
@@ -187,6 +188,17 @@ def test_sweep_draws_the_last_time_of_every_cell():
     (mesh,) = ax.collections
     np.testing.assert_allclose(mesh.get_array().reshape(2, 3), BITS * values.T)
     assert [each.get_text() for each in ax.get_xticklabels()] == ["0.5", "1", "2"]
+    by_row = plot.sweep(values, found.w_std, found.b_std, found.quantities["label_information"], unit="bits")
+    assert by_row.figure.axes[1].get_ylabel() == ax.figure.axes[1].get_ylabel() == "$I(Y;Z|D)$ [bits]"
+
+
+def test_a_result_brings_its_own_quantities():
+    """A quantity that figures have never heard of is drawn from its row in the result's table."""
+    own = SimpleNamespace(t=T, extra=np.arange(6.0), quantities={"extra": SimpleNamespace(
+        kind="geometry", symbol="curvature", unit="")})  # fmt: skip
+    ax = plot.finite(own, {"extra": (T, np.ones(6), np.ones(6))})
+    assert ax.get_ylabel() == "distance, action"
+    assert "curvature, finite networks" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def test_finite_networks_are_drawn_over_their_closed_form():

@@ -158,7 +158,7 @@ def test_the_fitted_noise_has_the_largest_marginal_likelihood(rng, prior):
     post = Posterior.fit(network(), x, y, noise="fit", prior=prior)
     assert post.noise_fit.converged and not post.noise_fit.at_limit and post.noise_fit.steps < 30
     assert abs(post.noise_fit.gradient) < 1e-6
-    squares = jnp.sum(post.y_tilde**2, axis=1)
+    squares = jnp.sum(post.y_rotated**2, axis=1)
     others = jnp.geomspace(1e-6, 1e3, 2000)
     values = jax.vmap(lambda s: _noise.log_marginal_likelihood(post.eigenvalues, squares, 1, s))(others)
     assert post.log_marginal_likelihood >= values.max()
