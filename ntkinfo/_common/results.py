@@ -1,21 +1,14 @@
 """A mutual information with what is known about its error, the result of every estimator."""
 
-import dataclasses
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pytree
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["value", "lower", "upper", "stderr", "lower_stderr", "upper_stderr"],
-    meta_fields=["method"],
-)
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass("method")
 class Information:
     """A mutual information in nats, with what is known about its error. All arrays have the shape of `value`.
 

@@ -1,16 +1,14 @@
 """Training and test data: the type, the choice of rows, the scaling of inputs."""
 
 import warnings
-from dataclasses import dataclass, fields
 
-import jax
 import numpy as np
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pytree
 from ntkinfo.datasets._targets import cast, encode, float_dtype
 
 
-@dataclass(frozen=True)
+@pytree.dataclass("name", "task", "classes", "mutual_information")
 class Dataset:
     """Training and test data; a pytree whose leaves are the NumPy arrays.
 
@@ -37,12 +35,6 @@ class Dataset:
     task: str
     classes: tuple[str, ...] | None = None
     mutual_information: float | None = None
-
-
-_META = ("name", "task", "classes", "mutual_information")
-jax.tree_util.register_dataclass(
-    Dataset, data_fields=[f.name for f in fields(Dataset) if f.name not in _META], meta_fields=list(_META)
-)
 
 
 def subsample(n: int, sizes, *, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -4,13 +4,11 @@ Every probability is known, so I(X;Y) and the information bottleneck are exact. 
 """
 
 import math
-from dataclasses import dataclass, fields
 
-import jax
 import numpy as np
 from scipy.optimize import brentq
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pytree
 from ntkinfo.datasets._targets import float_dtype
 
 # Of each vertex the one opposite, and its five neighbours: in this order of the twelve bits the level sets of the score
@@ -23,7 +21,7 @@ _NEIGHBOURS = (
 LABELS = ("hard", "soft")
 
 
-@dataclass(frozen=True)
+@pytree.dataclass()
 class TwelveBit:
     """The 12-bit task; a pytree whose leaves are NumPy arrays. Made by `twelve_bit`.
 
@@ -51,9 +49,6 @@ class TwelveBit:
         """One label for each pattern, drawn from p(y|x), (4096,) integers; the same for the same seed."""
         uniform = np.random.default_rng(check.integer("seed", seed, least=0)).random(len(self.x))
         return (uniform < self.p_y_given_x[:, 1]).astype(np.int64)
-
-
-jax.tree_util.register_dataclass(TwelveBit, data_fields=[f.name for f in fields(TwelveBit)], meta_fields=[])
 
 
 def twelve_bit(

@@ -14,17 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm import tqdm
 
 from ntkinfo import networks
 from ntkinfo._common import check
+from ntkinfo._common import progress as progress_bar
 from ntkinfo._neural_tangents import correlated
 
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
 _LARGEST_BLOCK = 1024
-# A progress bar appears for at least this many blocks.
-_MANY_BLOCKS = 24
 
 
 class Kernels(NamedTuple):
@@ -78,7 +76,7 @@ def kernels(
       x2: inputs, (b, ...), or None for `x1`.
       batch_size: rows of a block; None chooses by the size of an input.
       devices: devices to deal the blocks out to; None computes where the inputs are.
-      progress: whether to show a progress bar; None shows it when there are many blocks.
+      progress: whether to show a progress bar; None shows it for work longer than three seconds.
 
     Returns:
       `Kernels` of two arrays (a, b), in the dtype of the inputs.
@@ -113,7 +111,7 @@ def hessian(
       x2: inputs, (b, ...), or None for `x1`.
       batch_size: rows of a block; None chooses by the size of an input.
       devices: devices to deal the blocks out to; None computes where the inputs are.
-      progress: whether to show a progress bar; None shows it when there are many blocks.
+      progress: whether to show a progress bar; None shows it for work longer than three seconds.
 
     Returns:
       H, (a, b), in the dtype of the inputs; symmetric positive semidefinite for `x2=None`. Exact at infinite width.
@@ -173,15 +171,14 @@ def _padded(x, size):
 
 def _deal(kernel_fn, pairs, devices, progress):
     """Blocks for `pairs` of inputs, on one device after the other; all come back to the first."""
-    many = len(pairs) >= _MANY_BLOCKS if progress is None else progress
     results = []
-    for index, (x1, x2) in enumerate(tqdm(pairs, desc="kernels", unit="block", disable=not many)):
+    for index, (x1, x2) in enumerate(progress_bar.bar(pairs, desc="kernels", unit="block", progress=progress)):
         if devices:
             x1, x2 = jax.device_put((x1, x2), devices[index % len(devices)])
         results.append(_block(kernel_fn, x1, x2))
         # Dispatch is asynchronous: waiting keeps the bar true and bounds what is in flight.
-        if many:
-            jax.block_until_ready(results[max(0, index - len(devices or ()))])
+        if index >= (behind := max(1, len(devices or ()))):
+            jax.block_until_ready(results[index - behind])
     return [jax.device_put(block, devices[0]) for block in results] if devices else results
 
 
