@@ -169,7 +169,7 @@ def _table(noise, x, y, name):
 
 
 def _stays(std: float, classes: int) -> float:
-    """Probability that the first of `classes` normal variables of standard deviation `std`, raised by 1, is the largest."""
+    """Probability that the first of `classes` variables N(0, std²), raised by 1, is the largest."""
     from scipy.special import log_ndtr
 
     # Over 12 standard deviations either side a fine trapezoidal sum of a smooth function is exact to rounding.
