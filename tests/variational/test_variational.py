@@ -331,7 +331,7 @@ class FlaxlikeWithState(Flaxlike):
         return super().init(key, x) | fixed | {"batch_stats": {"mean": jnp.full(x.shape[1], 0.5)}}
 
     def apply(self, variables, x):
-        return super().apply(variables, (x - variables["batch_stats"]["mean"]) @ variables["projection"]["w"])
+        return super().apply(variables, (x - variables["batch_stats"]["mean"][None]) @ variables["projection"]["w"])
 
 
 def test_only_the_parameters_of_a_flax_module_are_trained(rng):
