@@ -68,7 +68,7 @@ def measure(
     key: Array,
     samples: int = 16,
     batch: int = 2048,
-    label_entropy: float | None = None,
+    label_entropy: float | Float[ArrayLike, ""] | None = None,
 ) -> Measurement:
     """Measures a fit on rows, trained on or not.
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo._common import check
 from ntkinfo.variational._sweep import Sweep
@@ -22,7 +23,7 @@ class RequiredInformation(NamedTuple):
     objectives: tuple[str, ...]
 
 
-def required_information(sweep: Sweep, i_yz: float | None = None) -> RequiredInformation:
+def required_information(sweep: Sweep, i_yz: float | Float[ArrayLike, ""] | None = None) -> RequiredInformation:
     """I(X;Z) that each objective needs to reach a given I(Y;Z): the published comparison of the dual with VIB.
 
     Both are the lower bounds of the sweep, `i_xz_lower` (InfoNCE) and `i_yz_lower`, as means over seeds, joined by
