@@ -20,10 +20,10 @@ import jax
 import numpy as np
 
 from ntkinfo import datasets, variational
-from ntkinfo._cli import variational as job
 from ntkinfo.variational import encoders
 
 RESULTS = Path(__file__).resolve().parent / "results" / "variational.json"
+FIELDS = ("i_xz_lower", "i_xz_upper", "i_yz_lower", "error", "calibration_error")
 
 
 def main():
@@ -39,23 +39,41 @@ def main():
     record = {}
     for name, data in problems.items():
         start = time.perf_counter()
-        found = variational.sweep(
+        sweep = variational.sweep(
             data.x_train, data.labels_train, betas=np.geomspace(0.5, 500, 9), seeds=3, x_test=data.x_test,
             y_test=data.labels_test, key=jax.random.key(0), encoder=encoders.mlp(16, (128, 128)),
             steps=options.steps, record=5, progress=False,
         )  # fmt: skip
         seconds = time.perf_counter() - start
-        print(f"\n{name}, {seconds:.0f} s\n{job.table(found)}\n{job.claim(found)}")
+        needed = variational.required_information(sweep)
+        means = {field: np.asarray(getattr(sweep, field), float).mean(2).round(5).tolist() for field in FIELDS}
+        print(f"\n{name}, {seconds:.0f} s\n{table(sweep, means)}\n{claim(needed)}")
         record[name] = {
-            "claim": job.claim(found),
-            "beta": np.asarray(found.beta).tolist(),
-            "objectives": found.objectives,
+            "claim": claim(needed),
+            "beta": np.asarray(sweep.beta).tolist(),
+            "objectives": sweep.objectives,
             "seconds": seconds,
-        } | {
-            field: np.asarray(getattr(found, field), float).mean(2).round(5).tolist()
-            for field in ("i_xz_lower", "i_xz_upper", "i_yz_lower", "error", "calibration_error")
-        }
+        } | means
         RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def table(sweep, means) -> str:
+    """Means over seeds for every objective and trade-off, in nats."""
+    lines = [f"{'':6}{'beta':>20}" + "".join(f"{field:>20}" for field in FIELDS)]
+    for i, name in enumerate(sweep.objectives):
+        for b, beta in enumerate(np.asarray(sweep.beta)):
+            lines.append(f"{name:6}{beta:20.4g}" + "".join(f"{means[field][i][b]:20.4g}" for field in FIELDS))
+    return "\n".join(lines)
+
+
+def claim(needed) -> str:
+    """What each objective needs, and the share of VIB's that the dual needs."""
+    i_xz = dict(zip(needed.objectives, needed.i_xz, strict=True))
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in i_xz.items())
+    return (
+        f"I(X;Z) needed for I(Y;Z) of {needed.i_yz:.3f} nats: {listed} nats. "
+        f"The dual needs {i_xz['dual'] / i_xz['vib']:.2f} of what VIB needs."
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Networks of other libraries as one type: pairs (init, apply), and the kernel function of a stax network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -22,20 +22,53 @@ class Network(NamedTuple):
     apply: Callable[[Any, jax.Array], jax.Array]
 
 
-def from_flax(module) -> Network:
+def from_flax(module: Any) -> Network:
     """A Flax linen module as a `Network`: `module.init(key, x)` and `module.apply(variables, x)`.
 
-    Modules whose outputs depend on more than their parameters (dropout, running averages) are called as they are by
-    default, without random keys or mutable collections.
+    Only the collection "params" is trained. All others (the "batch_stats" of BatchNorm, fixed projections) are held at
+    the values that `module.init` gives them for `jax.random.key(0)` and the inputs at hand; so BatchNorm must be made
+    with `use_running_average=True`. Modules are called without random keys and without mutable collections: dropout
+    must be deterministic.
+
+    Args:
+      module: `module.init(key, x)` returns a mapping of collections, `module.apply(variables, x)` the outputs.
+
+    Returns:
+      A `Network`, whose parameters are {"params": ...}.
 
     Raises:
-      TypeError: no `init` or no `apply`.
+      TypeError: no `init` or no `apply`; when parameters are made, an `init` that returns no collections.
+      ValueError: when parameters are made, no collection "params".
     """
     if not (callable(getattr(module, "init", None)) and callable(getattr(module, "apply", None))):
         raise TypeError(
             f"`module` must have `init` and `apply`, as Flax linen modules do; got {type(module).__name__}."
         )
-    return Network(module.init, module.apply)
+
+    def init(key, x):
+        variables = module.init(key, x)
+        if not isinstance(variables, Mapping):
+            raise TypeError(
+                "`module.init` must return a mapping of collections, as Flax linen modules do; got "
+                f"{type(variables).__name__}. A pair (init, apply) needs no adapter: `Network(init, apply)`."
+            )
+        if "params" not in variables:
+            raise ValueError(
+                "`module` must have a collection 'params', the only one that is trained; got "
+                f"{', '.join(map(repr, variables)) or 'none'}. A pair (init, apply) needs no adapter: "
+                "`Network(init, apply)`."
+            )
+        return {"params": variables["params"]}
+
+    def apply(params, x):
+        key = jax.random.key(0)
+        # Which collections there are is known without computing them; most modules have no other.
+        if set(jax.eval_shape(module.init, key, x)) == {"params"}:
+            return module.apply(params, x)
+        fixed = {name: value for name, value in module.init(key, x).items() if name != "params"}
+        return module.apply({**fixed, **params}, x)
+
+    return Network(init, apply)
 
 
 def from_equinox(make: Callable[[jax.Array], Any]) -> Network:
@@ -43,7 +76,11 @@ def from_equinox(make: Callable[[jax.Array], Any]) -> Network:
 
     Args:
       make: make(key) -> module, for instance `lambda key: eqx.nn.MLP(64, 16, 128, 2, key=key)`. The module is a pytree
-        and a function of one input, over which it is mapped. Its floating-point arrays are trained.
+        and a function of one input, over which it is mapped. Its floating-point arrays are trained; what else it has
+        is held as `make(jax.random.key(0))` made it.
+
+    Returns:
+      A `Network`, whose parameters are the list of trained arrays.
 
     Raises:
       TypeError: `make` is a module itself, or does not make a function.
@@ -58,24 +95,30 @@ def from_equinox(make: Callable[[jax.Array], Any]) -> Network:
     trained = [_is_float(leaf) for leaf in leaves]
 
     def init(key, x):
-        found = jax.tree.leaves(make(key))
-        return [jnp.asarray(leaf, x.dtype) for leaf, keep in zip(found, trained, strict=True) if keep]
+        made = jax.tree.leaves(make(key))
+        return [jnp.asarray(leaf, x.dtype) for leaf, is_trained in zip(made, trained, strict=True) if is_trained]
 
     def apply(params, x):
-        rest = iter(params)
-        merged = [next(rest) if keep else leaf for leaf, keep in zip(leaves, trained, strict=True)]
+        arrays = iter(params)
+        merged = [next(arrays) if is_trained else leaf for leaf, is_trained in zip(leaves, trained, strict=True)]
         return jax.vmap(jax.tree.unflatten(structure, merged))(x)
 
     return Network(init, apply)
 
 
-def from_stax(network) -> Network:
+def from_stax(network: tuple) -> Network:
     """A stax pair or triple as a `Network`: `init(key, input_shape) -> (output_shape, params)`, `apply(params, x)`.
+
+    Args:
+      network: a tuple that begins with these two functions.
+
+    Returns:
+      A `Network`, whose parameters have the dtype of the inputs.
 
     Raises:
       TypeError: not a tuple that begins with two functions.
     """
-    if not (isinstance(network, tuple) and len(network) >= 2 and all(callable(each) for each in network[:2])):
+    if not (isinstance(network, tuple) and len(network) >= 2 and all(map(callable, network[:2]))):
         raise TypeError(f"`network` must be a stax tuple (init, apply, ...); got {type(network).__name__}.")
     stax_init, stax_apply = network[:2]
 
@@ -93,8 +136,14 @@ def _arrays(tree) -> bool:
     return any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(tree))
 
 
-def kernel_function(net) -> Callable:
+def kernel_function(net: tuple | list | Callable) -> Callable:
     """The kernel function of `net`: the third of a stax triple `(init, apply, kernel)`, or `net` itself.
+
+    Args:
+      net: a stax triple, or a function kernel_fn(x1, x2, get).
+
+    Returns:
+      A function kernel_fn(x1, x2, get).
 
     Raises:
       TypeError: `net` is neither.

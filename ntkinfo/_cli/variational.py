@@ -5,6 +5,7 @@ errors, dynamics and a comparison of I(X;Z) at equal I(Y;Z).
 """
 
 import csv
+import dataclasses
 import time
 from pathlib import Path
 
@@ -55,18 +56,18 @@ def run(options) -> None:
         data = datasets.digits(options.n_train, options.n_test, **common)
     else:
         data = datasets.mnist(Path(options.data), options.n_train, options.n_test or 1000, **common)
-    found = variational.sweep(
+    sweep = variational.sweep(
         data.x_train, data.labels_train, betas=betas, names=tuple(options.objectives.split(",")), seeds=options.seeds,
         x_test=data.x_test, y_test=data.labels_test, key=jax.random.key(options.seed), latent=options.latent,
         encoder=encoders.mlp(2 * options.latent, (options.hidden, options.hidden)), steps=options.steps,
         noise=label_noise.smoothing(options.epsilon), record=20, checkpoint=options.checkpoint,
     )  # fmt: skip
-    text = table(found, options.unit)
-    verdict = claim(found)
+    text = table(sweep, options.unit)
+    verdict = claim(sweep)
     print(f"{text}\n\n{verdict}")
     options.out.mkdir(parents=True, exist_ok=True)
-    _write_csv(options.out / "sweep.csv", found)
-    names = _figures(options, found)
+    _write_csv(options.out / "sweep.csv", sweep)
+    names = _figures(options, sweep)
     page = [
         "# Variational bottlenecks",
         "",
@@ -74,7 +75,7 @@ def run(options) -> None:
         f"{options.latent} latent dimensions. {time.perf_counter() - started:.0f} s.",
         "",
         "Everything is measured on the test images. InfoNCE is a lower bound on I(X;Z), at most "
-        f"{float(found.ceiling):.3f} nats here; leave-one-out is an upper one; I(Y;Z) is the decoder's lower bound.",
+        f"{float(sweep.ceiling):.3f} nats here; leave-one-out is an upper one; I(Y;Z) is the decoder's lower bound.",
         "",
         "```",
         text,
@@ -94,10 +95,9 @@ def table(sweep, unit: str = "nats") -> str:
     lines = [f"{'':6}" + "".join(f"{title:>13}" for title in head) + f"   [{unit}]"]
     for i, name in enumerate(sweep.objectives):
         for b, beta in enumerate(np.asarray(sweep.beta)):
-            values = [
-                factor * float(each[i, b].mean()) for each in (sweep.i_xz_lower, sweep.i_xz_upper, sweep.i_yz_lower)
-            ]
-            values += [float(each[i, b].mean()) for each in (sweep.error, sweep.log_loss, sweep.calibration_error)]
+            information = (sweep.i_xz_lower, sweep.i_xz_upper, sweep.i_yz_lower)
+            values = [factor * float(bound[i, b].mean()) for bound in information]
+            values += [float(loss[i, b].mean()) for loss in (sweep.error, sweep.log_loss, sweep.calibration_error)]
             lines.append(f"{name:6}{beta:13.4g}" + "".join(f"{value:13.4g}" for value in values))
     return "\n".join(lines)
 
@@ -105,30 +105,17 @@ def table(sweep, unit: str = "nats") -> str:
 def claim(sweep) -> str:
     """The published claim, that the dual needs a fraction of VIB's I(X;Z) for the same I(Y;Z), and what is found here.
 
-    For each objective: I(X;Z) (InfoNCE, means over seeds) where I(Y;Z) reaches 95 % of the largest that all of them
-    reach, with straight lines between trade-offs.
-
     Source: arXiv 2006.04641 (about 1 nat against 5 at the ceiling on FashionMNIST).
     """
-    x, y = (np.asarray(each).mean(axis=2) for each in (sweep.i_xz_lower, sweep.i_yz_lower))
-    level = 0.95 * y.max(axis=1).min()
-    least = {name: _crossing(x[i], y[i], level) for i, name in enumerate(sweep.objectives)}
-    told = ", ".join(f"{name} {value:.2f}" for name, value in least.items())
-    text = f"I(X;Z) needed for I(Y;Z) of {level:.3f} nats: {told} nats."
-    if not {"vib", "dual"} <= set(least):
+    required = variational.required_information(sweep)
+    needed = dict(zip(required.objectives, required.i_xz, strict=True))
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in needed.items())
+    text = f"I(X;Z) needed for I(Y;Z) of {required.i_yz:.3f} nats: {listed} nats."
+    if not {"vib", "dual"} <= set(needed):
         return text
-    ratio = least["dual"] / least["vib"]
+    ratio = needed["dual"] / needed["vib"]
     verdict = "holds" if ratio < 0.5 else "does not hold" if ratio > 0.8 else "holds in part"
     return f"{text} The claim that the dual needs a fraction of VIB's {verdict} here: {ratio:.2f} of it."
-
-
-def _crossing(x, y, level) -> float:
-    """x where y first reaches the level, along the line through the points."""
-    i = int(np.argmax(y >= level))
-    if i == 0:
-        return float(x[0])
-    share = (level - y[i - 1]) / (y[i] - y[i - 1])
-    return float(x[i - 1] + share * (x[i] - x[i - 1]))
 
 
 def _betas(text: str) -> np.ndarray:
@@ -142,13 +129,14 @@ def _betas(text: str) -> np.ndarray:
 
 
 def _write_csv(path, sweep) -> None:
-    from ntkinfo.variational._sweep import MEASURED
-
+    # What is measured of each fit is an array over objectives, trade-offs and seeds.
+    fields = [field.name for field in dataclasses.fields(variational.Measurement)]
+    names = [name for name in fields if np.ndim(getattr(sweep, name, None)) == 3]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("objective", "beta", "seed", *MEASURED, "failed"))
+        writer.writerow(("objective", "beta", "seed", *names, "failed"))
         for i, b, s in np.ndindex(*sweep.error.shape):
-            values = (getattr(sweep, name)[i, b, s] for name in MEASURED)
+            values = (getattr(sweep, name)[i, b, s] for name in names)
             texts = ("" if np.isnan(value) else f"{float(value):.8g}" for value in values)
             writer.writerow((sweep.objectives[i], float(sweep.beta[b]), s, *texts, int(sweep.failed[i, b, s])))
 

@@ -1,37 +1,27 @@
-"""One variational bottleneck, trained: `fit`, what it returns, and what it raises where training diverges."""
+"""One variational bottleneck, trained: `fit` and what it returns."""
 
-import dataclasses
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax import Array
-from tqdm import tqdm
+from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check
-from ntkinfo._common import checkpoint as _checkpoint
+from ntkinfo._common import check, pytree
+from ntkinfo._common import progress as progress_bar
+from ntkinfo._common.checkpoint import Checkpoint
+from ntkinfo._common.errors import DivergedError
 from ntkinfo.networks import Network
 from ntkinfo.variational import _objectives, _predict, _training_loop, _validate
-from ntkinfo.variational._objectives import Model
+from ntkinfo.variational._objectives import Spec
+from ntkinfo.variational._validate import Inputs, Labels, TestInputs, TestLabels
 from ntkinfo.variational.label_noise import LabelNoise
 
-# A bar appears for work longer than this many seconds.
-_PATIENCE = 3.0
 
-
-def _dataclass(*static):
-    def register(cls):
-        names = [field.name for field in dataclasses.fields(cls)]
-        data = [name for name in names if name not in static]
-        return jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=list(static))
-
-    return register
-
-
-@_dataclass()
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass()
 class History:
     """A fit over its training; arrays over T records, in nats. What is sampled has one draw of z for each row.
 
@@ -68,8 +58,7 @@ class History:
     test_error: Array | None
 
 
-@_dataclass("model")
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass("model")
 class VariationalFit:
     """A trained variational bottleneck; a pytree.
 
@@ -87,37 +76,47 @@ class VariationalFit:
     beta: Array
     gamma: Array
     step: Array
-    model: Model
+    model: Spec
 
-    def encode(self, x) -> tuple[Array, Array] | Array:
-        """p(z|x): mean and log standard deviation, each (n, latent); of categorical Z log probabilities (n, K)."""
-        return _objectives.encode(self.model, self.params, jnp.asarray(x))
+    def encode(self, x: Inputs) -> tuple[Float[Array, "n latent"], Float[Array, "n latent"]] | Float[Array, "n latent"]:
+        """p(z|x): mean and log standard deviation, each (n, latent); of categorical Z log probabilities (n, K).
 
-    def decode(self, z) -> Array:
-        """q(y|z) for rows z (n, latent): log probabilities (n, classes), or the mean of y (n, k)."""
-        return _objectives.decode(self.model, self.params, jnp.asarray(z))
+        Raises:
+          TypeError, ValueError: inputs that are no finite numbers, or not of the kind trained on.
+        """
+        return _objectives.encode(self.model, self.params, _validate.read_inputs(self.model, self.params, x))
 
-    def predict(self, x, *, key: Array, samples: int = 16) -> Array:
-        """q(y|x) averaged over draws of z, (n, classes), or the mean of y (n, k). An estimate; exact for categories."""
-        return _predict.predict(self.model, self.params, jnp.asarray(x), key, check.integer("samples", samples))
+    def decode(self, z: Float[ArrayLike, "n latent"]) -> Float[Array, "n k"]:
+        """q(y|z) for rows z (n, latent): log probabilities (n, classes), or the mean of y (n, k).
 
+        Of categorical Z, z are rows of a unit matrix.
 
-class DivergedError(ValueError):
-    """Training diverged. `step` (from 0) says where, `fit` is the last good state with the history before it."""
+        Raises:
+          TypeError, ValueError: z that are no finite numbers, or have another dimension.
+        """
+        z = check.array("z", z, 2)
+        if z.shape[1] != self.model.latent:
+            raise ValueError(f"`z` must have rows of {self.model.latent} numbers, as `latent`; got shape {z.shape}.")
+        return _objectives.decode(self.model, self.params, z)
 
-    def __init__(self, message: str, step: int, fit: VariationalFit):
-        super().__init__(message)
-        self.step = step
-        self.fit = fit
+    def predict(self, x: Inputs, *, key: Array, samples: int = 16) -> Float[Array, "n k"]:
+        """q(y|x) averaged over draws of z, (n, classes), or the mean of y (n, k). An estimate; exact for categories.
+
+        Raises:
+          TypeError, ValueError: as `encode`; a key that is none, `samples` below 1.
+        """
+        check.key(key)
+        x = _validate.read_inputs(self.model, self.params, x)
+        return _predict.predict(self.model, self.params, x, key, check.integer("samples", samples))
 
 
 def fit(
-    x,
-    y,
+    x: Inputs,
+    y: Labels,
     *,
     objective: str = "vib",
-    beta: float | Callable,
-    gamma: float | Callable | None = None,
+    beta: float | Float[ArrayLike, ""] | Callable,
+    gamma: float | Float[ArrayLike, ""] | Callable | None = None,
     key: Array,
     encoder: Network | None = None,
     latent: int = 8,
@@ -131,8 +130,8 @@ def fit(
     steps: int = 2000,
     batch_size: int | None = 128,
     samples: int = 1,
-    x_test=None,
-    y_test=None,
+    x_test: TestInputs | None = None,
+    y_test: TestLabels | None = None,
     early_stopping: int | None = None,
     record: int = 40,
     checkpoint: str | os.PathLike | None = None,
@@ -152,7 +151,8 @@ def fit(
 
     Args:
       x: inputs (n, ...), floating point; parameters have their dtype.
-      y: integer classes (n,), or the distribution of each row's label (n, classes); for regression targets (n, k).
+      y: integer classes (n,), or the distribution of each row's label (n, classes); for regression targets (n, k),
+        or (n,) for one output.
       objective: "vib", "ceb" or "dual".
       beta: β ≥ 0, or a function of the step (an optax schedule) for annealing.
       gamma: γ, likewise; for "dual" only, where it is required.
@@ -194,16 +194,83 @@ def fit(
 
     Example:
       >>> data = ni.datasets.digits(1000, task="classes")
-      >>> found = fit(data.x_train, data.labels_train, beta=10.0, key=jax.random.key(0), steps=500)
-      >>> ni.variational.measure(found, data.x_test, data.labels_test, key=jax.random.key(1)).error
+      >>> trained = fit(data.x_train, data.labels_train, beta=10.0, key=jax.random.key(0), steps=500)
+      >>> ni.variational.measure(trained, data.x_test, data.labels_test, key=jax.random.key(1)).error
     """
-    if objective in _objectives.OBJECTIVES:
-        _validate.gamma_of(objective, gamma)
-    settings = dict(
-        objective=objective, encoder=encoder, latent=latent, latent_kind=latent_kind, decoder=decoder, prior=prior,
-        task=task, samples=samples,
+    rows, test = _validate.read_rows(x, y, x_test, y_test, task)
+    plan = make_plan(
+        rows, test, objective=objective, beta=beta, gamma=gamma, key=key, encoder=encoder, latent=latent,
+        latent_kind=latent_kind, decoder=decoder, prior=prior, label_noise=label_noise, task=task, optimizer=optimizer,
+        learning_rate=learning_rate, steps=steps, batch_size=batch_size, samples=samples, early_stopping=early_stopping,
+        record=record,
     )  # fmt: skip
-    model, data, test = _validate.prepare(x, y, x_test, y_test, label_noise, **settings)
+    folder = None if checkpoint is None else Checkpoint(checkpoint, plan.arguments())
+    with progress_bar.bar(total=plan.steps, desc="variational", unit="step", progress=progress) as bar:
+        trained = plan.train(folder, bar.update)
+    result = result_of(plan.spec, trained, 0, plan.betas[0], plan.gammas[0])
+    failed = int(trained.state.failed[0])
+    if failed >= 0:
+        raise DivergedError(
+            f"Training must stay finite; loss or parameters were not at step {failed} of {plan.steps}. `error.fit` is "
+            "the last good state. Lower the learning rate, clip the gradient (`optax.clip_by_global_norm`) or scale x.",
+            step=failed,
+            fit=result,
+        )
+    return result
+
+
+class Plan(NamedTuple):
+    """A fit, or several side by side, ready to be trained: what is fixed, the rows, and a row of everything for each.
+
+    Attributes:
+      spec: objective, networks, sizes.
+      optimizer: optax's transformation.
+      batch: rows of a step, None for all.
+      data: rows to fit.
+      test: rows to test on, or None.
+      keys: random keys, (fits, ...).
+      betas: β at every step, (fits, steps).
+      gammas: γ at every step, (fits, steps).
+      record: number of records.
+      patience: of early stopping, or None.
+    """
+
+    spec: Spec
+    optimizer: optax.GradientTransformation
+    batch: int | None
+    data: _training_loop.Data
+    test: _training_loop.Data | None
+    keys: Array
+    betas: np.ndarray
+    gammas: np.ndarray
+    record: int
+    patience: int | None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser."""
+        return self.betas.shape[1]
+
+    def arguments(self) -> dict[str, str]:
+        """What must be the same for a run to go on where another stopped."""
+        return _validate.arguments(*self[:-1]) | {"early_stopping": str(self.patience)}
+
+    def train(self, folder: Checkpoint | None, tick: Callable) -> _training_loop.Trained:
+        """Trains; `folder` keeps the state at every record, `tick` is told of steps done."""
+        return _training_loop.train(
+            self.spec, self.optimizer, self.data, self.test, self.keys, self.betas, self.gammas, records=self.record,
+            batch=self.batch, patience=self.patience, folder=folder, name="state", tick=tick,
+        )  # fmt: skip
+
+
+def make_plan(
+    rows, test, *, objective, beta, gamma, key, label_noise, optimizer, learning_rate, steps, batch_size,
+    early_stopping, record, **options,
+) -> Plan:  # fmt: skip
+    """One fit of rows already read; `options` are those of `_validate.build`."""
+    spec = _validate.build(rows, objective=objective, **options)
+    _validate.check_gamma(objective, gamma)
+    data, test = _validate.with_noise(spec, label_noise, rows, test)
     steps, record = check.integer("steps", steps), check.integer("record", record)
     betas = _validate.coefficients("beta", beta, steps)[None]
     gammas = _validate.coefficients("gamma", 0.0 if gamma is None else gamma, steps)[None]
@@ -211,45 +278,22 @@ def fit(
         raise ValueError("`gamma` must be positive for the dual objective; got 0 at every step. Or choose 'vib'.")
     if not (betas > 0).any() and not (gammas > 0).any():
         raise ValueError("`beta` must be positive at some step, or nothing is to be learned; got 0 at every step.")
-    rule = _validate.optimiser(optimizer, learning_rate)
-    batch = _validate.batch_of(batch_size, len(data.x))
+    optimizer = _validate.optimiser(optimizer, learning_rate)
+    batch = _validate.rows_of_a_step(batch_size, len(data.x))
     if early_stopping is not None:
         early_stopping = check.integer("early_stopping", early_stopping)
         if test is None:
             raise ValueError("`early_stopping` judges by the test loss: it needs `x_test` and `y_test`.")
-    keys = jnp.stack([key])
-    folder = None
-    if checkpoint is not None:
-        names = _validate.arguments(model, rule, batch, data, test, keys, betas, gammas, record)
-        folder = _checkpoint.Checkpoint(checkpoint, names | {"early_stopping": str(early_stopping)})
-    with bar(steps, "variational", progress) as shown:
-        trained = _training_loop.train(
-            model, rule, data, test, keys, betas, gammas, records=record, batch=batch, patience=early_stopping,
-            folder=folder, name="state", tick=shown.update,
-        )  # fmt: skip
-    found = lane(model, trained, 0, betas[0], gammas[0])
-    failed = int(trained.state.failed[0])
-    if failed >= 0:
-        raise DivergedError(
-            f"Training must stay finite; loss or parameters were not at step {failed} of {steps}. `error.fit` is the "
-            "last good state. Lower the learning rate, clip the gradient (`optax.clip_by_global_norm`) or scale x.",
-            failed,
-            found,
-        )
-    return found
+    check.key(key)
+    return Plan(spec, optimizer, batch, data, test, jnp.stack([key]), betas, gammas, record, early_stopping)
 
 
-def bar(total, what, progress):
-    """A progress bar over steps."""
-    return tqdm(total=total, desc=what, unit="step", disable=progress is False, delay=0.0 if progress else _PATIENCE)
-
-
-def lane(model, trained, i: int, betas, gammas) -> VariationalFit:
-    """One of the fits trained side by side."""
+def result_of(spec: Spec, trained: _training_loop.Trained, i: int, betas, gammas) -> VariationalFit:
+    """Fit i of those trained side by side."""
     kept = trained.state.params if trained.best is None else trained.best.params
     records = {name: jnp.asarray(value[i]) for name, value in trained.records.items()}
     divergence = records.pop("divergence")
-    backward = model.prior == "backward"
+    backward = spec.prior == "backward"
     history = History(
         rate=None if backward else divergence,
         residual=divergence if backward else None,
@@ -259,4 +303,4 @@ def lane(model, trained, i: int, betas, gammas) -> VariationalFit:
     last = trained.records["step"][i, -1] if failed < 0 else failed
     step = last if trained.best is None else trained.best.step[i]
     params = jax.tree.map(lambda leaf: leaf[i], kept)
-    return VariationalFit(params, history, jnp.asarray(betas[-1]), jnp.asarray(gammas[-1]), jnp.asarray(step), model)
+    return VariationalFit(params, history, jnp.asarray(betas[-1]), jnp.asarray(gammas[-1]), jnp.asarray(step), spec)

@@ -1,18 +1,20 @@
 """Variational fits over training-set sizes."""
 
+import inspect
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax import Array
-from tqdm import tqdm
+from jaxtyping import Array, ArrayLike, Integer
 
 from ntkinfo._common import check
 from ntkinfo._common import checkpoint as _checkpoint
-from ntkinfo.variational import _fit
-from ntkinfo.variational._measure import measure
-from ntkinfo.variational._sweep import _PATIENCE
+from ntkinfo._common import progress as progress_bar
+from ntkinfo.variational import _fit, _validate
+from ntkinfo.variational._measure import measure_rows
+from ntkinfo.variational._validate import Inputs, Labels, TestInputs, TestLabels
 
 
 class LearningCurve(NamedTuple):
@@ -22,7 +24,7 @@ class LearningCurve(NamedTuple):
       sizes: (S,).
       error: test error, (S, R).
       i_xz_lower: InfoNCE on the test rows, nats, (S, R).
-      i_yz_lower: H(Y) - cross-entropy there, nats, (S, R).
+      i_yz_lower: H(Y) - cross-entropy there, nats, (S, R); NaN for a regression.
     """
 
     sizes: np.ndarray
@@ -32,12 +34,12 @@ class LearningCurve(NamedTuple):
 
 
 def learning_curve(
-    x,
-    y,
-    sizes,
+    x: Inputs,
+    y: Labels,
+    sizes: Integer[ArrayLike, "*s"] | Sequence[int],
     *,
-    x_test,
-    y_test,
+    x_test: TestInputs,
+    y_test: TestLabels,
     key: Array,
     repeats: int = 3,
     checkpoint: str | os.PathLike | None = None,
@@ -54,44 +56,62 @@ def learning_curve(
       y_test: their labels.
       key: random key, of the subsets and the fits.
       repeats: R subsets of each size.
-      checkpoint: a folder that finished fits are written to; the same call goes on from it.
+      checkpoint: a folder that finished fits are written to; the same call goes on from it, with further sizes and
+        repeats too.
       progress: whether to show a bar over fits; None shows it for work longer than three seconds.
       **options: of `fit`: objective, beta, gamma, ...
 
+    Returns:
+      A `LearningCurve`.
+
     Raises:
       TypeError, ValueError: as `fit`; sizes out of range.
+      DivergedError: as `fit`.
     """
     check.key(key)
     sizes = [check.integer("sizes", size, least=2) for size in np.atleast_1d(np.asarray(sizes))]
-    x, y = np.asarray(x), np.asarray(y)
-    if y.ndim == 1 and np.issubdtype(y.dtype, np.integer) and y.min(initial=0) >= 0:
-        # A subset may lack a class.
-        y = np.eye(int(max(y.max(), np.max(y_test))) + 1)[y]
-    if max(sizes) > len(x):
-        raise ValueError(f"`sizes` must be at most the {len(x)} rows of `x`; got {max(sizes)}.")
     repeats = check.integer("repeats", repeats)
+    task = options.get("task", "classes")
+    rows, test = _validate.read_rows(x, y, x_test, y_test, task, _n_classes(y, y_test))
+    if max(sizes) > len(rows.x):
+        raise ValueError(f"`sizes` must be at most the {len(rows.x)} rows of `x`; got {max(sizes)}.")
     folder = None
     if checkpoint is not None:
-        named = {
-            "x or y": _checkpoint.content_hash(x) + _checkpoint.content_hash(y),
-            "options": repr(sorted(options.items())),
-        }
-        named["key"] = _checkpoint.content_hash(_checkpoint.key_data(key))
-        folder = _checkpoint.Checkpoint(checkpoint, named)
-    found = np.empty((3, len(sizes), repeats))
+        folder = _checkpoint.Checkpoint(checkpoint, _arguments(rows, test, key, options))
+    x, y = np.asarray(rows.x), np.asarray(rows.y)
+    values = np.empty((3, len(sizes), repeats))
     cells = [(i, r) for i in range(len(sizes)) for r in range(repeats)]
-    for i, r in tqdm(
-        cells, desc="learning curve", unit="fit", disable=progress is False, delay=0.0 if progress else _PATIENCE
-    ):
+    for i, r in progress_bar.bar(cells, desc="learning curve", unit="fit", progress=progress):
         name = f"size_{sizes[i]}_{r}"
         stored = folder.load(name) if folder else None
         if stored is None:
-            of_rows, of_fit, of_test = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, sizes[i]), r), 3)
-            chosen = np.asarray(jax.random.permutation(of_rows, len(x)))[: sizes[i]]
-            one = _fit.fit(x[chosen], y[chosen], key=of_fit, progress=False, **options)
-            seen = measure(one, x_test, y_test, key=of_test)
-            stored = {"values": np.array([float(seen.error), float(seen.i_xz_lower), float(seen.i_yz_lower)])}
+            cell_key = jax.random.fold_in(jax.random.fold_in(key, sizes[i]), r)
+            key_rows, key_fit, key_test = jax.random.split(cell_key, 3)
+            chosen = np.asarray(jax.random.permutation(key_rows, len(x)))[: sizes[i]]
+            fit = _fit.fit(x[chosen], y[chosen], key=key_fit, progress=False, **options)
+            measurement = measure_rows(fit, test, key_test)
+            i_yz_lower = np.nan if measurement.i_yz_lower is None else float(measurement.i_yz_lower)
+            stored = {"values": np.array([float(measurement.error), float(measurement.i_xz_lower), i_yz_lower])}
             if folder:
                 folder.save(name, stored)
-        found[:, i, r] = stored["values"]
-    return LearningCurve(np.asarray(sizes), *found)
+        values[:, i, r] = stored["values"]
+    return LearningCurve(np.asarray(sizes), *values)
+
+
+def _n_classes(*labels) -> int | None:
+    """How many classes integer labels name together: a subset, or the rows to fit, may lack one; None for others."""
+    labels = [np.asarray(y) for y in labels]
+    integers = [y for y in labels if y.ndim == 1 and y.size and np.issubdtype(y.dtype, np.integer)]
+    return max(int(y.max()) + 1 for y in integers) if len(integers) == len(labels) else None
+
+
+def _arguments(rows, test, key, options) -> dict[str, str]:
+    """What must be the same to go on: that of the fit of all rows, with the test rows and the key of the curve."""
+    given = inspect.signature(_fit.fit).bind(*rows, key=key, **options)
+    given.apply_defaults()
+    rest = {
+        name: value
+        for name, value in given.arguments.items()
+        if name not in ("x", "y", "x_test", "y_test", "checkpoint", "progress")
+    }
+    return _fit.make_plan(rows, None, **rest).arguments() | {"x_test or y_test": _validate.hashes(test)}

@@ -1,21 +1,23 @@
 """What a variational fit reaches: bounds on I(X;Z) and I(Y;Z) named as such, errors, and calibration."""
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pytree
+from ntkinfo._numerics import entropy
 from ntkinfo.variational import _objectives, _predict, _validate
+from ntkinfo.variational._fit import VariationalFit
+from ntkinfo.variational._validate import Inputs, Labels, Rows
 
 # Bins of the expected calibration error, as is usual.
 _BINS = 15
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass()
 class Measurement:
     """A fit on given rows; scalars in nats. A pytree; made by `measure`.
 
@@ -58,13 +60,15 @@ class Measurement:
     brier: Array | None
 
 
-jax.tree_util.register_dataclass(
-    Measurement, data_fields=[field.name for field in dataclasses.fields(Measurement)], meta_fields=[]
-)
-
-
 def measure(
-    fit, x, y, *, key: Array, samples: int = 16, batch: int = 2048, label_entropy: float | None = None
+    fit: VariationalFit,
+    x: Inputs,
+    y: Labels,
+    *,
+    key: Array,
+    samples: int = 16,
+    batch: int = 2048,
+    label_entropy: float | Float[ArrayLike, ""] | None = None,
 ) -> Measurement:
     """Measures a fit on rows, trained on or not.
 
@@ -81,101 +85,122 @@ def measure(
       A `Measurement`: which number bounds what, and which way, is said there.
 
     Raises:
-      TypeError, ValueError: rows that do not fit the networks, labels that are no classes, counts out of range.
+      TypeError, ValueError: rows that do not fit the networks, labels that are no classes, counts out of range, a
+        `label_entropy` that is no finite number, or for classes negative.
 
     Source: theory, sections 3 and 8; van den Oord et al. 2018 (arXiv 1807.03748); Poole et al. 2019 (arXiv 1905.06922).
     """
-    model = fit.model
     check.key(key)
-    x, y = _rows(fit, x, y)
-    samples, batch = check.integer("samples", samples), min(check.integer("batch", batch, least=2), len(x))
-    found = _measure(model, samples, batch, fit.params, x, y, key)
-    classes = model.task == "classes"
-    if label_entropy is None and classes:
-        p = np.mean(np.asarray(y, np.float64), axis=0)
-        label_entropy = float(-np.sum(p * np.log(np.where(p > 0, p, 1))))
-    divergence, cross_entropy = found.pop("divergence"), found["cross_entropy"]
-    ceiling = np.log(batch)
+    rows = _validate.read_like(fit.model, fit.params, x, y)
+    samples, batch = check.integer("samples", samples), check.integer("batch", batch, least=2)
+    if label_entropy is not None:
+        _check_label_entropy(label_entropy, fit.model.task)
+    return measure_rows(fit, rows, key, samples, batch, label_entropy)
+
+
+def _check_label_entropy(label_entropy, task: str) -> None:
+    if np.ndim(label_entropy):
+        raise ValueError(f"`label_entropy` must be one number; got shape {np.shape(label_entropy)}.")
+    if task == "classes":
+        check.positive("label_entropy", label_entropy, zero=True)
+    elif check.concrete(label_entropy):
+        check.real_numbers("label_entropy", label_entropy, ends=False)
+
+
+def measure_rows(
+    fit: VariationalFit,
+    rows: Rows,
+    key: Array,
+    samples: int = 16,
+    batch: int = 2048,
+    label_entropy: float | None = None,
+) -> Measurement:
+    """`measure` of rows already read."""
+    spec, batch = fit.model, min(batch, len(rows.x))
+    measured = _measure(spec, samples, batch, fit.params, *rows, key)
+    if label_entropy is None and spec.task == "classes":
+        label_entropy = label_entropy_of(rows.y)
+    divergence, cross_entropy = measured.pop("divergence"), measured["cross_entropy"]
+    ceiling, dtype = np.log(batch), rows.x.dtype
     return Measurement(
-        rate=None if model.prior == "backward" else divergence,
-        residual=divergence if model.prior == "backward" else None,
-        ceiling=jnp.asarray(ceiling, x.dtype),
-        saturated=found["i_xz_lower"] >= 0.99 * ceiling,
+        rate=None if spec.prior == "backward" else divergence,
+        residual=divergence if spec.prior == "backward" else None,
+        ceiling=jnp.asarray(ceiling, dtype),
+        saturated=measured["i_xz_lower"] >= 0.99 * ceiling,
         i_yz_lower=None if label_entropy is None else label_entropy - cross_entropy,
-        label_entropy=None if label_entropy is None else jnp.asarray(label_entropy, x.dtype),
-        **{"log_loss": None, "calibration_error": None, "brier": None} | found,
+        label_entropy=None if label_entropy is None else jnp.asarray(label_entropy, dtype),
+        **{"log_loss": None, "calibration_error": None, "brier": None} | measured,
     )
 
 
-def _rows(fit, x, y):
-    """Rows as a fit takes them."""
-    dtype = jax.tree.leaves(fit.params)[0].dtype
-    x = jnp.asarray(check.array("x", x), dtype)
-    try:
-        jax.eval_shape(fit.model.encoder.apply, fit.params["encoder"], x[:1])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`x` must hold inputs of the kind the fit was trained on; got shape {x.shape}.") from error
-    return x, _validate.labels_of("y", y, len(x), fit.model.task, dtype, fit.model.outputs)
+def label_entropy_of(y) -> float:
+    """H(Y) in nats of label distributions (n, classes), each row as likely as any other."""
+    return float(entropy.entropy(np.mean(np.asarray(y, np.float64), axis=0)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _measure(model, samples, batch, params, x, y, key):
+def _measure(spec, samples, batch, params, x, y, key):
     keys = jax.random.split(key, 3)
     # The objective may be read with several draws, whatever it was trained with.
-    read = model._replace(objective="vib" if model.objective == "dual" else model.objective, samples=samples)
-    found = _objectives.terms(read, params, x, y, jnp.zeros((), x.dtype), keys[0])
-    lower, upper, lower_error, upper_error = _predict.information(model, params, x[:batch], keys[1])
+    several = spec._replace(objective="vib" if spec.objective == "dual" else spec.objective, samples=samples)
+    terms = _objectives.terms(several, params, x, y, jnp.zeros((), x.dtype), keys[0])
+    lower, upper, lower_stderr, upper_stderr = _predict.information(spec, params, x[:batch], keys[1])
     result = {
-        "divergence": jnp.mean(found.divergence),
-        "cross_entropy": jnp.mean(found.cross_entropy),
+        "divergence": jnp.mean(terms.divergence),
+        "cross_entropy": jnp.mean(terms.cross_entropy),
         "i_xz_lower": lower,
         "i_xz_upper": upper,
-        "i_xz_lower_stderr": lower_error,
-        "i_xz_upper_stderr": upper_error,
+        "i_xz_lower_stderr": lower_stderr,
+        "i_xz_upper_stderr": upper_stderr,
     }
-    guess = _predict.predict(model, params, x, keys[2], samples)
-    if model.task == "regression":
+    guess = _predict.predict(spec, params, x, keys[2], samples)
+    if spec.task == "regression":
         return result | {"error": jnp.mean(jnp.sum((guess - y) ** 2, axis=1))}
     best = jnp.argmax(guess, axis=1)
     hit = jnp.take_along_axis(y, best[:, None], axis=1)[:, 0]
     confidence = jnp.max(guess, axis=1)
-    cell = jnp.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
-    apart = jax.ops.segment_sum(hit - confidence, cell, _BINS)
+    bins = jnp.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
+    gaps = jax.ops.segment_sum(hit - confidence, bins, _BINS)
     tiny = jnp.finfo(guess.dtype).tiny
     return result | {
         "error": 1 - jnp.mean(hit),
         "log_loss": -jnp.mean(jnp.sum(y * jnp.log(jnp.maximum(guess, tiny)), axis=1)),
-        "calibration_error": jnp.sum(jnp.abs(apart)) / len(x),
+        "calibration_error": jnp.sum(jnp.abs(gaps)) / len(x),
         "brier": jnp.mean(jnp.sum((guess - y) ** 2, axis=1)),
     }
 
 
-def error_under_noise(fit, x, y, stds, *, key: Array, samples: int = 16) -> Array:
-    """0-1 error (mean squared error) of a fit with Gaussian noise of each deviation added to the inputs, (S,).
+def error_under_noise(
+    fit: VariationalFit, x: Inputs, y: Labels, stds: Float[ArrayLike, " s"], *, key: Array, samples: int = 16
+) -> Float[Array, " s"]:
+    """Error of a fit with Gaussian noise of each standard deviation added to the inputs.
 
     Args:
       fit: a `VariationalFit`.
       x: inputs, (n, ...).
       y: labels, as for `fit`.
-      stds: deviations of the noise, (S,), in units of x; 0 is allowed.
-      key: random key; every deviation scales the same noise.
+      stds: standard deviations of the noise, (S,), in units of x; 0 is allowed.
+      key: random key; every standard deviation scales the same noise.
       samples: draws of z for each row.
 
+    Returns:
+      (S,): the 0-1 error of the predictive distribution on these rows, mean squared error for a regression; estimates
+      with one draw of the noise for each row.
+
     Raises:
-      TypeError, ValueError: as `measure`; negative deviations.
+      TypeError, ValueError: as `measure`; negative standard deviations.
     """
-    model = fit.model
     check.key(key)
-    x, y = _rows(fit, x, y)
-    stds = jnp.asarray(check.array("stds", stds, 1), x.dtype)
+    rows = _validate.read_like(fit.model, fit.params, x, y)
+    stds = jnp.asarray(check.array("stds", stds, 1), rows.x.dtype)
     check.positive("stds", stds, zero=True)
-    return _noisy(model, check.integer("samples", samples), fit.params, x, y, stds, key)
+    return _errors_under_noise(fit.model, check.integer("samples", samples), fit.params, *rows, stds, key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _noisy(model, samples, params, x, y, stds, key):
-    of_noise, of_latent = jax.random.split(key)
-    noise = jax.random.normal(of_noise, x.shape, x.dtype)
+def _errors_under_noise(spec, samples, params, x, y, stds, key):
+    key_noise, key_latent = jax.random.split(key)
+    noise = jax.random.normal(key_noise, x.shape, x.dtype)
     return jax.lax.map(
-        lambda std: jnp.mean(_predict.errors(model, params, x + std * noise, y, of_latent, samples)), stds
+        lambda std: jnp.mean(_predict.errors(spec, params, x + std * noise, y, key_latent, samples)), stds
     )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ntkinfo import networks
+from ntkinfo.networks import Network
 from ntkinfo.variational import encoders
 
 OBJECTIVES = ("vib", "ceb", "dual")
@@ -22,8 +22,8 @@ LATENTS = ("gaussian", "categorical")
 TASKS = ("classes", "regression")
 
 
-class Model(NamedTuple):
-    """What is fixed during a fit; hashable, a static argument.
+class Spec(NamedTuple):
+    """What is fixed during a fit, all that is no array; hashable, a static argument.
 
     Attributes:
       objective: "vib", "ceb" or "dual".
@@ -44,8 +44,8 @@ class Model(NamedTuple):
     latent: int
     task: str
     outputs: int
-    encoder: networks.Network
-    decoder: networks.Network
+    encoder: Network
+    decoder: Network
     exact: bool
     samples: int
 
@@ -69,33 +69,33 @@ def total(terms: Terms, beta, gamma) -> Array:
     return jnp.mean(terms.divergence + beta * terms.cross_entropy + gamma * terms.dual)
 
 
-def initial(model: Model, key: Array, x: Array):
+def initial(spec: Spec, key: Array, x: Array):
     """Parameters at the start, in the dtype of x: of the encoder, the decoder, and b."""
-    of_encoder, of_decoder, of_prior = jax.random.split(key, 3)
-    d, dtype = model.latent, x.dtype
+    key_encoder, key_decoder, key_prior = jax.random.split(key, 3)
+    d, dtype = spec.latent, x.dtype
     params = {
-        "encoder": model.encoder.init(of_encoder, x),
-        "decoder": model.decoder.init(of_decoder, jnp.zeros((1, d), dtype)),
+        "encoder": spec.encoder.init(key_encoder, x),
+        "decoder": spec.decoder.init(key_decoder, jnp.zeros((1, d), dtype)),
     }
-    if model.task == "regression":
-        params["log_std"] = jnp.zeros(model.outputs, dtype)
-    width = 2 * d if model.kind == "gaussian" else d
-    if model.prior == "learned":
+    if spec.task == "regression":
+        params["log_std"] = jnp.zeros(spec.outputs, dtype)
+    width = 2 * d if spec.kind == "gaussian" else d
+    if spec.prior == "learned":
         params["prior"] = jnp.zeros(width, dtype)
-    elif model.prior == "backward":
-        params["prior"] = encoders.linear(width).init(of_prior, jnp.zeros((1, model.outputs), dtype))
+    elif spec.prior == "backward":
+        params["prior"] = encoders.linear(width).init(key_prior, jnp.zeros((1, spec.outputs), dtype))
     return params
 
 
-def encode(model: Model, params, x: Array) -> tuple[Array, Array] | Array:
+def encode(spec: Spec, params, x: Array) -> tuple[Array, Array] | Array:
     """p(z|x): mean and log standard deviation, each (n, d); or log probabilities, (n, K)."""
-    return _law(model, model.encoder.apply(params["encoder"], x))
+    return _distribution(spec, spec.encoder.apply(params["encoder"], x))
 
 
-def decode(model: Model, params, z: Array) -> Array:
+def decode(spec: Spec, params, z: Array) -> Array:
     """q(y|z) for rows of z: log probabilities (n, classes), or the mean (n, k)."""
-    out = model.decoder.apply(params["decoder"], z)
-    return jax.nn.log_softmax(out) if model.task == "classes" else out
+    out = spec.decoder.apply(params["decoder"], z)
+    return jax.nn.log_softmax(out) if spec.task == "classes" else out
 
 
 def gaussian_divergence(mean, log_std, mean_b, log_std_b) -> Array:
@@ -110,89 +110,93 @@ def categorical_divergence(log_p, log_b) -> Array:
     return jnp.sum(jnp.exp(log_p) * (log_p - log_b), axis=-1)
 
 
-def divergence(model: Model, params, law, y: Array) -> Array:
+def divergence(spec: Spec, params, encoder_output, y: Array) -> Array:
     """E over z (and over y, where it is a distribution) of log p(z|x) - log b, in nats, (n,). Exact."""
-    if model.prior == "backward" and model.task == "classes":
+    if spec.prior == "backward" and spec.task == "classes":
         # Every class in turn, weighted by its probability: for integers that is the one class.
-        b = _law(model, encoders.linear(1).apply(params["prior"], jnp.eye(model.outputs, dtype=y.dtype)))
-        return jnp.sum(y * _against(model, law, b, every=True), axis=1)
-    if model.prior == "backward":
-        return _against(model, law, _law(model, encoders.linear(1).apply(params["prior"], y)))
-    width = 2 * model.latent if model.kind == "gaussian" else model.latent
-    flat = params["prior"] if model.prior == "learned" else jnp.zeros(width, y.dtype)
-    return _against(model, law, _law(model, flat[None]))
+        b = _distribution(spec, encoders.linear(1).apply(params["prior"], jnp.eye(spec.outputs, dtype=y.dtype)))
+        return jnp.sum(y * _against(spec, encoder_output, b, every=True), axis=1)
+    if spec.prior == "backward":
+        return _against(spec, encoder_output, _distribution(spec, encoders.linear(1).apply(params["prior"], y)))
+    width = 2 * spec.latent if spec.kind == "gaussian" else spec.latent
+    flat = params["prior"] if spec.prior == "learned" else jnp.zeros(width, y.dtype)
+    return _against(spec, encoder_output, _distribution(spec, flat[None]))
 
 
-def terms(model: Model, params, x: Array, y: Array, noise: Array, key: Array) -> Terms:
+def terms(spec: Spec, params, x: Array, y: Array, noise: Array, key: Array) -> Terms:
     """The terms of L for each row, by `samples` draws of z where they are not closed forms.
 
     Args:
-      model: what is fixed.
+      spec: what is fixed.
       params: parameters.
       x: inputs, (n, ...).
       y: label distributions (n, classes), or targets (n, k).
       noise: log p̃(y|x), (n, classes); for regression the log standard deviation of p̃ around y, ().
       key: random key.
+
+    Returns:
+      `Terms`.
     """
-    law = encode(model, params, x)
-    first = divergence(model, params, law, y)
-    if model.task == "regression":
-        square = _square_error(model, params, law, y, key)
+    encoder_output = encode(spec, params, x)
+    first = divergence(spec, params, encoder_output, y)
+    if spec.task == "regression":
+        square = _square_error(spec, params, encoder_output, y, key)
         log_std = params["log_std"][None]
         entropy = jnp.sum(square * jnp.exp(-2 * log_std) + 2 * log_std + math.log(2 * math.pi), axis=1) / 2
-        if model.objective != "dual":
+        if spec.objective != "dual":
             return Terms(first, entropy, jnp.zeros_like(first))
         ratio = 2 * (log_std - noise)
         return Terms(first, entropy, jnp.sum(square * jnp.exp(-2 * noise) + jnp.expm1(ratio) - ratio, axis=1) / 2)
-    if model.kind == "categorical":
-        p, log_q = jnp.exp(law), decode(model, params, jnp.eye(model.latent, dtype=x.dtype))
+    if spec.kind == "categorical":
+        p, log_q = jnp.exp(encoder_output), decode(spec, params, jnp.eye(spec.latent, dtype=x.dtype))
         entropy = -jnp.sum(p * (y @ log_q.T), axis=1)
-        if model.objective != "dual":
+        if spec.objective != "dual":
             return Terms(first, entropy, jnp.zeros_like(first))
         q = jnp.exp(log_q)
         return Terms(first, entropy, jnp.sum(p * (jnp.sum(q * log_q, axis=1)[None] - noise @ q.T), axis=1))
-    log_q = decode_samples(model, params, law, key, model.samples)
+    log_q = decode_samples(spec, params, encoder_output, key, spec.samples)
     entropy = -jnp.mean(jnp.sum(y[None] * log_q, axis=2), axis=0)
-    if model.objective != "dual":
+    if spec.objective != "dual":
         return Terms(first, entropy, jnp.zeros_like(first))
     return Terms(first, entropy, jnp.mean(jnp.sum(jnp.exp(log_q) * (log_q - noise[None]), axis=2), axis=0))
 
 
-def draw(law, key: Array, samples: int) -> Array:
+def draw(encoder_output, key: Array, samples: int) -> Array:
     """Draws of a Gaussian Z, (samples, n, d)."""
-    mean, log_std = law
+    mean, log_std = encoder_output
     return mean[None] + jnp.exp(log_std)[None] * jax.random.normal(key, (samples, *mean.shape), mean.dtype)
 
 
-def decode_samples(model: Model, params, law, key: Array, samples: int) -> Array:
+def decode_samples(spec: Spec, params, encoder_output, key: Array, samples: int) -> Array:
     """The decoder at draws of a Gaussian Z, (samples, n, outputs)."""
-    z = draw(law, key, samples)
-    return decode(model, params, z.reshape(-1, model.latent)).reshape(samples, -1, model.outputs)
+    z = draw(encoder_output, key, samples)
+    return decode(spec, params, z.reshape(-1, spec.latent)).reshape(samples, -1, spec.outputs)
 
 
-def _law(model, out):
-    if model.kind == "categorical":
+def _distribution(spec, out):
+    """The distribution of Z from outputs of a network: mean and log standard deviation, or log probabilities."""
+    if spec.kind == "categorical":
         return jax.nn.log_softmax(out)
-    return out[:, : model.latent], out[:, model.latent :]
+    return out[:, : spec.latent], out[:, spec.latent :]
 
 
-def _against(model, law, b, every=False):
-    """Divergence of each row of `law` from its row of b, (n,); from every row, (n, rows)."""
-    if model.kind == "categorical":
-        log_b = b[None] if every else jnp.broadcast_to(b, law.shape)
-        return categorical_divergence(law[:, None] if every else law, log_b)
+def _against(spec, encoder_output, b, every=False):
+    """Divergence of each row of p(z|x) from its row of b, (n,); from every row, (n, rows)."""
+    if spec.kind == "categorical":
+        log_b = b[None] if every else jnp.broadcast_to(b, encoder_output.shape)
+        return categorical_divergence(encoder_output[:, None] if every else encoder_output, log_b)
     if every:
-        return gaussian_divergence(law[0][:, None], law[1][:, None], b[0][None], b[1][None])
-    return gaussian_divergence(*law, *(jnp.broadcast_to(each, law[0].shape) for each in b))
+        return gaussian_divergence(encoder_output[0][:, None], encoder_output[1][:, None], b[0][None], b[1][None])
+    return gaussian_divergence(*encoder_output, *(jnp.broadcast_to(part, encoder_output[0].shape) for part in b))
 
 
-def _square_error(model, params, law, y, key):
+def _square_error(spec, params, encoder_output, y, key):
     """E over z of (y - f(z))² for the decoder's mean f, (n, k)."""
-    if model.kind == "categorical":
-        means = decode(model, params, jnp.eye(model.latent, dtype=y.dtype))
-        return jnp.sum(jnp.exp(law)[:, :, None] * (y[:, None] - means[None]) ** 2, axis=1)
-    if model.exact:
-        mean, log_std = law
+    if spec.kind == "categorical":
+        means = decode(spec, params, jnp.eye(spec.latent, dtype=y.dtype))
+        return jnp.sum(jnp.exp(encoder_output)[:, :, None] * (y[:, None] - means[None]) ** 2, axis=1)
+    if spec.exact:
+        mean, log_std = encoder_output
         spread = jnp.exp(2 * log_std) @ params["decoder"][-1]["w"] ** 2
-        return (y - decode(model, params, mean)) ** 2 + spread
-    return jnp.mean((y[None] - decode_samples(model, params, law, key, model.samples)) ** 2, axis=0)
+        return (y - decode(spec, params, mean)) ** 2 + spread
+    return jnp.mean((y[None] - decode_samples(spec, params, encoder_output, key, spec.samples)) ** 2, axis=0)

@@ -5,51 +5,66 @@ import jax.numpy as jnp
 from jax import Array
 
 from ntkinfo.variational import _objectives
-from ntkinfo.variational._objectives import Model
+from ntkinfo.variational._objectives import Spec
 
 
-def predict(model: Model, params, x, key, samples: int):
+def predict(spec: Spec, params, x, key, samples: int) -> Array:
     """The predictive q(y|x), (n, classes), or mean of y (n, k), averaged over draws of z."""
-    law = _objectives.encode(model, params, x)
-    if model.kind == "categorical":
-        out = _objectives.decode(model, params, jnp.eye(model.latent, dtype=x.dtype))
-        return jnp.exp(law) @ (jnp.exp(out) if model.task == "classes" else out)
-    out = _objectives.decode_samples(model, params, law, key, samples)
-    return jnp.mean(jnp.exp(out) if model.task == "classes" else out, axis=0)
+    encoder_output = _objectives.encode(spec, params, x)
+    if spec.kind == "categorical":
+        out = _objectives.decode(spec, params, jnp.eye(spec.latent, dtype=x.dtype))
+        return jnp.exp(encoder_output) @ (jnp.exp(out) if spec.task == "classes" else out)
+    out = _objectives.decode_samples(spec, params, encoder_output, key, samples)
+    return jnp.mean(jnp.exp(out) if spec.task == "classes" else out, axis=0)
 
 
-def errors(model: Model, params, x, y, key, samples: int = 4):
+def errors(spec: Spec, params, x, y, key, samples: int = 4) -> Array:
     """Of each row the probability that the label is another than the likeliest; for regression the squared error."""
-    guess = predict(model, params, x, key, samples)
-    if model.task == "regression":
+    guess = predict(spec, params, x, key, samples)
+    if spec.task == "regression":
         return jnp.sum((guess - y) ** 2, axis=1)
     return 1 - jnp.take_along_axis(y, jnp.argmax(guess, axis=1)[:, None], axis=1)[:, 0]
 
 
-def information(model: Model, params, x, key) -> tuple[Array, Array, Array, Array]:
+def information(spec: Spec, params, x, key) -> tuple[Array, Array, Array, Array]:
     """InfoNCE and leave-one-out of log p(z_i|x_j) on one batch, and their standard errors over its rows, in nats.
 
     Of a categorical Z the expectation over z is a sum, and so InfoNCE is the exact I(X;Z) for X uniform over the rows.
     """
-    law, m = _objectives.encode(model, params, x), len(x)
-    if model.kind == "categorical":
-        p = jnp.exp(law)
-        others = jnp.log(jnp.sum(p, axis=0)[None] - p) - jnp.log(jnp.asarray(m - 1, x.dtype))
-        average = jnp.log(jnp.mean(p, axis=0))[None]
-        lower, upper = (jnp.sum(p * (law - each), axis=1) for each in (average, others))
+    encoder_output, m = _objectives.encode(spec, params, x), len(x)
+    if spec.kind == "categorical":
+        lower, upper = _categorical_ratios(encoder_output)
     else:
-        z = _objectives.draw(law, key, 1)[0]
+        mean, log_std = encoder_output
+        z = _objectives.draw(encoder_output, key, 1)[0]
 
         def row(at):
             z_i, i = at
-            gap = (z_i[None] - law[0]) * jnp.exp(-law[1])
-            scores = -jnp.sum(gap**2 / 2 + law[1], axis=1)
-            mixed = jax.nn.logsumexp(scores) - jnp.log(jnp.asarray(m, x.dtype))
-            rest = jnp.where(jnp.arange(m) == i, -jnp.inf, scores)
-            alone = jax.nn.logsumexp(rest) - jnp.log(jnp.asarray(m - 1, x.dtype))
-            return scores[i] - mixed, scores[i] - alone
+            gap = (z_i[None] - mean) * jnp.exp(-log_std)
+            scores = -jnp.sum(gap**2 / 2 + log_std, axis=1)
+            mixture = jax.nn.logsumexp(scores) - jnp.log(jnp.asarray(m, x.dtype))
+            others = jnp.where(jnp.arange(m) == i, -jnp.inf, scores)
+            left_out = jax.nn.logsumexp(others) - jnp.log(jnp.asarray(m - 1, x.dtype))
+            return scores[i] - mixture, scores[i] - left_out
 
         lower, upper = jax.lax.map(row, (z, jnp.arange(m)))
     root = jnp.sqrt(jnp.asarray(m, x.dtype))
-    spread = [jnp.std(each, ddof=1) / root for each in (lower, upper)]
-    return jnp.mean(lower), jnp.mean(upper), spread[0], spread[1]
+    return jnp.mean(lower), jnp.mean(upper), jnp.std(lower, ddof=1) / root, jnp.std(upper, ddof=1) / root
+
+
+def _categorical_ratios(log_p: Array) -> tuple[Array, Array]:
+    """Σ_z p(z|x_i) [log p(z|x_i) - log p(z)], p(z) the mean over all rows, and over all rows but row i, each (m,).
+
+    Everything stays in logarithms: p(z) of a value that is never used underflows, and so does the mean over the others
+    of one that row i has for itself.
+    """
+    m = len(log_p)
+    mixture = jax.nn.logsumexp(log_p, axis=0)[None] - jnp.log(jnp.asarray(m, log_p.dtype))
+    # Sums over the rows before and after row i: the row is left out without a difference.
+    none = jnp.full_like(log_p[:1], -jnp.inf)
+    before = jnp.concatenate([none, jax.lax.cumlogsumexp(log_p, axis=0)[:-1]])
+    after = jnp.concatenate([jax.lax.cumlogsumexp(log_p, axis=0, reverse=True)[1:], none])
+    left_out = jnp.logaddexp(before, after) - jnp.log(jnp.asarray(m - 1, log_p.dtype))
+    p = jnp.exp(log_p)
+    lower, upper = (jnp.sum(jnp.where(p > 0, p * (log_p - log_mean), 0), axis=1) for log_mean in (mixture, left_out))
+    return lower, upper

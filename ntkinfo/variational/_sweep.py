@@ -1,35 +1,26 @@
-"""Many variational fits: over β, objectives and seeds side by side, and over training-set sizes."""
+"""Many variational fits: over trade-offs, objectives and seeds, those of one objective side by side."""
 
 import dataclasses
 import os
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+import optax
+from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check
-from ntkinfo._common import checkpoint as _checkpoint
-from ntkinfo.variational import _fit, _objectives, _training_loop, _validate, label_noise
-from ntkinfo.variational._measure import measure
-
-# A bar appears for work longer than this many seconds.
-_PATIENCE = 3.0
-MEASURED = (
-    "rate",
-    "residual",
-    "i_xz_lower",
-    "i_xz_upper",
-    "cross_entropy",
-    "i_yz_lower",
-    "error",
-    "log_loss",
-    "calibration_error",
-    "brier",
-)
+from ntkinfo._common import check, pytree
+from ntkinfo._common import progress as progress_bar
+from ntkinfo._common.checkpoint import Checkpoint
+from ntkinfo.networks import Network
+from ntkinfo.variational import _fit, _objectives, _validate, label_noise
+from ntkinfo.variational._measure import Measurement, label_entropy_of, measure_rows
+from ntkinfo.variational._validate import Inputs, Labels, TestInputs, TestLabels
+from ntkinfo.variational.label_noise import LabelNoise
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass("objectives")
 class Sweep:
     """Fits over O objectives, B trade-offs and S seeds, each at its end; nats. A pytree; made by `sweep`.
 
@@ -70,31 +61,33 @@ class Sweep:
     objectives: tuple[str, ...]
 
 
-jax.tree_util.register_dataclass(
-    Sweep,
-    data_fields=[field.name for field in dataclasses.fields(Sweep) if field.name != "objectives"],
-    meta_fields=["objectives"],
-)
+# What all fits of a sweep have in common stands in it once.
+_SHARED = ("ceiling", "label_entropy")
+_PER_FIT = [
+    field.name
+    for field in dataclasses.fields(Measurement)  # pyright: ignore
+    if field.name in Sweep.__dataclass_fields__ and field.name not in _SHARED
+]
 
 
 def sweep(
-    x,
-    y,
+    x: Inputs,
+    y: Labels,
     *,
-    betas,
+    betas: Float[ArrayLike, " b"] | Sequence[float],
     key: Array,
-    names=("vib", "ceb", "dual"),
+    names: str | Sequence[str] = ("vib", "ceb", "dual"),
     seeds: int = 1,
-    x_test=None,
-    y_test=None,
-    noise=None,
+    x_test: TestInputs | None = None,
+    y_test: TestLabels | None = None,
+    noise: LabelNoise | None = None,
     dual_prior: str = "learned",
     dual_beta: float = 0.0,
-    encoder=None,
-    decoder=None,
+    encoder: Network | None = None,
+    decoder: Network | None = None,
     latent: int = 8,
     latent_kind: str = "gaussian",
-    optimizer=None,
+    optimizer: optax.GradientTransformation | None = None,
     learning_rate: float = 1e-3,
     steps: int = 2000,
     batch_size: int | None = 128,
@@ -148,58 +141,56 @@ def sweep(
         check.option("names", name, _objectives.OBJECTIVES)
     seeds, steps = check.integer("seeds", seeds), check.integer("steps", steps)
     check.positive("dual_beta", dual_beta, zero=True)
-    rule = _validate.optimiser(optimizer, learning_rate)
-    each_key = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(seeds))
-    keys, trade = jnp.tile(each_key, (len(host),) + (1,) * (each_key.ndim - 1)), np.repeat(host, seeds)
-    results = []
-    with _fit.bar(steps * len(names), "variational sweep", progress) as shown:
+    optimizer = _validate.optimiser(optimizer, learning_rate)
+    record = check.integer("record", record)
+    rows, test_rows = _validate.read_rows(x, y, x_test, y_test, "classes")
+    batch = _validate.rows_of_a_step(batch_size, len(rows.x))
+    seed_keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(seeds))
+    keys, trade_off = jnp.tile(seed_keys, (len(host),) + (1,) * (seed_keys.ndim - 1)), np.repeat(host, seeds)
+    key_measure = jax.random.fold_in(key, seeds)
+    measured = []
+    with progress_bar.bar(
+        total=steps * len(names), desc="variational sweep", unit="step", progress=progress
+    ) as bar:  # fmt: skip
         for name in names:
             dual = name == "dual"
-            of_dual = (label_noise.smoothing(0.1) if noise is None else noise) if dual else None
-            model, data, test = _validate.prepare(
-                x, y, x_test, y_test, of_dual, objective=name, encoder=encoder, latent=latent, latent_kind=latent_kind,
-                decoder=decoder, prior=dual_prior if dual else None, task="classes", samples=samples,
+            spec = _validate.build(
+                rows, objective=name, encoder=encoder, latent=latent, latent_kind=latent_kind, decoder=decoder,
+                prior=dual_prior if dual else None, task="classes", samples=samples,
             )  # fmt: skip
-            batch = _validate.batch_of(batch_size, len(data.x))
-            beta = np.repeat((dual_beta * trade if dual else trade)[:, None], steps, 1)
-            gamma = np.repeat((trade if dual else 0 * trade)[:, None], steps, 1)
-            folder = None
-            if checkpoint is not None:
-                named = _validate.arguments(model, rule, batch, data, test, keys, beta, gamma, record)
-                folder = _checkpoint.Checkpoint(os.path.join(checkpoint, name), named)
-            trained = _training_loop.train(
-                model, rule, data, test, keys, beta, gamma, records=check.integer("record", record), batch=batch,
-                patience=None, folder=folder, name="state", tick=shown.update,
-            )  # fmt: skip
-            of_measure = jax.random.fold_in(key, seeds)
-            results.append(_measured(model, trained, beta, gamma, data, test, of_measure))
+            model_of_noise = (label_noise.smoothing(0.1) if noise is None else noise) if dual else None
+            data, test = _validate.with_noise(spec, model_of_noise, rows, test_rows)
+            betas = np.repeat((dual_beta * trade_off if dual else trade_off)[:, None], steps, 1)
+            gammas = np.repeat((trade_off if dual else 0 * trade_off)[:, None], steps, 1)
+            plan = _fit.Plan(spec, optimizer, batch, data, test, keys, betas, gammas, record, None)
+            folder = None if checkpoint is None else Checkpoint(os.path.join(checkpoint, name), plan.arguments())
+            measured.append(_measured(plan, folder, bar.update, test_rows or rows, key_measure))
     shape = (len(names), len(host), seeds)
-    stacked = {name: jnp.asarray([one[name] for one in results]) for name in results[0]}
-    single = {name: stacked.pop(name)[0] for name in ("ceiling", "label_entropy", "step")}
-    flat = {name: value.reshape(*shape, *value.shape[2:]) for name, value in stacked.items()}
-    return Sweep(
-        beta=jnp.asarray(host),
-        objectives=names,
-        **single,
-        **flat,
-    )
+    stacked = {name: jnp.asarray([values[name] for values in measured]) for name in measured[0]}
+    shared = {name: stacked.pop(name)[0] for name in (*_SHARED, "step")}
+    per_fit = {name: value.reshape(*shape, *value.shape[2:]) for name, value in stacked.items()}
+    return Sweep(beta=jnp.asarray(host), objectives=names, **shared, **per_fit)
 
 
-def _measured(model, trained, beta, gamma, data, test, key) -> dict[str, np.ndarray]:
-    """What is measured of every lane, by name."""
-    rows = data if test is None else test
-    each = [measure(_fit.lane(model, trained, i, beta[i], gamma[i]), rows.x, rows.y, key=key) for i in range(len(beta))]
-    found = {
-        name: np.array([np.nan if getattr(one, name) is None else float(getattr(one, name)) for one in each])
-        for name in MEASURED
+def _measured(
+    plan: _fit.Plan, folder: Checkpoint | None, tick: Callable, rows: _validate.Rows, key: Array
+) -> dict[str, np.ndarray]:
+    """Trains the fits of one objective; what is measured of each on these rows, by name."""
+    trained = plan.train(folder, tick)
+    fits = [_fit.result_of(plan.spec, trained, i, plan.betas[i], plan.gammas[i]) for i in range(len(plan.betas))]
+    measurements = [measure_rows(fit, rows, key) for fit in fits]
+    per_fit = {
+        name: np.array([_number(getattr(measurement, name)) for measurement in measurements]) for name in _PER_FIT
     }
-    p = np.mean(np.asarray(data.y, np.float64), axis=0)
-    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1)))
-    return found | {
-        "ceiling": np.asarray(each[0].ceiling),
-        "label_entropy": np.asarray(each[0].label_entropy),
+    return per_fit | {
+        "ceiling": np.asarray(measurements[0].ceiling),
+        "label_entropy": np.asarray(measurements[0].label_entropy),
         "step": trained.records["step"][0],
         "i_xz": trained.records["i_xz_lower"],
-        "i_yz": entropy - trained.records["cross_entropy"],
+        "i_yz": label_entropy_of(plan.data.y) - trained.records["cross_entropy"],
         "failed": np.asarray(trained.state.failed),
     }
+
+
+def _number(value: Array | None) -> float:
+    return np.nan if value is None else float(value)

@@ -1,7 +1,7 @@
-"""Training of variational bottlenecks: several fits (lanes) side by side in one compiled loop, recorded and resumable.
+"""Training of variational bottlenecks: a batch of fits side by side in one compiled loop, recorded and resumable.
 
 The draws of step t come from fold_in(key, t) and nothing else, so that a run that stopped goes on exactly as it would
-have. A lane whose loss or parameters are no longer finite stands still at its last good state.
+have. A fit whose loss or parameters are no longer finite stands still at its last good state.
 """
 
 import functools
@@ -13,8 +13,9 @@ import numpy as np
 import optax
 from jax import Array
 
+from ntkinfo._common import checkpoint
 from ntkinfo.variational import _objectives, _predict
-from ntkinfo.variational._objectives import Model
+from ntkinfo.variational._objectives import Spec
 
 # I(X;Z) during training is bounded on so many rows at most: its ceiling is the logarithm of their number.
 BATCH = 512
@@ -31,7 +32,7 @@ class Data(NamedTuple):
 
 
 class State(NamedTuple):
-    """Of each lane: parameters, state of the optimiser, and the first step that failed, -1 for none."""
+    """Of each fit: parameters, state of the optimiser, and the first step that failed, -1 for none."""
 
     params: dict
     optimizer: object
@@ -39,7 +40,7 @@ class State(NamedTuple):
 
 
 class Best(NamedTuple):
-    """Of each lane: the state of least test loss, its loss and step, and records without improvement since."""
+    """Of each fit: the state of least test loss, its loss and step, and records without improvement since."""
 
     params: dict
     loss: Array
@@ -48,7 +49,7 @@ class Best(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What training leaves: the last state, the best one (None without early stopping), records (lanes, T) by name."""
+    """What training leaves: the last state, the best one (None without early stopping), records (fits, T) by name."""
 
     state: State
     best: Best | None
@@ -56,31 +57,31 @@ class Trained(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def start(model: Model, optimizer, keys, x) -> State:
-    """The state before the first step, of each lane."""
+def start(spec: Spec, optimizer, keys, x) -> State:
+    """The state before the first step, of each fit."""
 
-    def one(key):
-        params = _objectives.initial(model, jax.random.fold_in(key, _START), x)
+    def start_one(key):
+        params = _objectives.initial(spec, jax.random.fold_in(key, _START), x)
         return State(params, optimizer.init(params), jnp.asarray(-1))
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(start_one)(keys)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def advance(model: Model, optimizer, batch, state: State, first, last, betas, gammas, keys, data: Data) -> State:
-    """Steps first .. last - 1 of every lane; betas and gammas are (lanes, steps)."""
+def advance(spec: Spec, optimizer, batch, state: State, first, last, betas, gammas, keys, data: Data) -> State:
+    """Steps first .. last - 1 of every fit; betas and gammas are (fits, steps)."""
 
-    def one(state, beta, gamma, key):
+    def advance_one(state, beta, gamma, key):
         def step(t, state):
-            of_rows, of_latent = jax.random.split(jax.random.fold_in(key, t))
+            key_rows, key_latent = jax.random.split(jax.random.fold_in(key, t))
             part = data
             if batch is not None:
-                rows = jax.random.randint(of_rows, (batch,), 0, len(data.x))
+                rows = jax.random.randint(key_rows, (batch,), 0, len(data.x))
                 noise = data.noise[rows] if data.noise.ndim else data.noise
                 part = Data(data.x[rows], data.y[rows], noise)
 
             def loss(params):
-                return _objectives.total(_objectives.terms(model, params, *part, of_latent), beta[t], gamma[t])
+                return _objectives.total(_objectives.terms(spec, params, *part, key_latent), beta[t], gamma[t])
 
             value, grad = jax.value_and_grad(loss)(state.params)
             # Line searches ask for more than the gradient.
@@ -99,32 +100,31 @@ def advance(model: Model, optimizer, batch, state: State, first, last, betas, ga
 
         return jax.lax.fori_loop(first, last, step, state)
 
-    return jax.vmap(one)(state, betas, gammas, keys)
+    return jax.vmap(advance_one)(state, betas, gammas, keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def record(model: Model, params, beta, gamma, final, keys, data: Data, test: Data | None) -> dict[str, Array]:
-    """What is recorded of every lane: terms, losses, errors, and bounds on I(X;Z) of the first rows.
+def record(spec: Spec, params, beta, gamma, final, keys, data: Data, test: Data | None) -> dict[str, Array]:
+    """What is recorded of every fit: terms, losses, errors, and bounds on I(X;Z) of the first rows.
 
     `final` are the last β and γ, under which the test loss is judged, or records under a schedule would not compare.
     """
 
-    def one(params, beta, gamma, final, key):
+    def record_one(params, beta, gamma, final, key):
         keys = jax.random.split(jax.random.fold_in(key, _RECORD), 5)
-        found = _objectives.terms(model, params, *data, keys[0])
-        part = data.x[:BATCH]
-        lower, upper, _, _ = _predict.information(model, params, part, keys[1])
-        result = {name: jnp.mean(value) for name, value in found._asdict().items()}
-        result |= {"loss": _objectives.total(found, beta, gamma), "i_xz_lower": lower, "i_xz_upper": upper}
-        result["error"] = jnp.mean(_predict.errors(model, params, data.x, data.y, keys[2]))
+        terms = _objectives.terms(spec, params, *data, keys[0])
+        lower, upper, _, _ = _predict.information(spec, params, data.x[:BATCH], keys[1])
+        result = {name: jnp.mean(value) for name, value in terms._asdict().items()}
+        result |= {"loss": _objectives.total(terms, beta, gamma), "i_xz_lower": lower, "i_xz_upper": upper}
+        result["error"] = jnp.mean(_predict.errors(spec, params, data.x, data.y, keys[2]))
         if test is not None:
-            found = _objectives.terms(model, params, *test, keys[3])
-            result["test_loss"] = _objectives.total(found, *final)
-            result["test_cross_entropy"] = jnp.mean(found.cross_entropy)
-            result["test_error"] = jnp.mean(_predict.errors(model, params, test.x, test.y, keys[4]))
+            terms = _objectives.terms(spec, params, *test, keys[3])
+            result["test_loss"] = _objectives.total(terms, *final)
+            result["test_cross_entropy"] = jnp.mean(terms.cross_entropy)
+            result["test_error"] = jnp.mean(_predict.errors(spec, params, test.x, test.y, keys[4]))
         return result
 
-    return jax.vmap(one)(params, beta, gamma, final, keys)
+    return jax.vmap(record_one)(params, beta, gamma, final, keys)
 
 
 def schedule(steps: int, records: int) -> np.ndarray:
@@ -132,44 +132,43 @@ def schedule(steps: int, records: int) -> np.ndarray:
     return np.unique(np.round(np.linspace(0, steps, records + 1)).astype(int))
 
 
-def train(
-    model, optimizer, data, test, keys, betas, gammas, *, records, batch, patience, folder, name, tick
-) -> Trained:
-    """Trains all lanes. `folder` keeps the state under `name` at every record; `tick` is told of steps done."""
+def train(spec, optimizer, data, test, keys, betas, gammas, *, records, batch, patience, folder, name, tick) -> Trained:
+    """Trains all fits. `folder` keeps the state under `name` at every record; `tick` is told of steps done."""
     at = schedule(betas.shape[1], records)
-    state = start(model, optimizer, keys, data.x)
+    state = start(spec, optimizer, keys, data.x)
     dtype = data.x.dtype
     final = (jnp.asarray(betas[:, -1], dtype), jnp.asarray(gammas[:, -1], dtype))
     coefficients = (jnp.asarray(betas, dtype), jnp.asarray(gammas, dtype))
-    lanes = len(keys)
+    fits = len(keys)
     best = None
     if patience is not None:
-        best = Best(state.params, np.full(lanes, np.inf), np.zeros(lanes, int), np.zeros(lanes, int))
+        best = Best(state.params, np.full(fits, np.inf), np.zeros(fits, int), np.zeros(fits, int))
     rows: list[dict] = []
     done = 0
     stored = folder.load(name) if folder is not None else None
     if stored is not None:
-        state, best, rows = _unpack(stored, state, best)
+        state, best, rows = _restored(stored, state, best)
         done = len(rows)
         tick(int(at[done - 1]))
     for i in range(done, len(at)):
         if rows and best is not None and (best.waited >= patience).all():
             break
         if i:
-            state = advance(model, optimizer, batch, state, at[i - 1], at[i], *coefficients, keys, data)
+            state = advance(spec, optimizer, batch, state, at[i - 1], at[i], *coefficients, keys, data)
         t = max(int(at[i]) - 1, 0)
         now = (coefficients[0][:, t], coefficients[1][:, t])
-        found = {k: np.asarray(v) for k, v in record(model, state.params, *now, final, keys, data, test).items()}
-        rows.append(found | {"step": np.full(lanes, at[i]), "beta": np.asarray(now[0]), "gamma": np.asarray(now[1])})
+        recorded = record(spec, state.params, *now, final, keys, data, test)
+        recorded = {name: np.asarray(value) for name, value in recorded.items()}
+        rows.append(recorded | {"step": np.full(fits, at[i]), "beta": np.asarray(now[0]), "gamma": np.asarray(now[1])})
         if best is not None:
-            best = _improve(best, state, found["test_loss"], int(at[i]))
+            best = _improve(best, state, recorded["test_loss"], int(at[i]))
         if folder is not None:
-            folder.save(name, _pack(state, best, rows))
+            folder.save(name, _stored(state, best, rows))
         if i:
             tick(int(at[i] - at[i - 1]))
         if (np.asarray(state.failed) >= 0).all():
             break
-    return Trained(state, best, {k: np.stack([row[k] for row in rows], axis=1) for k in rows[0]})
+    return Trained(state, best, {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]})
 
 
 def _improve(best, state, loss, step) -> Best:
@@ -186,22 +185,14 @@ def _improve(best, state, loss, step) -> Best:
     )
 
 
-def _pack(state, best, rows) -> dict[str, np.ndarray]:
-    arrays = {f"state{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-    arrays |= {f"best{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(best))}
-    return arrays | {f"record_{name}": np.stack([row[name] for row in rows]) for name in rows[0]}
+def _stored(state, best, rows) -> dict[str, np.ndarray]:
+    """What a checkpoint keeps of a fit: both states and the records so far."""
+    records = {f"record_{name}": np.stack([row[name] for row in rows]) for name in rows[0]}
+    return checkpoint.pack("state", state) | checkpoint.pack("best", best) | records
 
 
-def _unpack(stored, state, best):
-    def fill(tree, prefix):
-        leaves, structure = jax.tree.flatten(tree)
-        new = [
-            stored[f"{prefix}{i}"] if isinstance(leaf, np.ndarray) else jnp.asarray(stored[f"{prefix}{i}"])
-            for i, leaf in enumerate(leaves)
-        ]
-        return jax.tree.unflatten(structure, new)
-
+def _restored(stored, state, best):
+    """The states, of the structure of these, and the records of a checkpoint."""
     names = [name for name in stored if name.startswith("record_")]
-    count = len(stored[names[0]])
-    rows = [{name.removeprefix("record_"): stored[name][i] for name in names} for i in range(count)]
-    return fill(state, "state"), fill(best, "best"), rows
+    rows = [{name.removeprefix("record_"): stored[name][i] for name in names} for i in range(len(stored[names[0]]))]
+    return checkpoint.unpack("state", stored, state), checkpoint.unpack("best", stored, best), rows

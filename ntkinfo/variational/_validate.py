@@ -1,57 +1,101 @@
-"""What the variational bottlenecks accept, and what they say to the rest."""
+"""What the variational bottlenecks accept, and what they say to the rest: rows are read here, once, then models built.
+
+`read_rows` reads inputs and labels, `build` makes what is fixed during a fit, `with_noise` adds p̃(y|x) to the rows.
+"""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jaxtyping import ArrayLike, Float, Integer
 
-from ntkinfo import discrete
 from ntkinfo._common import check, checkpoint, labels
 from ntkinfo.networks import Network
 from ntkinfo.variational import _objectives, _training_loop, encoders, label_noise
-from ntkinfo.variational._objectives import Model
+from ntkinfo.variational._objectives import Spec
 from ntkinfo.variational.label_noise import LabelNoise
+
+# What public functions take: inputs, and classes, distributions of labels, or targets of a regression.
+Inputs = Float[ArrayLike, "n ..."]
+Labels = Integer[ArrayLike, " n"] | Float[ArrayLike, " n"] | Float[ArrayLike, "n k"]
+TestInputs = Float[ArrayLike, "m ..."]
+TestLabels = Integer[ArrayLike, " m"] | Float[ArrayLike, " m"] | Float[ArrayLike, "m k"]
 
 _adam = functools.cache(optax.adam)
 
 
-def prepare(
-    x, y, x_test, y_test, noise, *, objective, encoder, latent, latent_kind, decoder, prior, task, samples
-) -> tuple[Model, _training_loop.Data, _training_loop.Data | None]:
-    """Checks what is fitted; the model, and the rows as arrays."""
-    for name, value, accepted in (
-        ("objective", objective, _objectives.OBJECTIVES),
-        ("latent_kind", latent_kind, _objectives.LATENTS),
-        ("task", task, _objectives.TASKS),
-    ):
-        check.option(name, value, accepted)
+class Rows(NamedTuple):
+    """Inputs (n, ...), and label distributions (n, classes) or targets (n, k) in their dtype."""
+
+    x: Array
+    y: Array
+
+
+def read_rows(x, y, x_test, y_test, task: str, classes: int | None = None) -> tuple[Rows, Rows | None]:
+    """The rows to fit and, where given, those to test on; `classes` counts the labels where `y` may lack some."""
+    check.option("task", task, _objectives.TASKS)
+    x = check.array("x", x)
+    if x.ndim < 2 or len(x) < 2:
+        raise ValueError(f"`x` must be two inputs or more, (n, d) or images; got shape {x.shape}.")
+    if (x_test is None) != (y_test is None):
+        raise ValueError("`x_test` and `y_test` must be given together; got only one of them.")
+    rows = Rows(x, read_labels("y", y, len(x), task, x.dtype, classes))
+    if task == "classes" and rows.y.shape[1] < 2:
+        raise ValueError(f"`y` must hold at least two classes; got {rows.y.shape[1]}.")
+    if x_test is None:
+        return rows, None
+    x_test = check.array("x_test", x_test)
+    if x_test.shape[1:] != x.shape[1:]:
+        raise ValueError(f"`x_test` must have rows of shape {x.shape[1:]}, as `x`; got {x_test.shape[1:]}.")
+    test_labels = read_labels("y_test", y_test, len(x_test), task, x.dtype, rows.y.shape[1])
+    return rows, Rows(x_test.astype(x.dtype), test_labels)
+
+
+def read_labels(name: str, y, n: int, task: str, dtype, outputs: int | None = None) -> Array:
+    """Labels as distributions (n, classes), or targets (n, k)."""
+    if task == "regression":
+        targets = labels.real_targets(name, y, n)
+        if outputs is not None and targets.shape[1] != outputs:
+            raise ValueError(f"`{name}` must have {outputs} columns, as `y`; got {targets.shape[1]}.")
+        return targets.astype(dtype)
+    try:
+        return jnp.asarray(labels.distributions(name, y, n, outputs), dtype)
+    except TypeError as error:
+        raise TypeError(f"{error} For real targets (n, k) pass task='regression'.") from error
+
+
+def read_like(spec: Spec, params, x, y) -> Rows:
+    """Rows as a trained fit takes them."""
+    dtype = jax.tree.leaves(params)[0].dtype
+    x = read_inputs(spec, params, x).astype(dtype)
+    return Rows(x, read_labels("y", y, len(x), spec.task, dtype, spec.outputs))
+
+
+def read_inputs(spec: Spec, params, x) -> Array:
+    """Inputs that the encoder of a trained fit takes."""
+    x = check.inputs("x", x)
+    try:
+        jax.eval_shape(spec.encoder.apply, params["encoder"], x[:1])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`x` must hold inputs of the kind the fit was trained on; got shape {x.shape}.") from error
+    return x
+
+
+def build(rows: Rows, *, objective, encoder, latent, latent_kind, decoder, prior, task, samples) -> Spec:
+    """What is fixed during a fit of these rows: objective, networks, sizes."""
+    check.option("objective", objective, _objectives.OBJECTIVES)
+    check.option("latent_kind", latent_kind, _objectives.LATENTS)
     prior = prior or ("backward" if objective == "ceb" else "learned")
     accepted = {"vib": ("learned", "fixed"), "ceb": ("backward",), "dual": _objectives.PRIORS}[objective]
     if prior not in accepted:
         wanted = ", ".join(map(repr, accepted))
         raise ValueError(f"`prior` must be one of {wanted} for the objective {objective!r}; got {prior!r}.")
     latent = check.integer("latent", latent, least=1 if latent_kind == "gaussian" else 2)
-    x = check.array("x", x)
-    if x.ndim < 2 or len(x) < 2:
-        raise ValueError(f"`x` must be two inputs or more, (n, d) or images; got shape {x.shape}.")
-    if (x_test is None) != (y_test is None):
-        raise ValueError("`x_test` and `y_test` must be given together; got only one of them.")
-    targets = labels_of("y", y, len(x), task, x.dtype)
-    outputs = targets.shape[1]
-    if task == "classes" and outputs < 2:
-        raise ValueError(f"`y` must hold at least two classes; got {outputs}.")
-    data = _training_loop.Data(x, targets, _noise(objective, noise, x, targets, task, "x"))
-    test = None
-    if x_test is not None:
-        x_test = check.array("x_test", x_test)
-        if x_test.shape[1:] != x.shape[1:]:
-            raise ValueError(f"`x_test` must have rows of shape {x.shape[1:]}, as `x`; got {x_test.shape[1:]}.")
-        of_test = labels_of("y_test", y_test, len(x_test), task, x.dtype, outputs)
-        x_test = x_test.astype(x.dtype)
-        test = _training_loop.Data(x_test, of_test, _noise(objective, noise, x_test, of_test, task, "x_test"))
+    x, outputs = rows.x, rows.y.shape[1]
     width = 2 * latent if latent_kind == "gaussian" else latent
     if encoder is None:
         encoder = encoders.conv(width) if x.ndim in (3, 4) else encoders.mlp(width)
@@ -61,43 +105,17 @@ def prepare(
     meant = f"2 x `latent` = {width} (mean and log standard deviation)"
     meant = meant if latent_kind == "gaussian" else f"`latent` = {width} (logits)"
     _check_outputs("encoder", encoder, x, width, meant)
-    seen = jnp.zeros((2, latent), x.dtype)
-    _check_outputs("decoder", decoder, seen, outputs, f"{outputs}, " + ("classes" if task == "classes" else "as y"))
+    z = jnp.zeros((2, latent), x.dtype)
+    _check_outputs("decoder", decoder, z, outputs, f"{outputs}, " + ("classes" if task == "classes" else "as y"))
     samples = check.integer("samples", samples)
-    return Model(objective, prior, latent_kind, latent, task, outputs, encoder, decoder, exact, samples), data, test
-
-
-def labels_of(name, y, n, task, dtype, outputs=None) -> Array:
-    """Labels as distributions (n, classes), or targets (n, k)."""
-    host = y if isinstance(y, jax.Array) else np.asarray(y)
-    if host.ndim == 0 or len(host) != n:
-        raise ValueError(f"`{name}` must have one entry for each of the {n} inputs; got shape {host.shape}.")
-    if task == "regression":
-        host = check.array(name, y, 2).astype(dtype)
-    elif host.ndim == 1:
-        if not np.issubdtype(host.dtype, np.integer):
-            raise ValueError(
-                f"`{name}` must be integer classes (n,) or distributions (n, classes); got dtype {host.dtype}. For "
-                "real targets (n, k) pass task='regression'."
-            )
-        if int(np.min(host)) < 0:
-            raise ValueError(f"`{name}` must be classes from 0 on; got {int(np.min(host))}.")
-        classes = int(np.max(host)) + 1 if outputs is None else outputs
-        if int(np.max(host)) >= classes:
-            raise ValueError(f"`{name}` must be classes from 0 to {classes - 1}, as in `y`; got {int(np.max(host))}.")
-        host = labels.one_hot(np.asarray(host), classes, dtype)
-    else:
-        host = discrete.check_conditional(name, y, (n, None)).astype(dtype)
-    if outputs is not None and host.shape[1] != outputs:
-        raise ValueError(f"`{name}` must have {outputs} columns, as `y`; got {host.shape[1]}.")
-    return host
+    return Spec(objective, prior, latent_kind, latent, task, outputs, encoder, decoder, exact, samples)
 
 
 def network(name, pair) -> Network:
     """An (init, apply) pair as a `Network`."""
     if isinstance(pair, Network):
         return pair
-    if isinstance(pair, tuple) and len(pair) == 2 and all(callable(each) for each in pair):
+    if isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair)):
         return Network(*pair)
     raise TypeError(
         f"`{name}` must be a pair (init, apply), init(key, x) -> params; got {type(pair).__name__}. "
@@ -113,19 +131,28 @@ def _check_outputs(name, pair, x, width, meant) -> None:
         )
 
 
-def _noise(objective, noise, x, y, task, name):
-    if objective != "dual":
+def with_noise(
+    spec: Spec, noise: LabelNoise | None, rows: Rows, test: Rows | None
+) -> tuple[_training_loop.Data, _training_loop.Data | None]:
+    """The rows with log p̃(y|x) of the dual, (n, classes); of a regression its log standard deviation, ()."""
+    data = _training_loop.Data(*rows, _log_noise(spec, noise, rows, "x"))
+    return data, None if test is None else _training_loop.Data(*test, _log_noise(spec, noise, test, "x_test"))
+
+
+def _log_noise(spec, noise, rows, name):
+    if spec.objective != "dual":
         if noise is not None:
-            raise ValueError(f"`label_noise` must be left out for {objective!r}; only 'dual' has a noise model.")
-        return jnp.zeros((), x.dtype)
-    if task == "classes":
-        return jnp.log(label_noise.probabilities(noise, x, y, name=name))
+            raise ValueError(f"`label_noise` must be left out for {spec.objective!r}; only 'dual' has a noise model.")
+        return jnp.zeros((), rows.x.dtype)
+    if spec.task == "classes":
+        return jnp.log(label_noise.probabilities(noise, rows.x, rows.y, name=name))
     if not isinstance(noise, LabelNoise) or noise.kind != "gaussian":
         raise ValueError("`label_noise` must be `label_noise.gaussian(std)` for the dual of a regression.")
-    return jnp.asarray(np.log(noise.value), x.dtype)
+    return jnp.asarray(np.log(noise.value), rows.x.dtype)
 
 
-def gamma_of(objective, gamma) -> None:
+def check_gamma(objective, gamma) -> None:
+    """Refuses a dual objective without γ, and γ with another objective."""
     if objective == "dual" and gamma is None:
         raise ValueError("`gamma` must be given for the dual objective; got None.")
     if objective != "dual" and gamma is not None and (callable(gamma) or np.any(np.asarray(gamma) != 0)):
@@ -143,7 +170,7 @@ def coefficients(name: str, value, steps: int) -> np.ndarray:
     return host
 
 
-def optimiser(optimizer, learning_rate):
+def optimiser(optimizer, learning_rate) -> optax.GradientTransformation:
     """Optax's transformation, Adam by default."""
     if optimizer is None:
         check.positive("learning_rate", learning_rate)
@@ -153,19 +180,19 @@ def optimiser(optimizer, learning_rate):
     return optimizer
 
 
-def batch_of(batch_size, n: int) -> int | None:
+def rows_of_a_step(batch_size, n: int) -> int | None:
     """Rows of a step, None for all."""
     if batch_size is None or check.integer("batch_size", batch_size) >= n:
         return None
     return batch_size
 
 
-def arguments(model, rule, batch, data, test, keys, betas, gammas, record) -> dict[str, str]:
+def arguments(spec, optimizer, batch, data, test, keys, betas, gammas, record) -> dict[str, str]:
     """What must be the same for a run to go on where another stopped."""
 
     def step(keys, data, betas, gammas):
-        start = _training_loop.start(model, rule, keys, data.x)
-        return _training_loop.advance(model, rule, batch, start, 0, 1, betas, gammas, keys, data)
+        start = _training_loop.start(spec, optimizer, keys, data.x)
+        return _training_loop.advance(spec, optimizer, batch, start, 0, 1, betas, gammas, keys, data)
 
     coefficients = (jnp.asarray(betas, data.x.dtype), jnp.asarray(gammas, data.x.dtype))
     return {
@@ -174,6 +201,12 @@ def arguments(model, rule, batch, data, test, keys, betas, gammas, record) -> di
         "key": checkpoint.content_hash(checkpoint.key_data(keys)),
         "beta": checkpoint.content_hash(np.asarray(betas)),
         "gamma": checkpoint.content_hash(np.asarray(gammas)),
-        "x or y": " ".join(checkpoint.content_hash(np.asarray(each)) for each in data),
-        "x_test or y_test": " ".join(checkpoint.content_hash(np.asarray(each)) for each in test or ()),
+        "x or y": hashes(data[:2]),
+        "x_test or y_test": hashes(() if test is None else test[:2]),
+        "label_noise": hashes((data.noise,) if test is None else (data.noise, test.noise)),
     }
+
+
+def hashes(arrays) -> str:
+    """Hashes of arrays, for `arguments`."""
+    return " ".join(checkpoint.content_hash(np.asarray(array)) for array in arrays)

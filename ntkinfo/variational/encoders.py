@@ -18,7 +18,17 @@ __all__ = ["Network", "conv", "from_equinox", "from_flax", "from_stax", "linear"
 # Made once for the same arguments, so that a second fit finds the program of the first one compiled.
 @functools.cache
 def linear(outputs: int) -> Network:
-    """One affine map of the flattened input, W x + b."""
+    """One affine map of the flattened input, W x + b.
+
+    Args:
+      outputs: numbers returned for each row.
+
+    Returns:
+      A `Network`.
+
+    Raises:
+      TypeError, ValueError: `outputs` that is no positive integer.
+    """
     return mlp(outputs, ())
 
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check
@@ -36,6 +38,9 @@ def smoothing(epsilon: float) -> LabelNoise:
     Args:
       epsilon: ε in (0, 1).
 
+    Returns:
+      A `LabelNoise`.
+
     Raises:
       TypeError, ValueError: ε that is no number in (0, 1).
 
@@ -47,11 +52,14 @@ def smoothing(epsilon: float) -> LabelNoise:
     return LabelNoise("smoothing", float(epsilon))
 
 
-def confusion(matrix) -> LabelNoise:
+def confusion(matrix: Float[ArrayLike, "c c"]) -> LabelNoise:
     """p̃(ŷ|x) = Σ_y p(y|x) M_{yŷ}: label y is taken for ŷ with probability M_{yŷ}.
 
     Args:
       matrix: M, (classes, classes), every row a distribution.
+
+    Returns:
+      A `LabelNoise`.
 
     Raises:
       TypeError, ValueError: no square table of distributions. Zeros are refused by `fit`, where they matter.
@@ -72,6 +80,9 @@ def gaussian(std: float) -> LabelNoise:
     Args:
       std: positive standard deviation, in units of y, for classes of the vectors' length.
 
+    Returns:
+      A `LabelNoise`.
+
     Raises:
       TypeError, ValueError: `std` that is no positive number.
     """
@@ -81,12 +92,15 @@ def gaussian(std: float) -> LabelNoise:
     return LabelNoise("gaussian", float(std))
 
 
-def model(probabilities: Callable | Any) -> LabelNoise:
+def model(probabilities: Callable | Float[ArrayLike, "n classes"]) -> LabelNoise:
     """p̃(y|x) of a given model, for instance of an ensemble trained before.
 
     Args:
       probabilities: a table (n, classes), row i for input i of what is fitted; or a function of inputs (n, ...) that
         returns such a table, needed where there are test inputs too.
+
+    Returns:
+      A `LabelNoise`.
 
     Raises:
       TypeError, ValueError: neither a function nor a table of distributions.
@@ -96,8 +110,17 @@ def model(probabilities: Callable | Any) -> LabelNoise:
     return LabelNoise("model", np.asarray(discrete.check_conditional("probabilities", probabilities, (None, None))))
 
 
-def probabilities(noise: LabelNoise | None, x, y, *, name: str = "x"):
-    """The table p̃(y|x), (n, classes), for inputs x and label distributions y (n, classes); None leaves y as it is.
+def probabilities(noise: LabelNoise | None, x: Array, y: Array, *, name: str = "x") -> Array:
+    """The table p̃(y|x) of a noise model.
+
+    Args:
+      noise: the model; None leaves y as it is.
+      x: inputs, (n, ...).
+      y: label distributions, (n, classes).
+      name: what to call the inputs in messages.
+
+    Returns:
+      (n, classes), positive, in the dtype of y.
 
     Raises:
       TypeError: not a `LabelNoise`.
@@ -146,10 +169,10 @@ def _table(noise, x, y, name):
 
 
 def _stays(std: float, classes: int) -> float:
-    """Probability that the first of `classes` normal variables of deviation `std`, raised by 1, is the largest."""
+    """Probability that the first of `classes` variables N(0, std²), raised by 1, is the largest."""
     from scipy.special import log_ndtr
 
-    # Over 12 deviations either side a fine trapezoidal sum of a smooth function is exact to rounding.
+    # Over 12 standard deviations either side a fine trapezoidal sum of a smooth function is exact to rounding.
     u = np.linspace(-12, 12, 4001)
     log = -(u**2) / 2 - np.log(2 * np.pi) / 2 + (classes - 1) * log_ndtr(u + 1 / std)
     return float(np.exp(log).sum() * (u[1] - u[0]))

@@ -9,7 +9,6 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import __main__
-from ntkinfo._cli import variational
 
 SMALL = ["--n-train", "100", "--n-test", "60", "--betas", "1,30", "--steps", "20", "--hidden", "8", "--latent", "2"]
 
@@ -70,9 +69,3 @@ def test_figures(sweep):
     with pytest.raises(ValueError, match="must be one of vib, dual"):
         ni.plot.dynamics(sweep, "ceb")
     plt.close("all")
-
-
-def test_the_claim_is_judged_between_the_points():
-    x = np.array([0.0, 1.0, 3.0])
-    assert variational._crossing(x, np.array([0.0, 1.0, 2.0]), 1.5) == 2.0
-    assert variational._crossing(x, np.array([2.0, 1.0, 2.0]), 1.5) == 0.0

@@ -1,6 +1,7 @@
 """Variational bottlenecks against the certified optima of tables and Gaussians, and against plain loops."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 import ntkinfo as ni
-from ntkinfo.variational import _objectives, _training_loop, encoders, label_noise
+from ntkinfo.variational import _objectives, _predict, _training_loop, _validate, encoders, label_noise
 
 V = ni.variational
 KEY = jax.random.key(0)
@@ -109,25 +110,25 @@ def test_terms_against_a_loop(rng):
     for objective, prior, noise in (
         ("vib", "learned", None), ("ceb", None, None), ("dual", "backward", label_noise.smoothing(0.2))
     ):  # fmt: skip
-        from ntkinfo.variational import _validate
-
-        model, data, _ = _validate.prepare(x, y, None, None, noise, objective=objective, prior=prior, **options)
-        params = _objectives.initial(model, KEY, data.x)
+        rows, _ = _validate.read_rows(x, y, None, None, "classes")
+        spec = _validate.build(rows, objective=objective, prior=prior, **options)
+        data, _ = _validate.with_noise(spec, noise, rows, None)
+        params = _objectives.initial(spec, KEY, data.x)
         params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(KEY, leaf.shape), params)
-        found = _objectives.terms(model, params, *data, KEY)
-        law = [np.asarray(each) for each in _objectives.encode(model, params, data.x)]
+        terms = _objectives.terms(spec, params, *data, KEY)
+        mean, log_std = (np.asarray(part) for part in _objectives.encode(spec, params, data.x))
         w = params["prior"]
         for i in range(5):
             b = np.asarray(w) if prior == "learned" else np.asarray(w[0]["w"])[y[i]] + np.asarray(w[0]["b"])
-            z = law[0][i] + np.exp(law[1][i]) * rng.normal(size=(200_000, 2))
-            ratio = norm.logpdf(z, law[0][i], np.exp(law[1][i])) - norm.logpdf(z, b[:2], np.exp(b[2:]))
+            z = mean[i] + np.exp(log_std[i]) * rng.normal(size=(200_000, 2))
+            ratio = norm.logpdf(z, mean[i], np.exp(log_std[i])) - norm.logpdf(z, b[:2], np.exp(b[2:]))
             ratio = ratio.sum(1)
             logits = z @ np.asarray(params["decoder"][0]["w"]) + np.asarray(params["decoder"][0]["b"])
             log_q = logits - np.log(np.exp(logits).sum(1, keepdims=True))
             target = np.full(3, 0.2 / 3)
             target[y[i]] += 0.8
             divergence = (np.exp(log_q) * (log_q - np.log(target))).sum(1) if objective == "dual" else 0 * ratio
-            for got, values in zip(found, (ratio, -log_q[:, y[i]], divergence), strict=True):
+            for got, values in zip(terms, (ratio, -log_q[:, y[i]], divergence), strict=True):
                 assert abs(float(got[i]) - values.mean()) < 8 * values.std() / 200_000**0.5 + 1e-12
 
 
@@ -172,7 +173,7 @@ def test_divergence_is_reported_with_the_last_good_state(rng):
     with pytest.raises(V.DivergedError, match="at step") as caught:
         V.fit(x, y, beta=5.0, key=KEY, steps=40, record=8, optimizer=optax.sgd(1e6), **SMALL)
     error = caught.value
-    assert 0 < error.step < 40
+    assert 0 < error.step < 40 and error.epoch is None and error.run is None
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(error.fit.params))
     assert np.isfinite(float(V.measure(error.fit, x, y, key=KEY).error))
 
@@ -247,8 +248,71 @@ def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
     options |= {"learning_rate": 0.02} | SMALL
     found = V.learning_curve(x, y, [5, 60], **options)
     assert found.error.shape == (2, 2) and found.error[1].mean() < found.error[0].mean()
-    monkeypatch.setattr("ntkinfo.variational._learning_curve._fit.fit", None)
+    with pytest.raises(ValueError, match="differs in beta"):
+        V.learning_curve(x, y, [5, 60], **options | {"beta": 1.0})
+    with pytest.raises(ValueError, match="differs in x_test or y_test"):
+        V.learning_curve(x, y, [5, 60], **options | {"y_test": (y + 1) % 3})
+    # Another function of the same make, as in a new process, is the same network.
+    network = encoders.mlp(4, (8,))
+    options["encoder"] = encoders.Network(
+        lambda key, x: network.init(key, x), lambda params, x: network.apply(params, x)
+    )
+    monkeypatch.setattr(_training_loop, "train", None)
     np.testing.assert_array_equal(V.learning_curve(x, y, [5, 60], **options).error, found.error)
+
+
+def test_a_learning_curve_of_a_regression_has_no_label_information(rng):
+    x = rng.normal(size=(20, 3))
+    curve = V.learning_curve(x, x[:, :1], [10], x_test=x, y_test=x[:, 0], task="regression", repeats=1, beta=1.0,
+                             steps=2, key=KEY, encoder=encoders.linear(4), latent=2, progress=False)  # fmt: skip
+    assert np.isfinite(curve.error).all() and np.isnan(curve.i_yz_lower).all()
+
+
+def test_categorical_information_against_brute_force(rng):
+    # Value 0 is never used, row 1 has value 1 almost to itself, the rest are anywhere.
+    logits = 3 * rng.normal(size=(6, 5))
+    logits[:, 0], logits[:, 1], logits[1] = -800.0, -60.0, [-800.0, 0.0, -70.0, -70.0, -70.0]
+    log_p = np.asarray(jax.nn.log_softmax(logits))
+    p = np.exp(log_p)
+    lower, upper = [], []
+    for i in range(6):
+        terms = np.zeros((2, 5))
+        for k in range(5):
+            if p[i, k] > 0:
+                terms[0, k] = p[i, k] * (log_p[i, k] - np.log(p[:, k].mean()))
+                terms[1, k] = p[i, k] * (log_p[i, k] - np.log(np.delete(p[:, k], i).mean()))
+        lower.append(terms[0].sum())
+        upper.append(terms[1].sum())
+    identity = encoders.Network(lambda key, x: None, lambda params, x: x)
+    spec = _validate.build(
+        _validate.Rows(jnp.asarray(logits), jnp.eye(6)), objective="vib", encoder=identity, latent=5,
+        latent_kind="categorical", decoder=None, prior=None, task="classes", samples=1,
+    )  # fmt: skip
+    got = _predict.information(spec, {"encoder": None}, jnp.asarray(logits), KEY)
+    want = [np.mean(lower), np.mean(upper), np.std(lower, ddof=1) / 6**0.5, np.std(upper, ddof=1) / 6**0.5]
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+    assert 60.0 < upper[1] < 70.0
+
+
+def test_required_information():
+    # Two objectives, three trade-offs, two seeds whose means are told.
+    def seeds(*rows):
+        return np.stack([np.array(rows) - 0.1, np.array(rows) + 0.1], axis=2)
+
+    sweep = types.SimpleNamespace(
+        objectives=("vib", "dual"),
+        i_xz_lower=seeds([0.0, 1.0, 3.0], [0.5, 1.5, 4.0]),
+        i_yz_lower=seeds([0.0, 1.0, 2.0], [0.0, 1.9, 2.0]),
+    )
+    needed = V.required_information(sweep)
+    assert needed.i_yz == pytest.approx(1.9) and needed.objectives == ("vib", "dual")
+    np.testing.assert_allclose(needed.i_xz, [2.8, 1.5])
+    np.testing.assert_allclose(V.required_information(sweep, 1.5).i_xz, [2.0, 0.5 + 1.5 / 1.9])
+    np.testing.assert_allclose(V.required_information(sweep, 0.0).i_xz, [0.0, 0.5])
+    assert np.isnan(V.required_information(sweep, 2.5).i_xz).all()
+    for level in (np.nan, np.inf, [1.0, 2.0]):
+        with pytest.raises(ValueError, match="`i_yz`"):
+            V.required_information(sweep, level)
 
 
 class Flaxlike:
@@ -257,6 +321,48 @@ class Flaxlike:
 
     def apply(self, variables, x):
         return x @ variables["params"]
+
+
+class FlaxlikeWithState(Flaxlike):
+    """Normalises by running averages, as BatchNorm does, after a fixed random projection."""
+
+    def init(self, key, x):
+        fixed = {"projection": {"w": jax.random.normal(key, (x.shape[1], x.shape[1]))}}
+        return super().init(key, x) | fixed | {"batch_stats": {"mean": jnp.full(x.shape[1], 0.5)}}
+
+    def apply(self, variables, x):
+        return super().apply(variables, (x - variables["batch_stats"]["mean"][None]) @ variables["projection"]["w"])
+
+
+def test_only_the_parameters_of_a_flax_module_are_trained(rng):
+    x, y = problem(rng)
+    module, plain = FlaxlikeWithState(), Flaxlike()
+    network = encoders.from_flax(module)
+    params = network.init(KEY, x)
+    assert set(params) == {"params"} and same(params, encoders.from_flax(plain).init(KEY, x))
+    fixed = module.init(jax.random.key(0), x)
+    np.testing.assert_allclose(network.apply(params, x), module.apply(fixed | params, x))
+    # Weight decay would move whatever the optimiser is handed.
+    options = {"beta": 5.0, "steps": 20, "record": 1, "optimizer": optax.adamw(0.1, weight_decay=0.5)}
+    fit = V.fit(x, y, key=KEY, **options | SMALL | {"encoder": network})
+    assert set(fit.params["encoder"]) == {"params"}
+    np.testing.assert_allclose(fit.encode(x)[0], module.apply(fixed | fit.params["encoder"], x)[:, :2])
+    stateful = types.SimpleNamespace(init=lambda key, x: {"batch_stats": x}, apply=plain.apply)
+    with pytest.raises(ValueError, match=r"collection 'params'.* got 'batch_stats'"):
+        encoders.from_flax(stateful).init(KEY, x)
+    with pytest.raises(TypeError, match="mapping of collections"):
+        encoders.from_flax(types.SimpleNamespace(init=lambda key, x: [x], apply=plain.apply)).init(KEY, x)
+
+
+def test_batch_norm_of_flax(rng):
+    nn = pytest.importorskip("flax.linen")
+    x, y = problem(rng)
+    module = nn.Sequential([nn.Dense(8), nn.BatchNorm(use_running_average=True), nn.relu, nn.Dense(4)])
+    fit = V.fit(x, y, beta=5.0, key=KEY, steps=5, record=1, **SMALL | {"encoder": encoders.from_flax(module)})
+    assert set(fit.params["encoder"]) == {"params"}
+    averages = module.init(KEY, x)["batch_stats"]
+    want = module.apply({"batch_stats": averages} | fit.params["encoder"], x)[:, :2]
+    np.testing.assert_allclose(fit.encode(x)[0], want, rtol=1e-5)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -325,10 +431,10 @@ X, Y = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 3
         ),
         ({"label_noise": label_noise.smoothing(0.1)}, ValueError, "only 'dual' has a noise model"),
         ({"prior": "backward"}, ValueError, "`prior` must be one of 'learned', 'fixed'"),
-        ({"y": Y + 0.5}, ValueError, "integer classes"),
+        ({"y": Y + 0.5}, TypeError, r"integer classes .* pass task='regression'"),
         ({"y": Y - 1}, ValueError, "classes from 0 on; got -1"),
         ({"y": 0 * Y}, ValueError, "at least two classes"),
-        ({"y": Y[:3]}, ValueError, "one entry for each of the 12 inputs"),
+        ({"y": Y[:3]}, ValueError, "one row for each of the 12 inputs"),
         ({"x": Y}, TypeError, "floating-point"),
         ({"encoder": encoders.mlp(3)}, ValueError, "`encoder` must return 2 x `latent` = 4"),
         ({"decoder": encoders.linear(2)}, ValueError, "`decoder` must return 3, classes"),
@@ -351,6 +457,30 @@ def test_refusals_of_the_rest(rng):
         V.measure(fit, X[:, :2], Y, key=KEY)
     with pytest.raises(ValueError, match="classes from 0 to 2"):
         V.measure(fit, X, Y + 1, key=KEY)
+    for entropy in (np.nan, -1.0, np.inf, [1.0, 1.0]):
+        with pytest.raises(ValueError, match="`label_entropy`"):
+            V.measure(fit, X, Y, key=KEY, label_entropy=entropy)
+    for call in (fit.encode, lambda x: fit.predict(x, key=KEY)):
+        with pytest.raises(ValueError, match="kind the fit was trained on"):
+            call(X[:, :2])
+        with pytest.raises(ValueError, match="`x` must be finite"):
+            call(np.nan * X)
+        with pytest.raises(TypeError, match="floating-point"):
+            call(Y[:, None])
+        with pytest.raises(ValueError, match="axis of samples"):
+            call(X[0])
+    with pytest.raises(ValueError, match="`z` must have rows of 2 numbers"):
+        fit.decode(X)
+    with pytest.raises(ValueError, match="`z` must be finite"):
+        fit.decode(np.full((1, 2), np.nan))
+    with pytest.raises(TypeError, match="one random key"):
+        fit.predict(X, key=0)
+    with pytest.raises(TypeError, match="one random key"):
+        V.fit(X, Y, beta=1.0, key=0)
+    of_regression = V.fit(X, X[:, 0], beta=1.0, key=KEY, steps=1, latent=2, task="regression", progress=False)
+    with pytest.raises(ValueError, match="`label_entropy`"):
+        V.measure(of_regression, X, X[:, 0], key=KEY, label_entropy=np.nan)
+    assert float(V.measure(of_regression, X, X[:, 0], key=KEY, label_entropy=-1.0).label_entropy) == -1.0
     with pytest.raises(ValueError, match="`stds`"):
         V.error_under_noise(fit, X, Y, [-1.0], key=KEY)
     with pytest.raises(ValueError, match="`betas`"):
