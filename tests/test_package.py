@@ -178,8 +178,8 @@ PROMISED = {
     "kernels": "Kernels block_size diagonal evaluate hessian inputs kernel_function kernels",
     "mixture": """
         ACCURACY Information exact exact_pair is_saturated label_exact label_minibatch label_monte_carlo
-        label_pairwise minibatch minibatch_pair monte_carlo monte_carlo_pair one_hot pairwise pairwise_pair
-        warn_if_inaccurate
+        label_pairwise minibatch minibatch_pair monte_carlo monte_carlo_pair one_hot pair pairwise pairwise_pair
+        require_key select_method warn_if_inaccurate
     """,
     "plot": """
         animate bifurcation bottleneck curve divergence dynamics estimators finite geometry gradients layers

@@ -17,7 +17,6 @@ from ntkinfo._common.results import Information
 from ntkinfo.ensemble import CrossKernels, Ensemble, predictive
 from ntkinfo.information import _decoder, _geometry, _losses
 from ntkinfo.information._losses import Losses
-from ntkinfo.mixture import _dispatch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +190,7 @@ def from_kernels(
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
         raise ValueError(f"`y_test` must have the {ens.k} outputs trained on, as floating-point numbers; got {got}.")
     check.positive("noise", noise)
-    _dispatch.choose(method, ens.k, key)
+    mixture.select_method(method, ens.k, key)
     ceiling = labels.entropy(read) if label_entropy is None or read.classes is not None else label_entropy
     classes = None if read.classes is None else jnp.asarray(read.classes)
     one_hot = np.ones((m, 1)) if read.classes is None else labels.one_hot(read.classes, read.n_classes)
@@ -224,8 +223,8 @@ def _curve(
         prior = jnp.diagonal(cross.prior)
     else:
         z, divergence_joint, prior = predictive(ens, cross, s, basis, joint=False), None, cross.prior
-    input_information, label_information = _dispatch.pair(
-        z.mean, z.variance, one_hot, method, key=key, n_samples=n_samples
+    input_information, label_information = mixture.pair(
+        z.mean, z.variance, one_hot, method=method, key=key, n_samples=n_samples
     )
     if classes is None:
         label_information = _decoder.gaussian_density(z, targets, noise, label_entropy)

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ntkinfo import mixture
 from ntkinfo._common import check
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.information import _decoder
-from ntkinfo.mixture import _dispatch
 
 
 def input_information(
@@ -38,7 +38,7 @@ def input_information(
     Source: theory, section 3; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); Poole et al. 2019 (arXiv 1905.06922).
     """
     everything_alike = np.ones((z.mean.shape[-2], 1))
-    return _dispatch.pair(z.mean, z.variance, everything_alike, method, key=key, n_samples=n_samples)[0]
+    return mixture.pair(z.mean, z.variance, everything_alike, method=method, key=key, n_samples=n_samples)[0]
 
 
 def label_information(
@@ -91,7 +91,7 @@ def label_information(
     if method == "decoder":
         return _decode(z, read, noise, label_entropy, key=key, n_samples=n_samples)
     one_hot = _labels.one_hot(read.classes, read.n_classes)
-    return _dispatch.pair(z.mean, z.variance, one_hot, method, key=key, n_samples=n_samples)[1]
+    return mixture.pair(z.mean, z.variance, one_hot, method=method, key=key, n_samples=n_samples)[1]
 
 
 def _decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None, n_samples: int = 64) -> Information:
@@ -118,6 +118,6 @@ def _decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None
         targets,
         noise,
         label_entropy,
-        key=_dispatch.need_key(key, "the decoder of several classes"),
+        key=mixture.require_key(key, "the decoder of several classes"),
         n_samples=check.integer("n_samples", n_samples, least=2),
     )
