@@ -158,7 +158,7 @@ PROMISED = {
     "compression": """
         RelaxationTimes gaussian_layer_bound measured_compression_time relaxation_times weight_noise_bound
     """,
-    "content": "BELIEVED Content FORMS METHODS information_content of_kernel positive_probability upper_bound",
+    "content": "BELIEVED Content FORMS METHODS MIN_EFFECTIVE_SAMPLES information_content of_kernel positive_probability upper_bound",
     "datasets": "Dataset TASKS TwelveBit digits gaussian mnist npz one_hot parity subsample twelve_bit",
     "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
     "ensemble": "CrossKernels Ensemble covariances labels means predictive rotate",

@@ -182,7 +182,7 @@ BAD = [
     (lambda: content.of_kernel(np.eye(3), ONES, key=KEY, n_samples=1), ValueError, "`n_samples` must be at least 2"),
     (lambda: content.upper_bound(np.eye(3), ONES, form="x"), ValueError, "`form` must be one of 'sharp', 'published'"),
     (lambda: content.upper_bound(np.eye(3), np.array([1.0, 0.5, 1.0])), ValueError, "`labels` must hold -1 and 1 only"),
-    (lambda: content.upper_bound(np.eye(3), np.ones(4)), ValueError, "`labels` must have one entry per input; got 4"),
+    (lambda: content.upper_bound(np.eye(3), np.ones(4)), ValueError, "`labels` must have one row per input; got 4"),
     (lambda: content.upper_bound(np.eye(3), np.ones((3, 2))), ValueError, "`labels` must be one of -1 and 1 for each"),
     (lambda: content.upper_bound(np.eye(3), np.ones(3, int)), TypeError, "`labels` must hold floating-point"),
     (lambda: content.upper_bound(np.ones((3, 2)), ONES), ValueError, "`kernel` must be square"),
