@@ -66,7 +66,8 @@ def infonce(
         I(X;T) ≥ E (1/K) Σ_i [f(x_i, t_i) - log (1/K) Σ_j exp f(x_i, t_j)]          K = `batch_size`
 
     The bound cannot exceed log K, and an information above that stays hidden:
-    `mixture.is_saturated(estimate, batch_size)` says whether it is that high. Larger batches raise the ceiling, and need more samples.
+    `mixture.is_saturated(estimate, batch_size)` says whether it is that high. Larger batches raise the
+    ceiling, and need more samples.
 
     The samples are shuffled and split: `test_fraction` of them, in whole batches, are held out for the value. Of the
     rest one fifth (one to 20 batches) is for validation, and on what remains Adam trains the critic. Of the critics met

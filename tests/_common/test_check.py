@@ -57,9 +57,9 @@ def test_sums_are_one_within_the_tolerance_and_not_beyond(dtype):
     assert check.SUM_TOLERANCE == 1e-6
     discrete.check_joint("p", table(within))
     discrete.check_conditional("p", 2 * table(within / 2), (2, 2))
-    with pytest.raises(ValueError, match="sum=1.0000013"):
+    with pytest.raises(ValueError, match=r"sum=1\.0000013"):
         discrete.check_joint("p", table(beyond))
-    with pytest.raises(ValueError, match="in every row; got .*sums from 1 to 1.0000013"):
+    with pytest.raises(ValueError, match=r"in every row; got .*sums from 1 to 1\.0000013"):
         discrete.check_conditional("p", 2 * table(beyond / 2), (2, 2))
 
 
@@ -70,5 +70,5 @@ def test_values_are_not_looked_at_under_tracing():
 
 def test_signs():
     check.signs("y", np.array([-1.0, 1.0]))
-    with pytest.raises(ValueError, match="`y` must hold -1 and 1 only; got values from 0.0 to 1.0"):
+    with pytest.raises(ValueError, match="`y` must hold -1 and 1 only"):
         check.signs("y", np.array([0.0, 1.0]))
