@@ -224,3 +224,14 @@ def test_published_values_on_mnist(rng):
         assert ours.reliable and ours.stderr < 0.15
         assert ours.lower < ours.value < theirs.value - 5
         assert ours.upper < closed
+
+
+def test_tolerance_of_symmetry():
+    kernel = np.eye(3)
+    for skew, refused in ((0.8e-5, False), (3e-5, True)):
+        kernel[0, 1] = skew
+        if refused:
+            with pytest.raises(ValueError, match="`kernel` must be symmetric"):
+                content.upper_bound(kernel, ONES)
+        else:
+            content.upper_bound(kernel, ONES)
