@@ -5,9 +5,10 @@ A table is an array whose last axes hold the probabilities; axes in front of the
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check
+from ntkinfo._numerics import entropy as _entropy
 
 __all__ = [
     "check_conditional",
@@ -21,29 +22,53 @@ __all__ = [
 ]
 
 
-def entropy(p, axis=-1) -> Array:
-    """H = -sum p log p over `axis` (one or several), in nats, exact; 0 log 0 = 0."""
-    positive = p > 0
-    return -jnp.sum(jnp.where(positive, p * jnp.log(jnp.where(positive, p, 1)), 0), axis=axis)
+def entropy(p: Float[ArrayLike, "..."], axis: int | tuple[int, ...] | None = -1) -> Float[Array, "..."]:
+    """H = -Σ p log p over `axis` (one or several; None: all), in nats, exact; 0 log 0 = 0.
+
+    Raises:
+      TypeError, ValueError: no probabilities that sum to 1 over `axis` (under tracing values are not looked at).
+    """
+    return _entropy.entropy(check.probabilities("p", p, axis=axis), axis=axis)
 
 
-def kl(p, q, axis=-1) -> Array:
-    """D[p || q] = sum p log(p/q) over `axis`, in nats, exact; infinite where q = 0 < p."""
+def kl(
+    p: Float[ArrayLike, "..."], q: Float[ArrayLike, "..."], axis: int | tuple[int, ...] | None = -1
+) -> Float[Array, "..."]:
+    """D[p ‖ q] = Σ p log(p/q) over `axis`, in nats, exact; infinite where q = 0 < p.
+
+    Raises:
+      TypeError, ValueError: no probabilities that sum to 1 over `axis` (under tracing values are not looked at).
+    """
+    p, q = check.array("p", p), check.array("q", q)
+    shape = jnp.broadcast_shapes(p.shape, q.shape)
+    check.probabilities("p", jnp.broadcast_to(p, shape), axis=axis)
+    check.probabilities("q", jnp.broadcast_to(q, shape), axis=axis)
+    return _kl(p, q, axis)
+
+
+def _kl(p, q, axis):
     positive = p > 0
     logs = jnp.log(jnp.where(positive, p, 1)) - jnp.log(jnp.where(positive, q, 1))
     return jnp.sum(jnp.where(positive, p * logs, 0), axis=axis)
 
 
-def mutual_information(p_xy) -> Array:
+def mutual_information(p_xy: Float[ArrayLike, "... x y"]) -> Float[Array, "..."]:
     """I(X;Y) of joint tables (..., x, y), in nats, exact, shape (...).
+
+    Raises:
+      TypeError, ValueError: tables that are no joint distributions (under tracing values are not looked at).
 
     Source: theory, section 7.
     """
+    p_xy = check.array("p_xy", p_xy)
+    if p_xy.ndim < 2:
+        raise ValueError(f"`p_xy` must have shape (..., x, y); got {p_xy.shape}.")
+    check.probabilities("p_xy", p_xy, axis=(-2, -1))
     independent = jnp.sum(p_xy, axis=-1, keepdims=True) * jnp.sum(p_xy, axis=-2, keepdims=True)
-    return kl(p_xy, independent, axis=(-2, -1))
+    return _kl(p_xy, independent, axis=(-2, -1))
 
 
-def check_joint(name: str, p_xy) -> Array:
+def check_joint(name: str, p_xy: Float[ArrayLike, "x y"]) -> Float[Array, "x y"]:
     """`p_xy` as a joint distribution (x, y) of at least two inputs and two labels, each of positive probability.
 
     Raises:
@@ -59,13 +84,7 @@ def check_joint(name: str, p_xy) -> Array:
         )
     if not check.concrete(p_xy):
         return p_xy
-    host = np.asarray(p_xy, np.float64)
-    total, tolerance = host.sum(), 1e3 * float(jnp.finfo(p_xy.dtype).eps)
-    if host.min() < 0 or abs(total - 1) > tolerance:
-        raise ValueError(
-            f"`{name}` must be a joint distribution; got min={host.min():.3g}, sum={total:.9g}. Divide by its sum "
-            "first, once no entry is negative."
-        )
+    host = np.asarray(check.probabilities(name, p_xy, axis=None), np.float64)
     for axis, what in ((1, "row"), (0, "column")):
         empty = np.flatnonzero(host.sum(axis=axis) == 0)
         if len(empty):
@@ -76,7 +95,7 @@ def check_joint(name: str, p_xy) -> Array:
     return p_xy
 
 
-def check_conditional(name: str, table, shape: tuple[int | None, ...]) -> Array:
+def check_conditional(name: str, table: Float[ArrayLike, "..."], shape: tuple[int | None, ...]) -> Float[Array, "..."]:
     """`table` as conditional distributions, rows of the last axis summing to one, of a shape (None: any).
 
     Raises:
@@ -85,20 +104,12 @@ def check_conditional(name: str, table, shape: tuple[int | None, ...]) -> Array:
     """
     table = check.array(name, table, len(shape))
     if any(wanted is not None and wanted != got for wanted, got in zip(shape, table.shape, strict=True)):
-        wanted = ", ".join("any" if each is None else str(each) for each in shape)
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"`{name}` must have shape ({wanted}); got {table.shape}.")
-    if check.concrete(table):
-        host = np.asarray(table, np.float64)
-        off = np.abs(host.sum(axis=-1) - 1).max()
-        if host.min() < 0 or off > 1e3 * float(jnp.finfo(table.dtype).eps):
-            raise ValueError(
-                f"`{name}` must hold a distribution in every row; got min={host.min():.3g}, a sum off by {off:.3g}. "
-                "Divide each row by its sum first, once no entry is negative."
-            )
-    return table
+    return check.probabilities(name, table)
 
 
-def smooth(p_xy, epsilon: float) -> Array:
+def smooth(p_xy: Float[ArrayLike, "x y"], epsilon: float) -> Float[Array, "x y"]:
     """The joint with every p(y|x) replaced by (1 - ε) p(y|x) + ε/|Y|: the explicit remedy for zeros under the dual.
 
     Args:
@@ -119,18 +130,22 @@ def smooth(p_xy, epsilon: float) -> Array:
     return (1 - epsilon) * p_xy + epsilon * p_x / p_xy.shape[1]
 
 
-def merge_rows(p_xy, *, relative: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def merge_rows(p_xy: Float[ArrayLike, "x y"], *, relative: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Inputs of equal p(y|x) as one: the merged joint (x', y), and for each input the index of its row there, (x,).
 
     Exact for the bottleneck and its dual: the encoder of an input depends on it through p(y|x) alone. Rows count as
     equal where every p(y|x) agrees to 64 units of rounding, of 1 or, if `relative`, of itself: the dual takes
     logarithms, which tell small probabilities apart. On the host.
+
+    Raises:
+      TypeError, ValueError: not a joint distribution, as for `check_joint`.
     """
-    host = np.asarray(p_xy)
+    host = np.asarray(check.native("p_xy", p_xy, 2))
+    check_joint("p_xy", host)
     rows = (host / host.sum(axis=1, keepdims=True)).astype(np.float64)
     step = 64 * float(np.finfo(host.dtype).eps)
-    # Along a direction that no difference of rows is orthogonal to but by accident, equal rows are neighbours; a pair
-    # left apart by one is exact all the same.
+    # Sorted by one number for each row, a weighted sum of it, equal rows are neighbours. A different row of almost the
+    # same number may stand between two equal ones: they then stay two inputs, which costs time but is exact.
     order = np.argsort(rows @ np.cos(1 + np.arange(rows.shape[1])), kind="stable")
     new = np.ones(len(rows), bool)
     first, second = rows[order[:-1]], rows[order[1:]]
@@ -142,7 +157,12 @@ def merge_rows(p_xy, *, relative: bool = False) -> tuple[np.ndarray, np.ndarray]
     return merged, index
 
 
-def is_deterministic(p_xy) -> bool:
-    """Whether Y is a function of X: then the information curve is piecewise linear, not strictly concave."""
-    host = np.asarray(p_xy)
+def is_deterministic(p_xy: Float[ArrayLike, "x y"]) -> bool:
+    """Whether Y is a function of X: then the information curve is piecewise linear, not strictly concave.
+
+    Raises:
+      TypeError, ValueError: not a joint distribution, as for `check_joint`.
+    """
+    host = np.asarray(check.native("p_xy", p_xy, 2))
+    check_joint("p_xy", host)
     return bool(((host > 0).sum(axis=1) == 1).all())

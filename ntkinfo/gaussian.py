@@ -205,8 +205,7 @@ def sign_error(p: Gaussian, y) -> jax.Array:
     y = check.array("y", y, 2)
     if p.mean.shape[-1] != 1 or y.shape != p.mean.shape[-2:]:
         raise ValueError(f"`p` must have one output and `y` the shape (m, 1); got means {p.mean.shape}, y {y.shape}.")
-    if check.concrete(y) and not (np.abs(np.asarray(y)) == 1).all():
-        raise ValueError(f"`y` must hold -1 and 1 only; got values from {np.min(y)} to {np.max(y)}.")
+    check.signs("y", y)
     margin = jnp.broadcast_to(y, p.mean.shape)[..., 0] * p.mean[..., 0]
     some = p.variance > 0
     noisy = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(some, p.variance, 1.0)))

@@ -3,7 +3,7 @@
 Every public name of `neural_tangents.stax` is here, on every JAX that ntkinfo supports and without TensorFlow. A layer,
 and a network, is a triple `(init_fn, apply_fn, kernel_fn)`. Three things differ from the original: the NTK of ABRelu,
 Relu, LeakyRelu and Abs is exact on the diagonal (the original's is off by 3e-8 in float64), the layers run on current
-JAX, and kernel functions know the correlated-parameter kernel (`ntkinfo.correlated`), which
+JAX, and kernel functions know the correlated-parameter kernel (`ntkinfo.kernels.correlated`), which
 `ntkinfo.kernels.hessian` needs.
 
 Example:
@@ -78,8 +78,8 @@ __all__ = [
 ]
 
 _stax = load.load().stax
-ABRelu = correlated.singular(_stax.ABRelu)
-Abs = correlated.singular(_stax.Abs)
+ABRelu = correlated.nonsmooth(_stax.ABRelu)
+Abs = correlated.nonsmooth(_stax.Abs)
 Aggregate = correlated.unsupported(_stax.Aggregate)
 AggregateImplementation = _stax.AggregateImplementation
 AttentionMechanism = _stax.AttentionMechanism
@@ -92,14 +92,14 @@ Cos = correlated.without_parameters(_stax.Cos)
 Dense = correlated.parametrised(_stax.Dense)
 Diagonal = _stax.Diagonal
 DotGeneral = correlated.without_parameters(_stax.DotGeneral)
-Dropout = correlated.unless(_stax.Dropout, "mode", "test", correlated.unsupported)
-Elementwise = correlated.singular(_stax.Elementwise, "whether it is smooth is not known")
-ElementwiseNumerical = correlated.singular(
+Dropout = correlated.conditional(_stax.Dropout, "mode", "test", correlated.unsupported)
+Elementwise = correlated.nonsmooth(_stax.Elementwise, "whether it is smooth is not known")
+ElementwiseNumerical = correlated.nonsmooth(
     _stax.ElementwiseNumerical, "its quadrature has no derivatives where two inputs agree"
 )
 Erf = correlated.without_parameters(_stax.Erf)
 Exp = correlated.without_parameters(_stax.Exp)
-ExpNormalized = correlated.unless(_stax.ExpNormalized, "do_clip", False, correlated.singular)
+ExpNormalized = correlated.conditional(_stax.ExpNormalized, "do_clip", False, correlated.nonsmooth)
 FanInConcat = correlated.without_parameters(_stax.FanInConcat)
 FanInProd = correlated.without_parameters(_stax.FanInProd)
 FanInSum = correlated.without_parameters(_stax.FanInSum)
@@ -116,17 +116,17 @@ Identity = correlated.without_parameters(_stax.Identity)
 ImageResize = correlated.without_parameters(_stax.ImageResize)
 Index = correlated.without_parameters(_stax.Index)
 LayerNorm = correlated.without_parameters(_stax.LayerNorm)
-LeakyRelu = correlated.singular(_stax.LeakyRelu)
+LeakyRelu = correlated.nonsmooth(_stax.LeakyRelu)
 MaskedArray = _stax.MaskedArray
 Monomial = correlated.without_parameters(_stax.Monomial)
 Padding = _stax.Padding
 Polynomial = correlated.without_parameters(_stax.Polynomial)
 PositionalEmbedding = _stax.PositionalEmbedding
 Rbf = correlated.without_parameters(_stax.Rbf)
-RectifiedMonomial = correlated.singular(_stax.RectifiedMonomial)
-Relu = correlated.singular(_stax.Relu)
+RectifiedMonomial = correlated.nonsmooth(_stax.RectifiedMonomial)
+Relu = correlated.nonsmooth(_stax.Relu)
 Sigmoid_like = correlated.without_parameters(_stax.Sigmoid_like)
-Sign = correlated.singular(_stax.Sign)
+Sign = correlated.nonsmooth(_stax.Sign)
 Sin = correlated.without_parameters(_stax.Sin)
 Slice = _stax.Slice
 SumPool = correlated.without_parameters(_stax.SumPool)

@@ -65,7 +65,7 @@ def test_smoothing_keeps_the_inputs_and_mixes_the_labels():
 @pytest.mark.parametrize(
     ("table", "error", "message"),
     [
-        (np.ones((2, 2)), ValueError, "sum=4. Divide by its sum first"),
+        (np.ones((2, 2)), ValueError, "sum=4. Divide by the sum first"),
         (np.array([[-0.1, 0.6], [0.2, 0.3]]), ValueError, r"min=-0\.1"),
         (np.array([[np.nan, 0.6], [0.2, 0.2]]), ValueError, "must be finite"),
         (np.array([[0.5, 0.5], [0.0, 0.0]]), ValueError, "zeros in row 1"),
@@ -82,9 +82,43 @@ def test_what_is_no_joint_distribution_is_refused(table, error, message):
 
 
 def test_conditionals_and_smoothing_refuse_what_they_must():
-    with pytest.raises(ValueError, match="a sum off by 1"):
+    with pytest.raises(ValueError, match="sums from 2 to 2"):
         discrete.check_conditional("encoder", np.ones((3, 2)), (3, None))
     with pytest.raises(ValueError, match=r"shape \(4, any\); got \(3, 2\)"):
         discrete.check_conditional("encoder", np.full((3, 2), 0.5), (4, None))
     with pytest.raises(ValueError, match=r"in \(0, 1\]; got 1.5"):
         discrete.smooth(JOINT, 1.5)
+
+
+def test_smoothing_of_a_table_that_is_not_square():
+    table = np.array([[0.2, 0.1, 0.0], [0.3, 0.3, 0.1]])
+    smoothed = np.asarray(discrete.smooth(table, 0.3))
+    np.testing.assert_allclose(smoothed.sum(1), table.sum(1), rtol=1e-14)
+    np.testing.assert_allclose(smoothed[0], 0.7 * table[0] + 0.3 * 0.3 / 3, rtol=1e-14)
+
+
+FUNCTIONS = {
+    "entropy": lambda table: discrete.entropy(table, axis=None),
+    "kl": lambda table: discrete.kl(table, JOINT, axis=None),
+    "kl of": lambda table: discrete.kl(JOINT, table, axis=None),
+    "mutual_information": discrete.mutual_information,
+    "merge_rows": lambda table: discrete.merge_rows(table)[0],
+    "is_deterministic": discrete.is_deterministic,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_checks_its_tables(name):
+    function = FUNCTIONS[name]
+    expected = function(JOINT)
+    for table in (JOINT.tolist(), JOINT.astype(">f8")):
+        np.testing.assert_array_equal(function(table), expected)
+    negative = JOINT + np.array([[-0.3, 0.3, 0.0], [0, 0, 0], [0, 0, 0]])
+    for table, error, message in (
+        (100 * JOINT, ValueError, "probabilities that sum to 1"),
+        (negative, ValueError, r"min=-0\.1"),
+        (np.where(JOINT == 0, np.nan, JOINT), ValueError, "must be finite"),
+        (np.ones((3, 3), int), TypeError, "floating-point numbers"),
+    ):
+        with pytest.raises(error, match=message):
+            function(table)

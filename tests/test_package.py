@@ -158,7 +158,10 @@ PROMISED = {
     "compression": """
         RelaxationTimes gaussian_layer_bound measured_compression_time relaxation_times weight_noise_bound
     """,
-    "content": "BELIEVED Content FORMS METHODS information_content of_kernel positive_probability upper_bound",
+    "content": """
+        BELIEVED Content FORMS METHODS MIN_EFFECTIVE_SAMPLES information_content of_kernel positive_probability
+        upper_bound
+    """,
     "datasets": "Dataset TASKS TwelveBit digits gaussian mnist npz one_hot parity subsample twelve_bit",
     "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
     "ensemble": "CrossKernels Ensemble covariances labels means predictive rotate",
@@ -175,11 +178,11 @@ PROMISED = {
         Curve Information Losses ParameterDivergence action curve fisher_trace input_information
         is_saturated label_information losses output_divergence parameter_distance parameter_divergence
     """,
-    "kernels": "Kernels block_size diagonal evaluate hessian inputs kernel_function kernels",
+    "kernels": "Kernels block_size correlated diagonal evaluate has_hessian hessian inputs kernel_function kernels",
     "mixture": """
         ACCURACY Information exact exact_pair is_saturated label_exact label_minibatch label_monte_carlo
-        label_pairwise minibatch minibatch_pair monte_carlo monte_carlo_pair one_hot pairwise pairwise_pair
-        warn_if_inaccurate
+        label_pairwise minibatch minibatch_pair monte_carlo monte_carlo_pair one_hot pair pairwise pairwise_pair
+        require_key select_method warn_if_inaccurate
     """,
     "plot": """
         animate bifurcation bottleneck curve divergence dynamics estimators finite geometry gradients layers

@@ -19,19 +19,30 @@ def concrete(*values) -> bool:
 def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True) -> jax.Array:
     """`value` as a floating-point JAX array of an accepted rank, not empty and, where concrete, finite.
 
+    Lists, tables and arrays of any byte order are taken; long doubles become float64.
+
     Raises:
-      TypeError: not an array of floating-point numbers.
-      ValueError: wrong rank, empty, or (if `finite`) NaN or infinite entries.
+      TypeError: not an array of floating-point numbers, or of half precision.
+      ValueError: wrong rank, empty, masked, or (if `finite`) NaN or infinite entries.
     """
+    return jnp.asarray(native(name, value, ndim, finite=finite))
+
+
+def native(
+    name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True
+) -> jax.Array | np.ndarray:
+    """`array`, but what is on the host stays there, in its own precision whatever JAX's."""
     if not isinstance(value, jax.Array):
-        try:
-            value = np.asarray(value)
-        except ValueError as error:
-            raise ValueError(f"`{name}` must be an array; got {type(value).__name__} with ragged rows.") from error
+        value = _from_host(name, value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
+        remedy = ""
+        if jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool:
+            remedy = f" Convert it first, for instance with `np.asarray({name}, float)`."
+        raise TypeError(f"`{name}` must hold floating-point numbers; got dtype {value.dtype}.{remedy}")
+    if value.dtype.itemsize < 4:
         raise TypeError(
-            f"`{name}` must hold floating-point numbers; got dtype {value.dtype}. "
-            f"Convert it first, for instance with `{name}.astype(float)`."
+            f"`{name}` must have the precision of float32 or float64; got dtype {value.dtype}. Convert it first, for "
+            f"instance with `{name}.astype(np.float32)`."
         )
     ranks = (ndim,) if isinstance(ndim, int) else ndim
     if ranks is not None and value.ndim not in ranks:
@@ -48,32 +59,60 @@ def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite
                 f"`{name}` must be finite; got {np.asarray(value)[first]} at index {first} "
                 f"({int(bad.sum())} such entries). Remove or impute them first."
             )
-    return jnp.asarray(value)
+    return value
+
+
+def _from_host(name, value):
+    """A list, table or array as a NumPy array that JAX can read."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"`{name}` must have no masked entries; got {np.ma.count_masked(value)}. Remove or fill them first: the "
+            "mask would be lost."
+        )
+    try:
+        value = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be an array; got {type(value).__name__} with ragged rows.") from error
+    if value.dtype.kind != "f":
+        return value
+    return (
+        value.astype(np.float64)
+        if value.dtype.itemsize > 8
+        else value.astype(value.dtype.newbyteorder("="), copy=False)
+    )
 
 
 # Probabilities sum to one within this, in float64: what a table computed in float32 keeps.
 SUM_TOLERANCE = 1e-6
 
 
-def probabilities(name: str, value, ndim: int | tuple[int, ...] | None = None, *, axis: int | None = -1) -> jax.Array:
-    """`value` as probabilities that sum to one along `axis`, or as a whole table where that is None.
+def probabilities(
+    name: str, value, ndim: int | tuple[int, ...] | None = None, *, axis: int | tuple[int, ...] | None = -1
+) -> jax.Array:
+    """`value` as probabilities that sum to one along `axis` (one or several), or as a whole table where that is None.
 
     Raises:
       TypeError: not an array of floating-point numbers.
       ValueError: wrong rank, empty, negative, NaN or infinite entries, sums other than one.
     """
-    value = array(name, value, ndim)
+    value = native(name, value, ndim)
     if concrete(value):
         host = np.asarray(value, np.float64)
         sums = host.sum(axis=axis)
         if host.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
             where = "" if axis is None else " in every row" if axis == -1 else f" along axis {axis}"
-            total = f"sum={sums:.9g}" if axis is None else f"sums from {sums.min():.9g} to {sums.max():.9g}"
+            total = f"sum={sums:.9g}" if sums.ndim == 0 else f"sums from {sums.min():.9g} to {sums.max():.9g}"
             raise ValueError(
                 f"`{name}` must hold probabilities that sum to 1{where}; got min={host.min():.3g}, {total}. Divide by "
                 "the sum first, once no entry is negative."
             )
-    return value
+    return jnp.asarray(value)
+
+
+def signs(name: str, y) -> None:
+    """Refuses labels other than -1 and 1. Nothing is checked under tracing."""
+    if concrete(y) and not (np.abs(np.asarray(y)) == 1).all():
+        raise ValueError(f"`{name}` must hold -1 and 1 only; got values from {np.min(y)} to {np.max(y)}.")
 
 
 def times(name: str, value) -> jax.Array:

@@ -17,15 +17,15 @@ import jax.numpy as jnp
 from jax import Array
 
 
-class Traits(NamedTuple):
+class KernelTraits(NamedTuple):
     """Why a network has no correlated kernel, and why no Hessian kernel: nothing in the way where both are empty."""
 
     unknown: tuple[str, ...] = ()
-    singular: tuple[str, ...] = ()
+    nonsmooth: tuple[str, ...] = ()
 
 
 # By kernel function itself, not as an attribute of it: decorators copy attributes to functions that compute otherwise.
-_register: weakref.WeakKeyDictionary[Callable, Traits] = weakref.WeakKeyDictionary()
+_registry: weakref.WeakKeyDictionary[Callable, KernelTraits] = weakref.WeakKeyDictionary()
 _KINK = "its Hessian kernel is singular where two inputs agree"
 
 
@@ -48,27 +48,27 @@ def parametrised(constructor: Callable) -> Callable:
         given = signature.bind(*args, **kwargs).arguments.get("parameterization", "ntk").lower()
         # K'(1) is the tangent kernel for parameters from N(0, I) alone.
         unknown = () if given == "ntk" else (f"{constructor.__name__} with parameterization={given!r}",)
-        return init_fn, apply_fn, _noted(kernel_fn, Traits(unknown))
+        return init_fn, apply_fn, _registered(kernel_fn, KernelTraits(unknown))
 
     return make
 
 
 def without_parameters(constructor: Callable) -> Callable:
     """A layer without parameters whose kernels are smooth in the cross-covariance: ρ passes through."""
-    return _made(constructor, lambda made: Traits())
+    return _made(constructor, lambda made: KernelTraits())
 
 
-def singular(constructor: Callable, why: str = _KINK) -> Callable:
+def nonsmooth(constructor: Callable, why: str = _KINK) -> Callable:
     """An activation for which K(ρ) exists, but not a second derivative that could be trusted."""
-    return _made(constructor, lambda made: Traits(singular=(f"{constructor.__name__}: {why}",)))
+    return _made(constructor, lambda made: KernelTraits(nonsmooth=(f"{constructor.__name__}: {why}",)))
 
 
 def unsupported(constructor: Callable) -> Callable:
     """A layer whose correlated kernel is not derived: it stays usable for everything else."""
-    return _made(constructor, lambda made: Traits(unknown=(constructor.__name__,)))
+    return _made(constructor, lambda made: KernelTraits(unknown=(constructor.__name__,)))
 
 
-def unless(constructor: Callable, argument: str, accepted: Any, otherwise: Callable) -> Callable:
+def conditional(constructor: Callable, argument: str, accepted: Any, otherwise: Callable) -> Callable:
     """A layer without parameters as long as an `argument` has the value `accepted`, else as `otherwise` makes it."""
     signature = inspect.signature(constructor)
     plain, other = without_parameters(constructor), otherwise(constructor)
@@ -91,7 +91,9 @@ def combinator(constructor: Callable) -> Callable:
         if "layer" in kwargs:
             layers = (kwargs["layer"],)
         parts = [_traits(layer[2]) for layer in layers if isinstance(layer, tuple | list)]
-        _noted(made[2], Traits(*(tuple(dict.fromkeys(sum(each, ()))) for each in zip(*parts, strict=True))))
+        _registered(
+            made[2], KernelTraits(*(tuple(dict.fromkeys(sum(names, ()))) for names in zip(*parts, strict=True)))
+        )
         return made
 
     return make
@@ -101,22 +103,22 @@ def _made(constructor: Callable, traits: Callable) -> Callable:
     @functools.wraps(constructor)
     def make(*args, **kwargs):
         made = constructor(*args, **kwargs)
-        _noted(made[2], traits(made))
+        _registered(made[2], traits(made))
         return made
 
     return make
 
 
-def _noted(kernel_fn: Callable, traits: Traits) -> Callable:
-    _register[kernel_fn] = traits
+def _registered(kernel_fn: Callable, traits: KernelTraits) -> Callable:
+    _registry[kernel_fn] = traits
     return kernel_fn
 
 
-def _traits(kernel_fn: Callable) -> Traits:
+def _traits(kernel_fn: Callable) -> KernelTraits:
     try:
-        return _register[kernel_fn]
+        return _registry[kernel_fn]
     except (KeyError, TypeError):
-        return Traits(unknown=(f"{getattr(kernel_fn, '__name__', repr(kernel_fn))} (not built by ntkinfo.stax)",))
+        return KernelTraits(unknown=(f"{getattr(kernel_fn, '__name__', repr(kernel_fn))} (not built by ntkinfo.stax)",))
 
 
 def require(kernel_fn: Callable, *, smooth: bool) -> None:
@@ -133,9 +135,9 @@ def require(kernel_fn: Callable, *, smooth: bool) -> None:
             "(Dense, Conv, pooling, smooth activations, serial, parallel, repeat, FanOut, FanInSum), or take the "
             "linear part alone (`parameter_divergence(..., curvature=False)`)."
         )
-    if smooth and traits.singular:
+    if smooth and traits.nonsmooth:
         raise ValueError(
-            f"The Hessian kernel needs smooth activations; got {'; '.join(traits.singular)}. Use Erf, Gelu or Sin, or "
+            f"The Hessian kernel needs smooth activations; got {'; '.join(traits.nonsmooth)}. Use Erf, Gelu or Sin, or "
             "take the linear part alone (`parameter_divergence(..., curvature=False)`)."
         )
 
@@ -165,7 +167,7 @@ def kernel(kernel_fn: Callable, x1: Array, x2: Array | None, rho: Array) -> Arra
     return kernel_fn(x1, x1 if x2 is None else x2, "nngp", correlation=rho)
 
 
-class Curvature(NamedTuple):
+class TangentAndHessian(NamedTuple):
     """K'(1) = Θ and K''(1) = H in the place of both kernels, for the blocks of `ntkinfo.kernels`."""
 
     kernel_fn: Callable

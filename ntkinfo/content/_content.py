@@ -16,14 +16,16 @@ from jax import Array
 
 from ntkinfo import kernels
 from ntkinfo._common import check
+from ntkinfo._common.labels import real_targets
 from ntkinfo._numerics import cholesky
 from ntkinfo.content import _orthant
 
 METHODS = ("tilted", "isotropic", "sequential")
 FORMS = ("sharp", "published")
 # Below so many effective samples a standard error is itself a guess.
-BELIEVED = 100
-_DEVIATIONS = 5
+MIN_EFFECTIVE_SAMPLES = 100
+BELIEVED = MIN_EFFECTIVE_SAMPLES  # the former name
+_MAX_STANDARD_ERRORS = 5
 
 
 class Content(NamedTuple):
@@ -104,8 +106,8 @@ def of_kernel(kernel: Array, labels: Array, *, key: Array, n_samples: int = 4096
     if check.concrete(result) and not bool(result.reliable):
         warnings.warn(
             f"The information content {float(result.value):.4g} cannot be believed: of {n_samples} samples "
-            f"{float(result.effective_samples):.1f} are effective (at least {BELIEVED} are needed), and bounds are "
-            f"{float(result.lower):.4g} and {float(result.upper):.4g}. Take `upper` for a bound, "
+            f"{float(result.effective_samples):.1f} are effective (at least {MIN_EFFECTIVE_SAMPLES} are needed), "
+            f"and bounds are {float(result.lower):.4g} and {float(result.upper):.4g}. Take `upper` for a bound, "
             + ("or more samples." if method == "tilted" else 'or method="tilted", or more samples.'),
             stacklevel=2,
         )
@@ -177,19 +179,16 @@ _conditioned = jax.jit(_orthant.conditioned, static_argnums=4)
 def _door(kernel, labels):
     """The correlation of the outputs times their labels: its positive orthant is the event."""
     kernel = check.array("kernel", kernel, 2)
-    labels = check.array("labels", labels, (1, 2))
     if kernel.shape[0] != kernel.shape[1]:
         raise ValueError(f"`kernel` must be square; got shape {kernel.shape}.")
-    if labels.ndim == 2 and labels.shape[1] != 1:
+    labels = real_targets("labels", labels, len(kernel))
+    if labels.shape[1] != 1:
         raise ValueError(
             f"`labels` must be one of -1 and 1 for each input, (n,) or (n, 1); got shape {labels.shape}. "
             "Information content is of two classes; code one class against the rest."
         )
     labels = labels.reshape(-1)
-    if len(labels) != len(kernel):
-        raise ValueError(f"`labels` must have one entry per input; got {len(labels)} for {len(kernel)} inputs.")
-    if check.concrete(labels) and not (np.abs(np.asarray(labels)) == 1).all():
-        raise ValueError(f"`labels` must hold -1 and 1 only; got values from {np.min(labels)} to {np.max(labels)}.")
+    check.signs("labels", labels)
     correlation = _correlation(kernel, labels.astype(kernel.dtype))
     if check.concrete(correlation):
         if not np.allclose(kernel, kernel.T, rtol=1e-5, atol=1e-5 * float(jnp.max(jnp.abs(kernel)))):
@@ -221,6 +220,6 @@ def _estimate(correlation, key, tilt, n_samples, isotropic):
         log_weights, _ = _orthant.sequential(factor, shift * tilt.astype(shift.dtype), key, n_samples)
     value, stderr, effective = _orthant.summarise(log_weights)
     upper = _orthant.closed_form(correlation, published=False)
-    slack = _DEVIATIONS * stderr + n_samples * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    slack = _MAX_STANDARD_ERRORS * stderr + n_samples * jnp.finfo(value.dtype).eps * jnp.abs(value)
     within = (value > lower - slack) & (value < upper + slack)
-    return Content(value, stderr, effective, (effective >= BELIEVED) & within, lower, upper)
+    return Content(value, stderr, effective, (effective >= MIN_EFFECTIVE_SAMPLES) & within, lower, upper)

@@ -46,8 +46,11 @@ def binned(
         raise ValueError("`adaptive` bins follow from the samples; got a `width` or `range` as well. Leave it out.")
     limits = _samples.bin_ranges(range)
     ids = []
-    for name, columns, own in zip("xy", _samples.samples(x=x, y=y), limits, strict=True):
-        if columns.dtype == np.float64:
-            columns = _binning.adaptive(columns, bins) if adaptive else _samples.codes(name, columns, bins, width, own)
+    variables = map(_samples.renumbered, _samples.samples(x=x, y=y))
+    for name, columns, bounds in zip("xy", variables, limits, strict=True):
+        if columns.dtype == np.float64 and adaptive:
+            columns = _binning.adaptive(columns, bins)
+        elif columns.dtype == np.float64:
+            columns = _samples.codes(name, columns, bins, width, bounds)
         ids.append(_binning.symbols(columns))
     return _samples.estimate(*_binning.plug_in(*ids, correction is not None), "binned")

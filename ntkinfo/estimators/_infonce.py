@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from tqdm import tqdm
 
 from ntkinfo._common import check
+from ntkinfo._common.progress import bar
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import mlp
+from ntkinfo.estimators import _samples
 
 CRITICS = ("separable", "concatenated", "bilinear")
 # How often training stops to look at the validation samples, and at how many batches of them at most.
@@ -27,7 +28,6 @@ _CHECKS = 40
 _VALIDATION = 20
 # A loss this many times log(batch size), that of a critic which tells nothing, counts as divergence.
 _DIVERGED = 1e3
-_PATIENCE = 3.0
 
 
 class _Settings(NamedTuple):
@@ -63,10 +63,11 @@ def infonce(
 ) -> Information:
     """Lower bound on I(X;T) in nats from samples, by a critic f trained to tell the t of each x from those of others.
 
-        I(X;T) >= E (1/K) sum_i [f(x_i, t_i) - log (1/K) sum_j exp f(x_i, t_j)]          K = `batch_size`
+        I(X;T) ≥ E (1/K) Σ_i [f(x_i, t_i) - log (1/K) Σ_j exp f(x_i, t_j)]          K = `batch_size`
 
-    The bound cannot exceed log K, and an information above that stays hidden: `mixture.is_saturated(found, batch_size)`
-    says whether it is that high. Larger batches raise the ceiling, and need more samples.
+    The bound cannot exceed log K, and an information above that stays hidden:
+    `mixture.is_saturated(estimate, batch_size)` says whether it is that high. Larger batches raise the
+    ceiling, and need more samples.
 
     The samples are shuffled and split: `test_fraction` of them, in whole batches, are held out for the value. Of the
     rest one fifth (one to 20 batches) is for validation, and on what remains Adam trains the critic. Of the critics met
@@ -80,7 +81,7 @@ def infonce(
       x: samples (n,) or (n, d), floats, or integers for classes.
       t: samples (n,) or (n, e), likewise.
       key: random key, for the split, the first weights and the batches.
-      critic: "separable" f = a(x) . b(t), a and b networks; "concatenated" f = a(x, t), one network on all K^2 pairs
+      critic: "separable" f = a(x) . b(t), a and b networks; "concatenated" f = a(x, t), one network on all K² pairs
         of a batch, the most flexible and some K/10 times as slow; "bilinear" f = x W t; or a function of one x (d,) and
         one t (e,) that returns a number. Such a function is taken as it is: it sees the values as given, nothing is
         trained or standardised, and all samples are held out. The bound is tightest for log p(t|x)/p(t) plus any
@@ -108,8 +109,8 @@ def infonce(
 
     Example:
       >>> x, noise = np.random.default_rng(0).normal(size=(2, 4000))
-      >>> found = infonce(x, x + noise, key=jax.random.key(0))  # the truth is (1/2) log 2 = 0.347
-      >>> bool(abs(found.value - 0.347) < 0.1)
+      >>> estimate = infonce(x, x + noise, key=jax.random.key(0))  # the truth is (1/2) log 2 = 0.347
+      >>> bool(abs(estimate.value - 0.347) < 0.1)
       True
     """
     settings = _settings(critic, hidden, embedding, batch_size)
@@ -120,10 +121,8 @@ def infonce(
             raise ValueError(f"`{name}` must be a single number; got shape {np.shape(number)}.")
     if test_fraction >= 1:
         raise ValueError(f"`test_fraction` must be below 1, to leave samples to train on; got {test_fraction}.")
-    variables = {"x": _samples("x", x), "t": _samples("t", t)}
-    n, others = (len(each) for each in variables.values())
-    if n != others:
-        raise ValueError(f"`x` and `t` must hold the same number of samples; got {n} and {others}.")
+    variables = dict(zip("xt", _samples.samples(least=1, varying=True, x=x, t=t), strict=True))
+    n = len(variables["x"])
     n_test, n_validation = _split(settings, n, float(test_fraction))
     of_split, of_training = jax.random.split(key)
     order = np.asarray(jax.random.permutation(of_split, n))
@@ -148,26 +147,6 @@ def _settings(critic, hidden, embedding, batch_size) -> _Settings:
         raise ValueError("`hidden` must name at least one layer; got none. critic='bilinear' has no hidden layers.")
     batch = check.integer("batch_size", batch_size, least=2)
     return _Settings(critic, widths, check.integer("embedding", embedding), batch)
-
-
-def _samples(name: str, value) -> np.ndarray:
-    """Samples (n,) or (n, d) as (n, d) on the host: finite floats in float64, or integers."""
-    if not check.concrete(value):
-        raise TypeError(f"`{name}` is being traced; `infonce` splits and checks samples on the host.")
-    host = np.asarray(value)
-    if not (host.size and (host.dtype == bool or np.issubdtype(host.dtype, np.integer))):
-        check.array(name, value)
-        host = host.astype(np.float64)
-    if host.ndim not in (1, 2):
-        raise ValueError(f"`{name}` must have shape (n,) or (n, d); got {host.shape}.")
-    host = host.reshape(len(host), -1)
-    constant = np.flatnonzero((host == host[:1]).all(axis=0))
-    if len(host) > 1 and len(constant):
-        raise ValueError(
-            f"`{name}` must vary in every column; got {len(constant)} of {host.shape[1]} constant, the first is column "
-            f"{constant[0]}. A constant says nothing about the other variable: leave it out."
-        )
-    return host
 
 
 def _split(settings, n, test_fraction) -> tuple[int, int]:
@@ -234,7 +213,7 @@ def _scores(settings, params, x, t) -> Array:
     if settings.critic == "separable":
         left, right = (mlp.layers(hidden, own, each.T)[-1] for own, each in zip(params, (x, t), strict=True))
         return left.T @ right
-    # The first layer is a sum over both variables: K products each instead of K^2 of their pairs.
+    # The first layer is a sum over both variables: K products each instead of K² of their pairs.
     (weight, bias), *rest = params
     d, k = x.shape[1], len(x)
     units = (x @ weight[:d] + bias[None]).T[:, :, None] + (t @ weight[d:]).T[:, None, :]
@@ -309,8 +288,7 @@ def _train(settings, key, train, validation, steps, learning_rate, progress):
     state = _State(params, optax.adam(learning_rate).init(params), order, zero, zero - 1)
     best, best_value = params, 0.0  # of the critic that is 0 everywhere
     every = -(-steps // _CHECKS)
-    delay = 0.0 if progress else _PATIENCE
-    with tqdm(total=steps, desc="critic", unit="step", disable=progress is False, delay=delay) as bar:
+    with bar(total=steps, desc="critic", unit="step", progress=progress) as shown:
         for done in range(0, steps, every):
             ahead = min(every, steps - done)
             state = _advance(settings, of_batches, train, jnp.float32(learning_rate), state, ahead)
@@ -322,5 +300,5 @@ def _train(settings, key, train, validation, steps, learning_rate, progress):
                 )
             if value > best_value:
                 best, best_value = state.params, value
-            bar.update(ahead)
+            shown.update(ahead)
     return best

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, labels
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import pair_sums
 
@@ -47,8 +48,8 @@ def _kde(t, classes, variance) -> tuple[Information, Information]:
     check.positive("variance", variance)
     lead, (n, d) = t.shape[:-2], t.shape[-2:]
     classes = jnp.asarray(classes(n), t.dtype)
-    found = _bounds(t.reshape(-1, n, d), jnp.asarray(variance, t.dtype), classes)
-    lower, upper, class_lower, class_upper = found.reshape((4, *lead))
+    bounds = _bounds(t.reshape(-1, n, d), jnp.asarray(variance, t.dtype), classes)
+    lower, upper, class_lower, class_upper = bounds.reshape((4, *lead))
     zero = jnp.zeros_like(lower)
     return tuple(
         Information(value, low, up, zero, "kde", zero, zero)
@@ -59,40 +60,25 @@ def _kde(t, classes, variance) -> tuple[Information, Information]:
     )
 
 
-def kde_pair(t, y, *, variance) -> tuple[Information, Information]:
+def kde_pair(
+    t: Float[ArrayLike, "... n d"], y: ArrayLike, *, variance: float | Array
+) -> tuple[Information, Information]:
     """I(X;T) and I(T;Y) in nats for the price of one; see `kde`."""
     if not check.concrete(y):
         raise TypeError("`y` is being traced; close over it instead.")
-    labels = np.asarray(y)
-    soft = labels.ndim == 2 and np.issubdtype(labels.dtype, np.floating)
-    if not soft and (not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool) or labels.ndim != 1):
-        raise TypeError(
-            "`y` must be a vector of integer classes, or p(y|x) of shape (n, c); "
-            f"got dtype {labels.dtype}, shape {labels.shape}."
-        )
-    if soft and not ((labels >= 0).all() and (np.abs(labels.sum(axis=1) - 1) < 1e-5).all()):
-        raise ValueError(
-            f"`y` must hold rows of probabilities that sum to 1; got min={labels.min()}, sums from "
-            f"{labels.sum(axis=1).min()} to {labels.sum(axis=1).max()}. Divide by the sums first."
-        )
-
-    def classes(n):
-        if len(labels) != n:
-            raise ValueError(f"`y` must hold one class for each row of `t`; got {len(labels)} for {n} rows.")
-        if soft:
-            return labels
-        values, codes = np.unique(labels, return_inverse=True)
-        return np.eye(len(values))[codes]
-
-    return _kde(t, classes, variance)
+    classes = y if isinstance(y, jax.Array) else np.asarray(y)
+    if classes.ndim == 1 and classes.size and classes.dtype.kind in "iub":
+        # Any integers name classes here, negative ones and with gaps too.
+        classes = np.unique(classes, return_inverse=True)[1]
+    return _kde(t, lambda n: labels.distributions("y", classes, n), variance)
 
 
-def kde(t, y=None, *, variance) -> Information:
+def kde(t: Float[ArrayLike, "... n d"], y: ArrayLike | None = None, *, variance: float | Array) -> Information:
     """I(X;T) in nats, or I(T;Y) given classes y, for T = t_i + N(0, variance I) and X uniform over the rows: bounds.
 
-        upper = -mean_i log mean_j exp(-|t_i - t_j|^2 / 2 variance),    lower: 8 variance in place of 2 variance
+        upper = -mean_i log mean_j exp(-‖t_i - t_j‖² / 2 variance),    lower: 8 variance in place of 2 variance
 
-    and I(T;Y) = I(X;T) - sum_c p(c) I(X;T | Y = c), each term bounded so. The noise is part of the measurement:
+    and I(T;Y) = I(X;T) - Σ_c p(c) I(X;T | Y = c), each term bounded so. The noise is part of the measurement:
     without it a deterministic layer has I(X;T) = log n. Differentiable in `t` and `variance`.
 
     Args:
@@ -103,7 +89,7 @@ def kde(t, y=None, *, variance) -> Information:
     Returns:
       Information of shape (...): `lower` and `upper` are bounds, and nothing is sampled. `value` is the estimate of
       the literature: `upper` for I(X;T), and distances as in `upper` in both terms for I(T;Y).
-      O(n^2 d) time; memory is bounded for any n.
+      O(n² d) time; memory is bounded for any n.
 
     Raises:
       TypeError: labels that are not integers, activations that are not floats.

@@ -10,10 +10,10 @@ from ntkinfo.estimators import _binning, _neighbours, _samples
 def ksg(x, y, *, k: int = 3) -> Information:
     """I(X;Y) in nats from samples of densities, by the distances to k-th nearest neighbours in the max norm.
 
-        psi(k) + psi(n) - mean psi(n_x + 1) - mean psi(n_y + 1)     Kraskov's first estimator, x and y continuous
-        psi(k) + psi(n) - mean psi(n_y) - mean psi(m)               Ross's, one of them discrete
+        ψ(k) + ψ(n) - mean ψ(n_x + 1) - mean ψ(n_y + 1)     Kraskov's first estimator, x and y continuous
+        ψ(k) + ψ(n) - mean ψ(n_y) - mean ψ(m)               Ross's, one of them discrete
 
-    psi the digamma function; n_x, n_y count the samples nearer than the k-th neighbour; for Ross n_y is the size of
+    ψ the digamma function; n_x, n_y count the samples nearer than the k-th neighbour; for Ross n_y is the size of
     the class and m counts the samples, itself included, nearer than the k-th neighbour within the class. x and y
     share one length scale: scale them alike first, for instance to unit variance. Made for a few dimensions; strong
     dependence needs n of order exp I. Can be slightly negative.
@@ -37,7 +37,7 @@ def ksg(x, y, *, k: int = 3) -> Information:
     Holmes & Nemenman 2019, arXiv 1903.09280 (error by blocks).
     """
     k = check.integer("k", k)
-    variables = dict(zip("xy", _samples.samples(x=x, y=y), strict=True))
+    variables = dict(zip("xy", map(_samples.renumbered, _samples.samples(x=x, y=y)), strict=True))
     discrete = [name for name in variables if variables[name].dtype != np.float64]
     if len(discrete) == 2:
         raise ValueError("`x` and `y` are both discrete; nearest neighbours need a density. Use `binned`.")

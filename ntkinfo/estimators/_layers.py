@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo._common import check
+from ntkinfo._common import check, labels
 from ntkinfo.estimators import _binning, _samples
 
 
@@ -29,16 +29,12 @@ def _layers(host, p_y_given_x, p_x, codes) -> LayerInformation:
     n = host.shape[-2]
     if n < 2:
         raise ValueError(f"`activations` must hold at least two inputs; got shape {host.shape}.")
-    classes = np.asarray(check.array("p_y_given_x", p_y_given_x, 2), np.float64)
-    inputs = np.full(n, 1 / n) if p_x is None else np.asarray(check.array("p_x", p_x, 1), np.float64)
-    for name, p, rows in (("p_y_given_x", classes, len(classes)), ("p_x", inputs, len(inputs))):
-        if rows != n:
-            raise ValueError(f"`{name}` must have one row for each of the n = {n} inputs; got shape {p.shape}.")
-        if (p < 0).any() or (abs(p.sum(axis=-1) - 1) > 1e-5).any():
-            raise ValueError(
-                f"`{name}` must hold probabilities that sum to 1 along the last axis; got min={p.min()}, "
-                f"sums from {p.sum(axis=-1).min()} to {p.sum(axis=-1).max()}. Divide by the sums first."
-            )
+    check.native("p_y_given_x", p_y_given_x, 2)
+    classes = np.asarray(labels.distributions("p_y_given_x", p_y_given_x, n), np.float64)
+    inputs = np.full(n, 1 / n) if p_x is None else np.asarray(check.native("p_x", p_x, 1), np.float64)
+    if len(inputs) != n:
+        raise ValueError(f"`p_x` must have one row for each of the {n} inputs; got shape {inputs.shape}.")
+    check.probabilities("p_x", inputs)
     lead = host.shape[:-2]
     pairs = [_binning.layer(codes(rows), inputs, classes) for rows in host.reshape(-1, *host.shape[-2:])]
     return LayerInformation(*(jnp.asarray(np.array(values).reshape(lead)) for values in zip(*pairs, strict=True)))

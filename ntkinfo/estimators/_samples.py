@@ -24,22 +24,45 @@ def host(name: str, value) -> np.ndarray:
     return host.astype(np.float64)
 
 
-def samples(**variables) -> list[np.ndarray]:
-    """Samples (n,) or (n, d) of variables as (n, d), integer ones renumbered; at least two, and equally many."""
+def samples(*, least: int = 2, varying: bool = False, **variables) -> list[np.ndarray]:
+    """Samples (n,) or (n, d) of variables as (n, d), floats or integers, equally many.
+
+    Args:
+      least: how many there must be.
+      varying: whether to refuse columns that are constant.
+      **variables: the samples by the names of the arguments.
+    """
     columns = []
     for name, value in variables.items():
-        column = host(name, value)
-        if column.ndim not in (1, 2):
-            raise ValueError(f"`{name}` must have shape (n,) or (n, d); got {column.shape}.")
-        if column.dtype != np.float64:
-            column = np.unique(column, return_inverse=True)[1].reshape(column.shape)
-        columns.append(column.reshape(len(column), -1))
-    names, sizes = " and ".join(f"`{name}`" for name in variables), [len(column) for column in columns]
+        values = host(name, value)
+        if values.ndim not in (1, 2):
+            raise ValueError(f"`{name}` must have shape (n,) or (n, d); got {values.shape}.")
+        values = values.reshape(len(values), -1)
+        if varying:
+            _check_varying(name, values)
+        columns.append(values)
+    names, sizes = " and ".join(f"`{name}`" for name in variables), [len(values) for values in columns]
     if len(set(sizes)) > 1:
         raise ValueError(f"{names} must hold the same number of samples; got {' and '.join(map(str, sizes))}.")
-    if sizes[0] < 2:
+    if sizes[0] < least:
         raise ValueError(f"{names} must hold at least two samples; got {sizes[0]}.")
     return columns
+
+
+def _check_varying(name, values):
+    constant = np.flatnonzero((values == values[:1]).all(axis=0))
+    if len(values) > 1 and len(constant):
+        raise ValueError(
+            f"`{name}` must vary in every column; got {len(constant)} of {values.shape[1]} constant, the first is "
+            f"column {constant[0]}. A constant says nothing about the other variable: leave it out."
+        )
+
+
+def renumbered(columns: np.ndarray) -> np.ndarray:
+    """Integers as 0, 1, ... in their order; floats stay as they are."""
+    if columns.dtype == np.float64:
+        return columns
+    return np.unique(columns, return_inverse=True)[1].reshape(columns.shape)
 
 
 def estimate(value: float, error: float, method: str) -> Information:

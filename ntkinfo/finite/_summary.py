@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import gaussian
+from ntkinfo import gaussian, mixture
 from ntkinfo._common import check, labels
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.information import _decoder, _losses
-from ntkinfo.mixture import _dispatch
 
 # Networks are left out in at most this many groups; a standard error from G groups is known to about 1/sqrt(2 G).
 _GROUPS = 32
@@ -213,7 +212,7 @@ def _informations(z, read, noise, label_entropy, estimator):
     m = z.mean.shape[-2]
     classes = None if read is None else read.classes
     one_hot = jnp.ones((m, 1)) if read is None or classes is None else labels.one_hot(classes, read.n_classes)
-    of_input, of_label = _dispatch.pair(z.mean, z.variance, jnp.asarray(one_hot, z.mean.dtype), **estimator)
+    of_input, of_label = mixture.pair(z.mean, z.variance, jnp.asarray(one_hot, z.mean.dtype), **estimator)
     found = {"input_information": of_input}
     if classes is not None:
         found["label_information"] = of_label

@@ -6,7 +6,18 @@ does the same for the Hessian kernel.
 """
 
 from ntkinfo._common.check import inputs
-from ntkinfo.kernels._kernels import Kernels, block_size, diagonal, evaluate, hessian, kernels
+from ntkinfo.kernels._kernels import Kernels, block_size, correlated, diagonal, evaluate, has_hessian, hessian, kernels
 from ntkinfo.networks import kernel_function
 
-__all__ = ["Kernels", "block_size", "diagonal", "evaluate", "hessian", "inputs", "kernel_function", "kernels"]
+__all__ = [
+    "Kernels",
+    "block_size",
+    "correlated",
+    "diagonal",
+    "evaluate",
+    "has_hessian",
+    "hessian",
+    "inputs",
+    "kernel_function",
+    "kernels",
+]

@@ -18,7 +18,7 @@ from jax import Array
 from ntkinfo import networks
 from ntkinfo._common import check
 from ntkinfo._common import progress as progress_bar
-from ntkinfo._neural_tangents import correlated
+from ntkinfo._neural_tangents import correlated as _correlated
 
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
@@ -101,7 +101,7 @@ def hessian(
 ) -> Array:
     """Hessian kernel H(x1, x2) = E⟨∇²f(x1), ∇²f(x2)⟩ of one output at infinite width, over parameters from N(0, I).
 
-    H = K''(1), the second derivative of the kernel of correlated parameters (`ntkinfo.correlated.kernel`), by forward
+    H = K''(1), the second derivative of the kernel of correlated parameters (`correlated`), by forward
     mode. It does not vanish at infinite width; it is the source of the curvature part of the parameter divergence.
 
     Args:
@@ -128,8 +128,52 @@ def hessian(
     Source: theory, section 4.
     """
     kernel_fn = networks.kernel_function(net)
-    correlated.require(kernel_fn, smooth=True)
-    return _evaluated(correlated.Curvature(kernel_fn), x1, x2, batch_size, devices, progress, ("tangent", "Hessian"))[1]
+    _correlated.require(kernel_fn, smooth=True)
+    return _evaluated(
+        _correlated.TangentAndHessian(kernel_fn), x1, x2, batch_size, devices, progress, ("tangent", "Hessian")
+    )[1]
+
+
+def correlated(net, x1: Array, x2: Array | None = None, *, rho) -> Array:
+    """K(ρ): covariance of f(x1; θ) with f(x2; ρθ + √(1 - ρ²) ξ), for independent θ and ξ from N(0, I).
+
+    K(1) is the NNGP kernel, K'(1) the tangent kernel Θ, K''(1) the Hessian kernel (`hessian`).
+
+    Args:
+      net: a network of `ntkinfo.stax`, kinked activations included, or its kernel function.
+      x1: inputs, (a, ...), floating point.
+      x2: inputs, (b, ...), or None for `x1`.
+      rho: correlation ρ of the parameters, from -1 to 1, a number.
+
+    Returns:
+      K(ρ), (a, b), in one piece; jittable, and differentiable in ρ where activations are smooth. Exact at infinite
+      width.
+
+    Raises:
+      TypeError: `net` is no network; inputs are not floating-point numbers.
+      ValueError: layers without a correlated kernel, inputs of two shapes, ρ outside [-1, 1].
+
+    Source: theory, section 4.
+    """
+    kernel_fn = networks.kernel_function(net)
+    x1 = check.inputs("x1", x1)
+    x2 = None if x2 is None else check.inputs("x2", x2)
+    if x2 is not None and x1.shape[1:] != x2.shape[1:]:
+        raise ValueError(f"`x1` and `x2` must hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]}.")
+    if jnp.ndim(rho):
+        raise ValueError(f"`rho` must be a single number; got shape {jnp.shape(rho)}.")
+    if check.concrete(rho):
+        check.real_numbers("rho", rho, -1, 1)
+    return _correlated.kernel(kernel_fn, x1, x2, jnp.asarray(rho, x1.dtype))
+
+
+def has_hessian(net) -> bool:
+    """Whether `hessian` knows the Hessian kernel of a network: smooth layers of `ntkinfo.stax` alone."""
+    try:
+        _correlated.require(networks.kernel_function(net), smooth=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", "NTK")) -> Kernels:

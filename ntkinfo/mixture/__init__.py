@@ -29,9 +29,7 @@ from ntkinfo.mixture._channel import (
     pairwise_pair,
     warn_if_inaccurate,
 )
-from ntkinfo.mixture._dispatch import choose as select_method
-from ntkinfo.mixture._dispatch import need_key as require_key
-from ntkinfo.mixture._dispatch import pair
+from ntkinfo.mixture._dispatch import pair, require_key, select_method
 
 __all__ = [
     "ACCURACY",

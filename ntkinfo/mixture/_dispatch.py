@@ -1,6 +1,6 @@
 """The choice between the estimators of `ntkinfo.mixture`: by name, with one default for each number of outputs."""
 
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check
 from ntkinfo._common.results import Information
@@ -9,8 +9,16 @@ from ntkinfo.mixture import _channel
 METHODS = ("exact", "monte_carlo", "minibatch", "pairwise")
 
 
-def choose(method: str | None, k: int, key: Array | None) -> str:
+def select_method(method: str | None, k: int, key: Array | None) -> str:
     """The method that applies to k outputs: the exact one for k = 1, else Monte Carlo, unless named.
+
+    Args:
+      method: "exact", "monte_carlo", "minibatch", "pairwise", or None.
+      k: number of outputs.
+      key: random key, which the sampled methods need.
+
+    Returns:
+      The name of the method.
 
     Raises:
       ValueError: an unknown method, "exact" for several outputs, a sampled method without a key.
@@ -21,22 +29,47 @@ def choose(method: str | None, k: int, key: Array | None) -> str:
     if method == "exact" and k > 1:
         raise ValueError(f'`method` "exact" is for one output, k = 1; got k = {k}. Use one of {METHODS[1:]}.')
     if method in ("monte_carlo", "minibatch"):
-        need_key(key, f"the {method} estimator (k = {k})")
+        require_key(key, f"the {method} estimator (k = {k})")
     return method
 
 
-def need_key(key: Array | None, what: str) -> Array:
-    """`key`, or an error that says what it is needed for."""
+def require_key(key: Array | None, what: str) -> Array:
+    """`key`, or a ValueError that says `what` it is needed for."""
     if key is None:
         raise ValueError(f"`key` must be given: {what} samples. Pass key=jax.random.key(0), or another seed.")
     return key
 
 
 def pair(
-    mean: Array, variance: Array, one_hot: Array, method: str | None, *, key: Array | None, n_samples: int
+    mean: Float[ArrayLike, "... m k"],
+    variance: Float[ArrayLike, "... m"],
+    one_hot: Float[ArrayLike, "m c"],
+    *,
+    method: str | None = None,
+    key: Array | None = None,
+    n_samples: int = 64,
 ) -> tuple[Information, Information]:
-    """I(X;Z) and I(Y;Z) in one pass by the method chosen; arguments as for the functions of `ntkinfo.mixture`."""
-    method = choose(method, mean.shape[-1], key)
+    """I(X;Z) and I(Y;Z) in nats in one pass, by the method chosen.
+
+    Args:
+      mean: (..., m, k).
+      variance: (..., m), positive.
+      one_hot: (m, c) classes as unit rows; a single column of ones where there is none.
+      method: "exact" (k = 1), "monte_carlo", "minibatch" or "pairwise"; None is "exact" for k = 1, else "monte_carlo".
+      key: random key, for the sampled methods.
+      n_samples: draws of z for each point, for the sampled methods.
+
+    Returns:
+      I(X;Z) and I(Y;Z), each of shape (...); what their fields mean depends on the method.
+
+    Raises:
+      ValueError: an unknown method, "exact" for several outputs, a sampled method without a key, shapes that do not
+        fit, or variances that are not positive (`nan` under tracing).
+    """
+    mean = check.array("mean", mean)
+    if mean.ndim < 2:
+        raise ValueError(f"`mean` must have shape (..., m, k); got {mean.shape}.")
+    method = select_method(method, mean.shape[-1], key)
     if method == "exact":
         return _channel.exact_pair(mean, variance, one_hot)
     if method == "pairwise":

@@ -83,7 +83,7 @@ def test_the_first_derivative_is_the_tangent_kernel(rng, name):
     x1, x2 = rng.normal(size=shape), rng.normal(size=(3, *shape[1:]))
     for a, b in ((x1, None), (x1, x2)):
         nngp, ntk = kernels.evaluate(net[2], a, b)
-        slope, bend = jax.jit(lambda a, b: correlated.Curvature(net[2])(a, b))(a, b)
+        slope, bend = jax.jit(lambda a, b: correlated.TangentAndHessian(net[2])(a, b))(a, b)
         assert relative(correlated.kernel(net[2], a, b, 1.0), nngp) < 1e-12
         assert relative(slope, ntk) < 1e-10
         assert np.isfinite(bend).all()

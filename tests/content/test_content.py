@@ -182,7 +182,7 @@ BAD = [
     (lambda: content.of_kernel(np.eye(3), ONES, key=KEY, n_samples=1), ValueError, "`n_samples` must be at least 2"),
     (lambda: content.upper_bound(np.eye(3), ONES, form="x"), ValueError, "`form` must be one of 'sharp', 'published'"),
     (lambda: content.upper_bound(np.eye(3), np.array([1.0, 0.5, 1.0])), ValueError, "`labels` must hold -1 and 1 only"),
-    (lambda: content.upper_bound(np.eye(3), np.ones(4)), ValueError, "`labels` must have one entry per input; got 4"),
+    (lambda: content.upper_bound(np.eye(3), np.ones(4)), ValueError, "`labels` must have one row per input; got 4"),
     (lambda: content.upper_bound(np.eye(3), np.ones((3, 2))), ValueError, "`labels` must be one of -1 and 1 for each"),
     (lambda: content.upper_bound(np.eye(3), np.ones(3, int)), TypeError, "`labels` must hold floating-point"),
     (lambda: content.upper_bound(np.ones((3, 2)), ONES), ValueError, "`kernel` must be square"),
@@ -224,3 +224,14 @@ def test_published_values_on_mnist(rng):
         assert ours.reliable and ours.stderr < 0.15
         assert ours.lower < ours.value < theirs.value - 5
         assert ours.upper < closed
+
+
+def test_tolerance_of_symmetry():
+    kernel = np.eye(3)
+    for skew, refused in ((0.8e-5, False), (3e-5, True)):
+        kernel[0, 1] = skew
+        if refused:
+            with pytest.raises(ValueError, match="`kernel` must be symmetric"):
+                content.upper_bound(kernel, ONES)
+        else:
+            content.upper_bound(kernel, ONES)

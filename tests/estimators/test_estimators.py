@@ -380,8 +380,12 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: kde(HOLE[:, None], variance=1.0), ValueError, "`t` must be finite"),
         (lambda: kde(X[:, None], variance=0.0), ValueError, "`variance` must be positive"),
         (lambda: kde(X[:, None], variance=X), ValueError, "`variance` must be a single number"),
-        (lambda: kde(X[:, None], Y, variance=1.0), TypeError, "`y` must be a vector of integer classes"),
-        (lambda: kde(X[:, None], np.arange(3), variance=1.0), ValueError, "got 3 for 20 rows"),
+        (lambda: kde(X[:, None], Y, variance=1.0), TypeError, "`y` must be integer classes"),
+        (
+            lambda: kde(X[:, None], np.arange(3), variance=1.0),
+            ValueError,
+            "`y` must have one row for each of the 20 inputs",
+        ),
         (lambda: kde(X[:, None], np.ones((20, 2)), variance=1.0), ValueError, "probabilities that sum to 1"),
         (lambda: jax.jit(lambda y: kde(X[:, None], y, variance=1.0).value)(jnp.arange(20)), TypeError, "close over"),
         (lambda: ksg(X, Y, k=0), ValueError, "`k` must be at least 1; got 0"),
@@ -405,3 +409,18 @@ def test_precision_of_the_host_does_not_depend_on_jax():
     x = 1.0 + 1e-12 * np.random.default_rng(0).permutation(40)
     assert float(binned(x, np.arange(40), bins=40).value) > 3.0
     assert set(estimators.__all__) <= set(dir(estimators))
+
+
+def test_miller_madow_is_the_number_of_occupied_cells():
+    # 3 values of x, 2 of y, 4 pairs of them, 8 samples: (3 + 2 - 4 - 1) / 16 = 0; without the last pair 1 / 14.
+    x, y = np.array([0, 0, 0, 1, 1, 1, 2, 2]), np.array([0, 0, 0, 1, 1, 1, 0, 1])
+    for n, correction in ((8, 0.0), (7, 1 / 14), (6, 1 / 12)):
+        plain, corrected = (binned(x[:n], y[:n], correction=name).value for name in (None, "miller_madow"))
+        assert float(corrected - plain) == pytest.approx(correction, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "blocks"), [(32, 2), (64, 4), (100, 6), (160, 10), (400, 10)])
+def test_number_of_blocks_of_the_ksg_error(rng, n, blocks):
+    x, y = rng.normal(size=(2, n))
+    estimates = [float(ksg(x[b::blocks], y[b::blocks]).value) for b in range(blocks)]
+    assert float(ksg(x, y).stderr) == pytest.approx(np.std(estimates, ddof=1) / np.sqrt(blocks), rel=1e-9)

@@ -94,3 +94,22 @@ def test_differentiable_in_the_inputs(rng):
 def test_bad_input(net, x1, x2, error, message):
     with pytest.raises(error, match=message):
         ni.kernels.kernels(net, x1, x2)
+
+
+def test_correlated_kernel_is_the_covariance_at_one_and_its_slope_the_tangent_kernel(rng):
+    net = stax.serial(stax.Dense(8), stax.Erf(), stax.Dense(1))
+    x1, x2 = rng.normal(size=(3, 2)), rng.normal(size=(4, 2))
+    both = ni.kernels.kernels(net, x1, x2)
+    np.testing.assert_allclose(ni.kernels.correlated(net, x1, x2, rho=1.0), both.nngp, rtol=1e-12)
+    slope = jax.jacfwd(lambda rho: ni.kernels.correlated(net, x1, x2, rho=rho))(1.0)
+    np.testing.assert_allclose(slope, both.ntk, rtol=1e-10)
+    with pytest.raises(ValueError, match=r"`rho` must lie in \[-1, 1\]"):
+        ni.kernels.correlated(net, x1, rho=1.5)
+    with pytest.raises(ValueError, match="inputs of one shape"):
+        ni.kernels.correlated(net, x1, x2[:, :1], rho=0.5)
+
+
+def test_has_hessian():
+    smooth, kinked = (stax.serial(stax.Dense(8), layer, stax.Dense(1)) for layer in (stax.Erf(), stax.Relu()))
+    assert ni.kernels.has_hessian(smooth) and not ni.kernels.has_hessian(kinked)
+    assert not ni.kernels.has_hessian(lambda x1, x2, get: None)

@@ -311,7 +311,26 @@ def test_sampling_memory_does_not_grow_with_samples():
     assert compiled.memory_analysis().temp_size_in_bytes < 250e6
 
 
-# Doors
+# The choice
+
+
+def test_pair_chooses_as_the_functions_by_name():
+    classes = mixture.one_hot(LABELS, 3)
+    for k, name in ((1, "exact"), (2, "monte_carlo")):
+        mean, variance = channel(k=k)
+        chosen = mixture.pair(mean, variance, classes, key=KEY, n_samples=3)
+        for a, b in zip(chosen, both(name, mean, variance), strict=True):
+            assert a.method == name and a.value == b.value
+    assert mixture.select_method("pairwise", 3, None) == "pairwise"
+    with pytest.raises(ValueError, match=r"the monte_carlo estimator \(k = 2\) samples\. Pass key="):
+        mixture.pair(mean, variance, classes)
+    with pytest.raises(ValueError, match='"exact" is for one output'):
+        mixture.select_method("exact", 2, None)
+    with pytest.raises(ValueError, match="`key` must be given: dropout samples"):
+        mixture.require_key(None, "dropout")
+
+
+# What is refused
 
 
 def test_errors():
