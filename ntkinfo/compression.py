@@ -57,7 +57,7 @@ def gaussian_layer_bound(weight: Array, cov_t: Array, cov_noise: Array) -> Array
 
 
 def weight_noise_bound(weight: Array, activations: Array, *, std: float) -> Array:
-    """Upper bound on I(T_{k-1};T_k) in nats under independent noise of deviation `std` on every weight.
+    """Upper bound on I(T_{k-1};T_k) in nats under independent noise of standard deviation `std` on every weight.
 
         ½ log det(δ² E|T|² I + W Σ_T Wᵀ) - ½ E log det(δ² |T|² I),    T = T_{k-1}
 
@@ -73,7 +73,7 @@ def weight_noise_bound(weight: Array, activations: Array, *, std: float) -> Arra
       The bound, (...). Differentiable.
 
     Raises:
-      TypeError, ValueError: not floats, shapes that do not fit, a deviation that is not positive, a row of zeros,
+      TypeError, ValueError: not floats, shapes that do not fit, a standard deviation that is not positive, a row of zeros,
         which the noise would not reach.
 
     Source: theory, section 9, corrected for noise that depends on T; the thesis (arXiv 2202.06749), chapter 3.
@@ -137,7 +137,11 @@ def relaxation_times(delta_s: Array) -> RelaxationTimes:
     check.positive("delta_s", delta_s, zero=True)
     layers, single = jnp.sum(jnp.exp(delta_s), axis=-1), jnp.exp(jnp.sum(delta_s, axis=-1))
     beyond = jnp.sum(jnp.expm1(delta_s), axis=-1), jnp.expm1(jnp.sum(delta_s, axis=-1))
-    return RelaxationTimes(layers, single, layers <= single, *beyond)
+    # Divided by `single`, which may overflow, or round to the largest of the layers' own times. The rest of the chain is
+    # summed without the layer itself: a difference from the whole would lose it to rounding.
+    others = jnp.sum(jnp.where(jnp.eye(delta_s.shape[-1], dtype=bool), 0, delta_s[..., None, :]), axis=-1)
+    faster = jnp.sum(jnp.exp(-others), axis=-1) <= 1
+    return RelaxationTimes(layers, single, faster, *beyond)
 
 
 def measured_compression_time(epochs, i_xt, *, fraction: float = 0.5, least: float = 1e-3) -> np.ndarray:
@@ -182,5 +186,5 @@ def _sizes(weight) -> tuple[int, int]:
 def _log_det(matrix):
     """log det of positive definite matrices (..., d, d), one factorisation after the other."""
     flat = matrix.reshape(-1, *matrix.shape[-2:])
-    found = jax.lax.map(lambda one: 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(one)))), flat)
-    return found.reshape(matrix.shape[:-2])
+    log_det = jax.lax.map(lambda square: 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(square)))), flat)
+    return log_det.reshape(matrix.shape[:-2])

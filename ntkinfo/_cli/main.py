@@ -112,11 +112,9 @@ def _dataset(options):
 def _finite(options, net, data, times, key, reading):
     """Quantities of trained finite networks at those times that the steps allow; a note on what was left out."""
     from ntkinfo import finite
-    from ntkinfo.finite import _gradient_descent
 
-    limit = 2 * data.y_train.size / _gradient_descent.largest_eigenvalue(net[2], data.x_train)
     # A quarter of the stability limit: gradient descent is then within 0.09 of the way of gradient flow at any time.
-    rate = limit / 4
+    rate = finite.stability_limit(net, data.x_train, data.y_train) / 4
     reached = times[times <= rate * options.finite_steps]
     reached = reached[np.unique(np.linspace(0, len(reached) - 1, min(len(reached), 12)).astype(int))]
     run = finite.train(

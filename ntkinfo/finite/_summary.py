@@ -8,13 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import gaussian
+from ntkinfo import gaussian, information, mixture
 from ntkinfo._common import check, labels
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.information import _decoder, _losses
-from ntkinfo.mixture import _dispatch
 
-# Networks are left out in at most this many groups; a standard error from G groups is known to about 1/sqrt(2 G).
+# Networks are left out in at most this many groups; a standard error from G groups is known to about 1/√(2 G).
 _GROUPS = 32
 
 
@@ -108,13 +106,13 @@ def _quantities(run, t, read, prior, noise, label_entropy, estimator):
     if read is not None:
         averages |= _losses_per_network(run.outputs, read, noise)
         functions["mean_mse"] = _mean_mse(z, read.targets)
-        targets = jnp.asarray(read.targets, z.mean.dtype)
-        functions["ensemble_nll"] = np.asarray(_losses.compute(z, targets, None, noise).ensemble_nll)
+        losses = information.losses(z, read.targets, noise=noise, task="regression")
+        functions["ensemble_nll"] = np.asarray(losses.ensemble_nll)
     divergence = _divergence(z, prior, t)
     if divergence is not None:
         functions["output_divergence"] = np.asarray(divergence)
-    for name, information in _informations(z, read, noise, label_entropy, estimator).items():
-        functions[name], sampling[name] = np.asarray(information.value), np.asarray(information.stderr)[0]
+    for name, estimate in _informations(z, read, noise, label_entropy, estimator).items():
+        functions[name], sampling[name] = np.asarray(estimate.value), np.asarray(estimate.stderr)[0]
     return averages, functions, sampling
 
 
@@ -213,14 +211,15 @@ def _informations(z, read, noise, label_entropy, estimator):
     m = z.mean.shape[-2]
     classes = None if read is None else read.classes
     one_hot = jnp.ones((m, 1)) if read is None or classes is None else labels.one_hot(classes, read.n_classes)
-    of_input, of_label = _dispatch.pair(z.mean, z.variance, jnp.asarray(one_hot, z.mean.dtype), **estimator)
-    found = {"input_information": of_input}
+    of_input, of_label = mixture.pair(z.mean, z.variance, jnp.asarray(one_hot, z.mean.dtype), **estimator)
+    result = {"input_information": of_input}
     if classes is not None:
-        found["label_information"] = of_label
+        result["label_information"] = of_label
     elif read is not None:
-        targets = jnp.asarray(read.targets, z.mean.dtype)
-        found["label_information"] = _decoder.gaussian_density(z, targets, noise, label_entropy)
-    return found
+        result["label_information"] = information.label_information(
+            z, read.targets, method="decoder", noise=noise, label_entropy=label_entropy, task="regression"
+        )
+    return result
 
 
 def _jackknife(values, sizes):
