@@ -73,8 +73,8 @@ def weight_noise_bound(weight: Array, activations: Array, *, std: float) -> Arra
       The bound, (...). Differentiable.
 
     Raises:
-      TypeError, ValueError: not floats, shapes that do not fit, a standard deviation that is not positive, a row of zeros,
-        which the noise would not reach.
+      TypeError, ValueError: not floats, shapes that do not fit, a standard deviation that is not positive, a
+        row of zeros, which the noise would not reach.
 
     Source: theory, section 9, corrected for noise that depends on T; the thesis (arXiv 2202.06749), chapter 3.
     """
@@ -137,8 +137,8 @@ def relaxation_times(delta_s: Array) -> RelaxationTimes:
     check.positive("delta_s", delta_s, zero=True)
     layers, single = jnp.sum(jnp.exp(delta_s), axis=-1), jnp.exp(jnp.sum(delta_s, axis=-1))
     beyond = jnp.sum(jnp.expm1(delta_s), axis=-1), jnp.expm1(jnp.sum(delta_s, axis=-1))
-    # Divided by `single`, which may overflow, or round to the largest of the layers' own times. The rest of the chain is
-    # summed without the layer itself: a difference from the whole would lose it to rounding.
+    # Both sides divided by `single`, which may overflow, or round to the largest of the layers' own times. The other
+    # layers are summed without the layer itself: a difference from the whole would lose them to rounding.
     others = jnp.sum(jnp.where(jnp.eye(delta_s.shape[-1], dtype=bool), 0, delta_s[..., None, :]), axis=-1)
     faster = jnp.sum(jnp.exp(-others), axis=-1) <= 1
     return RelaxationTimes(layers, single, faster, *beyond)

@@ -193,9 +193,7 @@ class Checkpoint:
 
     def _unwritable(self, error: OSError) -> OSError:
         reason = error.strerror or error
-        text = (
-            f"`{self.argument}` cannot be written to {self.path}: {reason}. Make room there, or choose another folder"
-        )
+        text = f"`{self.argument}` cannot be written to {self.path}: {reason}. Make room, or choose another folder"
         return OSError(error.errno, text)
 
     def _write(self, name, write):

@@ -35,15 +35,15 @@ class GradientPhases:
 
 
 def gradient_phases(run: LayerRun) -> GradientPhases:
-    """Norms of the mean and of the standard deviation of minibatch gradients over ‖W‖, and where drift becomes diffusion.
+    """Mean and standard deviation of minibatch gradients, as norms over ‖W‖, and where drift becomes diffusion.
 
     For each layer, with g_b the gradient of the loss on minibatch b = 1..B of an epoch with respect to its weights, at
     the weights the epoch starts from:
 
         mean = ‖1/B Σ_b g_b‖ / ‖W‖,  std = √(1/B Σ_b ‖g_b - mean_b g_b‖²) / ‖W‖,  snr = mean / std.
 
-    Where the batches are of one size, their mean is the gradient of the whole loss. The standard deviation grows with smaller
-    batches, hence so does the number of epochs with an snr below 1: compare runs of the same batch size.
+    Where the batches are of one size, their mean is the gradient of the whole loss. The standard deviation grows
+    with smaller batches, hence so does the number of epochs with an snr below 1: compare runs of the same batch size.
 
     Each layer stands for itself, and its norm is taken once. The original figures add up the layers up to each one,
     and take the square root twice; both change the slopes and where the curves cross.

@@ -1,7 +1,7 @@
 """Minibatch training of many small layered networks at once, with statistics of their gradients.
 
-The implementation of `finite.train_layers`: no checks. A network is a pure function of the key and its index: three compiled
-programs draw the networks, train them for some epochs, and measure them.
+The implementation of `finite.train_layers`: no checks. A network is a pure function of the key and its index:
+three compiled programs draw the networks, train them for some epochs, and measure them.
 """
 
 import functools

@@ -6,7 +6,7 @@ from ntkinfo._common import check, labels
 from ntkinfo.finite import _gradient_descent, _validate
 
 
-def stability_limit(net, x: Float[ArrayLike, "n ..."], y: Float[ArrayLike, "n *k"]) -> float:
+def stability_limit(net, x: Float[ArrayLike, "n ..."], y: Float[ArrayLike, "n ..."]) -> float:
     """The learning rate 2 n k / λ_max above which full-batch gradient descent diverges at infinite width.
 
     λ_max is the largest eigenvalue of the tangent kernel of the training inputs. Rates are steps in the time of
