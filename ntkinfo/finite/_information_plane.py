@@ -74,8 +74,8 @@ def information_plane(
 ) -> Plane:
     """I(X;T) and I(T;Y) of every layer T of trained networks, in nats, over training.
 
-    X is uniform over the rows of `x` (or has the distribution `p_x`) and p(y|x) is known, so that nothing is sampled but
-    the networks: their average and its standard error are over the first axis.
+    X is uniform over the rows of `x` (or distributed as `p_x`) and p(y|x) is known, so that nothing is sampled but the
+    networks: their average and its standard error are over the first axis.
 
     Args:
       run: a `LayerRun` of `finite.train_layers`; or a `Run` of `finite.train`, whose outputs on its test inputs are
