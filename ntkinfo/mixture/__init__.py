@@ -29,6 +29,7 @@ from ntkinfo.mixture._channel import (
     pairwise_pair,
     warn_if_inaccurate,
 )
+from ntkinfo.mixture._dispatch import pair
 
 __all__ = [
     "ACCURACY",
@@ -45,6 +46,7 @@ __all__ = [
     "monte_carlo",
     "monte_carlo_pair",
     "one_hot",
+    "pair",
     "pairwise",
     "pairwise_pair",
     "warn_if_inaccurate",

@@ -33,7 +33,13 @@ def need_key(key: Array | None, what: str) -> Array:
 
 
 def pair(
-    mean: Array, variance: Array, one_hot: Array, method: str | None, *, key: Array | None, n_samples: int
+    mean: Array,
+    variance: Array,
+    one_hot: Array,
+    method: str | None = None,
+    *,
+    key: Array | None = None,
+    n_samples: int = 64,
 ) -> tuple[Information, Information]:
     """I(X;Z) and I(Y;Z) in one pass by the method chosen; arguments as for the functions of `ntkinfo.mixture`."""
     method = choose(method, mean.shape[-1], key)
