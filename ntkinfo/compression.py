@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check
 
@@ -22,7 +22,9 @@ __all__ = [
 ]
 
 
-def gaussian_layer_bound(weight: Array, cov_t: Array, cov_noise: Array) -> Array:
+def gaussian_layer_bound(
+    weight: Float[ArrayLike, "... i o"], cov_t: Float[ArrayLike, "... i i"], cov_noise: Float[ArrayLike, "... o o"]
+) -> Float[Array, "..."]:
     """Upper bound on I(T_{k-1};T_k) in nats for noise that does not depend on T_{k-1}: ½ log det(I + Σ_ξ⁻¹ W Σ_T Wᵀ).
 
     T_k is any function of W T_{k-1} + b + ξ, ξ ~ N(0, Σ_ξ). With noise on the weights Σ_ξ grows with |T_{k-1}| and
@@ -56,7 +58,9 @@ def gaussian_layer_bound(weight: Array, cov_t: Array, cov_noise: Array) -> Array
     return 0.5 * (_log_det(noise + jnp.broadcast_to(signal, noise.shape)) - _log_det(noise))
 
 
-def weight_noise_bound(weight: Array, activations: Array, *, std: float) -> Array:
+def weight_noise_bound(
+    weight: Float[ArrayLike, "... i o"], activations: Float[ArrayLike, "... n i"], *, std: float
+) -> Float[Array, "..."]:
     """Upper bound on I(T_{k-1};T_k) in nats under independent noise of standard deviation `std` on every weight.
 
         ½ log det(δ² E|T|² I + W Σ_T Wᵀ) - ½ E log det(δ² |T|² I),    T = T_{k-1}
@@ -113,7 +117,7 @@ class RelaxationTimes(NamedTuple):
     single_beyond: Array
 
 
-def relaxation_times(delta_s: Array) -> RelaxationTimes:
+def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
     """The claimed benefit of depth, Δt_k ∝ exp ΔS_k with ΔS_k = I(X;T_{k-1}) - I(X;T_k): Σ exp ΔS_k ≤ exp Σ ΔS_k.
 
     Args:
@@ -144,7 +148,9 @@ def relaxation_times(delta_s: Array) -> RelaxationTimes:
     return RelaxationTimes(layers, single, faster, *beyond)
 
 
-def measured_compression_time(epochs, i_xt, *, fraction: float = 0.5, least: float = 1e-3) -> np.ndarray:
+def measured_compression_time(
+    epochs: ArrayLike, i_xt: Float[ArrayLike, "... t"], *, fraction: float = 0.5, least: float = 1e-3
+) -> np.ndarray:
     """The first recorded epoch by which I(X;T) has fallen `fraction` of the way from its maximum to its last value.
 
     Args:

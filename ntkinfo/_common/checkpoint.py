@@ -166,7 +166,8 @@ class Checkpoint:
         """
         file = self._file(name)
         try:
-            with np.load(file, allow_pickle=False) as stored:
+            # Opened here: NumPy leaves the file open where it cannot read it.
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 arrays = dict(stored)
         except FileNotFoundError:
             return None

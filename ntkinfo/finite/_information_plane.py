@@ -5,14 +5,17 @@ continuous activations has I(X;T) = log n whatever it does. The estimator is the
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import ArrayLike, Float, Int
 
 from ntkinfo import bottleneck, estimators
 from ntkinfo._common import check, labels, parallel, pytree
 from ntkinfo._common import progress as _progress
 from ntkinfo._numerics.entropy import entropy, plogp
 from ntkinfo.finite import _layer_run
+from ntkinfo.finite._run import Run
 
 ESTIMATORS = ("binned", "kde", "quantised")
 # Activations of a bounded range, which bins are then the same for at every epoch.
@@ -57,15 +60,15 @@ class Plane:
 
 
 def information_plane(
-    run,
-    x,
-    p_y_given_x,
+    run: _layer_run.LayerRun | Run,
+    x: Float[ArrayLike, "n d"] | None,
+    p_y_given_x: Float[ArrayLike, "n c"] | Int[ArrayLike, " n"],
     *,
-    p_x=None,
+    p_x: Float[ArrayLike, " n"] | None = None,
     estimator: str = "binned",
     bins: int = 30,
     width: float | None = None,
-    range="activation",
+    range: str | Sequence = "activation",
     variance: float = 1e-3,
     n_networks: int | None = None,
     n_records: int | None = None,

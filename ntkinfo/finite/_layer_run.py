@@ -4,7 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check, pytree
 from ntkinfo._numerics import mlp
@@ -53,7 +53,9 @@ class LayerRun:
     steps_per_epoch: int
 
 
-def activations(run: LayerRun, x, *, index: int | None = None) -> list[Array]:
+def activations(
+    run: LayerRun, x: Float[ArrayLike, "n d"], *, index: int | None = None
+) -> list[Float[Array, "... n _"]]:
     """Every layer of the recorded networks on given inputs.
 
     Args:

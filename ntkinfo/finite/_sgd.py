@@ -27,7 +27,7 @@ class Config(NamedTuple):
     n_train: int
     batch: int
     subset: bool  # whether each network has training rows of its own
-    draw: bool  # whether each network has labels of its network, drawn from y
+    draw: bool  # whether each network has labels of its own, drawn from y
     shuffle: bool
     weight_std: float
     vmap_size: int  # networks vectorised over

@@ -6,10 +6,11 @@ mean and variance of the outputs at each input; they are corrected for bias, and
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import gaussian, information, mixture
 from ntkinfo._common import check, labels
+from ntkinfo.finite._run import Run
 from ntkinfo.gaussian import Gaussian
 
 # Networks are left out in at most this many groups; a standard error from G groups is known to about 1/√(2 G).
@@ -17,11 +18,11 @@ _GROUPS = 32
 
 
 def summary(
-    run,
-    y_test: Array | None = None,
+    run: Run,
+    y_test: Float[ArrayLike, "m ..."] | None = None,
     *,
-    control=None,
-    prior: Array | None = None,
+    control: Run | None = None,
+    prior: Float[ArrayLike, " m"] | None = None,
     noise: float = 1.0,
     method: str | None = None,
     key: Array | None = None,
@@ -83,11 +84,11 @@ def summary(
             if name in functions_of_control
         }
     sizes = _sizes(_groups(len(run.loss)))
-    found = {name: _average(values) for name, values in averages.items()}
-    found |= {name: _jackknife(values, sizes) for name, values in functions.items()}
+    estimates = {name: _average(values) for name, values in averages.items()}
+    estimates |= {name: _jackknife(values, sizes) for name, values in functions.items()}
     # The draws of z are the same for all groups (and for the control), so the jackknife does not see their error.
-    found |= {name: (found[name][0], np.hypot(found[name][1], error)) for name, error in sampling.items()}
-    return {name: (t, mean, stderr) for name, (mean, stderr) in found.items()}
+    estimates |= {name: (estimates[name][0], np.hypot(estimates[name][1], error)) for name, error in sampling.items()}
+    return {name: (t, mean, stderr) for name, (mean, stderr) in estimates.items()}
 
 
 def _quantities(run, t, read, prior, noise, label_entropy, estimator):
@@ -148,7 +149,7 @@ def _losses_per_network(outputs, read, noise):
     """Losses of each network, (N, T)."""
     targets, k = np.asarray(read.targets), outputs.shape[-1]
     squared = np.mean(np.sum((outputs - targets) ** 2, axis=-1), axis=-1)
-    found = {
+    losses = {
         "gibbs_mse": squared,
         "gibbs_nll": 0.5 * (k * np.log(2 * np.pi * noise) + squared / noise),
     }
@@ -157,8 +158,8 @@ def _losses_per_network(outputs, read, noise):
             wrong = 0.5 * (1 - np.sign(outputs[..., 0] * targets[:, 0]))
         else:
             wrong = np.argmax(outputs, axis=-1) != np.asarray(read.classes)
-        found["gibbs_error"] = np.mean(wrong, axis=-1)
-    return found
+        losses["gibbs_error"] = np.mean(wrong, axis=-1)
+    return losses
 
 
 def _groups(n_networks):

@@ -6,7 +6,7 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check
 from ntkinfo._common import checkpoint as _checkpoint
@@ -19,13 +19,13 @@ from ntkinfo.finite._run import Run
 
 def train(
     net,
-    x: Array,
-    y: Array,
-    t: Array,
+    x: Float[ArrayLike, "n ..."],
+    y: Float[ArrayLike, "n ..."],
+    t: ArrayLike,
     *,
     n_networks: int,
     key: Array,
-    x_test: Array | None = None,
+    x_test: Float[ArrayLike, "m ..."] | None = None,
     learning_rate: float | None = None,
     method: str = "euler",
     train_outputs: bool = True,

@@ -8,13 +8,14 @@ import functools
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check, parallel
 from ntkinfo._common import checkpoint as _checkpoint
@@ -32,23 +33,23 @@ _COMPILING = threading.Lock()
 
 
 def train_layers(
-    sizes,
-    x,
-    y,
+    sizes: Sequence[int],
+    x: Float[ArrayLike, "n d"],
+    y: ArrayLike,
     *,
     epochs: int,
     n_networks: int,
     key: Array,
-    activation="tanh",
+    activation: str | Callable | Sequence[str | Callable] = "tanh",
     optimizer: optax.GradientTransformation | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = 512,
     loss: str = "cross_entropy",
     n_train: int | None = None,
-    x_test=None,
-    y_test=None,
+    x_test: Float[ArrayLike, "m d"] | None = None,
+    y_test: ArrayLike | None = None,
     draw_labels: bool = False,
-    record=60,
+    record: int | Sequence[int] | np.ndarray = 60,
     weight_std: float = 1.0,
     shuffle: bool = True,
     chunk: int | None = None,

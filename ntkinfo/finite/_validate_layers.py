@@ -35,8 +35,8 @@ def _targets(name, y, n, loss, n_outputs) -> np.ndarray:
     host = np.asarray(y)
     if host.ndim == 1 and (np.issubdtype(host.dtype, np.integer) or host.dtype == bool):
         host = host.astype(np.int64)
-        # One class alone, never the other, is one of two.
-        count = max(int(host.max(initial=0)) + 1, 2) if n_outputs is None and host.max(initial=0) < 2 else n_outputs
+        # Labels that are all 0 are of one class of two.
+        count = 2 if n_outputs is None and host.max(initial=0) < 2 else n_outputs
         return np.asarray(labels.distributions(name, host, n, count))
     if loss == "cross_entropy":
         return np.asarray(labels.distributions(name, host, n, n_outputs))

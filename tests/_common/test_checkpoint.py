@@ -123,7 +123,7 @@ def test_a_part_under_another_name_or_of_another_run_is_refused(tmp_path):
         ours.load("three")
 
 
-@pytest.mark.parametrize("cut", [0, 1, 30, 200])
+@pytest.mark.parametrize("cut", [0, 1, 30, 200, 500])
 def test_a_damaged_part_is_named(tmp_path, cut):
     folder = Checkpoint(tmp_path, ARGUMENTS, argument="folder")
     folder.save("part", PART)

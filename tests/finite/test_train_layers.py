@@ -481,7 +481,7 @@ NAN[2, 1] = np.nan
         ({"x": X.astype(int)}, TypeError, "`x` must hold floating-point numbers"),
         ({"x": X[:, 0]}, ValueError, "`x` must have rank 2"),
         ({"y": np.zeros(20, int)}, ValueError, "`y` must have one row for each of the 21 inputs"),
-        ({"y": -np.ones(21, int)}, ValueError, "`y` must be classes from 0 on"),
+        ({"y": -np.ones(21, int)}, ValueError, "`y` must be classes from 0 to 1; got -1"),
         ({"y": X[:, 0]}, TypeError, r"`y` must be integer classes \(n,\)"),
         ({"y": 2 * P_Y}, ValueError, "`y` must hold probabilities that sum to 1 in every row"),
         ({"y": np.c_[P_Y[:, :1] + 1, -P_Y[:, :1]]}, ValueError, "`y` must hold probabilities"),
