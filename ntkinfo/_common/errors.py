@@ -1,5 +1,7 @@
 """What is raised where training diverges, and the one test for it."""
 
+from typing import Any
+
 from jax import Array
 
 # A loss this many times its scale (that at the start) counts as divergence: gradient descent that converges never comes
@@ -32,8 +34,8 @@ class DivergedError(ValueError):
         step: int | None = None,
         epoch: int | None = None,
         time: float | None = None,
-        run: object = None,
-        fit: object = None,
+        run: Any = None,
+        fit: Any = None,
     ):
         super().__init__(message)
         self.step = step
