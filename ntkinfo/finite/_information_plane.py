@@ -72,7 +72,7 @@ def information_plane(
     variance: float = 1e-3,
     n_networks: int | None = None,
     n_records: int | None = None,
-    curve=None,
+    curve: bottleneck.BottleneckCurve | None = None,
     progress: bool | None = None,
 ) -> Plane:
     """I(X;T) and I(T;Y) of every layer T of trained networks, in nats, over training.
@@ -180,14 +180,14 @@ class _Source:
             epochs, self.n_all = np.asarray(run.epochs), run.weights[0].shape[0]
             self.x = check.array("x", x, 2)
             self.n_inputs = len(self.x)
-            self.kinds = (*run.activations, "sigmoid" if run.loss == "cross_entropy" else "liclosest")
+            self.kinds = (*run.activations, "sigmoid" if run.loss == "cross_entropy" else "linear")
             self.names = tuple(
                 f"{i + 1}: {size} {kind if isinstance(kind, str) else getattr(kind, '__name__', 'custom')}"
                 for i, (size, kind) in enumerate(zip(run.sizes[1:], (*run.activations, "output"), strict=True))
             )
         elif getattr(run, "outputs", None) is not None:
             epochs, self.n_all, self.n_inputs = np.asarray(run.t), run.outputs.shape[0], run.outputs.shape[2]
-            self.kinds, self.names = ("liclosest",), ("output",)
+            self.kinds, self.names = ("linear",), ("output",)
         else:
             raise TypeError(
                 "`run` must be a `LayerRun` of `finite.train_layers`, or a `Run` of `finite.train` with test inputs; "
