@@ -141,10 +141,14 @@ def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
     check.positive("delta_s", delta_s, zero=True)
     layers, single = jnp.sum(jnp.exp(delta_s), axis=-1), jnp.exp(jnp.sum(delta_s, axis=-1))
     beyond = jnp.sum(jnp.expm1(delta_s), axis=-1), jnp.expm1(jnp.sum(delta_s, axis=-1))
-    # Both sides divided by `single`, which may overflow, or round to the largest of the layers' own times. The other
-    # layers are summed without the layer itself: a difference from the whole would lose them to rounding.
-    others = jnp.sum(jnp.where(jnp.eye(delta_s.shape[-1], dtype=bool), 0, delta_s[..., None, :]), axis=-1)
-    faster = jnp.sum(jnp.exp(-others), axis=-1) <= 1
+    # Σ_k exp(-Σ_{j≠k} ΔS_j) ≤ 1, free of overflow. The largest term is taken to the right, and logarithms compared: beside
+    # it the others may be lost to rounding, and yet they decide. Each sum is taken without its own layer for the same
+    # reason.
+    size = delta_s.shape[-1]
+    terms = -jnp.sum(jnp.where(jnp.eye(size, dtype=bool), 0, delta_s[..., None, :]), axis=-1)
+    is_largest = jnp.arange(size) == jnp.argmax(terms, axis=-1, keepdims=True)
+    others = jax.nn.logsumexp(jnp.where(is_largest, -jnp.inf, terms), axis=-1)
+    faster = others <= jnp.log(-jnp.expm1(jnp.max(terms, axis=-1)))
     return RelaxationTimes(layers, single, faster, *beyond)
 
 
