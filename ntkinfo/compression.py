@@ -141,12 +141,13 @@ def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
     check.positive("delta_s", delta_s, zero=True)
     layers, single = jnp.sum(jnp.exp(delta_s), axis=-1), jnp.exp(jnp.sum(delta_s, axis=-1))
     beyond = jnp.sum(jnp.expm1(delta_s), axis=-1), jnp.expm1(jnp.sum(delta_s, axis=-1))
-    # Σ_k exp(-Σ_{j≠k} ΔS_j) ≤ 1, free of overflow. The largest term is taken to the right, and logarithms compared: beside
-    # it the others may be lost to rounding, and yet they decide. Each sum is taken without its own layer for the same
+    # Σ_k exp(-Σ_{j≠k} ΔS_j) ≤ 1, free of overflow. The largest term goes to the right, and logarithms are compared:
+    # beside it the others may be lost to rounding, and yet they decide. Each sum leaves out its own layer, for the same
     # reason.
     size = delta_s.shape[-1]
-    terms = -jnp.sum(jnp.where(jnp.eye(size, dtype=bool), 0, delta_s[..., None, :]), axis=-1)
-    is_largest = jnp.arange(size) == jnp.argmax(terms, axis=-1, keepdims=True)
+    same = jnp.broadcast_to(jnp.eye(size, dtype=bool), (*delta_s.shape, size))
+    terms = -jnp.sum(jnp.where(same, 0, delta_s[..., None, :]), axis=-1)
+    is_largest = jax.nn.one_hot(jnp.argmax(terms, axis=-1), size, dtype=bool)
     others = jax.nn.logsumexp(jnp.where(is_largest, -jnp.inf, terms), axis=-1)
     faster = others <= jnp.log(-jnp.expm1(jnp.max(terms, axis=-1)))
     return RelaxationTimes(layers, single, faster, *beyond)
