@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check
 
@@ -22,7 +22,9 @@ __all__ = [
 ]
 
 
-def gaussian_layer_bound(weight: Array, cov_t: Array, cov_noise: Array) -> Array:
+def gaussian_layer_bound(
+    weight: Float[ArrayLike, "... i o"], cov_t: Float[ArrayLike, "... i i"], cov_noise: Float[ArrayLike, "... o o"]
+) -> Float[Array, "..."]:
     """Upper bound on I(T_{k-1};T_k) in nats for noise that does not depend on T_{k-1}: ½ log det(I + Σ_ξ⁻¹ W Σ_T Wᵀ).
 
     T_k is any function of W T_{k-1} + b + ξ, ξ ~ N(0, Σ_ξ). With noise on the weights Σ_ξ grows with |T_{k-1}| and
@@ -56,8 +58,10 @@ def gaussian_layer_bound(weight: Array, cov_t: Array, cov_noise: Array) -> Array
     return 0.5 * (_log_det(noise + jnp.broadcast_to(signal, noise.shape)) - _log_det(noise))
 
 
-def weight_noise_bound(weight: Array, activations: Array, *, std: float) -> Array:
-    """Upper bound on I(T_{k-1};T_k) in nats under independent noise of deviation `std` on every weight.
+def weight_noise_bound(
+    weight: Float[ArrayLike, "... i o"], activations: Float[ArrayLike, "... n i"], *, std: float
+) -> Float[Array, "..."]:
+    """Upper bound on I(T_{k-1};T_k) in nats under independent noise of standard deviation `std` on every weight.
 
         ½ log det(δ² E|T|² I + W Σ_T Wᵀ) - ½ E log det(δ² |T|² I),    T = T_{k-1}
 
@@ -73,8 +77,8 @@ def weight_noise_bound(weight: Array, activations: Array, *, std: float) -> Arra
       The bound, (...). Differentiable.
 
     Raises:
-      TypeError, ValueError: not floats, shapes that do not fit, a deviation that is not positive, a row of zeros,
-        which the noise would not reach.
+      TypeError, ValueError: not floats, shapes that do not fit, a standard deviation that is not positive, a
+        row of zeros, which the noise would not reach.
 
     Source: theory, section 9, corrected for noise that depends on T; the thesis (arXiv 2202.06749), chapter 3.
     """
@@ -113,7 +117,7 @@ class RelaxationTimes(NamedTuple):
     single_beyond: Array
 
 
-def relaxation_times(delta_s: Array) -> RelaxationTimes:
+def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
     """The claimed benefit of depth, Δt_k ∝ exp ΔS_k with ΔS_k = I(X;T_{k-1}) - I(X;T_k): Σ exp ΔS_k ≤ exp Σ ΔS_k.
 
     Args:
@@ -137,10 +141,21 @@ def relaxation_times(delta_s: Array) -> RelaxationTimes:
     check.positive("delta_s", delta_s, zero=True)
     layers, single = jnp.sum(jnp.exp(delta_s), axis=-1), jnp.exp(jnp.sum(delta_s, axis=-1))
     beyond = jnp.sum(jnp.expm1(delta_s), axis=-1), jnp.expm1(jnp.sum(delta_s, axis=-1))
-    return RelaxationTimes(layers, single, layers <= single, *beyond)
+    # Σ_k exp(-Σ_{j≠k} ΔS_j) ≤ 1, free of overflow. The largest term goes to the right, and logarithms are compared:
+    # beside it the others may be lost to rounding, and yet they decide. Each sum leaves out its own layer, for the same
+    # reason.
+    size = delta_s.shape[-1]
+    same = jnp.broadcast_to(jnp.eye(size, dtype=bool), (*delta_s.shape, size))
+    terms = -jnp.sum(jnp.where(same, 0, delta_s[..., None, :]), axis=-1)
+    is_largest = jax.nn.one_hot(jnp.argmax(terms, axis=-1), size, dtype=bool)
+    others = jax.nn.logsumexp(jnp.where(is_largest, -jnp.inf, terms), axis=-1)
+    faster = others <= jnp.log(-jnp.expm1(jnp.max(terms, axis=-1)))
+    return RelaxationTimes(layers, single, faster, *beyond)
 
 
-def measured_compression_time(epochs, i_xt, *, fraction: float = 0.5, least: float = 1e-3) -> np.ndarray:
+def measured_compression_time(
+    epochs: ArrayLike, i_xt: Float[ArrayLike, "... t"], *, fraction: float = 0.5, least: float = 1e-3
+) -> np.ndarray:
     """The first recorded epoch by which I(X;T) has fallen `fraction` of the way from its maximum to its last value.
 
     Args:
@@ -182,5 +197,5 @@ def _sizes(weight) -> tuple[int, int]:
 def _log_det(matrix):
     """log det of positive definite matrices (..., d, d), one factorisation after the other."""
     flat = matrix.reshape(-1, *matrix.shape[-2:])
-    found = jax.lax.map(lambda one: 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(one)))), flat)
-    return found.reshape(matrix.shape[:-2])
+    log_det = jax.lax.map(lambda square: 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(square)))), flat)
+    return log_det.reshape(matrix.shape[:-2])

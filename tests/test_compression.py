@@ -76,6 +76,15 @@ def test_relaxation_times(rng):
     np.testing.assert_allclose(times.single, [1, 4, np.e**3])
     # The claim as it was made fails for the first two; what is left beyond the layers' own times never does.
     assert times.faster.tolist() == [False, False, True]
+    # Equality counts as faster: one layer is as fast as itself.
+    assert compression.relaxation_times(np.array([[0.0], [1.0], [300.0]])).faster.tolist() == [True] * 3
+    # A layer that forgets nothing only costs time, though it is lost in the rounding of exp 40, or of an overflow.
+    for delta in ([40.0, 0.0], [0.0, 40.0], [800.0, 0.0], [1e-300, 600.0, 0.0]):
+        assert compression.relaxation_times(np.array(delta)).faster.item() is False
+    # exp(600 + 1e-300) is above exp 600 by 4e-40, less than the 2 of the other layers; exp(800 + 1e-300) by e^109.
+    assert compression.relaxation_times(np.array([1e-300, 800.0, 0.0])).faster.item() is True
+    assert compression.relaxation_times(np.array([800.0, 800.0])).faster.item() is True
+    assert compression.relaxation_times(np.zeros((2, 3))).faster.tolist() == [False, False]
     delta = rng.exponential(size=(500, 4)) * rng.choice([0.01, 1.0, 3.0], size=(500, 1))
     times = compression.relaxation_times(delta)
     assert (times.layers_beyond <= times.single_beyond * (1 + 1e-12)).all()

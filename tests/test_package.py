@@ -168,7 +168,7 @@ PROMISED = {
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
     "finite": """
         DivergedError GradientPhases LayerRun Plane Run activations gradient_phases information_plane
-        kernel_flow summary train train_layers
+        kernel_flow stability_limit summary train train_layers
     """,
     "gaussian": """
         Gaussian STEP VALUES cholesky entropy joint_divergence kl_divergence log_prob sign_error

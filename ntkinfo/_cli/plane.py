@@ -73,7 +73,7 @@ def run(options) -> None:
         f"{options.bins} bins, each unit's range": {"bins": options.bins, "range": "unit"},
     }
     planes = {plane.estimator: plane} | {
-        name: finite.information_plane(trained, **measure, **each) for name, each in others.items()
+        name: finite.information_plane(trained, **measure, **bins) for name, bins in others.items()
     }
     if options.kde_networks:
         kde = finite.information_plane(trained, **measure, estimator="kde", variance=options.variance, **few)
@@ -128,10 +128,9 @@ def _batches(options) -> str:
 
 def _hidden(text: str) -> tuple[int, ...]:
     try:
-        found = tuple(int(part) for part in text.split(","))
+        return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"--hidden must be numbers of units with commas, such as 10,7,5; got {text!r}") from None
-    return found
 
 
 def _infinite(options, task, depth):
@@ -159,7 +158,7 @@ def _write_csv(path, planes) -> None:
         for name, plane in planes.items():
             for index in np.ndindex(plane.i_xt.shape):
                 i, t, layer = index
-                values = (each[index] for each in (plane.i_xt, plane.i_ty, plane.beta, plane.distance))
+                values = (quantity[index] for quantity in (plane.i_xt, plane.i_ty, plane.beta, plane.distance))
                 writer.writerow((name, i, int(plane.epochs[t]), plane.names[layer], *(f"{v:.8g}" for v in values)))
 
 

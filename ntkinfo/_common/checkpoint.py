@@ -1,20 +1,36 @@
 """Finished parts of a long run on disk: written as they come, read again by a run of the same arguments."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
+import platform
 import re
+import secrets
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 _ARGUMENTS = "arguments.json"
+# Inside each part: under which name, and of which run, it was saved.
+_NAME, _RUN = "checkpoint_name", "checkpoint_run"
+# Unfinished files: .NAME.HOST-PROCESS-THREAD-RANDOM.tmp
+_UNFINISHED = re.compile(r"\..+\.(?P<host>[^.]*)-(?P<process>\d+)-\d+-[0-9a-f]+\.tmp")
+# An unfinished file of another machine that nobody has written to for so many seconds is one of a dead run.
+_ABANDONED_S = 3600.0
+# Those that threads of this process are writing.
+_being_written: set[str] = set()
 
 
 def content_hash(value) -> str:
     """A short hash of an array by shape, dtype and content, or of any text."""
+    if isinstance(value, jax.Array):
+        value = key_data(value)
     if isinstance(value, np.ndarray):
         content = f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
     else:
@@ -23,8 +39,35 @@ def content_hash(value) -> str:
 
 
 def fingerprint(function, *args) -> str:
-    """A hash of what `function` computes for arguments of these shapes: its jaxpr, without addresses in memory."""
-    return content_hash(re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(function)(*args))))
+    """A hash of what `function` computes for arguments of these shapes: its jaxpr and the arrays it closes over.
+
+    Addresses in memory do not count, so that the hash is the same in another process.
+    """
+    program = jax.make_jaxpr(function)(*args)
+    text = re.sub(r"0x[0-9a-f]+", "", str(program))
+    return content_hash(" ".join([text, *_constants(program, {})]))
+
+
+def _constants(value, seen: dict) -> list[str]:
+    """Hashes of all arrays in a program, those of inner programs too, in order: its text shows their shapes only."""
+    if isinstance(value, core.ClosedJaxpr):
+        return [*_constants(value.consts, seen), *_constants(value.jaxpr, seen)]
+    if isinstance(value, core.Jaxpr):
+        # One that is called often is read once. It is kept beside its hashes, so that its id stays its own.
+        if id(value) not in seen:
+            hashes = _constants([v.val for v in value.outvars if isinstance(v, core.Literal)], seen)
+            for equation in value.eqns:
+                hashes += _constants([v.val for v in equation.invars if isinstance(v, core.Literal)], seen)
+                hashes += _constants([equation.params[name] for name in sorted(equation.params)], seen)
+            seen[id(value)] = value, hashes
+        return seen[id(value)][1]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return [content for item in value for content in _constants(item, seen)]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return [content_hash(value if isinstance(value, jax.Array) else np.asarray(value))]
+    return []
 
 
 def key_data(key) -> np.ndarray:
@@ -33,15 +76,31 @@ def key_data(key) -> np.ndarray:
 
 
 class Checkpoint:
-    """A folder of finished parts; `arguments` name what must be the same for a run to go on where another stopped."""
+    """A folder of finished parts; `arguments` name what must be the same for a run to go on where another stopped.
 
-    def __init__(self, path, arguments: dict[str, str], *, argument: str = "checkpoint"):
+    Several threads and processes may work on one folder: each part is there whole or not at all, and the last to finish
+    it, which wrote the same, counts.
+
+    Args:
+      path: the folder; made where it does not exist.
+      arguments: names of arguments and what they were, as text.
+      argument: what the public argument is called in messages.
+
+    Raises:
+      ValueError: a file, a folder of a run with other arguments, or a folder of something else.
+      OSError: a folder that cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike, arguments: dict[str, str], *, argument: str = "checkpoint"):
         self.argument = argument
         self.path = pathlib.Path(path)
+        self._run = content_hash(json.dumps(arguments, sort_keys=True))
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"`{argument}` must be a folder, or not exist yet; got the file {self.path}.")
+        # Parts first: a run beside this one may be writing its arguments just now, and they come before its parts.
+        has_parts = self.path.is_dir() and any(self.path.glob("*.npz"))
         stored = self.stored(path, argument=argument)
-        if stored is None and self.path.is_dir() and any(self.path.glob("*.npz")):
+        if stored is None and has_parts:
             raise ValueError(
                 f"`{argument}` must be a folder of an earlier run, empty or new; {self.path} holds .npz files but no "
                 f"{_ARGUMENTS}. Choose another folder."
@@ -52,48 +111,141 @@ class Checkpoint:
                 f"`{argument}` must be of a run with the same arguments; {self.path} differs in {', '.join(names)}. "
                 "Choose another folder, or delete this one to start again."
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._write(_ARGUMENTS, lambda file: file.write(json.dumps(arguments, indent=1).encode()))
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._remove_abandoned()
+        if stored is None:
+            self._write(_ARGUMENTS, lambda file: file.write(json.dumps(arguments, indent=1).encode()))
 
     @staticmethod
-    def stored(path, *, argument: str = "checkpoint") -> dict[str, str] | None:
+    def stored(path: str | os.PathLike, *, argument: str = "checkpoint") -> dict[str, str] | None:
         """The arguments of the run stored in the folder, None where there is none.
 
         Raises:
-          ValueError: they are there and cannot be read.
+          ValueError: they are there and cannot be read, or are no arguments of a run.
         """
+        file = pathlib.Path(path) / _ARGUMENTS
         try:
-            return json.loads((pathlib.Path(path) / _ARGUMENTS).read_text())
+            stored = json.loads(file.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError) as error:
-            raise ValueError(f"`{argument}` cannot be read: {path}/{_ARGUMENTS}: {error}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise ValueError(f"`{argument}` cannot be read: {file}: {error}") from error
+        if not isinstance(stored, dict) or not all(isinstance(value, str) for value in stored.values()):
+            raise ValueError(
+                f"`{argument}` must be a folder of an earlier run, empty or new; {file} does not hold the arguments of "
+                "one. Choose another folder."
+            )
+        return stored
+
+    @staticmethod
+    def stored_integer(path: str | os.PathLike, name: str, *, argument: str = "checkpoint") -> int | None:
+        """A whole number, from 1 on, among the arguments of the run stored in the folder; None where there is no run.
+
+        Raises:
+          ValueError: the arguments cannot be read, or lack it.
+        """
+        stored = Checkpoint.stored(path, argument=argument)
+        if stored is None:
+            return None
+        # Longer numbers count nothing, and Python refuses to read very long ones.
+        if not re.fullmatch("[1-9][0-9]{0,17}", stored.get(name, "")):
+            raise ValueError(
+                f"`{argument}` must be of a run with the same arguments; {pathlib.Path(path) / _ARGUMENTS} holds no "
+                f"whole number `{name}`. Choose another folder, or delete this one to start again."
+            )
+        return int(stored[name])
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
-        """The arrays saved under this name, or None where they are not finished."""
+        """The arrays saved under this name, or None where they are not finished.
+
+        Raises:
+          ValueError: a damaged file, or one that was saved under another name or by another run.
+        """
+        file = self._file(name)
         try:
-            with np.load(self._file(name), allow_pickle=False) as stored:
-                return dict(stored)
+            # Opened here: NumPy leaves the file open where it cannot read it.
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+                arrays = dict(stored)
         except FileNotFoundError:
             return None
         except Exception as error:
+            raise ValueError(f"`{self.argument}` holds a damaged file, {file}: {error} Delete that file.") from error
+        if str(arrays.pop(_NAME, "")) != name or str(arrays.pop(_RUN, "")) != self._run:
             raise ValueError(
-                f"`{self.argument}` holds a damaged file, {self._file(name)}: {error} Delete that file."
-            ) from error
+                f"`{self.argument}` holds a file that was saved under another name or by another run, {file}. Delete "
+                "that file."
+            )
+        return arrays
 
     def save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Writes arrays under this name, whole or not at all."""
+        """Writes arrays under this name, whole or not at all.
+
+        Raises:
+          OSError: the folder cannot be written, as on a full disk.
+        """
+        arrays = {**arrays, _NAME: np.array(name), _RUN: np.array(self._run)}
         self._write(self._file(name).name, lambda file: np.savez(file, **arrays))
 
     def _file(self, name):
         return self.path / f"{name}.npz"
 
+    def _unwritable(self, error: OSError) -> OSError:
+        reason = error.strerror or error
+        text = f"`{self.argument}` cannot be written to {self.path}: {reason}. Make room, or choose another folder"
+        return OSError(error.errno, text)
+
     def _write(self, name, write):
         # Beside its place and then moved there: an interruption leaves no half-written file under the name.
-        unfinished = self.path / f".{name}.{os.getpid()}"
-        with unfinished.open("wb") as file:
-            write(file)
-        unfinished.replace(self.path / name)
+        host = re.sub(r"[^0-9A-Za-z]", "_", platform.node())
+        unfinished = self.path / f".{name}.{host}-{os.getpid()}-{threading.get_ident()}-{secrets.token_hex(8)}.tmp"
+        _being_written.add(unfinished.name)
+        try:
+            with unfinished.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self.path / name)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        finally:
+            # It is there only where something went wrong.
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            _being_written.discard(unfinished.name)
+
+    def _remove_abandoned(self):
+        """Removes the unfinished files of runs that died while they wrote."""
+        host = re.sub(r"[^0-9A-Za-z]", "_", platform.node())
+        for file in self.path.glob(".*.tmp"):
+            match = _UNFINISHED.fullmatch(file.name)
+            if match is None:
+                continue
+            # It may be gone by now: its run has finished it, or another has removed it.
+            with contextlib.suppress(OSError):
+                if match["host"] != host:
+                    abandoned = time.time() - file.stat().st_mtime > _ABANDONED_S
+                elif int(match["process"]) == os.getpid():
+                    abandoned = file.name not in _being_written
+                else:
+                    abandoned = not _is_alive(int(match["process"]))
+                if abandoned:
+                    file.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be told."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def pack(prefix: str, tree) -> dict[str, np.ndarray]:

@@ -1,9 +1,10 @@
-"""Compiled calls side by side on the cores of the host, and the precision they compute in.
+"""Compiled calls at once on the cores of the host, and the precision they compute in.
 
 XLA runs a program of small operations on one core; threads, which its programs leave free, let others do the rest.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -21,16 +22,24 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map(function, items: list) -> list:
-    """`function` of every item, in order; at once where there are cores for it."""
+def map(function: Callable, items: list) -> list:
+    """`function` of every item, in order; at once where there are cores for it.
+
+    Args:
+      function: of one item; waited for where it returns arrays of JAX.
+      items: what to call it with.
+
+    Returns:
+      The results, in the order of the items.
+    """
     threads = min(cores(), len(items))
     if threads <= 1:
         return [function(item) for item in items]
     # The precision is a setting of the thread.
-    wide = jax.config.jax_enable_x64  # pyright: ignore
+    x64 = jax.config.jax_enable_x64  # pyright: ignore
 
     def call(item):
-        with enable_x64(wide):
+        with enable_x64(x64):
             return jax.block_until_ready(function(item))
 
     with ThreadPoolExecutor(threads) as pool:

@@ -1,6 +1,6 @@
 """Small fully connected networks: activations, initial weights, layers and losses.
 
-The room behind `ntkinfo.layered`: no checks. Arrays are laid out units by rows: the products of small layers with a
+The networks of `finite.train_layers`: no checks. Arrays are laid out units by rows: the products of small layers with a
 batch then run along the batch, twice as fast on the CPU as the other way round.
 """
 
@@ -34,7 +34,7 @@ class Layer(NamedTuple):
 
 
 def initialise(sizes: tuple[int, ...], weight_std: float, key: Array, dtype) -> tuple[Layer, ...]:
-    """Zero biases; weights from a normal law of deviation weight_std/√d_in, cut off at twice that."""
+    """Zero biases; weights from a normal distribution of standard deviation weight_std/√d_in, cut off at twice that."""
     shapes = list(itertools.pairwise(sizes))
 
     def layer(key, fan_in, fan_out):
@@ -46,12 +46,12 @@ def initialise(sizes: tuple[int, ...], weight_std: float, key: Array, dtype) -> 
 
 def layers(activations: tuple[Callable, ...], params: tuple[Layer, ...], x: Array) -> list[Array]:
     """Every layer on inputs (d, b): activations of the hidden ones, (units, b), and what the last one puts out."""
-    found = []
+    values = []
     for i, (weight, bias) in enumerate(params):
         x = jnp.einsum("io,ib->ob", weight, x) + bias[:, None]
         x = activations[i](x) if i < len(activations) else x
-        found.append(x)
-    return found
+        values.append(x)
+    return values
 
 
 def losses(loss: str, outputs: Array, y: Array) -> Array:

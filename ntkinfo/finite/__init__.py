@@ -1,4 +1,4 @@
-"""Finite networks. Finite networks, trained: what the closed forms of the infinite ensemble are checked against.
+"""Finite networks. They are drawn and trained here: what the closed forms of the infinite ensemble are checked against.
 
 `train` draws networks of a `stax` description and trains them by gradient descent, in the time convention of
 `Ensemble.predict`; `summary` turns the sample into the quantities of `ntkinfo.information`, with standard errors, and
@@ -6,11 +6,13 @@
 networks by minibatches, and `information_plane` shows what each of their layers knows.
 """
 
+from ntkinfo._common.errors import DivergedError
 from ntkinfo.finite._control_variate import kernel_flow
 from ntkinfo.finite._gradient_phases import GradientPhases, gradient_phases
 from ntkinfo.finite._information_plane import Plane, information_plane
 from ntkinfo.finite._layer_run import LayerRun, activations
-from ntkinfo.finite._run import DivergedError, Run
+from ntkinfo.finite._run import Run
+from ntkinfo.finite._stability import stability_limit
 from ntkinfo.finite._summary import summary
 from ntkinfo.finite._train import train
 from ntkinfo.finite._train_layers import train_layers
@@ -25,6 +27,7 @@ __all__ = [
     "gradient_phases",
     "information_plane",
     "kernel_flow",
+    "stability_limit",
     "summary",
     "train",
     "train_layers",

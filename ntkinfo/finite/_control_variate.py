@@ -1,19 +1,20 @@
-"""The control of a sample of finite networks: the same at the start, trained with the kernel of infinite width.
+"""The control variate of a sample of finite networks: the same at the start, trained with the kernel of infinite width.
 
-What a control says has the expectation of the closed forms, and most of the sampling error of the networks themselves:
+What it says has the expectation of the closed forms, and most of the sampling error of the networks themselves:
 in the difference of the two, the effect of finite width stands out from the noise.
 """
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo._numerics import spectral_filters
 from ntkinfo.ensemble import Ensemble
+from ntkinfo.finite._run import Run
 
 
-def kernel_flow(run, ens: Ensemble, x_test: Array | None = None):
-    """The path each network of `run` would take from its start if its tangent kernel were that of infinite width.
+def kernel_flow(run: Run, ens: Ensemble, x_test: Float[ArrayLike, "m ..."] | None = None) -> Run:
+    """The trajectory each network of `run` would take from its start if its tangent kernel were that of infinite width.
 
     With f₀ the outputs of the network at initialisation, r₀ = f₀(X) - Y, and A_t as in `Ensemble.predict`,
 
@@ -28,7 +29,7 @@ def kernel_flow(run, ens: Ensemble, x_test: Array | None = None):
       x_test: the test inputs of the run, (m, ...); not needed where it has none.
 
     Returns:
-      A `Run` like `run`, in the dtype of the ensemble; with `summary(run, y_test, control=...)` it gives deviations
+      A `Run` like `run`, in the dtype of the ensemble; with `summary(run, y_test, control=...)` it gives differences
       from infinite width.
 
     Raises:
@@ -59,18 +60,18 @@ def _flowed(ens, t, train_start, start, cross):
     s, rates = ens.rescaled_time(t), ens.eigenvalues
     residual = jnp.einsum("ij,nic->njc", ens.eigenvectors, train_start - ens.y[None])
     power = jnp.sum(residual**2, axis=2)
-    gain, left = spectral_filters.growth(rates, s), spectral_filters.decay(rates, s)
-    after = jnp.einsum("ij,tj,njc->ntic", ens.eigenvectors, left, residual)
+    growth, decay = spectral_filters.growth(rates, s), spectral_filters.decay(rates, s)
+    after = jnp.einsum("ij,tj,njc->ntic", ens.eigenvectors, decay, residual)
     twice = 0.5 * spectral_filters.growth(rates, 2 * s)
-    found = {
+    quantities = {
         "train_outputs": after + ens.y[None, None],
         "loss": 0.5 * jnp.mean(after**2, axis=(2, 3)),
-        "parameter_distance": power @ (gain**2 * spectral_filters.pseudo_inverse(rates)[None, :]).T,
+        "parameter_distance": power @ (growth**2 * spectral_filters.pseudo_inverse(rates)[None, :]).T,
         "action": power @ twice.T,
         "fisher_action": power @ (twice * rates[None, :]).T,
         "fisher_trace": jnp.full((len(power), len(s)), ens.k * jnp.sum(rates)),
     }
     if start is not None:
         vectors = cross * spectral_filters.pseudo_inverse(rates)[None, :]
-        found["outputs"] = start[:, None] - jnp.einsum("ij,tj,njc->ntic", vectors, gain, residual)
-    return found
+        quantities["outputs"] = start[:, None] - jnp.einsum("ij,tj,njc->ntic", vectors, growth, residual)
+    return quantities

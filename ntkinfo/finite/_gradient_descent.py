@@ -1,6 +1,6 @@
 """Full-batch gradient descent of many finite networks at once, from their random start through the requested times.
 
-The room behind `ntkinfo.finite`: no checks. One compiled program trains a chunk of networks through all times.
+The implementation of `finite.train`: no checks. One compiled program trains a chunk of networks through all times.
 """
 
 import functools
@@ -14,18 +14,16 @@ import numpy as np
 from jax import Array
 
 from ntkinfo import kernels
+from ntkinfo._common.errors import has_diverged
 
 METHODS = ("euler", "heun")
 # The default step as a share of the stability limit 2 n k / λ_max: a mode of training is then off by at most 1.8 % of
 # where it started by "euler", 0.06 % by "heun".
 STEP_SHARE = 0.05
-# A loss this many times that at the start (of zero outputs and of the network, together) counts as divergence: gradient
-# descent that converges never comes near it, and one that diverges may take long from here to overflow.
-DIVERGED = 1e4
-# What a chunk of networks may hold; and what networks trained side by side may hold on the CPU, where each should stay
-# in the cache: one after the other they train about twice as fast as side by side, unless they are tiny.
+# What a chunk of networks may hold; and what networks that are vectorised over may hold on the CPU, where each should
+# stay in the cache: one after the other they train about twice as fast as vectorised, unless they are tiny.
 _CHUNK_BYTES = 2**29
-_LANE_BYTES = 2**20
+_VMAP_BYTES = 2**20
 # A call should take about this long, so that progress is seen and a checkpoint written now and then. A gradient step
 # goes once through what a network holds: on two CPU cores at 5e9 to 1e10 bytes a second; an accelerator is taken to be
 # 50 times as fast.
@@ -33,7 +31,7 @@ _CALL_SECONDS = 5.0
 _BYTES_PER_SECOND = {"cpu": 1e10, "accelerator": 5e11}
 
 
-class Path(NamedTuple):
+class Trajectory(NamedTuple):
     """What is kept of the training of one network, at T times (in front of it: an axis of networks)."""
 
     outputs: Array | None  # on x_test, (T, m, k)
@@ -56,13 +54,13 @@ class _State(NamedTuple):
     diverged_at: Array
 
 
-class Settings(NamedTuple):
+class Config(NamedTuple):
     """The static arguments of `train_chunk`: one compiled program for each."""
 
     init_fn: Callable
     apply_fn: Callable
     method: str
-    lanes: int
+    vmap_size: int  # networks vectorised over
     train_outputs: bool
     fisher_trace: bool
 
@@ -78,15 +76,16 @@ def segments(t: np.ndarray, learning_rate: float) -> tuple[np.ndarray, np.ndarra
     return gaps / np.maximum(counts, 1), counts
 
 
-def largest_eigenvalue(kernel_fn: Callable, x: Array) -> float:
-    """λ_max of the tangent kernel of the training inputs at infinite width."""
-    return float(np.linalg.eigvalsh(np.asarray(kernels.kernels(kernel_fn, x).ntk, np.float64))[-1])
+def stability_limit(kernel_fn: Callable, x: Array, y: Array) -> float:
+    """2 n k / λ_max for the tangent kernel of the training inputs at infinite width; see `finite.stability_limit`."""
+    eigenvalues = np.linalg.eigvalsh(np.asarray(kernels.kernels(kernel_fn, x).ntk, np.float64))
+    return 2 * y.size / float(eigenvalues[-1])
 
 
-def network_bytes(settings: Settings, x: Array) -> int:
+def network_bytes(config: Config, x: Array) -> int:
     """About what the training of one network holds: parameters, gradients, and values kept for the backward pass."""
-    params = jax.eval_shape(lambda: initialise(settings.init_fn, jax.random.key(0), x))
-    program = jax.make_jaxpr(settings.apply_fn)(params, x)
+    params = jax.eval_shape(lambda: initialise(config.init_fn, jax.random.key(0), x))
+    program = jax.make_jaxpr(config.apply_fn)(params, x)
     values = sum(math.prod(v.aval.shape) for eqn in program.jaxpr.eqns for v in eqn.outvars)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     return x.dtype.itemsize * (5 * parameters + 2 * values)
@@ -102,14 +101,14 @@ def chunk_size(n_networks: int, n_steps: float, per_network: int, per_result: in
     """Networks of a call, evenly dealt: as many as memory holds and as train in about `_CALL_SECONDS`."""
     fits = max(1, _CHUNK_BYTES // (per_network + per_result))
     speed = _BYTES_PER_SECOND["cpu" if jax.default_backend() == "cpu" else "accelerator"]
-    long = n_networks * n_steps * per_network / (speed * _CALL_SECONDS)
-    calls = max(-(-n_networks // fits), min(n_networks, math.ceil(long)), 1)
+    batches = n_networks * n_steps * per_network / (speed * _CALL_SECONDS)
+    calls = max(-(-n_networks // fits), min(n_networks, math.ceil(batches)), 1)
     return -(-n_networks // calls)
 
 
-def lanes(chunk: int, per_network: int) -> int:
-    """Networks of a chunk trained side by side: all of them, but on the CPU those that share the cache."""
-    return max(1, min(chunk, _LANE_BYTES // per_network)) if jax.default_backend() == "cpu" else chunk
+def vmap_size(chunk: int, per_network: int) -> int:
+    """Networks of a chunk that are vectorised over: all of them, but on the CPU those that share the cache."""
+    return max(1, min(chunk, _VMAP_BYTES // per_network)) if jax.default_backend() == "cpu" else chunk
 
 
 def initialise(init_fn: Callable, key: Array, x: Array):
@@ -123,9 +122,9 @@ def applied(apply_fn: Callable, params, x: Array) -> Array:
     return apply_fn(params, x).astype(x.dtype)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
+@functools.partial(jax.jit, static_argnames="config")
 def train_chunk(
-    settings: Settings,
+    config: Config,
     key: Array,
     indices: Array,
     x: Array,
@@ -133,11 +132,11 @@ def train_chunk(
     x_test: Array | None,
     sizes: Array,
     counts: Array,
-) -> Path:
+) -> Trajectory:
     """Trains the networks of these indices; the i-th is the same in whatever chunk it is trained.
 
     Args:
-      settings: static arguments.
+      config: static arguments.
       key: random key of the ensemble.
       indices: (c,), which networks.
       x: training inputs, (n, ...).
@@ -147,40 +146,40 @@ def train_chunk(
       counts: numbers of steps, (T,).
 
     Returns:
-      `Path` of arrays (c, T, ...).
+      `Trajectory` of arrays (c, T, ...).
     """
 
-    def one(index):
-        return _path(settings, jax.random.fold_in(key, index), x, y, x_test, sizes, counts)
+    def train_one(index):
+        return _trajectory(config, jax.random.fold_in(key, index), x, y, x_test, sizes, counts)
 
-    if settings.lanes >= len(indices):
-        return jax.vmap(one)(indices)
-    return jax.lax.map(one, indices, batch_size=settings.lanes if settings.lanes > 1 else None)
+    if config.vmap_size >= len(indices):
+        return jax.vmap(train_one)(indices)
+    return jax.lax.map(train_one, indices, batch_size=config.vmap_size if config.vmap_size > 1 else None)
 
 
-def _path(settings, key, x, y, x_test, sizes, counts):
-    start = initialise(settings.init_fn, key, x)
+def _trajectory(config, key, x, y, x_test, sizes, counts):
+    start = initialise(config.init_fn, key, x)
 
     def descent(params):
-        f, pullback = jax.vjp(lambda p: applied(settings.apply_fn, p, x), params)
+        f, pullback = jax.vjp(lambda p: applied(config.apply_fn, p, x), params)
         return f - y, pullback(f - y)[0]
 
     residual, gradient = descent(start)
-    limit = DIVERGED * (jnp.sum(residual**2) + jnp.sum(y**2))
+    # The loss of the network and that of zero outputs, together.
+    scale = jnp.sum(residual**2) + jnp.sum(y**2)
     zero = jnp.zeros((), x.dtype)
     state = _State(start, residual, gradient, zero, zero, zero, jnp.full_like(zero, jnp.inf))
 
     def step(size, state):
         h = size / y.size
         velocity = state.gradient
-        if settings.method == "heun":
+        if config.method == "heun":
             ahead = descent(_moved(state.params, velocity, h))[1]
             velocity = jax.tree.map(lambda a, b: 0.5 * (a + b), velocity, ahead)
         params = _moved(state.params, velocity, h)
         residual, gradient = descent(params)
         power, time = jnp.sum(residual**2), state.time + size
-        # NaN compares false with everything, so it must fail a test rather than pass one.
-        fails = ~(power <= limit) & jnp.isinf(state.diverged_at)
+        fails = has_diverged(power, scale) & jnp.isinf(state.diverged_at)
         return _State(
             params,
             residual,
@@ -195,38 +194,38 @@ def _path(settings, key, x, y, x_test, sizes, counts):
     def segment(state, item):
         size, count = item
         state = jax.lax.fori_loop(0, count, lambda _, s: step(size, s), state)
-        return state, _measured(settings, state, start, x, y, x_test)
+        return state, _measured(config, state, start, x, y, x_test)
 
-    state, path = jax.lax.scan(segment, state, (sizes, counts))
-    return path._replace(diverged_at=state.diverged_at)
+    state, trajectory = jax.lax.scan(segment, state, (sizes, counts))
+    return trajectory._replace(diverged_at=state.diverged_at)
 
 
-def _measured(settings, state, start, x, y, x_test):
+def _measured(config, state, start, x, y, x_test):
     moved = jax.tree.map(jnp.subtract, state.params, start)
-    path = Path(
-        outputs=None if x_test is None else applied(settings.apply_fn, state.params, x_test),
-        train_outputs=state.residual + y if settings.train_outputs else None,
+    trajectory = Trajectory(
+        outputs=None if x_test is None else applied(config.apply_fn, state.params, x_test),
+        train_outputs=state.residual + y if config.train_outputs else None,
         loss=0.5 * jnp.mean(state.residual**2),
         parameter_distance=_power(moved),
         action=state.action,
         fisher_action=state.fisher_action,
-        fisher_trace=_fisher_trace(settings.apply_fn, state.params, x, y.shape[1]) if settings.fisher_trace else None,
+        fisher_trace=_fisher_trace(config.apply_fn, state.params, x, y.shape[1]) if config.fisher_trace else None,
         diverged_at=state.diverged_at,
     )
     # A network that has diverged may still be finite; what it says is not to be taken for a result.
-    return jax.tree.map(lambda leaf: jnp.where(jnp.isinf(state.diverged_at), leaf, jnp.nan), path)
+    return jax.tree.map(lambda leaf: jnp.where(jnp.isinf(state.diverged_at), leaf, jnp.nan), trajectory)
 
 
 def _fisher_trace(apply_fn, params, x, k):
     """Σ ‖∇f_c(x_i)‖² over outputs and training inputs: the trace of the tangent kernel of this one network."""
 
-    def at(point):
+    def at_input(point):
         def of_output(c):
             return _power(jax.grad(lambda p: applied(apply_fn, p, point[None])[0, c])(params))
 
         return jnp.sum(jax.lax.map(of_output, jnp.arange(k)))
 
-    return jnp.sum(jax.lax.map(at, x))
+    return jnp.sum(jax.lax.map(at_input, x))
 
 
 def _moved(params, velocity, h):

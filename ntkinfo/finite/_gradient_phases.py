@@ -1,21 +1,19 @@
 """Phases of stochastic gradient descent: drift, where minibatches agree, and diffusion, where they do not.
 
-Read from the statistics of the gradients that `layered.train_layers` records.
+Read from the statistics of the gradients that `train_layers` records.
 """
 
-import dataclasses
 import warnings
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pytree
 from ntkinfo.finite._layer_run import LayerRun
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass()
 class GradientPhases:
     """Gradients of N networks of L layers at T epochs. A pytree; made by `gradient_phases`.
 
@@ -36,21 +34,16 @@ class GradientPhases:
     transition: Array
 
 
-jax.tree_util.register_dataclass(
-    GradientPhases, data_fields=[field.name for field in dataclasses.fields(GradientPhases)], meta_fields=[]
-)
-
-
 def gradient_phases(run: LayerRun) -> GradientPhases:
-    """Norms of the mean and of the deviation of minibatch gradients over ‖W‖, and where drift becomes diffusion.
+    """Mean and standard deviation of minibatch gradients, as norms over ‖W‖, and where drift becomes diffusion.
 
     For each layer, with g_b the gradient of the loss on minibatch b = 1..B of an epoch with respect to its weights, at
     the weights the epoch starts from:
 
         mean = ‖1/B Σ_b g_b‖ / ‖W‖,  std = √(1/B Σ_b ‖g_b - mean_b g_b‖²) / ‖W‖,  snr = mean / std.
 
-    Where the batches are of one size, their mean is the gradient of the whole loss. The deviation grows with smaller
-    batches, hence so does the number of epochs with an snr below 1: compare runs of the same batch size.
+    Where the batches are of one size, their mean is the gradient of the whole loss. The standard deviation grows
+    with smaller batches, hence so does the number of epochs with an snr below 1: compare runs of the same batch size.
 
     Each layer stands for itself, and its norm is taken once. The original figures add up the layers up to each one,
     and take the square root twice; both change the slopes and where the curves cross.
@@ -64,7 +57,7 @@ def gradient_phases(run: LayerRun) -> GradientPhases:
 
     Raises:
       TypeError: not a `LayerRun`.
-      ValueError: one minibatch an epoch, whose gradient has no deviation; weights that are all zero.
+      ValueError: one minibatch an epoch, whose gradient has no standard deviation; weights that are all zero.
 
     Source: theory, section 9, gradient phases; Shwartz-Ziv & Tishby 2017 (arXiv 1703.00810), figure 4.
 

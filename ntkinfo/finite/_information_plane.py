@@ -4,25 +4,25 @@ Every number depends on the estimator, and on how it discretises or blurs the ac
 continuous activations has I(X;T) = log n whatever it does. The estimator is therefore part of the result.
 """
 
-import dataclasses
 import functools
+from collections.abc import Sequence
 
-import jax
 import numpy as np
-from tqdm import tqdm
+from jaxtyping import ArrayLike, Float, Int
 
 from ntkinfo import bottleneck, estimators
-from ntkinfo._common import check, parallel
+from ntkinfo._common import check, labels, parallel, pytree
+from ntkinfo._common import progress as _progress
+from ntkinfo._numerics.entropy import entropy, plogp
 from ntkinfo.finite import _layer_run
+from ntkinfo.finite._run import Run
 
 ESTIMATORS = ("binned", "kde", "quantised")
 # Activations of a bounded range, which bins are then the same for at every epoch.
 BOUNDS = {"tanh": (-1.0, 1.0), "erf": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
-# A bar appears for work longer than this many seconds.
-_PATIENCE = 3.0
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass("names", "estimator")
 class Plane:
     """Layers of N networks in the information plane at T epochs, L layers; nats. Made by `information_plane`.
 
@@ -59,32 +59,25 @@ class Plane:
     estimator: str
 
 
-jax.tree_util.register_dataclass(
-    Plane,
-    data_fields=[field.name for field in dataclasses.fields(Plane) if field.name not in ("names", "estimator")],
-    meta_fields=["names", "estimator"],
-)
-
-
 def information_plane(
-    run,
-    x,
-    p_y_given_x,
+    run: _layer_run.LayerRun | Run,
+    x: Float[ArrayLike, "n d"] | None,
+    p_y_given_x: Float[ArrayLike, "n c"] | Int[ArrayLike, " n"],
     *,
-    p_x=None,
+    p_x: Float[ArrayLike, " n"] | None = None,
     estimator: str = "binned",
     bins: int = 30,
     width: float | None = None,
-    range="activation",
+    range: str | Sequence = "activation",
     variance: float = 1e-3,
     n_networks: int | None = None,
     n_records: int | None = None,
-    curve=None,
+    curve: bottleneck.BottleneckCurve | None = None,
     progress: bool | None = None,
 ) -> Plane:
     """I(X;T) and I(T;Y) of every layer T of trained networks, in nats, over training.
 
-    X is uniform over the rows of `x` (or has law `p_x`) and p(y|x) is known, so that nothing is sampled but the
+    X is uniform over the rows of `x` (or distributed as `p_x`) and p(y|x) is known, so that nothing is sampled but the
     networks: their average and its standard error are over the first axis.
 
     Args:
@@ -131,41 +124,37 @@ def information_plane(
     if estimator == "kde" and p_x is not None:
         raise ValueError("`p_x` must be left out for the estimator 'kde', whose inputs are equally probable.")
     limits = _limits(source, range) if estimator == "binned" and width is None else _given(source, range)
-    words = _words(estimator, bins, width, range, variance)
+    label = _estimator_label(estimator, bins, width, range, variance)
 
     def measure(layer, values):
         if estimator == "binned":
-            found = estimators.binned_layer(values, p, p_x=weights, bins=bins, width=width, range=limits[layer])
+            result = estimators.binned_layer(values, p, p_x=weights, bins=bins, width=width, range=limits[layer])
         elif estimator == "quantised":
-            found = estimators.quantised_layer(values, p, p_x=weights)
+            result = estimators.quantised_layer(values, p, p_x=weights)
         else:
             about_input, about_label = estimators.kde_pair(values, p, variance=variance)
             return (
                 about_input.value, about_label.value,
                 about_input.lower, about_input.upper, about_label.lower, about_label.upper,
             )  # fmt: skip
-        return found.i_xt, found.i_ty
+        return result.i_xt, result.i_ty
 
     points = []
-    for record in tqdm(
-        source.records, desc="information plane", unit="epoch", disable=progress is False,
-        delay=0.0 if progress else _PATIENCE,
-    ):  # fmt: skip
+    for record in _progress.bar(source.records, desc="information plane", unit="epoch", progress=progress):
         activations = source.activations(record)
         # Counting runs on the host, one network beside the other; distances fill the cores by themselves.
         jobs = [(i, values[j : j + 1]) for i, values in enumerate(activations) for j in np.arange(len(values))]
         done = parallel.map(lambda job: measure(*job), jobs) if estimator != "kde" else [measure(*job) for job in jobs]
-        columns = [np.asarray([np.asarray(one[k])[0] for one in done]) for k in np.arange(len(done[0]))]
+        columns = [np.asarray([np.asarray(result[k])[0] for result in done]) for k in np.arange(len(done[0]))]
         points.append([column.reshape(len(activations), -1).T for column in columns])
     # (quantity, N, T, L)
-    stacked = [np.stack([each[k] for each in points], axis=1) for k in np.arange(len(points[0]))]
+    stacked = [np.stack([point[k] for point in points], axis=1) for k in np.arange(len(points[0]))]
     i_xt, i_ty, *bounds = stacked
     p_x = np.full(len(p), 1 / len(p)) if weights is None else weights
-    ceiling = float(-np.sum(p_x * np.log(np.where(p_x > 0, p_x, 1))))
-    p_y = p_x @ p
-    label_entropy = float(-np.sum(p_y * np.log(np.where(p_y > 0, p_y, 1))))
-    i_xy = label_entropy + float(p_x @ np.sum(p * np.log(np.where(p > 0, p, 1)), axis=1))
-    near = None if curve is None else bottleneck.closest(curve, np.maximum(i_xt, 0), i_ty)
+    ceiling = float(entropy(p_x))
+    label_entropy = float(entropy(p_x @ p))
+    i_xy = label_entropy + float(p_x @ np.sum(plogp(p), axis=1))
+    closest = None if curve is None else bottleneck.closest(curve, np.maximum(i_xt, 0), i_ty)
     return Plane(
         source.epochs,
         i_xt,
@@ -175,10 +164,10 @@ def information_plane(
         label_entropy,
         i_xy,
         i_xt.mean(axis=0) >= 0.99 * ceiling,
-        None if near is None else near.beta,
-        None if near is None else near.distance,
+        None if closest is None else closest.beta,
+        None if closest is None else closest.distance,
         source.names,
-        words,
+        label,
     )
 
 
@@ -213,13 +202,13 @@ class _Source:
         """Of each layer (N, n, units), at one record."""
         if not self.layers:
             return [np.asarray(self.run.outputs[: self.n, record], np.float64)]
-        found = _layer_run.activations(self.run, self.x, index=int(record))
-        return [np.asarray(each[: self.n], np.float64) for each in found]
+        layers = _layer_run.activations(self.run, self.x, index=int(record))
+        return [np.asarray(layer[: self.n], np.float64) for layer in layers]
 
     @functools.cached_property
     def extremes(self) -> list[tuple[float, float]]:
         """The least and the largest value of each layer, over networks and records."""
-        pairs = [[(each.min(), each.max()) for each in self.activations(record)] for record in self.records]
+        pairs = [[(layer.min(), layer.max()) for layer in self.activations(record)] for record in self.records]
         return [(min(low for low, _ in layer), max(high for _, high in layer)) for layer in zip(*pairs, strict=True)]
 
 
@@ -227,25 +216,18 @@ def _conditional(p_y_given_x, n) -> np.ndarray:
     """p(y|x), (n, c), also from classes; checked where it is used first."""
     host = np.asarray(p_y_given_x)
     if np.issubdtype(host.dtype, np.integer) and host.ndim == 1:
-        values, codes = np.unique(host, return_inverse=True)
-        host = np.eye(len(values))[codes]
-    p = np.asarray(check.array("p_y_given_x", host, 2), np.float64)
-    if len(p) != n:
-        raise ValueError(f"`p_y_given_x` must have one row for each of the {n} inputs; got shape {p.shape}.")
-    if (p < 0).any() or (np.abs(p.sum(axis=1) - 1) > 1e-5).any():
-        raise ValueError(
-            f"`p_y_given_x` must hold rows of probabilities that sum to 1; got min={p.min()}, sums from "
-            f"{p.sum(axis=1).min()} to {p.sum(axis=1).max()}. Divide by the sums first."
-        )
+        # Only which inputs share a class counts: class numbers may have gaps here, or be negative.
+        host = np.unique(host, return_inverse=True)[1]
+    p = np.asarray(labels.distributions("p_y_given_x", host, n))
     return p / p.sum(axis=1, keepdims=True)
 
 
 def _inputs(p_x, n):
     if p_x is None:
         return None
-    p_x = np.asarray(check.array("p_x", p_x, 1), np.float64)
-    if len(p_x) != n or (p_x < 0).any() or abs(p_x.sum() - 1) > 1e-5:
-        raise ValueError(f"`p_x` must be {n} probabilities that sum to 1; got shape {p_x.shape}, sum {p_x.sum()}.")
+    p_x = np.asarray(check.probabilities("p_x", p_x, 1), np.float64)
+    if len(p_x) != n:
+        raise ValueError(f"`p_x` must be {n} probabilities that sum to 1; got shape {p_x.shape}.")
     return p_x / p_x.sum()
 
 
@@ -265,7 +247,7 @@ def _limits(source, limits) -> list:
             BOUNDS.get(kind) if limits == "activation" and isinstance(kind, str) else None for kind in source.kinds
         ]
         if None in bounds:
-            bounds = [each or _apart(own) for each, own in zip(bounds, source.extremes, strict=True)]
+            bounds = [given or _widened(pair) for given, pair in zip(bounds, source.extremes, strict=True)]
         return bounds
     pairs = list(limits)
     if len(pairs) == 2 and all(np.ndim(edge) == 0 for edge in pairs):
@@ -275,13 +257,13 @@ def _limits(source, limits) -> list:
     return pairs
 
 
-def _apart(pair) -> tuple[float, float]:
+def _widened(pair) -> tuple[float, float]:
     """A range of positive width, also for a layer that never changes."""
     low, high = pair
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _words(estimator, bins, width, limits, variance) -> str:
+def _estimator_label(estimator, bins, width, limits, variance) -> str:
     if estimator == "quantised":
         return "values as they are"
     if estimator == "kde":

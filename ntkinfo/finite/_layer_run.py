@@ -1,18 +1,17 @@
 """Networks with every layer recorded over training, and their activations."""
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pytree
 from ntkinfo._numerics import mlp
 from ntkinfo._numerics.mlp import ACTIVATIONS
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree.dataclass("sizes", "activations", "loss", "steps_per_epoch")
 class LayerRun:
     """N networks of L layers at T epochs of their training. A pytree; made by `train_layers`.
 
@@ -54,25 +53,9 @@ class LayerRun:
     steps_per_epoch: int
 
 
-_STATIC = ("sizes", "activations", "loss", "steps_per_epoch")
-jax.tree_util.register_dataclass(
-    LayerRun,
-    data_fields=[field.name for field in dataclasses.fields(LayerRun) if field.name not in _STATIC],
-    meta_fields=list(_STATIC),
-)
-
-
-class DivergedError(ValueError):
-    """Training diverged. `step` (from 0) and `epoch` say where; `run` is what was recorded before, or None."""
-
-    def __init__(self, message: str, step: int, epoch: int, run: LayerRun | None):
-        super().__init__(message)
-        self.step = step
-        self.epoch = epoch
-        self.run = run
-
-
-def activations(run: LayerRun, x, *, index: int | None = None) -> list[Array]:
+def activations(
+    run: LayerRun, x: Float[ArrayLike, "n d"], *, index: int | None = None
+) -> list[Float[Array, "... n _"]]:
     """Every layer of the recorded networks on given inputs.
 
     Args:
@@ -95,16 +78,16 @@ def activations(run: LayerRun, x, *, index: int | None = None) -> list[Array]:
         if not -len(run.epochs) <= int(index) < len(run.epochs):
             raise ValueError(f"`index` must be that of one of the {len(run.epochs)} records; got {index}.")
         params = jax.tree.map(lambda leaf: leaf[:, int(index)], params)
-    functions = tuple(ACTIVATIONS[each] if isinstance(each, str) else each for each in run.activations)
+    functions = tuple(ACTIVATIONS[name] if isinstance(name, str) else name for name in run.activations)
     return _activate(functions, run.loss == "cross_entropy", params, jnp.asarray(x, params[0].weight.dtype))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _activate(functions, softmax, params, x):
-    def one(params):
-        found = [each.T for each in mlp.layers(functions, params, x.T)]
-        return [*found[:-1], jax.nn.softmax(found[-1], axis=1)] if softmax else found
+    def activate(params):
+        values = [layer.T for layer in mlp.layers(functions, params, x.T)]
+        return [*values[:-1], jax.nn.softmax(values[-1], axis=1)] if softmax else values
 
     for _ in range(params[0].weight.ndim - 2):
-        one = jax.vmap(one)
-    return one(params)
+        activate = jax.vmap(activate)
+    return activate(params)

@@ -1,4 +1,4 @@
-"""What training finite networks returns, and what it raises where training diverges."""
+"""What training finite networks returns."""
 
 from typing import NamedTuple
 
@@ -36,12 +36,3 @@ class Run(NamedTuple):
     learning_rate: Array
     stability_limit: Array
     steps: Array
-
-
-class DivergedError(ValueError):
-    """Training diverged. `time` is when the first network did, `run` what was finished before (None for a scalar t)."""
-
-    def __init__(self, message: str, time: float, run: Run | None):
-        super().__init__(message)
-        self.time = time
-        self.run = run

@@ -1,7 +1,7 @@
 """Minibatch training of many small layered networks at once, with statistics of their gradients.
 
-The room behind `ntkinfo.layered`: no checks. A network is a pure function of the key and its index: three compiled
-programs draw the networks, train them for some epochs, and measure them.
+The implementation of `finite.train_layers`: no checks. A network is a pure function of the key and its index:
+three compiled programs draw the networks, train them for some epochs, and measure them.
 """
 
 import functools
@@ -13,13 +13,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from ntkinfo._common.errors import has_diverged
 from ntkinfo._numerics.mlp import Layer, errors, initialise, layers, losses
 
-# A loss this many times that at the start (of zero outputs and of the network, together) counts as divergence.
-DIVERGED = 1e4
 
-
-class Settings(NamedTuple):
+class Config(NamedTuple):
     """The static arguments: one compiled program for each."""
 
     sizes: tuple[int, ...]
@@ -32,7 +30,7 @@ class Settings(NamedTuple):
     draw: bool  # whether each network has labels of its own, drawn from y
     shuffle: bool
     weight_std: float
-    lanes: int  # networks trained side by side
+    vmap_size: int  # networks vectorised over
 
     @property
     def n_batches(self) -> int:
@@ -55,7 +53,7 @@ class State(NamedTuple):
     params: tuple[Layer, ...]
     optimizer: object
     epoch: Array
-    limit: Array  # a loss above it counts as divergence
+    loss_scale: Array  # the loss at the start and that of zero outputs, together
     failed: Array  # the first step with a diverged loss, -1 if there is none
 
 
@@ -85,14 +83,14 @@ def keys(key: Array, index) -> _Keys:
     return _Keys(*jax.random.split(jax.random.fold_in(key, index), 4))
 
 
-def rows(settings: Settings, keys: _Keys, n: int) -> Array:
+def rows(config: Config, keys: _Keys, n: int) -> Array:
     """The n rows of the data in an order whose first `n_train` are the training rows."""
-    return jax.random.permutation(keys.subset, n) if settings.subset else jnp.arange(n)
+    return jax.random.permutation(keys.subset, n) if config.subset else jnp.arange(n)
 
 
-def targets(settings: Settings, key: Array, y: Array) -> Array:
+def targets(config: Config, key: Array, y: Array) -> Array:
     """The targets of one network: `y`, or one-hot rows drawn from it."""
-    if not settings.draw:
+    if not config.draw:
         return y
     # The number of thresholds passed, of all but the last: rounding must not lead beyond the last class.
     uniform = jax.random.uniform(key, (len(y), 1), y.dtype)
@@ -100,14 +98,14 @@ def targets(settings: Settings, key: Array, y: Array) -> Array:
     return jax.nn.one_hot(label, y.shape[1], dtype=y.dtype)
 
 
-def order(settings: Settings, keys: _Keys, epoch) -> Array:
+def order(config: Config, keys: _Keys, epoch) -> Array:
     """The training rows in the order of an epoch, (n_train,), as indices into them.
 
     Random numbers and row numbers share a word, sorted at once: a fifth of the time of `jax.random.permutation`. Equal
     random numbers leave rows in their order, which matters only to the one group astride the edge of two batches.
     """
-    n, key = settings.n_train, jax.random.fold_in(keys.batches, epoch if settings.shuffle else 0)
-    if settings.n_batches == 1:
+    n, key = config.n_train, jax.random.fold_in(keys.batches, epoch if config.shuffle else 0)
+    if config.n_batches == 1:
         return jnp.arange(n)
     bits = (n - 1).bit_length()
     if bits > 16:
@@ -116,174 +114,171 @@ def order(settings: Settings, keys: _Keys, epoch) -> Array:
     return (jax.lax.sort(words, is_stable=False) & jnp.uint32(2**bits - 1)).astype(jnp.int32)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
-def begin(settings: Settings, key: Array, indices: Array, data: Data) -> State:
+@functools.partial(jax.jit, static_argnames="config")
+def begin(config: Config, key: Array, indices: Array, data: Data) -> State:
     """The networks of these indices before training."""
 
-    def one(index):
-        own = keys(key, index)
-        params = initialise(settings.sizes, settings.weight_std, own.start, data.x.dtype)
-        train = _sets(settings, own, data)[0]
-        start = _loss(settings, params, *train)
-        zero = jnp.mean(losses(settings.loss, jnp.zeros_like(train[1]), train[1]))
+    def begin_one(index):
+        network = keys(key, index)
+        params = initialise(config.sizes, config.weight_std, network.start, data.x.dtype)
+        train = _sets(config, network, data)[0]
+        start = _loss(config, params, *train)
+        zero = jnp.mean(losses(config.loss, jnp.zeros_like(train[1]), train[1]))
         epoch = jnp.zeros((), jnp.int32)
-        return State(params, settings.optimizer.init(params), epoch, DIVERGED * (start + zero), epoch - 1)
+        return State(params, config.optimizer.init(params), epoch, start + zero, epoch - 1)
 
-    return _over_networks(settings, one, indices)
+    return _over_networks(config, begin_one, indices)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
-def advance(settings: Settings, key: Array, indices: Array, data: Data, state: State, n_epochs) -> State:
+@functools.partial(jax.jit, static_argnames="config")
+def advance(config: Config, key: Array, indices: Array, data: Data, state: State, n_epochs) -> State:
     """The networks after `n_epochs` more epochs."""
 
-    def one(item):
+    def advance_one(item):
         index, state = item
-        own = keys(key, index)
-        table = _table(settings, own, data)
-        fixed = (
-            None if settings.shuffle and settings.n_batches > 1 else _batches(settings, table, order(settings, own, 0))
-        )
+        network = keys(key, index)
+        table = _table(config, network, data)
+        fixed = None if config.shuffle and config.n_batches > 1 else _batches(config, table, order(config, network, 0))
 
         def epoch(_, state):
             batches = fixed
             if batches is None:
-                batches = _batches(settings, table, order(settings, own, state.epoch))
-            state = jax.lax.fori_loop(0, settings.n_batches, lambda i, s: _step(settings, batches, i, s), state)
+                batches = _batches(config, table, order(config, network, state.epoch))
+            state = jax.lax.fori_loop(0, config.n_batches, lambda i, s: _step(config, batches, i, s), state)
             return state._replace(epoch=state.epoch + 1)
 
         return jax.lax.fori_loop(0, n_epochs, epoch, state)
 
-    return _over_networks(settings, one, (indices, state))
+    return _over_networks(config, advance_one, (indices, state))
 
 
-@functools.partial(jax.jit, static_argnames="settings")
-def measure(settings: Settings, key: Array, indices: Array, data: Data, state: State) -> Record:
+@functools.partial(jax.jit, static_argnames="config")
+def measure(config: Config, key: Array, indices: Array, data: Data, state: State) -> Record:
     """What is recorded of the networks where they stand."""
 
-    def one(item):
+    def measure_one(item):
         index, state = item
-        own = keys(key, index)
-        train, test = _sets(settings, own, data)
-        outputs = _outputs(settings, state.params, train[0])
-        seen = None if test is None else _outputs(settings, state.params, test[0])
-        mean, std = _gradients(settings, own, data, state)
+        network = keys(key, index)
+        train, test = _sets(config, network, data)
+        outputs = _outputs(config, state.params, train[0])
+        seen = None if test is None else _outputs(config, state.params, test[0])
+        mean, std = _gradients(config, network, data, state)
         return Record(
             tuple(layer.weight for layer in state.params),
             tuple(layer.bias for layer in state.params),
-            jnp.mean(losses(settings.loss, outputs, train[1])),
-            None if test is None else jnp.mean(losses(settings.loss, seen, test[1])),
-            jnp.mean(errors(settings.loss, outputs, train[1])),
-            None if test is None else jnp.mean(errors(settings.loss, seen, test[1])),
+            jnp.mean(losses(config.loss, outputs, train[1])),
+            None if test is None else jnp.mean(losses(config.loss, seen, test[1])),
+            jnp.mean(errors(config.loss, outputs, train[1])),
+            None if test is None else jnp.mean(errors(config.loss, seen, test[1])),
             mean,
             std,
             jnp.stack([jnp.sqrt(jnp.sum(layer.weight**2)) for layer in state.params]),
         )
 
-    return _over_networks(settings, one, (indices, state))
+    return _over_networks(config, measure_one, (indices, state))
 
 
-@functools.partial(jax.jit, static_argnames=("settings", "n"))
-def subsets(settings: Settings, key: Array, indices: Array, n: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("config", "n"))
+def subsets(config: Config, key: Array, indices: Array, n: int) -> Array:
     """The training rows of the networks, (c, n_train)."""
-    return _over_networks(settings, lambda i: rows(settings, keys(key, i), n)[: settings.n_train], indices)
+    return _over_networks(config, lambda i: rows(config, keys(key, i), n)[: config.n_train], indices)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
-def drawn(settings: Settings, key: Array, indices: Array, y: Array) -> Array:
+@functools.partial(jax.jit, static_argnames="config")
+def drawn(config: Config, key: Array, indices: Array, y: Array) -> Array:
     """The labels drawn for the networks, (c, n)."""
-    return _over_networks(settings, lambda i: jnp.argmax(_targets(settings, keys(key, i), y)[0], axis=1), indices)
+    return _over_networks(config, lambda i: jnp.argmax(_targets(config, keys(key, i), y)[0], axis=1), indices)
 
 
-def _over_networks(settings, function, items):
+def _over_networks(config, function, items):
     n = len(jax.tree.leaves(items)[0])
-    if settings.lanes >= n:
+    if config.vmap_size >= n:
         return jax.vmap(function)(items)
-    return jax.lax.map(function, items, batch_size=settings.lanes if settings.lanes > 1 else None)
+    return jax.lax.map(function, items, batch_size=config.vmap_size if config.vmap_size > 1 else None)
 
 
-def _targets(settings, own, y, y_test=None):
-    first, second = jax.random.split(own.labels)
-    return targets(settings, first, y), None if y_test is None else targets(settings, second, y_test)
+def _targets(config, network, y, y_test=None):
+    first, second = jax.random.split(network.labels)
+    return targets(config, first, y), None if y_test is None else targets(config, second, y_test)
 
 
-def _table(settings, own, data) -> Array:
+def _table(config, network, data) -> Array:
     """Inputs and targets of the training rows side by side, so that one gather fetches both: (n_train, d + c)."""
-    table = jnp.concatenate([data.x, _targets(settings, own, data.y)[0]], axis=1)
-    return table[rows(settings, own, len(data.x))[: settings.n_train]] if settings.subset else table
+    table = jnp.concatenate([data.x, _targets(config, network, data.y)[0]], axis=1)
+    return table[rows(config, network, len(data.x))[: config.n_train]] if config.subset else table
 
 
-def _sets(settings, own, data):
+def _sets(config, network, data):
     """Inputs and targets, (d, n) and (c, n), of the training set; of the test set, None where there is none."""
-    y, y_test = _targets(settings, own, data.y, data.y_test)
-    chosen = rows(settings, own, len(data.x))
-    train = data.x[chosen[: settings.n_train]].T, y[chosen[: settings.n_train]].T
+    y, y_test = _targets(config, network, data.y, data.y_test)
+    chosen = rows(config, network, len(data.x))
+    train = data.x[chosen[: config.n_train]].T, y[chosen[: config.n_train]].T
     if y_test is not None:
         return train, (data.x_test.T, y_test.T)
-    if settings.n_train == len(data.x):
+    if config.n_train == len(data.x):
         return train, None
-    return train, (data.x[chosen[settings.n_train :]].T, y[chosen[settings.n_train :]].T)
+    return train, (data.x[chosen[config.n_train :]].T, y[chosen[config.n_train :]].T)
 
 
-def _batches(settings, table, order) -> Array:
+def _batches(config, table, order) -> Array:
     """The batches of an epoch, (n_batches, d + c, batch); the last is filled up with the first rows of all."""
-    missing = settings.n_batches * settings.batch - settings.n_train
+    missing = config.n_batches * config.batch - config.n_train
     order = jnp.concatenate([order, order[:missing]]) if missing else order
-    return table[order].reshape(settings.n_batches, settings.batch, -1).swapaxes(1, 2)
+    return table[order].reshape(config.n_batches, config.batch, -1).swapaxes(1, 2)
 
 
-def _outputs(settings, params, x):
-    return layers(settings.activations, params, x)[-1]
+def _outputs(config, params, x):
+    return layers(config.activations, params, x)[-1]
 
 
-def _loss(settings, params, x, y, weights=None):
-    each = losses(settings.loss, _outputs(settings, params, x), y)
-    return jnp.mean(each) if weights is None else jnp.sum(weights * each)
+def _loss(config, params, x, y, weights=None):
+    per_row = losses(config.loss, _outputs(config, params, x), y)
+    return jnp.mean(per_row) if weights is None else jnp.sum(weights * per_row)
 
 
-def _batch_loss(settings, batches, i):
+def _batch_loss(config, batches, i):
     """The loss on batch i as a function of the parameters: rows that only fill it up weigh nothing."""
     batch = batches[i]
-    x, y = batch[: settings.sizes[0]], batch[settings.sizes[0] :]
-    if settings.n_train % settings.batch == 0:
-        return lambda params: _loss(settings, params, x, y)
-    filled = jnp.minimum(settings.batch, settings.n_train - i * settings.batch)
-    weights = jnp.where(jnp.arange(settings.batch) < filled, 1 / filled.astype(batch.dtype), 0)
-    return lambda params: _loss(settings, params, x, y, weights)
+    x, y = batch[: config.sizes[0]], batch[config.sizes[0] :]
+    if config.n_train % config.batch == 0:
+        return lambda params: _loss(config, params, x, y)
+    filled = jnp.minimum(config.batch, config.n_train - i * config.batch)
+    weights = jnp.where(jnp.arange(config.batch) < filled, 1 / filled.astype(batch.dtype), 0)
+    return lambda params: _loss(config, params, x, y, weights)
 
 
-def _step(settings, batches, i, state):
-    of_batch = _batch_loss(settings, batches, i)
+def _step(config, batches, i, state):
+    of_batch = _batch_loss(config, batches, i)
     value, gradient = jax.value_and_grad(of_batch)(state.params)
     # Some optimisers want to know more than the gradient.
-    update = optax.with_extra_args_support(settings.optimizer).update
+    update = optax.with_extra_args_support(config.optimizer).update
     updates, optimizer = update(gradient, state.optimizer, state.params, value=value, grad=gradient, value_fn=of_batch)
-    # NaN compares false with everything, so it must fail a test rather than pass one.
-    fails = ~(value <= state.limit) & (state.failed < 0)
+    fails = has_diverged(value, state.loss_scale) & (state.failed < 0)
     return State(
         optax.apply_updates(state.params, updates),
         optimizer,
         state.epoch,
-        state.limit,
-        jnp.where(fails, state.epoch * settings.n_batches + i, state.failed),
+        state.loss_scale,
+        jnp.where(fails, state.epoch * config.n_batches + i, state.failed),
     )
 
 
-def _gradients(settings, own, data, state):
+def _gradients(config, network, data, state):
     """Norms of the mean and of the standard deviation over the batches of the coming epoch, at the weights of now."""
-    batches = _batches(settings, _table(settings, own, data), order(settings, own, state.epoch))
+    batches = _batches(config, _table(config, network, data), order(config, network, state.epoch))
 
     def add(i, moments):
-        # Welford's recursion: a difference of sums of squares would lose the small deviations of float32.
+        # Welford's recursion: a difference of sums of squares would lose the small variations of float32.
         mean, square = moments
-        gradient = [layer.weight for layer in jax.grad(_batch_loss(settings, batches, i))(state.params)]
+        gradient = [layer.weight for layer in jax.grad(_batch_loss(config, batches, i))(state.params)]
         ahead = [g - m for g, m in zip(gradient, mean, strict=True)]
         mean = [m + d / (i + 1) for m, d in zip(mean, ahead, strict=True)]
         square = [s + d * (g - m) for s, d, g, m in zip(square, ahead, gradient, mean, strict=True)]
         return mean, square
 
     zero = [jnp.zeros_like(layer.weight) for layer in state.params]
-    mean, square = jax.lax.fori_loop(0, settings.n_batches, add, (zero, zero))
+    mean, square = jax.lax.fori_loop(0, config.n_batches, add, (zero, zero))
     return (
         jnp.stack([jnp.sqrt(jnp.sum(m**2)) for m in mean]),
-        jnp.stack([jnp.sqrt(jnp.sum(s) / settings.n_batches) for s in square]),
+        jnp.stack([jnp.sqrt(jnp.sum(s) / config.n_batches) for s in square]),
     )

@@ -6,23 +6,23 @@ mean and variance of the outputs at each input; they are corrected for bias, and
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo import gaussian, mixture
+from ntkinfo import gaussian, information, mixture
 from ntkinfo._common import check, labels
+from ntkinfo.finite._run import Run
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.information import _decoder, _losses
 
-# Networks are left out in at most this many groups; a standard error from G groups is known to about 1/sqrt(2 G).
+# Networks are left out in at most this many groups; a standard error from G groups is known to about 1/√(2 G).
 _GROUPS = 32
 
 
 def summary(
-    run,
-    y_test: Array | None = None,
+    run: Run,
+    y_test: Float[ArrayLike, "m ..."] | None = None,
     *,
-    control=None,
-    prior: Array | None = None,
+    control: Run | None = None,
+    prior: Float[ArrayLike, " m"] | None = None,
     noise: float = 1.0,
     method: str | None = None,
     key: Array | None = None,
@@ -84,11 +84,11 @@ def summary(
             if name in functions_of_control
         }
     sizes = _sizes(_groups(len(run.loss)))
-    found = {name: _average(values) for name, values in averages.items()}
-    found |= {name: _jackknife(values, sizes) for name, values in functions.items()}
+    estimates = {name: _average(values) for name, values in averages.items()}
+    estimates |= {name: _jackknife(values, sizes) for name, values in functions.items()}
     # The draws of z are the same for all groups (and for the control), so the jackknife does not see their error.
-    found |= {name: (found[name][0], np.hypot(found[name][1], error)) for name, error in sampling.items()}
-    return {name: (t, mean, stderr) for name, (mean, stderr) in found.items()}
+    estimates |= {name: (estimates[name][0], np.hypot(estimates[name][1], error)) for name, error in sampling.items()}
+    return {name: (t, mean, stderr) for name, (mean, stderr) in estimates.items()}
 
 
 def _quantities(run, t, read, prior, noise, label_entropy, estimator):
@@ -107,13 +107,13 @@ def _quantities(run, t, read, prior, noise, label_entropy, estimator):
     if read is not None:
         averages |= _losses_per_network(run.outputs, read, noise)
         functions["mean_mse"] = _mean_mse(z, read.targets)
-        targets = jnp.asarray(read.targets, z.mean.dtype)
-        functions["ensemble_nll"] = np.asarray(_losses.compute(z, targets, None, noise).ensemble_nll)
+        losses = information.losses(z, read.targets, noise=noise, task="regression")
+        functions["ensemble_nll"] = np.asarray(losses.ensemble_nll)
     divergence = _divergence(z, prior, t)
     if divergence is not None:
         functions["output_divergence"] = np.asarray(divergence)
-    for name, information in _informations(z, read, noise, label_entropy, estimator).items():
-        functions[name], sampling[name] = np.asarray(information.value), np.asarray(information.stderr)[0]
+    for name, estimate in _informations(z, read, noise, label_entropy, estimator).items():
+        functions[name], sampling[name] = np.asarray(estimate.value), np.asarray(estimate.stderr)[0]
     return averages, functions, sampling
 
 
@@ -149,7 +149,7 @@ def _losses_per_network(outputs, read, noise):
     """Losses of each network, (N, T)."""
     targets, k = np.asarray(read.targets), outputs.shape[-1]
     squared = np.mean(np.sum((outputs - targets) ** 2, axis=-1), axis=-1)
-    found = {
+    losses = {
         "gibbs_mse": squared,
         "gibbs_nll": 0.5 * (k * np.log(2 * np.pi * noise) + squared / noise),
     }
@@ -158,8 +158,8 @@ def _losses_per_network(outputs, read, noise):
             wrong = 0.5 * (1 - np.sign(outputs[..., 0] * targets[:, 0]))
         else:
             wrong = np.argmax(outputs, axis=-1) != np.asarray(read.classes)
-        found["gibbs_error"] = np.mean(wrong, axis=-1)
-    return found
+        losses["gibbs_error"] = np.mean(wrong, axis=-1)
+    return losses
 
 
 def _groups(n_networks):
@@ -213,13 +213,14 @@ def _informations(z, read, noise, label_entropy, estimator):
     classes = None if read is None else read.classes
     one_hot = jnp.ones((m, 1)) if read is None or classes is None else labels.one_hot(classes, read.n_classes)
     of_input, of_label = mixture.pair(z.mean, z.variance, jnp.asarray(one_hot, z.mean.dtype), **estimator)
-    found = {"input_information": of_input}
+    result = {"input_information": of_input}
     if classes is not None:
-        found["label_information"] = of_label
+        result["label_information"] = of_label
     elif read is not None:
-        targets = jnp.asarray(read.targets, z.mean.dtype)
-        found["label_information"] = _decoder.gaussian_density(z, targets, noise, label_entropy)
-    return found
+        result["label_information"] = information.label_information(
+            z, read.targets, method="decoder", noise=noise, label_entropy=label_entropy, task="regression"
+        )
+    return result
 
 
 def _jackknife(values, sizes):

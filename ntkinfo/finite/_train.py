@@ -6,28 +6,26 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from tqdm import tqdm
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check
 from ntkinfo._common import checkpoint as _checkpoint
+from ntkinfo._common import progress as _progress
+from ntkinfo._common.errors import DivergedError
 from ntkinfo._common.labels import real_targets as labels
 from ntkinfo.finite import _gradient_descent, _validate
-from ntkinfo.finite._run import DivergedError, Run
-
-# A bar appears for work longer than this many seconds.
-_PATIENCE = 3.0
+from ntkinfo.finite._run import Run
 
 
 def train(
     net,
-    x: Array,
-    y: Array,
-    t: Array,
+    x: Float[ArrayLike, "n ..."],
+    y: Float[ArrayLike, "n ..."],
+    t: ArrayLike,
     *,
     n_networks: int,
     key: Array,
-    x_test: Array | None = None,
+    x_test: Float[ArrayLike, "m ..."] | None = None,
     learning_rate: float | None = None,
     method: str = "euler",
     train_outputs: bool = True,
@@ -95,8 +93,8 @@ def train(
     check.option("method", method, _gradient_descent.METHODS)
     n_networks, max_steps = check.integer("n_networks", n_networks), check.integer("max_steps", max_steps)
     check.key(key)
-    settings = _gradient_descent.Settings(init_fn, apply_fn, method, 1, bool(train_outputs), bool(fisher_trace))
-    _validate.outputs(settings, x, y)
+    config = _gradient_descent.Config(init_fn, apply_fn, method, 1, bool(train_outputs), bool(fisher_trace))
+    _validate.outputs(config, x, y)
     rate, limit = _validate.learning_rate(learning_rate, net, x, y)
 
     times, where = np.unique(np.atleast_1d(host), return_inverse=True)
@@ -110,43 +108,33 @@ def train(
     traced = not check.concrete(x, y, x_test, key)
     if traced and checkpoint is not None:
         raise ValueError("`checkpoint` must be None under jit; got a folder. Call `train` outside jit.")
-    per_network = _gradient_descent.network_bytes(settings, x)
+    per_network = _gradient_descent.network_bytes(config, x)
     if chunk is None:
-        stored = _checkpoint.Checkpoint.stored(checkpoint) if checkpoint is not None else None
+        stored = None if checkpoint is None else _checkpoint.Checkpoint.stored_integer(checkpoint, "chunk")
         gradients = counts.sum() * (2 if method == "heun" else 1)
         per_result = _gradient_descent.result_bytes(len(times), x, x_test, y.shape[1])
-        chunk = (
-            int(stored["chunk"])
-            if stored
-            else _gradient_descent.chunk_size(n_networks, gradients, per_network, per_result)
-        )
+        chunk = stored or _gradient_descent.chunk_size(n_networks, gradients, per_network, per_result)
     chunk = check.integer("chunk", chunk)
-    wide = (
-        _gradient_descent.lanes(chunk, per_network)
+    vmap_size = (
+        _gradient_descent.vmap_size(chunk, per_network)
         if side_by_side is None
         else check.integer("side_by_side", side_by_side)
     )
-    settings = settings._replace(lanes=wide)
+    config = config._replace(vmap_size=vmap_size)
     arrays = (x, y, x_test, jnp.asarray(sizes, x.dtype), jnp.asarray(counts, jnp.int32))
     folder = None
     if checkpoint is not None:
-        folder = _checkpoint.Checkpoint(checkpoint, _validate.checkpoint_arguments(settings, chunk, key, arrays))
+        folder = _checkpoint.Checkpoint(checkpoint, _validate.checkpoint_arguments(config, chunk, key, arrays))
 
-    paths, calls = [], -(-n_networks // chunk)
-    for i in tqdm(
-        range(calls),
-        desc="finite networks",
-        unit="chunk",
-        disable=traced or (calls == 1 if progress is None else not progress),
-        delay=0.0 if progress else _PATIENCE,
-    ):
-        path = _chunk(settings, key, i, chunk, arrays, folder)
+    trajectories, calls = [], -(-n_networks // chunk)
+    for i in _progress.bar(range(calls), desc="finite networks", unit="chunk", progress=progress, hidden=traced):
+        trajectory = _chunk(config, key, i, chunk, arrays, folder)
         # The last chunk is filled up, so that all have the one shape compiled for.
         keep = min(chunk, n_networks - i * chunk)
-        paths.append(jax.tree.map(lambda leaf, keep=keep: leaf[:keep], path))
-        if not traced and np.isfinite(paths[-1].diverged_at).any():
+        trajectories.append(jax.tree.map(lambda leaf, keep=keep: leaf[:keep], trajectory))
+        if not traced and np.isfinite(trajectories[-1].diverged_at).any():
             break
-    total = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *paths)
+    total = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trajectories)
     run = _run(total, t, where, y, sizes, limit, counts)
     if traced:
         return run
@@ -156,31 +144,32 @@ def train(
     return run
 
 
-def _chunk(settings, key, i, chunk, arrays, folder):
-    """The path of a chunk: read where it is on disk, else computed, waited for, and written there."""
-    template = _gradient_descent.Path._fields
+def _chunk(config, key, i, chunk, arrays, folder):
+    """The trajectory of a chunk: read where it is on disk, else computed, waited for, and written there."""
+    template = _gradient_descent.Trajectory._fields
     stored = folder.load(f"chunk_{i:05d}") if folder else None
     if stored is not None:
-        return _gradient_descent.Path(
+        return _gradient_descent.Trajectory(
             **{name: jnp.asarray(stored[name]) if name in stored else None for name in template}
         )
-    path = _gradient_descent.train_chunk(settings, key, i * chunk + jnp.arange(chunk), *arrays)
-    if not check.concrete(path):
-        return path
-    path = jax.block_until_ready(path)
+    trajectory = _gradient_descent.train_chunk(config, key, i * chunk + jnp.arange(chunk), *arrays)
+    if not check.concrete(trajectory):
+        return trajectory
+    trajectory = jax.block_until_ready(trajectory)
     if folder:
         folder.save(
-            f"chunk_{i:05d}", {name: np.asarray(leaf) for name, leaf in path._asdict().items() if leaf is not None}
+            f"chunk_{i:05d}",
+            {name: np.asarray(leaf) for name, leaf in trajectory._asdict().items() if leaf is not None},
         )
-    return path
+    return trajectory
 
 
-def _run(path, t, where, y, sizes, limit, counts):
+def _run(trajectory, t, where, y, sizes, limit, counts):
     def arranged(leaf):
         leaf = leaf[:, where]
         return leaf if t.ndim else leaf[:, 0]
 
-    parts = path._asdict()
+    parts = trajectory._asdict()
     del parts["diverged_at"]
     kept = {name: None if leaf is None else arranged(leaf) for name, leaf in parts.items()}
     steps = np.cumsum(counts).astype(np.int64)[where]
@@ -198,7 +187,7 @@ def _divergence(run: Run, times: np.ndarray, rate: float, limit: float) -> Diver
     first = float(times.min())
     before = np.asarray(run.t) < first
     if run.t.ndim:
-        per_time = {name: getattr(run, name) for name in _gradient_descent.Path._fields if name != "diverged_at"}
+        per_time = {name: getattr(run, name) for name in _gradient_descent.Trajectory._fields if name != "diverged_at"}
         kept = {name: None if leaf is None else leaf[:, before] for name, leaf in per_time.items()}
         kept_run = run._replace(t=run.t[before], steps=run.steps[before], **kept)
         left = f"`run` of this error holds the {int(before.sum())} times before"
@@ -208,6 +197,6 @@ def _divergence(run: Run, times: np.ndarray, rate: float, limit: float) -> Diver
     return DivergedError(
         f"Training diverged at t = {first:.4g} in {len(times)} of the networks trained so far; `learning_rate` was "
         f"{rate:.4g}{bound}. Lower it, or pass None; {left}.",
-        first,
-        kept_run,
+        time=first,
+        run=kept_run,
     )

@@ -1,54 +1,55 @@
 """Ensembles of small fully connected networks, trained by minibatches, with every layer over training.
 
 `train_layers` trains tens of networks at once in compiled programs and keeps their parameters on a log-spaced schedule;
-`activations` computes every layer from them; `gradients.gradient_phases` and `plane.information_plane` read the result.
+`activations` computes every layer from them; `gradient_phases` and `information_plane` read the result.
 """
 
 import functools
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
-from tqdm import tqdm
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check, parallel
 from ntkinfo._common import checkpoint as _checkpoint
+from ntkinfo._common import progress as _progress
+from ntkinfo._common.errors import DivergedError, has_diverged
 from ntkinfo.finite import _sgd, _validate_layers
-from ntkinfo.finite._layer_run import DivergedError, LayerRun
+from ntkinfo.finite._layer_run import LayerRun
 
-# A bar appears for work longer than this many seconds; unfinished networks are saved that often.
-_PATIENCE = 3.0
+# Unfinished networks are saved each time so many seconds have passed.
 _SAVED_EVERY = 30.0
-# Networks side by side on the CPU: more outgrow its cache.
-_LANES = 5
-# Of the threads that want the same programs, one compiles them.
+# Networks vectorised over on the CPU: more outgrow its cache.
+_VMAP_SIZE = 5
+# All threads need the same programs: the first compiles them while the others wait, instead of each compiling them.
 _COMPILING = threading.Lock()
 
 
 def train_layers(
-    sizes,
-    x,
-    y,
+    sizes: Sequence[int],
+    x: Float[ArrayLike, "n d"],
+    y: ArrayLike,
     *,
     epochs: int,
     n_networks: int,
     key: Array,
-    activation="tanh",
+    activation: str | Callable | Sequence[str | Callable] = "tanh",
     optimizer: optax.GradientTransformation | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = 512,
     loss: str = "cross_entropy",
     n_train: int | None = None,
-    x_test=None,
-    y_test=None,
+    x_test: Float[ArrayLike, "m d"] | None = None,
+    y_test: ArrayLike | None = None,
     draw_labels: bool = False,
-    record=60,
+    record: int | Sequence[int] | np.ndarray = 60,
     weight_std: float = 1.0,
     shuffle: bool = True,
     chunk: int | None = None,
@@ -58,8 +59,8 @@ def train_layers(
 ) -> LayerRun:
     """Trains N fully connected networks by minibatch gradient descent and records them on a schedule of epochs.
 
-    Weights start from a normal law of deviation `weight_std`/√d_in cut off at two deviations, biases at zero. The i-th
-    network depends on the key and i alone, whatever N and the chunks.
+    Weights start from a normal distribution of standard deviation `weight_std`/√d_in, cut off at twice that; biases
+    start at zero. The i-th network depends on the key and i alone, whatever N and the chunks.
 
     Args:
       sizes: units of every layer, inputs and outputs included, such as (12, 10, 7, 5, 4, 3, 2).
@@ -115,7 +116,7 @@ def train_layers(
     if batch > n_train:
         raise ValueError(f"`batch_size` must be at most the {n_train} training rows; got {batch}. None takes them all.")
     check.positive("weight_std", weight_std)
-    settings = _sgd.Settings(
+    config = _sgd.Config(
         sizes,
         functions,
         _validate_layers.optimizer(optimizer, learning_rate),
@@ -130,32 +131,28 @@ def train_layers(
     )
     schedule = _validate_layers.schedule(record, epochs)
     if chunk is None:
-        stored = _checkpoint.Checkpoint.stored(checkpoint) if checkpoint is not None else None
-        chunk = int(stored["chunk"]) if stored and "chunk" in stored else -(-n_networks // parallel.cores())
+        stored = None if checkpoint is None else _checkpoint.Checkpoint.stored_integer(checkpoint, "chunk")
+        chunk = stored or -(-n_networks // parallel.cores())
     chunk = check.integer("chunk", chunk)
-    wide = min(chunk, _LANES if jax.default_backend() == "cpu" else chunk)
-    settings = settings._replace(lanes=wide if side_by_side is None else check.integer("side_by_side", side_by_side))
+    vmap_size = min(chunk, _VMAP_SIZE if jax.default_backend() == "cpu" else chunk)
+    config = config._replace(
+        vmap_size=vmap_size if side_by_side is None else check.integer("side_by_side", side_by_side)
+    )
     folder = None
     if checkpoint is not None:
         folder = _checkpoint.Checkpoint(
-            checkpoint, _validate_layers.checkpoint_arguments(settings, data, schedule, key, chunk)
+            checkpoint, _validate_layers.checkpoint_arguments(config, data, schedule, key, chunk)
         )
     calls = -(-n_networks // chunk)
-    bar = tqdm(
-        total=int(schedule[-1]) * calls,
-        desc="layered networks",
-        unit="epoch",
-        disable=progress is False,
-        delay=0.0 if progress else _PATIENCE,
-    )
+    bar = _progress.bar(total=int(schedule[-1]) * calls, desc="layered networks", unit="epoch", progress=progress)
     stop = threading.Event()
     with bar:
-        work = functools.partial(_chunk, settings, data, key, schedule, chunk, n_networks, folder, bar, stop)
+        work = functools.partial(_chunk, config, data, key, schedule, chunk, n_networks, folder, bar, stop)
         parts = parallel.map(work, list(range(calls)))
-    run = functools.partial(_run, settings, names, data, key, n_networks, schedule)
+    run = functools.partial(_run, config, names, data, key, n_networks, schedule)
     failed = [part.failed for part in parts if part.failed >= 0]
     if failed:
-        raise _divergence(min(failed), settings, parts, run)
+        raise _divergence(min(failed), config, parts, run)
     return run(parts)
 
 
@@ -167,36 +164,36 @@ class _Part(NamedTuple):
     failed: int
 
 
-def _chunk(settings, data, key, schedule, size, n_networks, folder, bar, stop, call) -> _Part:
+def _chunk(config, data, key, schedule, size, n_networks, folder, bar, stop, call) -> _Part:
     """Trains one chunk from where it was left, recording, saving and watching for divergence."""
     indices = call * size + np.arange(size)
     # The last chunk is filled up with networks nobody asked for: their divergence is nobody's concern.
     asked = indices < n_networks
     name = f"chunk_{call:05d}"
     with _COMPILING:
-        state = _sgd.begin(settings, key, indices, data)
-        blank = _sgd.measure(settings, key, indices, data, state)
-        _sgd.advance(settings, key, indices, data, state, 0)
+        state = _sgd.begin(config, key, indices, data)
+        host_record = jax.tree.map(np.asarray, _sgd.measure(config, key, indices, data, state))
+        _sgd.advance(config, key, indices, data, state, 0)
     records: list[_sgd.Record] = []
     stored = folder.load(name) if folder else None
     if stored is not None:
         count = int(stored["count"])
-        state = _unpack(stored, "state", state)
-        records = [_unpack(stored, f"record{i}", blank) for i in range(count)]
+        state = _checkpoint.unpack("state", stored, state)
+        records = [_checkpoint.unpack(f"record{i}", stored, host_record) for i in range(count)]
         bar.update(int(schedule[count - 1]))
         if (failed := _first(state.failed[asked])) >= 0:
             stop.set()
             before = [
-                each for each, epoch in zip(records, schedule, strict=False) if epoch * settings.n_batches < failed
+                record for record, epoch in zip(records, schedule, strict=False) if epoch * config.n_batches < failed
             ]
             return _Part(indices, before, failed)
     saved = time.monotonic()
     while len(records) < len(schedule) and not stop.is_set():
         done = int(schedule[len(records) - 1]) if records else 0
         ahead = int(schedule[len(records)]) - done
-        after = _sgd.advance(settings, key, indices, data, state, ahead) if ahead else state
-        record = jax.tree.map(np.asarray, _sgd.measure(settings, key, indices, data, after))
-        after = after._replace(failed=_failed(settings, after, record))
+        after = _sgd.advance(config, key, indices, data, state, ahead) if ahead else state
+        record = jax.tree.map(np.asarray, _sgd.measure(config, key, indices, data, after))
+        after = after._replace(failed=_failed(config, after, record))
         if (failed := _first(after.failed[asked])) >= 0:
             stop.set()
             _save(folder, name, state, records)
@@ -210,11 +207,13 @@ def _chunk(settings, data, key, schedule, size, n_networks, folder, bar, stop, c
     return _Part(indices, records, -1)
 
 
-def _failed(settings, state, record) -> np.ndarray:
+def _failed(config, state, record) -> np.ndarray:
     """The first diverged step of each network: the last update may have left what no step has looked at yet."""
     failed = np.asarray(state.failed)
-    fine = (record.train_loss <= np.asarray(state.limit)) & np.isfinite(record.weight_norm).all(axis=1)
-    return np.where((failed < 0) & ~fine, np.asarray(state.epoch) * settings.n_batches, failed)
+    diverged = has_diverged(record.train_loss, np.asarray(state.loss_scale)) | ~np.isfinite(record.weight_norm).all(
+        axis=1
+    )
+    return np.where((failed < 0) & diverged, np.asarray(state.epoch) * config.n_batches, failed)
 
 
 def _first(failed) -> int:
@@ -225,49 +224,43 @@ def _first(failed) -> int:
 def _save(folder, name, state, records) -> None:
     if folder is None or not records:
         return
-    arrays = {"count": np.array(len(records))}
-    for prefix, tree in (("state", state), *((f"record{i}", each) for i, each in enumerate(records))):
-        arrays |= {f"{prefix}_{j}": np.asarray(leaf) for j, leaf in enumerate(jax.tree.leaves(tree))}
+    arrays = {"count": np.array(len(records)), **_checkpoint.pack("state", state)}
+    for i, record in enumerate(records):
+        arrays |= _checkpoint.pack(f"record{i}", record)
     folder.save(name, arrays)
 
 
-def _unpack(stored, prefix, like):
-    """The pytree saved under this prefix, of the structure of another."""
-    leaves, structure = jax.tree.flatten(like)
-    return jax.tree.unflatten(structure, [stored[f"{prefix}_{j}"] for j in range(len(leaves))])
-
-
-def _run(settings, names, data, key, n_networks, schedule, parts) -> LayerRun:
+def _run(config, names, data, key, n_networks, schedule, parts) -> LayerRun:
     """The run of parts that hold equally many records."""
     chunks = [jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *part.records) for part in parts]
     indices = np.concatenate([part.indices for part in parts])
     asked = indices < n_networks
     indices = indices[asked]
     total = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[asked]), *chunks)
-    every = settings._replace(lanes=len(indices))
+    all_networks = config._replace(vmap_size=len(indices))
     return LayerRun(
         epochs=jnp.asarray(schedule[: len(parts[0].records)]),
-        train_rows=_sgd.subsets(every, key, indices, len(data.x)),
-        labels=_sgd.drawn(every, key, indices, data.y) if settings.draw else None,
-        sizes=settings.sizes,
+        train_rows=_sgd.subsets(all_networks, key, indices, len(data.x)),
+        labels=_sgd.drawn(all_networks, key, indices, data.y) if config.draw else None,
+        sizes=config.sizes,
         activations=names,
-        loss=settings.loss,
-        steps_per_epoch=settings.n_batches,
+        loss=config.loss,
+        steps_per_epoch=config.n_batches,
         **total._asdict(),
     )
 
 
-def _divergence(step, settings, parts, run) -> DivergedError:
+def _divergence(step, config, parts, run) -> DivergedError:
     count = min(len(part.records) for part in parts if part.records or part.failed >= 0)
     kept = None
     if count:
         kept = run([part._replace(records=part.records[:count]) for part in parts if len(part.records) >= count])
-    epoch = step // settings.n_batches
+    epoch = step // config.n_batches
     return DivergedError(
         f"Training diverged at step {step} (epoch {epoch}): a loss was not finite, or 10⁴ times that at the start. "
         f"Lower the learning rate or scale the inputs; `run` of this error holds "
         f"{f'the {count} records before' if count else 'nothing: there was no record before'}.",
-        step,
-        epoch,
-        kept,
+        step=step,
+        epoch=epoch,
+        run=kept,
     )

@@ -1,4 +1,4 @@
-"""What `ntkinfo.finite.train` accepts, and what it says to the rest."""
+"""What `ntkinfo.finite.train` accepts, and what it passes on."""
 
 import math
 
@@ -34,11 +34,11 @@ def finite_times(t):
     return t, host
 
 
-def outputs(settings, x, y):
+def outputs(config, x, y):
     """Refuses labels of another shape than the outputs of the network."""
 
     def of_network():
-        return settings.apply_fn(_gradient_descent.initialise(settings.init_fn, jax.random.key(0), x), x)
+        return config.apply_fn(_gradient_descent.initialise(config.init_fn, jax.random.key(0), x), x)
 
     shape = jax.eval_shape(of_network).shape
     if shape != y.shape:
@@ -59,26 +59,26 @@ def learning_rate(given, net, x, y) -> tuple[float, float]:
         return float(given), math.nan
     if not check.concrete(x):
         raise ValueError("`learning_rate` must be given under `jit`: by default it depends on the values of `x`.")
-    limit = 2 * y.size / _gradient_descent.largest_eigenvalue(net[2], x)
+    limit = _gradient_descent.stability_limit(net[2], x, y)
     return _gradient_descent.STEP_SHARE * limit, limit
 
 
-def checkpoint_arguments(settings, chunk, key, arrays):
+def checkpoint_arguments(config, chunk, key, arrays):
     """What a checkpoint must agree in, by the names of the arguments of `train`."""
     x, y, x_test, sizes, counts = (None if a is None else np.asarray(a) for a in arrays)
-    params = jax.eval_shape(lambda: _gradient_descent.initialise(settings.init_fn, jax.random.key(0), arrays[0]))
+    params = jax.eval_shape(lambda: _gradient_descent.initialise(config.init_fn, jax.random.key(0), arrays[0]))
     start = checkpoint.fingerprint(
-        lambda k: _gradient_descent.initialise(settings.init_fn, k, arrays[0]), jax.random.key(0)
+        lambda k: _gradient_descent.initialise(config.init_fn, k, arrays[0]), jax.random.key(0)
     )
     return {
-        "net": checkpoint.content_hash(start + checkpoint.fingerprint(settings.apply_fn, params, arrays[0])),
+        "net": checkpoint.content_hash(start + checkpoint.fingerprint(config.apply_fn, params, arrays[0])),
         "x": checkpoint.content_hash(x),
         "y": checkpoint.content_hash(y),
         "x_test": checkpoint.content_hash(x_test),
         "key": checkpoint.content_hash(checkpoint.key_data(key)),
         "t or learning_rate": checkpoint.content_hash(checkpoint.content_hash(sizes) + checkpoint.content_hash(counts)),
-        "method": settings.method,
-        "train_outputs": str(settings.train_outputs),
-        "fisher_trace": str(settings.fisher_trace),
+        "method": config.method,
+        "train_outputs": str(config.train_outputs),
+        "fisher_trace": str(config.fisher_trace),
         "chunk": str(chunk),
     }

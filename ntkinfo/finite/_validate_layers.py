@@ -1,4 +1,4 @@
-"""What `ntkinfo.finite.train_layers` accepts, and what it says to the rest."""
+"""What `ntkinfo.finite.train_layers` accepts, and what it passes on."""
 
 import functools
 
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkinfo._common import check, checkpoint
+from ntkinfo._common import check, checkpoint, labels
 from ntkinfo._numerics.mlp import ACTIVATIONS, LOSSES
 from ntkinfo.finite import _sgd
 
@@ -35,59 +35,47 @@ def _targets(name, y, n, loss, n_outputs) -> np.ndarray:
     host = np.asarray(y)
     if host.ndim == 1 and (np.issubdtype(host.dtype, np.integer) or host.dtype == bool):
         host = host.astype(np.int64)
-        n_outputs = max(int(host.max(initial=0)) + 1, 2) if n_outputs is None else n_outputs
-        if host.min(initial=0) < 0 or host.max(initial=0) >= n_outputs:
-            raise ValueError(
-                f"`{name}` must hold classes from 0 to {n_outputs - 1}; got {host.min()} to {host.max()}. Renumber "
-                "them, for instance by `np.unique(y, return_inverse=True)[1]`."
-            )
-        host = np.eye(n_outputs)[host]
-    elif loss == "cross_entropy" and (host.ndim != 2 or not np.issubdtype(host.dtype, np.floating)):
-        raise TypeError(
-            f"`{name}` must be (n,) integer classes, or p(y|x) of shape (n, c); got dtype {host.dtype}, shape "
-            f"{host.shape}."
-        )
+        # Labels that are all 0 are of one class of two.
+        count = 2 if n_outputs is None and host.max(initial=0) < 2 else n_outputs
+        return np.asarray(labels.distributions(name, host, n, count))
+    if loss == "cross_entropy":
+        return np.asarray(labels.distributions(name, host, n, n_outputs))
     host = np.asarray(check.array(name, host, 2))
     if len(host) != n or (n_outputs is not None and host.shape[1] != n_outputs):
         raise ValueError(
             f"`{name}` must have one row for each of the {n} inputs"
             f"{'' if n_outputs is None else f' and {n_outputs} columns'}; got shape {host.shape}."
         )
-    if loss == "cross_entropy" and ((host < 0).any() or (np.abs(host.sum(axis=1) - 1) > 1e-5).any()):
-        raise ValueError(
-            f"`{name}` must hold rows of probabilities that sum to 1; got min={host.min()}, sums from "
-            f"{host.sum(axis=1).min()} to {host.sum(axis=1).max()}. Divide by the sums first, or use loss='mse'."
-        )
     return host
 
 
 def sizes(sizes, data) -> tuple[int, ...]:
     try:
-        found = tuple(check.integer("sizes", size) for size in sizes)
+        units = tuple(check.integer("sizes", size) for size in sizes)
     except TypeError as error:
         raise TypeError(f"`sizes` must be a list of positive integers; got {sizes!r}.") from error
-    if len(found) < 2:
-        raise ValueError(f"`sizes` must hold the inputs and the outputs at least; got {found}.")
-    if found[0] != data.x.shape[1] or found[-1] != data.y.shape[1]:
+    if len(units) < 2:
+        raise ValueError(f"`sizes` must hold the inputs and the outputs at least; got {units}.")
+    if units[0] != data.x.shape[1] or units[-1] != data.y.shape[1]:
         raise ValueError(
             f"`sizes` must begin with the {data.x.shape[1]} columns of `x` and end with the {data.y.shape[1]} outputs "
-            f"of `y`; got {found}."
+            f"of `y`; got {units}."
         )
-    return found
+    return units
 
 
 def activations(activation, n) -> tuple[tuple, tuple]:
     """Names and functions of the n hidden layers."""
     several = isinstance(activation, list | tuple)
-    each = tuple(activation) if several else (activation,) * n
-    if len(each) != n:
-        raise ValueError(f"`activation` must be one, or one for each of the {n} hidden layers; got {len(each)}.")
-    for one in each:
-        if isinstance(one, str):
-            check.option("activation", one, tuple(sorted(ACTIVATIONS)))
-        elif not callable(one):
-            raise TypeError(f"`activation` must be a name or a function; got {type(one).__name__}.")
-    return each, tuple(ACTIVATIONS[one] if isinstance(one, str) else one for one in each)
+    names = tuple(activation) if several else (activation,) * n
+    if len(names) != n:
+        raise ValueError(f"`activation` must be one, or one for each of the {n} hidden layers; got {len(names)}.")
+    for name in names:
+        if isinstance(name, str):
+            check.option("activation", name, tuple(sorted(ACTIVATIONS)))
+        elif not callable(name):
+            raise TypeError(f"`activation` must be a name or a function; got {type(name).__name__}.")
+    return names, tuple(ACTIVATIONS[name] if isinstance(name, str) else name for name in names)
 
 
 @functools.lru_cache
@@ -114,20 +102,22 @@ def schedule(record, epochs) -> np.ndarray:
     """The recorded epochs, ascending."""
     if np.ndim(record) == 0:
         count = check.integer("record", record, least=2)
-        # Downwards: the last epoch is there even where there is but one.
+        # From the last epoch down to the first: where only one is asked for besides 0, it is the last.
         return np.unique(np.r_[0, np.geomspace(epochs, 1, count - 1).round()].astype(np.int64))
-    found = np.asarray(record)
-    if not np.issubdtype(found.dtype, np.integer) or found.ndim != 1 or not found.size:
+    epochs_given = np.asarray(record)
+    if not np.issubdtype(epochs_given.dtype, np.integer) or epochs_given.ndim != 1 or not epochs_given.size:
         raise TypeError(f"`record` must be a number of epochs, or a list of whole ones; got {record!r}.")
-    if found.min() < 0 or found.max() > epochs:
-        raise ValueError(f"`record` must lie between 0 and `epochs` = {epochs}; got {found.min()} to {found.max()}.")
-    return np.unique(found)
+    if epochs_given.min() < 0 or epochs_given.max() > epochs:
+        raise ValueError(
+            f"`record` must lie between 0 and `epochs` = {epochs}; got {epochs_given.min()} to {epochs_given.max()}."
+        )
+    return np.unique(epochs_given)
 
 
-def checkpoint_arguments(settings, data, schedule, key, chunk) -> dict[str, str]:
+def checkpoint_arguments(config, data, schedule, key, chunk) -> dict[str, str]:
     """What a checkpoint must agree in, by the names of the arguments."""
     arrays = {name: checkpoint.content_hash(None if a is None else np.asarray(a)) for name, a in data._asdict().items()}
-    small = settings._replace(lanes=1)
+    small = config._replace(vmap_size=1)
 
     def epoch(key, data):
         start = _sgd.begin(small, key, jnp.arange(1), data)

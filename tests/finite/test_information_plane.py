@@ -164,7 +164,7 @@ def test_figures(problem):
         ({"n_networks": 0}, ValueError, "`n_networks`"),
         ({"p_x": np.ones(32)}, ValueError, "sum to 1"),
         ({"p_x": np.ones(32) / 32, "estimator": "kde"}, ValueError, "must be left out for the estimator 'kde'"),
-        ({"p_y_given_x": np.ones((32, 2))}, ValueError, "rows of probabilities that sum to 1"),
+        ({"p_y_given_x": np.ones((32, 2))}, ValueError, "probabilities that sum to 1 in every row"),
         ({"p_y_given_x": np.ones((3, 1))}, ValueError, "one row for each of the 32 inputs"),
         ({"x": np.ones((32, 4))}, ValueError, "5 columns"),
         ({"run": 3}, TypeError, "`run` must be a `LayerRun`"),

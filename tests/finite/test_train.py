@@ -482,7 +482,7 @@ def test_a_difference_has_the_error_of_the_difference():
     other = run._replace(
         outputs=run.outputs + 0.01 * rng.normal(size=run.outputs.shape), action=run.action + 0.1, t=run.t[::-1]
     )
-    other = other._replace(**{name: getattr(other, name)[:, ::-1] for name in _gradient_descent.Path._fields[:6]})
+    other = other._replace(**{name: getattr(other, name)[:, ::-1] for name in _gradient_descent.Trajectory._fields[:6]})
     both = finite.summary(run, Y), finite.summary(other, Y)
     difference = finite.summary(other, Y, control=run)
     for name, (_, mean, stderr) in difference.items():

@@ -10,8 +10,7 @@ import pytest
 
 from ntkinfo import finite
 from ntkinfo._numerics import mlp
-from ntkinfo.finite import _sgd, _train_layers, _validate_layers, train_layers
-from ntkinfo.finite._layer_run import DivergedError
+from ntkinfo.finite import DivergedError, _sgd, _train_layers, _validate_layers, train_layers
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -40,7 +39,7 @@ def train(case, **changes):
 def settings(case, **changes):
     """What of the settings decides on rows, batches and labels."""
     n = CASES[case].get("n_train", len(X))
-    return _sgd.Settings((), (), None, "", n, CASES[case]["batch_size"] or n, n < len(X),
+    return _sgd.Config((), (), None, "", n, CASES[case]["batch_size"] or n, n < len(X),
                         CASES[case].get("draw_labels", False), CASES[case].get("shuffle", True), 1.0,
                         1)._replace(**changes)  # fmt: skip
 
@@ -221,10 +220,10 @@ def test_rows_are_distinct_and_drawn_for_each_network(runs):
 def test_labels_are_drawn_from_their_probabilities(runs):
     y = np.array([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.01, 0.0, 0.99]])
     n = 4000
-    labels = _sgd.drawn(settings("drawn", lanes=n), KEY, jnp.arange(n), jnp.asarray(y))
+    labels = _sgd.drawn(settings("drawn", vmap_size=n), KEY, jnp.arange(n), jnp.asarray(y))
     frequency = (np.asarray(labels)[:, :, None] == np.arange(3)).mean(0)
     assert (np.abs(frequency - y) <= 5 * np.sqrt(y * (1 - y) / n)).all()
-    own = _sgd.drawn(settings("drawn", lanes=3), KEY, jnp.arange(3), jnp.asarray(P_Y))
+    own = _sgd.drawn(settings("drawn", vmap_size=3), KEY, jnp.arange(3), jnp.asarray(P_Y))
     assert np.array_equal(own, runs["drawn"].labels) and runs["whole"].labels is None
 
 
@@ -482,10 +481,10 @@ NAN[2, 1] = np.nan
         ({"x": X.astype(int)}, TypeError, "`x` must hold floating-point numbers"),
         ({"x": X[:, 0]}, ValueError, "`x` must have rank 2"),
         ({"y": np.zeros(20, int)}, ValueError, "`y` must have one row for each of the 21 inputs"),
-        ({"y": -np.ones(21, int)}, ValueError, "`y` must hold classes"),
-        ({"y": X[:, 0]}, TypeError, r"`y` must be \(n,\) integer classes"),
-        ({"y": 2 * P_Y}, ValueError, "`y` must hold rows of probabilities that sum to 1"),
-        ({"y": np.c_[P_Y[:, :1] + 1, -P_Y[:, :1]]}, ValueError, "`y` must hold rows of probabilities"),
+        ({"y": -np.ones(21, int)}, ValueError, "`y` must be classes from 0 to 1; got -1"),
+        ({"y": X[:, 0]}, TypeError, r"`y` must be integer classes \(n,\)"),
+        ({"y": 2 * P_Y}, ValueError, "`y` must hold probabilities that sum to 1 in every row"),
+        ({"y": np.c_[P_Y[:, :1] + 1, -P_Y[:, :1]]}, ValueError, "`y` must hold probabilities"),
         ({"epochs": 0}, ValueError, "`epochs` must be at least 1"),
         ({"n_networks": 2.0}, TypeError, "`n_networks` must be an integer"),
         ({"key": 0}, TypeError, "`key` must be one random key"),
@@ -498,7 +497,7 @@ NAN[2, 1] = np.nan
         ({"n_train": 22}, ValueError, "`n_train` must be at most the 21 rows"),
         ({"x_test": X}, ValueError, "`x_test` and `y_test` must be given together"),
         ({"x_test": X[:, :2], "y_test": P_Y}, ValueError, "`x_test` must have the 3 columns"),
-        ({"x_test": X[:4], "y_test": np.full(4, 2)}, ValueError, "`y_test` must hold classes from 0 to 1"),
+        ({"x_test": X[:4], "y_test": np.full(4, 2)}, ValueError, "`y_test` must be classes from 0 to 1"),
         ({"x_test": X[:4], "y_test": P_Y[:5]}, ValueError, "`y_test` must have one row for each of the 4 inputs"),
         ({"draw_labels": True, "loss": "mse"}, ValueError, "`draw_labels` must be False"),
         ({"record": 1}, ValueError, "`record` must be at least 2"),
