@@ -5,6 +5,7 @@ import pytest
 
 from ntkinfo import bottleneck
 from ntkinfo.bottleneck import _critical, _duality_gap
+from ntkinfo.bottleneck._distortion import Problem, log_decode
 
 
 def toy():
@@ -53,14 +54,19 @@ def test_closed_form_of_a_one_dimensional_family(found):
 
 def test_trivial_eigenvalue_is_the_squared_maximal_correlation():
     p_xy = random_joint(0)
-    p_x, rows = parts(p_xy)
+    p_x = p_xy.sum(axis=1)
     scaled = p_xy / np.sqrt(np.outer(p_x, p_xy.sum(axis=0)))
-    np.testing.assert_allclose(_critical.stability(p_x, rows)[0], np.linalg.svd(scaled)[1][1] ** 2, rtol=1e-10)
+    np.testing.assert_allclose(
+        _critical.stability(Problem.from_joint(jnp.asarray(p_xy), False), p_x)[0],
+        np.linalg.svd(scaled)[1][1] ** 2,
+        rtol=1e-10,
+    )
 
 
 @pytest.mark.parametrize("dual", [False, True])
 def test_stability_against_the_matrix_of_theory(dual):
-    rows = parts(random_joint(3))[1]
+    p_xy = random_joint(3)
+    rows = parts(p_xy)[1]
     w = np.random.default_rng(0).dirichlet(np.ones(5))
     if dual:
         s = np.asarray(decoded(w, jnp.asarray(rows), True))
@@ -71,7 +77,9 @@ def test_stability_against_the_matrix_of_theory(dual):
     else:
         s = w @ rows
         wanted = np.sort(np.linalg.eigvals((rows / s) @ rows.T * w[None]).real)[-2]
-    np.testing.assert_allclose(_critical.stability(w, rows, dual)[0], wanted, rtol=1e-9)
+    np.testing.assert_allclose(
+        _critical.stability(Problem.from_joint(jnp.asarray(p_xy), dual), w)[0], wanted, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("dual", [False, True])
@@ -88,7 +96,7 @@ def test_hessian_at_the_trivial_solution_loses_definiteness_there(dual):
 
     hessian = jax.jit(jax.hessian(lagrangian))
     scale = 1 / np.sqrt(np.asarray(p_x))
-    critical_beta = 1 / float(_critical.stability(p_x, rows, dual)[0])
+    critical_beta = 1 / float(_critical.stability(Problem.from_joint(p_x[:, None] * rows, dual), p_x)[0])
     for factor, sign in ((0.999, 1), (1.001, -1)):
         h = np.asarray(hessian(jnp.zeros(5), factor * critical_beta)) * scale[:, None] * scale[None]
         # A common shift of all inputs changes nothing: one eigenvalue is zero, it is left out.
@@ -99,7 +107,7 @@ def test_hessian_at_the_trivial_solution_loses_definiteness_there(dual):
 @pytest.mark.parametrize("dual", [False, True])
 def test_small_perturbation_grows_above_and_shrinks_below(dual):
     p_x, rows = (jnp.asarray(each) for each in parts(random_joint(2)))
-    critical_beta = 1 / float(_critical.stability(p_x, rows, dual)[0])
+    critical_beta = 1 / float(_critical.stability(Problem.from_joint(p_x[:, None] * rows, dual), p_x)[0])
     start = decoded(p_x[None] * (1 + 1e-5 * np.random.default_rng(0).normal(size=(2, 5))), rows, dual)
     start = start / start.sum(axis=1, keepdims=True)
     for factor in (0.95, 1.05):
@@ -140,14 +148,14 @@ def test_first_global_against_brute_force(found, dual):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_first_global_on_random_joints_by_bisection(seed):
     p_xy = random_joint(seed)
-    problem = _critical._problem(p_xy, False)
-    local = 1 / float(_critical.stability(*problem[:2])[0])
+    problem = Problem.from_joint(jnp.asarray(p_xy), False)
+    local = 1 / float(_critical.stability(problem, problem.p_x)[0])
     by_ratio = _critical._first_global(problem, local)
-    prior, s_0 = _critical._trivial(problem)
+    trivial = jnp.zeros(1), log_decode(problem, problem.p_x[None])
     low, high = 0.5 * by_ratio, local
     for _ in range(40):
         middle = (low + high) / 2
-        profitable = float(_duality_gap.maximise(*problem[:2], middle, prior, s_0).log_g) > 1e-10
+        profitable = float(_duality_gap.maximise(problem, middle, *trivial).log_g) > 1e-10
         low, high = (low, middle) if profitable else (middle, high)
     assert by_ratio <= local * (1 + 1e-12)
     np.testing.assert_allclose(by_ratio, high, rtol=1e-6)
