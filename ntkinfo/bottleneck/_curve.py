@@ -12,7 +12,6 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check, parallel
-from ntkinfo.bottleneck import _information_curve
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode
 
 _Arguments = ParamSpec("_Arguments")
@@ -171,4 +170,25 @@ def finish(
         h_x=discrete.entropy(jnp.asarray(merged_mass, p_xy.dtype)),
         **measured._asdict(),
     )
-    return curve._replace(on_hull=jnp.asarray(_information_curve.on_hull(curve)))
+    corners = concave_hull(curve.i_xz, curve.i_zy, curve.h_x, curve.i_xy)
+    below = np.interp(np.asarray(curve.i_xz), *corners) - np.asarray(curve.i_zy)
+    # Points of a branch that is not optimal lie below the hull.
+    return curve._replace(on_hull=jnp.asarray(below <= 1e-7 * max(1.0, float(curve.i_xy))))
+
+
+def concave_hull(
+    i_xz: Float[ArrayLike, " b"], i_zy: Float[ArrayLike, " b"], h_x: ArrayLike, i_xy: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Corners, ascending, of the upper concave hull of points, of (0, 0) and of (H(X'), I(X;Y))."""
+    x = np.concatenate([[0.0], np.atleast_1d(np.asarray(i_xz, float)), [float(h_x)]])
+    y = np.concatenate([[0.0], np.atleast_1d(np.asarray(i_zy, float)), [float(i_xy)]])
+    kept: list[int] = []
+    for i in np.lexsort((-y, x)):
+        if kept and (y[i] <= y[kept[-1]] or x[i] - x[kept[-1]] <= 1e-15):
+            continue
+        while len(kept) > 1 and (y[kept[-1]] - y[kept[-2]]) * (x[i] - x[kept[-2]]) <= (y[i] - y[kept[-2]]) * (
+            x[kept[-1]] - x[kept[-2]]
+        ):
+            kept.pop()
+        kept.append(i)
+    return x[kept], y[kept]

@@ -12,7 +12,7 @@ from ntkinfo.bottleneck._distortion import Problem
 
 @_curve.in_double
 def deterministic_ib(p_xy: Float[ArrayLike, "x y"], beta: ArrayLike) -> BottleneckCurve:
-    """The deterministic bottleneck: min over hard assignments of H(Z) + β E D[p(y|x) || p(y|z)], in nats.
+    """The deterministic bottleneck: min over hard assignments of H(Z) + β E D[p(y|x) ‖ p(y|z)], in nats.
 
     Assignments arg max_z [log p(z) - β D], improved by moving single inputs and merging clusters, from Z = X, from one
     cluster and from the partitions of the neighbouring β. Its I(X;Z) is H(Z).

@@ -19,7 +19,7 @@ class Problem:
       p_x: p(x), (x,), positive.
       p_y_given_x: p(y|x), (x, y); positive where `dual`.
       log_p_y_given_x: its logarithm, (x, y); 0 where p(y|x) = 0.
-      dual: whether the distortion is D[p(y|z) || p(y|x)], that of the dual bottleneck, in place of D[p(y|x) || p(y|z)].
+      dual: whether the distortion is D[p(y|z) ‖ p(y|x)], that of the dual bottleneck, in place of D[p(y|x) ‖ p(y|z)].
     """
 
     p_x: Array
@@ -46,7 +46,7 @@ def log_floored(p: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def distortion(problem: Problem, log_p_y_given_z: Float[Array, "z y"]) -> Float[Array, "x z"]:
-    """d(x, z) in nats: D[p(y|x) || p(y|z)], or D[p(y|z) || p(y|x)] for the dual.
+    """d(x, z) in nats: D[p(y|x) ‖ p(y|z)], or D[p(y|z) ‖ p(y|x)] for the dual.
 
     Args:
       problem: the problem.

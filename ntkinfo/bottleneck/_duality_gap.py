@@ -173,13 +173,13 @@ def _interval(problem, log_c, beta, log_p_y_given_z):
 
 
 def _bernoulli_kl(a, step):
-    """KL(a || a + step) between Bernoulli masses, accurate for small steps; a may be 0 or 1."""
+    """KL(a ‖ a + step) between Bernoulli masses, accurate for small steps; a may be 0 or 1."""
     above = jnp.where(a > 0, -a * jnp.log1p(step / jnp.where(a > 0, a, 1)), 0)
     return above + jnp.where(a < 1, -(1 - a) * jnp.log1p(-step / jnp.where(a < 1, 1 - a, 1)), 0)
 
 
 def _bound(problem, log_c, beta, low, high):
-    """Upper bound of log G on [low, high], and log G at `low`, for D[p(y|x) || s].
+    """Upper bound of log G on [low, high], and log G at `low`, for D[p(y|x) ‖ s].
 
     log G is convex and increasing in (log s_0, log s_1), and the arc of decoders lies under its tangents: the maximum
     over the arc is at most that over the triangle of its ends and the crossing of the tangents there.
@@ -204,7 +204,7 @@ def _bound(problem, log_c, beta, low, high):
 
 
 def _bound_dual(problem, log_c, beta, low, high):
-    """Upper bound of log G on [low, high], and log G at `low`, for D[s || p(y|x)].
+    """Upper bound of log G on [low, high], and log G at `low`, for D[s ‖ p(y|x)].
 
     log G = β H(s) + a convex function of t: under its chord, and H under its tangents at both ends.
     """

@@ -27,9 +27,9 @@ def ib(
     anneal: bool = True,
     progress: bool | None = None,
 ) -> BottleneckCurve:
-    """The information bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|x) || p(y|z)], in nats.
+    """The information bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|x) ‖ p(y|z)], in nats.
 
-        p(z|x) = p(z)/N(x,β) e^{-β D[p(y|x) || p(y|z)]},  p(z) = Σ_x p(z|x) p(x),  p(y|z) = Σ_x p(y|x) p(x|z)
+        p(z|x) = p(z)/N(x,β) e^{-β D[p(y|x) ‖ p(y|z)]},  p(z) = Σ_x p(z|x) p(x),  p(y|z) = Σ_x p(y|x) p(x|z)
 
     Extrapolated self-consistent iterations from Z = X for all β at once, then from the solutions of the neighbouring β
     in both directions; with `certificate` the clusters that convex duality finds missing are added. Inputs of equal
@@ -129,7 +129,7 @@ def dual_ib(
     anneal: bool = True,
     progress: bool | None = None,
 ) -> BottleneckCurve:
-    """The dual bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|z) || p(y|x)], in nats.
+    """The dual bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|z) ‖ p(y|x)], in nats.
 
     Its decoder is the geometric mean p(y|z) ∝ Π_x p(y|x)^{p(x|z)}. An exponential family
     p(y|x) ∝ exp(-Σ_r λ_r(y) A_r(x)) keeps its form, with A_r(z) = Σ_x p(x|z) A_r(x).
