@@ -235,7 +235,7 @@ def _unused(log_p_z):
 @jax.jit
 def _iterate(problem, beta, log_p_z, log_p_y_given_z):
     """Plain self-consistent steps from the clusters given, to rounding: extrapolated ones could leave the branch."""
-    unused = _unused(log_p_z)
+    unused, dtype = _unused(log_p_z), log_p_z.dtype
 
     def step(state):
         log_p_z, log_p_y_given_z, count, _ = state
@@ -247,14 +247,13 @@ def _iterate(problem, beta, log_p_z, log_p_y_given_z):
         return new_log_p_z, new_log_p_y_given_z, count + 1, change
 
     def unfinished(state):
-        return (state[2] < MAX_STEPS) & (state[3] > 8 * jnp.finfo(log_p_z.dtype).eps)
+        return (state[2] < MAX_STEPS) & (state[3] > 8 * jnp.finfo(dtype).eps)
 
-    infinite = jnp.asarray(jnp.inf, log_p_z.dtype)
-    start = (jnp.where(unused, -jnp.inf, log_p_z), log_p_y_given_z, 0, infinite)
+    start = (jnp.where(unused, -jnp.inf, log_p_z), log_p_y_given_z, 0, jnp.asarray(jnp.inf, dtype))
     log_p_z, log_p_y_given_z, _, _ = jax.lax.while_loop(unfinished, step, start)
     # Heaviest first, for the merging: every cluster joins the first that it equals, and an empty one equals them all.
     order = jnp.argsort(-log_p_z)
-    log_p_z = jnp.maximum(log_p_z, jnp.log(jnp.asarray(smallest_probability(log_p_z.dtype), log_p_z.dtype)))
+    log_p_z = jnp.maximum(log_p_z, jnp.log(jnp.asarray(smallest_probability(dtype), dtype)))
     return log_p_z[order], log_p_y_given_z[order]
 
 
