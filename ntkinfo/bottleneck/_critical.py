@@ -24,6 +24,8 @@ STEP = 1.05
 STEP_PAST_TRANSITION = 2e-3
 # log G above this is a missing cluster.
 GAP_TOLERANCE = 1e-9
+# Maximisers of G closer than this in every probability are one; clusters that move less have not changed.
+SAME_DECODER = 1e-4
 # Plain steps towards a fixed point: near a transition they hardly move.
 MAX_STEPS = 20_000
 
@@ -306,10 +308,26 @@ def _split(problem, beta, clusters: _Clusters, optimal: bool) -> tuple[int, _Clu
     if optimal:
         maximum = maximise(problem, beta, log_p_z, log_p_y_given_z)
         if float(maximum.log_g) > GAP_TOLERANCE:
-            s = np.asarray(maximum.s)[None]
-            nearest = int(np.abs(p_y_given_z - s).max(axis=1).argmin())
-            return nearest, _Clusters(np.append(0.95 * p_z, 0.05), np.concatenate([p_y_given_z, s]))
+            # All of them at once: where several set in together, one alone may lead back to where it came from.
+            missing = _missing(maximum, len(problem.p_x) + 1 - len(clusters))
+            arrays = log_p_z, log_p_y_given_z, log_floored(jnp.asarray(missing))
+            share = float(_solver.best_share(problem, jnp.asarray([beta]), *(array[None] for array in arrays))[0])
+            p_z = np.concatenate([(1 - share) * p_z, np.full(len(missing), share / len(missing))])
+            nearest = int(np.abs(p_y_given_z - missing[:1]).max(axis=1).argmin())
+            return nearest, _Clusters(p_z, np.concatenate([p_y_given_z, missing]))
     return None
+
+
+def _missing(maximum, most: int) -> np.ndarray:
+    """The decoders of the distinct maximisers of G found, the largest first, at most so many; (k, y)."""
+    missing = [np.asarray(maximum.s)]
+    log_g, candidates = np.asarray(maximum.log_g_candidates), np.asarray(maximum.candidates)
+    for i in np.argsort(-log_g):
+        if log_g[i] <= GAP_TOLERANCE or len(missing) == most:
+            break
+        if min(np.abs(candidates[i] - s).max() for s in missing) > SAME_DECODER:
+            missing.append(candidates[i])
+    return np.stack(missing)
 
 
 def _grow(problem, beta, clusters: _Clusters, optimal: bool) -> _Clusters:
@@ -335,8 +353,10 @@ def _transitions(problem, first: float, beta_max: float, optimal: bool) -> list[
     transitions, beta, clusters, cluster = [], first, _trivial(problem), 0
     while beta <= beta_max:
         critical, beta = beta, beta * (1 + STEP_PAST_TRANSITION)
-        clusters = _grow(problem, beta, clusters, optimal)
-        transitions.append((critical, cluster, len(clusters)))
+        before = _settled(problem, beta, clusters)
+        clusters = _grow(problem, beta, before, optimal)
+        if not _equal(before, clusters):
+            transitions.append((critical, cluster, len(clusters)))
         split, low, low_clusters = None, beta, clusters
         while split is None and beta <= beta_max:
             if len(clusters) >= len(problem.p_x):
@@ -359,6 +379,11 @@ def _transitions(problem, first: float, beta_max: float, optimal: bool) -> list[
         if split is not None:
             beta, clusters, cluster = high, low_clusters, split[0]
     return transitions
+
+
+def _equal(first: _Clusters, second: _Clusters) -> bool:
+    """Whether a transition from the one to the other changes nothing."""
+    return len(first) == len(second) and np.abs(first.p_y_given_z - second.p_y_given_z).max() < SAME_DECODER
 
 
 def _branch(beta, states: list[_Clusters]) -> Branch:

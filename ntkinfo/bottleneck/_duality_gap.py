@@ -37,11 +37,15 @@ class Maximum(NamedTuple):
       log_g: log max_s G(s), nats; an upper bound for two classes, otherwise the largest value found.
       s: (y,) the maximiser.
       log_g_found: log G(s) at `s`: a lower bound on the maximum.
+      candidates: (k, y) all the points the search ended at.
+      log_g_candidates: (k,) log G there.
     """
 
     log_g: Array
     s: Array
     log_g_found: Array
+    candidates: Array
+    log_g_candidates: Array
 
 
 def gap(
@@ -143,8 +147,8 @@ def _ascend(problem, log_c, beta, log_p_y_given_z):
     infinite = jnp.full((len(starts), 1), jnp.inf, dtype)
     s = jax.lax.while_loop(unfinished, cycle, (starts, infinite, 0, infinite[0, 0]))[0]
     values = log_g(problem, log_c, beta, jnp.concatenate([log_floored(s), log_p_y_given_z]))
-    best = jnp.argmax(values)
-    return Maximum(values[best], jnp.concatenate([s, decoders])[best], values[best])
+    best, candidates = jnp.argmax(values), jnp.concatenate([s, decoders])
+    return Maximum(values[best], candidates[best], values[best], candidates, values)
 
 
 def _interval(problem, log_c, beta, log_p_y_given_z):
@@ -168,8 +172,8 @@ def _interval(problem, log_c, beta, log_p_y_given_z):
     upper, at_low = bound(low, high)
     at = jnp.concatenate([low, jnp.exp(log_p_y_given_z[:, 1])])
     values = jnp.concatenate([at_low, log_g(problem, log_c, beta, log_p_y_given_z)])
-    best = jnp.argmax(values)
-    return Maximum(jnp.maximum(upper.max(), rest), jnp.stack([1 - at[best], at[best]]), values[best])
+    best, candidates = jnp.argmax(values), jnp.stack([1 - at, at], axis=1)
+    return Maximum(jnp.maximum(upper.max(), rest), candidates[best], values[best], candidates, values)
 
 
 def _bernoulli_kl(a, step):

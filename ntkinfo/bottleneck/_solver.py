@@ -331,11 +331,11 @@ def certify(
         if not len(loose):
             break
         current = _selected(solution, loose)
-        log_missing = np.asarray(log_floored(jnp.asarray(missing[loose])))
+        log_missing = np.asarray(log_floored(jnp.asarray(missing[loose])))[:, None]
         arrays = (beta[loose], current.log_p_z, current.log_p_y_given_z, log_missing)
-        share = np.asarray(_best_share(problem, *(jnp.asarray(array) for array in arrays)))[:, None]
+        share = np.asarray(best_share(problem, *(jnp.asarray(array) for array in arrays)))[:, None]
         log_p_z = np.concatenate([current.log_p_z + np.log1p(-share), np.log(share)], 1)
-        log_p_y_given_z = np.concatenate([current.log_p_y_given_z, log_missing[:, None]], 1)
+        log_p_y_given_z = np.concatenate([current.log_p_y_given_z, log_missing], 1)
         tried = solve(problem, beta[loose], alpha, log_p_z, log_p_y_given_z, **solve_options)
         tried = newton_refine(problem, beta[loose], alpha, tried, **solve_options)
         gaps_tried, missing_tried = _gaps(problem, beta[loose], tried)
@@ -351,13 +351,13 @@ def certify(
 
 
 @jax.jit
-def _best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> Array:
-    """The mass (B,) at which each new cluster lowers the free energy most: F is convex in it."""
+def best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> Array:
+    """The mass (B,) at which new clusters of equal mass, log p(y|z) (B, k, y), lower F most: F is convex in it."""
 
     def best_one(arguments):
         beta, log_p_z, log_p_y_given_z, log_new = arguments
         log_z = _duality_gap.log_partition(problem, beta, log_p_z, log_p_y_given_z)
-        gain = jnp.expm1(-beta * distortion(problem, log_new[None])[:, 0] - log_z)
+        gain = jnp.mean(jnp.expm1(-beta * distortion(problem, log_new) - log_z[:, None]), axis=1)
 
         def halve(_, interval):
             low, high = interval
@@ -398,7 +398,8 @@ def _widened(solution: Solution, width: int) -> Solution:
 
 @jax.jit
 def _maxima(problem: Problem, beta, log_p_z, log_p_y_given_z):
-    return jax.vmap(partial(_duality_gap.maximise, problem))(beta, log_p_z, log_p_y_given_z)
+    """log max_s G(s) and the maximiser for each β of a batch."""
+    return jax.vmap(lambda *arguments: _duality_gap.maximise(problem, *arguments)[:2])(beta, log_p_z, log_p_y_given_z)
 
 
 def _gaps(problem: Problem, beta, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
@@ -416,8 +417,8 @@ def _gaps(problem: Problem, beta, solution: Solution) -> tuple[np.ndarray, np.nd
         group = np.flatnonzero(sizes == size)
         n_x = len(problem.p_x)
         batches = _batches(group, max(1, _BATCH_ELEMENTS / (4 * n_x * (n_x + size))))
-        for (part, _), maximum in zip(batches, parallel.map(run, batches), strict=True):
-            gaps[part], maximisers[part] = np.asarray(maximum.log_g)[: len(part)], np.asarray(maximum.s)[: len(part)]
+        for (part, _), (log_g, s) in zip(batches, parallel.map(run, batches), strict=True):
+            gaps[part], maximisers[part] = np.asarray(log_g)[: len(part)], np.asarray(s)[: len(part)]
     return gaps, maximisers
 
 

@@ -201,6 +201,43 @@ def test_independent_variables_have_none():
     assert none.local.shape == none.global_.shape == (0,)
 
 
+@pytest.mark.parametrize("dual", [False, True])
+def test_inputs_that_split_together_split_once(dual):
+    # Each input has a label of its own, confused evenly: by symmetry all clusters set in at one β.
+    n, error = 6, 0.3
+    p_xy = np.full((n, n), error / (n - 1) / n)
+    np.fill_diagonal(p_xy, (1 - error) / n)
+    result = bottleneck.critical_betas(p_xy, dual=dual, beta_max=7.0)
+    assert result.global_.shape == (1,) and list(result.global_clusters) == [n]
+    p_x, rows = parts(p_xy)
+    saved = divergence(rows, np.full((1, n), 1 / n), dual) - divergence(rows, rows[:1], dual)
+    # At the transition the decoder of a single input has not quite reached G = 1 yet: that of some tilt of it has.
+    beta = float(result.global_[0])
+    assert np.log(p_x @ np.exp(beta * np.asarray(saved)[:, 0])) <= 1e-9
+    assert beta < float(result.local[0])
+
+
+def test_every_transition_changes_the_optimum():
+    table = np.random.default_rng(2).dirichlet(np.ones(18)).reshape(6, 3) + 1e-4
+    assert list(bottleneck.critical_betas(table / table.sum()).global_clusters) == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_float32_tables_are_computed_in_float64(dual):
+    wide, narrow = toy(), toy().astype(np.float32)
+    critical, rounded = (bottleneck.critical_betas(p_xy, dual=dual, beta_max=15.0) for p_xy in (wide, narrow))
+    assert rounded.local.dtype == rounded.global_.dtype == jnp.float32
+    np.testing.assert_allclose(rounded.local, critical.local, rtol=1e-5)
+    np.testing.assert_allclose(rounded.global_, critical.global_, rtol=1e-5)
+    drawn = bottleneck.bifurcation(narrow, np.array([3.0, 20.0]), dual=dual)
+    assert drawn.optimum.decoder.dtype == jnp.float32
+    assert list(drawn.optimum.n_clusters) == list(
+        bottleneck.bifurcation(wide, [3.0, 20.0], dual=dual).optimum.n_clusters
+    )
+    independent = bottleneck.critical_betas(np.outer([0.5, 0.3, 0.2], [0.4, 0.6]).astype(np.float32), dual=dual)
+    assert independent.local.shape == (0,)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="positive for the dual"):
         bottleneck.critical_betas(np.eye(2) / 2, dual=True)
