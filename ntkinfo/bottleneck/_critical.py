@@ -53,8 +53,8 @@ class Branch(NamedTuple):
 
     Attributes:
       beta: (B,) as given.
-      decoder: (B, z, y) p(y|z) of the distinct clusters; `nan` in the slots not in use.
-      mass: (B, z) p(z), zero in the slots not in use.
+      decoder: (B, z, y) p(y|z) of the distinct clusters; `nan` for clusters not in use.
+      mass: (B, z) p(z), zero for clusters not in use.
       n_clusters: (B,) number of distinct clusters.
     """
 
@@ -196,7 +196,7 @@ def bifurcation(p_xy: Float[ArrayLike, "x y"], beta: Float[ArrayLike, " b"], *, 
         optimum.append(state[1])
     downward, current = [], _Clusters(np.asarray(problem.p_x), np.asarray(problem.p_y_given_x))
     for value in grid[::-1]:
-        current = _settled(problem, value, current)
+        current = _fixed_point(problem, value, current)
         downward.append(current)
     return Bifurcation(*(_branch(beta, states) for states in (upward, downward[::-1], optimum)))
 
@@ -284,7 +284,7 @@ def _padded(problem, clusters: _Clusters):
     return log_floored(jnp.asarray(p_z)), log_floored(jnp.asarray(p_y_given_z))
 
 
-def _settled(problem, beta, clusters: _Clusters) -> _Clusters:
+def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
     """The fixed point that the clusters run to: distinct clusters, ordered by decoder."""
     fixed_point = _iterate(problem, beta, *_padded(problem, clusters))
     merged = _solver.merge(problem, jnp.asarray([beta]), 1.0, *(array[None] for array in fixed_point))
@@ -331,18 +331,18 @@ def _missing(maximum, most: int) -> np.ndarray:
 
 
 def _grow(problem, beta, clusters: _Clusters, optimal: bool) -> _Clusters:
-    """The branch at `beta`: settled, and split for as long as it can be."""
+    """The branch at `beta`: its fixed point, split for as long as it can be."""
     n_x = len(problem.p_x)
-    clusters = _settled(problem, beta, clusters)
+    clusters = _fixed_point(problem, beta, clusters)
     for _ in range(n_x):
         split = _split(problem, beta, clusters, optimal) if len(clusters) <= n_x else None
         if split is None:
             break
-        clusters = _settled(problem, beta, split[1])
+        clusters = _fixed_point(problem, beta, split[1])
     if optimal and len(clusters) > 2:
         # Near a transition a dying cluster outlives the iterations: one that the optimum can do without is none.
         for z in np.argsort(clusters.p_z):
-            fewer = _settled(problem, beta, _Clusters(*(np.delete(part, z, axis=0) for part in clusters)))
+            fewer = _fixed_point(problem, beta, _Clusters(*(np.delete(part, z, axis=0) for part in clusters)))
             if _split(problem, beta, fewer, optimal) is None:
                 return fewer
     return clusters
@@ -353,7 +353,7 @@ def _transitions(problem, first: float, beta_max: float, optimal: bool) -> list[
     transitions, beta, clusters, cluster = [], first, _trivial(problem), 0
     while beta <= beta_max:
         critical, beta = beta, beta * (1 + STEP_PAST_TRANSITION)
-        before = _settled(problem, beta, clusters)
+        before = _fixed_point(problem, beta, clusters)
         clusters = _grow(problem, beta, before, optimal)
         if not _equal(before, clusters):
             transitions.append((critical, cluster, len(clusters)))
@@ -363,14 +363,14 @@ def _transitions(problem, first: float, beta_max: float, optimal: bool) -> list[
                 return transitions
             low, low_clusters = beta, clusters
             beta = min(beta * STEP, beta_max * (1 + 1e-12))
-            clusters = _settled(problem, beta, low_clusters)
+            clusters = _fixed_point(problem, beta, low_clusters)
             split = _split(problem, beta, clusters, optimal)
             if split is None and beta >= beta_max:
                 return transitions
         high = beta
         while high - low > 1e-8 * high and split is not None:
             middle = (low + high) / 2
-            tried = _settled(problem, middle, low_clusters)
+            tried = _fixed_point(problem, middle, low_clusters)
             split_there = _split(problem, middle, tried, optimal)
             if split_there is None:
                 low, low_clusters = middle, tried

@@ -54,7 +54,7 @@ class BottleneckCurve(NamedTuple):
       gap: upper bound on how far `lagrangian` is above the global optimum, (B,); None unless asked for.
       encoder: p(z|x), (B, x, z); clusters in order of mass, those not in use at the end with probability 0.
       n_clusters: clusters in use, (B,).
-      converged: whether the iterations settled to the tolerance, (B,).
+      converged: whether the iterations converged to the tolerance, (B,).
       decoder: the method's own p(y|z), (B, z, y).
       prior: p(z), (B, z).
       on_hull: whether the point lies on the concave hull of all points, (B,); False marks a branch that is not optimal.
@@ -117,7 +117,7 @@ def measure(
     p_xy: Float[Array, "x y"],
     problem: Problem,
     beta: Float[Array, " b"],
-    alpha: float,
+    alpha: ArrayLike,
     encoders: Float[Array, "b x z"],
 ) -> Measured:
     """Everything that follows from the encoders of the problem of `p_xy`."""

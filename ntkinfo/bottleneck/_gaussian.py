@@ -40,9 +40,9 @@ class GaussianBottleneck(NamedTuple):
 
 
 def gaussian_ib(
-    cov_x: Float[ArrayLike, "x x"] | float,
-    cov_y: Float[ArrayLike, "y y"] | float,
-    cov_xy: Float[ArrayLike, "x y"] | float,
+    cov_x: Float[ArrayLike, "x x"] | Float[ArrayLike, ""],
+    cov_y: Float[ArrayLike, "y y"] | Float[ArrayLike, ""],
+    cov_xy: Float[ArrayLike, "x y"] | Float[ArrayLike, ""],
     beta: ArrayLike,
 ) -> GaussianBottleneck:
     """The optimum of I(X;Z) - β I(Z;Y) for jointly Gaussian X and Y, in nats.
@@ -82,9 +82,9 @@ def gaussian_ib(
 
 
 def gaussian_curve(
-    cov_x: Float[ArrayLike, "x x"] | float,
-    cov_y: Float[ArrayLike, "y y"] | float,
-    cov_xy: Float[ArrayLike, "x y"] | float,
+    cov_x: Float[ArrayLike, "x x"] | Float[ArrayLike, ""],
+    cov_y: Float[ArrayLike, "y y"] | Float[ArrayLike, ""],
+    cov_xy: Float[ArrayLike, "x y"] | Float[ArrayLike, ""],
     i_xz: ArrayLike,
 ) -> Float[Array, "..."]:
     """The largest I(Z;Y) at a given I(X;Z) for jointly Gaussian X and Y, in nats.
