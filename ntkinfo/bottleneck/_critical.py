@@ -310,9 +310,7 @@ def _split(problem, beta, clusters: _Clusters, optimal: bool) -> tuple[int, _Clu
         if float(maximum.log_g) > GAP_TOLERANCE:
             # All of them at once: where several set in together, one alone may lead back to where it came from.
             missing = _missing(maximum, len(problem.p_x) + 1 - len(clusters))
-            arrays = log_p_z, log_p_y_given_z, log_floored(jnp.asarray(missing))
-            share = float(_solver.best_share(problem, jnp.asarray([beta]), *(array[None] for array in arrays))[0])
-            p_z = np.concatenate([(1 - share) * p_z, np.full(len(missing), share / len(missing))])
+            p_z = np.concatenate([0.95 * p_z, np.full(len(missing), 0.05 / len(missing))])
             nearest = int(np.abs(p_y_given_z - missing[:1]).max(axis=1).argmin())
             return nearest, _Clusters(p_z, np.concatenate([p_y_given_z, missing]))
     return None

@@ -333,7 +333,7 @@ def certify(
         current = _selected(solution, loose)
         log_missing = np.asarray(log_floored(jnp.asarray(missing[loose])))[:, None]
         arrays = (beta[loose], current.log_p_z, current.log_p_y_given_z, log_missing)
-        share = np.asarray(best_share(problem, *(jnp.asarray(array) for array in arrays)))[:, None]
+        share = np.asarray(_best_share(problem, *(jnp.asarray(array) for array in arrays)))[:, None]
         log_p_z = np.concatenate([current.log_p_z + np.log1p(-share), np.log(share)], 1)
         log_p_y_given_z = np.concatenate([current.log_p_y_given_z, log_missing], 1)
         tried = solve(problem, beta[loose], alpha, log_p_z, log_p_y_given_z, **solve_options)
@@ -351,7 +351,7 @@ def certify(
 
 
 @jax.jit
-def best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> Array:
+def _best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> Array:
     """The mass (B,) at which new clusters of equal mass, log p(y|z) (B, k, y), lower F most: F is convex in it."""
 
     def best_one(arguments):
