@@ -1,6 +1,6 @@
 """Bottlenecks. The information bottleneck and its family: the curve that no representation exceeds, with a certificate.
 
-Given p(x, y), `ib` minimises I(X;Z) + β E D[p(y|x) || p(y|z)] over all encoders p(z|x); `dual_ib` swaps the arguments
+Given p(x, y), `ib` minimises I(X;Z) + β E D[p(y|x) ‖ p(y|z)] over all encoders p(z|x); `dual_ib` swaps the arguments
 of the divergence, `deterministic_ib` asks for hard assignments, `gaussian_ib` is the closed form for Gaussians.
 
 Which one? `ib` for the limit itself: the largest I(Z;Y) at each I(X;Z). `dual_ib` where Z is to predict with few

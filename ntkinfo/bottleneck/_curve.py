@@ -1,30 +1,35 @@
 """Optimal representations over β: the result of every bottleneck, and what follows from its encoders."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check, parallel
-from ntkinfo.bottleneck import _information_curve, _solver
+from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
-def in_double(function):
-    """`function` of a table and β, computed in float64 within the call; results in the dtype of the table."""
+def in_double(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """`function` of a table, computed in float64 within the call; results in the dtype of the table."""
 
     @functools.wraps(function)
-    def wrapped(p_xy, beta, *args, **kwargs):
+    def wrapped(p_xy, *args, **kwargs):
         p_xy = discrete.check_joint("p_xy", p_xy)
-        if not check.concrete(p_xy, beta):
+        if not check.concrete(p_xy, args, kwargs):
             raise ValueError("`p_xy` and `beta` must be known: the search runs on the host. Call it outside `jit`.")
         host = np.asarray(p_xy, np.float64)
         # A context, not a setting: what other code computes in is left alone.
         with parallel.enable_x64(True):
-            result = function(host / host.sum(), np.asarray(beta, np.float64), *args, **kwargs)
+            result = function(host / host.sum(), *args, **kwargs)
 
         def cast(leaf):
             host = np.asarray(leaf)
@@ -49,7 +54,7 @@ class BottleneckCurve(NamedTuple):
       gap: upper bound on how far `lagrangian` is above the global optimum, (B,); None unless asked for.
       encoder: p(z|x), (B, x, z); clusters in order of mass, those not in use at the end with probability 0.
       n_clusters: clusters in use, (B,).
-      converged: whether the iterations settled to the tolerance, (B,).
+      converged: whether the iterations converged to the tolerance, (B,).
       decoder: the method's own p(y|z), (B, z, y).
       prior: p(z), (B, z).
       on_hull: whether the point lies on the concave hull of all points, (B,); False marks a branch that is not optimal.
@@ -78,66 +83,112 @@ class BottleneckCurve(NamedTuple):
     features: Array | None = None
 
 
-def validate(p_xy, beta):
+def validate(p_xy: np.ndarray, beta: ArrayLike) -> tuple[Array, Array]:
     """The table and the grid of β as arrays; the table has been checked."""
-    beta = check.array("beta", np.atleast_1d(beta), 1)
+    beta = check.array("beta", np.atleast_1d(np.asarray(beta, np.float64)), 1)
     check.positive("beta", beta)
     return jnp.asarray(p_xy), beta
 
 
-def measure(merged, problem, beta, alpha, encoders):
-    """Everything that follows from the encoders (B, x, z) of the merged problem."""
-    beta = jnp.asarray(beta)
-    return (beta, encoders, *_measured(merged, *problem[:3], beta, alpha, encoders, problem.dual))
+def check_dual(p_xy: np.ndarray | Array) -> None:
+    """Refuses zeros, where the distortion of the dual bottleneck is infinite."""
+    n_zeros = int((np.asarray(p_xy) == 0).sum())
+    if n_zeros:
+        raise ValueError(
+            "`p_xy` must be positive for the dual bottleneck, whose distortion is infinite at zeros; got "
+            f"{n_zeros} zeros. Smooth it first: `ni.bottleneck.smooth(p_xy, 1e-6)`."
+        )
 
 
-@functools.partial(jax.jit, static_argnames=("dual",))
-def _measured(merged, p_x, rows, logs, beta, alpha, encoders, dual):
-    problem = _solver.Table(p_x, rows, logs, dual)
+class Measured(NamedTuple):
+    """What follows from the encoders over β: the fields of a `BottleneckCurve` of these names."""
 
-    def one(beta, encoder):
-        joint = p_x[:, None] * encoder
-        mass = jnp.sum(joint, axis=0)
-        used = mass > 0
-        weights = jnp.where(used[:, None], (joint / jnp.where(used, mass, 1)[None, :]).T, p_x[None, :])
-        weights = weights / jnp.sum(weights, axis=1)[:, None]
-        decoder = _solver.decode(weights, problem)
-        pairs = _solver.distances(problem, jnp.log(jnp.maximum(decoder, _solver.least(decoder.dtype))))
-        i_xz = discrete.mutual_information(joint)
-        mean = jnp.sum(joint * jnp.where(joint > 0, pairs, 0))
-        rate = i_xz + (1 - alpha) * (discrete.entropy(mass) - i_xz)
-        of_y, of_model = encoder.T @ merged, mass[:, None] * decoder
-        return (
+    i_xz: Array
+    i_zy: Array
+    i_zy_model: Array
+    lagrangian: Array
+    decoder: Array
+    prior: Array
+    n_clusters: Array
+
+
+@jax.jit
+def measure(
+    p_xy: Float[Array, "x y"],
+    problem: Problem,
+    beta: Float[Array, " b"],
+    alpha: ArrayLike,
+    encoders: Float[Array, "b x z"],
+) -> Measured:
+    """Everything that follows from the encoders of the problem of `p_xy`."""
+
+    def measure_one(arguments):
+        beta, encoder = arguments
+        p_xz = problem.p_x[:, None] * encoder
+        p_z = jnp.sum(p_xz, axis=0)
+        used = p_z > 0
+        p_x_given_z = jnp.where(used[:, None], (p_xz / jnp.where(used, p_z, 1)[None, :]).T, problem.p_x[None, :])
+        p_x_given_z = p_x_given_z / jnp.sum(p_x_given_z, axis=1)[:, None]
+        decoder = decode(problem, p_x_given_z)
+        pairs = distortion(problem, log_decode(problem, p_x_given_z))
+        i_xz = discrete.mutual_information(p_xz)
+        mean_distortion = jnp.sum(p_xz * jnp.where(p_xz > 0, pairs, 0))
+        # I(X;Z), or H(Z) - α H(Z|X) for α below 1.
+        rate = i_xz + (1 - alpha) * (discrete.entropy(p_z) - i_xz)
+        return Measured(
             i_xz,
-            discrete.mutual_information(of_y),
-            discrete.mutual_information(of_model),
-            rate + beta * mean,
+            discrete.mutual_information(encoder.T @ p_xy),
+            discrete.mutual_information(p_z[:, None] * decoder),
+            rate + beta * mean_distortion,
             decoder,
-            mass,
+            p_z,
             jnp.sum(used),
         )
 
-    return jax.lax.map(lambda each: one(*each), (beta, encoders))
+    return jax.lax.map(measure_one, (beta, encoders))
 
 
-def finish(result, p_xy, index, converged, gaps) -> BottleneckCurve:
-    beta, encoders, i_xz, i_zy, i_zy_model, lagrangian, decoder, mass, count = result
+def finish(
+    p_xy: Float[Array, "x y"],
+    beta: Float[Array, " b"],
+    encoders: Float[Array, "b m z"],
+    measured: Measured,
+    index: np.ndarray,
+    converged: np.ndarray,
+    gaps: np.ndarray | None = None,
+) -> BottleneckCurve:
+    """The result: encoders of the inputs as they were given, `index` their rows among the merged ones, (x,)."""
     merged_mass = np.bincount(index, weights=np.asarray(p_xy.sum(1), float))
     curve = BottleneckCurve(
         beta=beta,
-        i_xz=i_xz,
-        i_zy=i_zy,
-        i_zy_model=i_zy_model,
-        lagrangian=lagrangian,
-        gap=None if gaps is None else jnp.asarray(gaps, lagrangian.dtype),
+        gap=None if gaps is None else jnp.asarray(gaps, measured.lagrangian.dtype),
         encoder=encoders[:, index],
-        n_clusters=count,
         converged=jnp.asarray(converged),
-        decoder=decoder,
-        prior=mass,
         on_hull=jnp.zeros(0),
         strictly_concave=jnp.asarray(not discrete.is_deterministic(p_xy)),
         i_xy=discrete.mutual_information(p_xy),
         h_x=discrete.entropy(jnp.asarray(merged_mass, p_xy.dtype)),
+        **measured._asdict(),
     )
-    return curve._replace(on_hull=jnp.asarray(_information_curve.on_hull(curve)))
+    corners = concave_hull(curve.i_xz, curve.i_zy, curve.h_x, curve.i_xy)
+    below = np.interp(np.asarray(curve.i_xz), *corners) - np.asarray(curve.i_zy)
+    # Points of a branch that is not optimal lie below the hull.
+    return curve._replace(on_hull=jnp.asarray(below <= 1e-7 * max(1.0, float(curve.i_xy))))
+
+
+def concave_hull(
+    i_xz: Float[ArrayLike, " b"], i_zy: Float[ArrayLike, " b"], h_x: ArrayLike, i_xy: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Corners, ascending, of the upper concave hull of points, of (0, 0) and of (H(X'), I(X;Y))."""
+    x = np.concatenate([[0.0], np.atleast_1d(np.asarray(i_xz, float)), [float(h_x)]])
+    y = np.concatenate([[0.0], np.atleast_1d(np.asarray(i_zy, float)), [float(i_xy)]])
+    kept: list[int] = []
+    for i in np.lexsort((-y, x)):
+        if kept and (y[i] <= y[kept[-1]] or x[i] - x[kept[-1]] <= 1e-15):
+            continue
+        while len(kept) > 1 and (y[kept[-1]] - y[kept[-2]]) * (x[i] - x[kept[-2]]) <= (y[i] - y[kept[-2]]) * (
+            x[kept[-1]] - x[kept[-2]]
+        ):
+            kept.pop()
+        kept.append(i)
+    return x[kept], y[kept]

@@ -2,16 +2,17 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo.bottleneck import _curve, _partitions, _solver
+from ntkinfo.bottleneck import _curve, _partitions
 from ntkinfo.bottleneck._curve import BottleneckCurve
+from ntkinfo.bottleneck._distortion import Problem
 
 
 @_curve.in_double
-def deterministic_ib(p_xy: Array, beta: Array) -> BottleneckCurve:
-    """The deterministic bottleneck: min over hard assignments of H(Z) + β E D[p(y|x) || p(y|z)], in nats.
+def deterministic_ib(p_xy: Float[ArrayLike, "x y"], beta: ArrayLike) -> BottleneckCurve:
+    """The deterministic bottleneck: min over hard assignments of H(Z) + β E D[p(y|x) ‖ p(y|z)], in nats.
 
     Assignments arg max_z [log p(z) - β D], improved by moving single inputs and merging clusters, from Z = X, from one
     cluster and from the partitions of the neighbouring β. Its I(X;Z) is H(Z).
@@ -31,12 +32,12 @@ def deterministic_ib(p_xy: Array, beta: Array) -> BottleneckCurve:
     """
     p_xy, beta = _curve.validate(p_xy, beta)
     merged, index = discrete.merge_rows(p_xy)
-    found = _partitions.search(merged, np.asarray(beta))
-    slots = max(int(each.max()) for each in found) + 1
-    encoders = np.zeros((len(beta), len(merged), slots), merged.dtype)
-    for i, assignment in enumerate(found):
-        order = np.argsort(-np.bincount(assignment, weights=merged.sum(1), minlength=slots), kind="stable")
+    assignments = _partitions.search(merged, np.asarray(beta))
+    max_clusters = max(int(assignment.max()) for assignment in assignments) + 1
+    encoders = np.zeros((len(beta), len(merged), max_clusters), merged.dtype)
+    for i, assignment in enumerate(assignments):
+        order = np.argsort(-np.bincount(assignment, weights=merged.sum(1), minlength=max_clusters), kind="stable")
         encoders[i, np.arange(len(merged)), np.argsort(order)[assignment]] = 1
-    problem = _solver.table(jnp.asarray(merged), False)
-    result = _curve.measure(jnp.asarray(merged), problem, jnp.asarray(beta), 0.0, jnp.asarray(encoders))
-    return _curve.finish(result, p_xy, index, np.full(len(beta), True), None)
+    merged, encoders = jnp.asarray(merged), jnp.asarray(encoders)
+    measured = _curve.measure(merged, Problem.from_joint(merged, False), beta, 0.0, encoders)
+    return _curve.finish(p_xy, beta, encoders, measured, index, np.full(len(beta), True))

@@ -1,8 +1,8 @@
-"""How far a bottleneck solution is from the global optimum: a certificate from convex duality.
+"""How far a bottleneck solution is from the global optimum: an upper bound from convex duality.
 
-The optimum over all decoders is a convex problem in the measure nu of decoders s. With
-G(s) = sum_x p(x) e^{-beta d(x,s)} / Z(x), Z(x) = sum_z prior_z e^{-beta d(x, s_z)}, the optimum has G <= 1 everywhere
-and any solution is within log max_s G(s) nats of it. The maximiser is the cluster that is missing.
+The optimum over all decoders is a convex problem in the measure ν of decoders s. With
+G(s) = Σ_x p(x) e^{-β d(x,s)} / Z(x), Z(x) = Σ_z p(z) e^{-β d(x,z)}, the optimum has G ≤ 1 everywhere, and any solution
+is within log max_s G(s) nats of it. The maximiser is the cluster that is missing.
 """
 
 from functools import partial
@@ -10,14 +10,24 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import ArrayLike, Float
 
-from ntkinfo.bottleneck._distortion import decode, distortion
+from ntkinfo._numerics.entropy import plogp
+from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_floored
+from ntkinfo.bottleneck._squarem import squarem_step
 
-ROUNDS = 24  # halvings of the interval search: 512 intervals, so a width of 2^-32 where 256 of them suffice
-KEPT = 256
-SWEEPS = 300
-PAIRED = 8  # up to this many decoders, the middles of their pairs are starts too
-FOLLOWED, SCOUTING = 32, 12  # starts followed to their end, after a few steps of all
+# Two classes: each round of the branch and bound halves the most promising intervals, from twice as many at the start.
+# 512 intervals of the arc; 24 halvings narrow one to 2^-32 where no more than 256 of them must be halved.
+N_INTERVALS = 256
+N_BISECTIONS = 24
+# More classes: extrapolated ascents of at most so many cycles.
+MAX_CYCLES = 300
+# Of up to so many decoders, the midpoints of their pairs are starts too.
+MAX_PAIRED = 8
+# Where there are more starts, the so many best after a few plain steps are followed to their end.
+N_FOLLOWED = 32
+WARMUP_STEPS = 12
 
 
 class Maximum(NamedTuple):
@@ -27,138 +37,153 @@ class Maximum(NamedTuple):
       log_g: log max_s G(s), nats; an upper bound for two classes, otherwise the largest value found.
       s: (y,) the maximiser.
       log_g_found: log G(s) at `s`: a lower bound on the maximum.
+      candidates: (k, y) all the points the search ended at.
+      log_g_candidates: (k,) log G there.
     """
 
-    log_g: jax.Array
-    s: jax.Array
-    log_g_found: jax.Array
+    log_g: Array
+    s: Array
+    log_g_found: Array
+    candidates: Array
+    log_g_candidates: Array
 
 
-def gap(p_x, rows, beta, prior, decoders, dual: bool = False) -> jax.Array:
+def gap(
+    problem: Problem, beta: ArrayLike, log_p_z: Float[ArrayLike, " z"], log_p_y_given_z: Float[ArrayLike, "z y"]
+) -> Float[Array, ""]:
     """Upper bound on F - F*, the distance of a bottleneck solution from the global optimum, in nats.
 
-    F = -sum_x p(x) log sum_z prior_z e^{-beta d(x, s_z)} is the value of the solution, F* the least over all measures
-    of decoders. Their distance is at most log max_s G(s). Arguments, proof for two classes and search for more: see
-    `maximise`. At rounding level it may come out as -1e-16.
-    """
-    return maximise(p_x, rows, beta, prior, decoders, dual).log_g
-
-
-@partial(jax.jit, static_argnames=("dual",))
-def maximise(p_x, rows, beta, prior, decoders, dual: bool = False) -> Maximum:
-    """The largest log G(s) over the simplex of decoders s, in nats. A pure core; `vmap` over beta and solutions.
-
-    Two classes: branch and bound over the interval between the smallest and the largest p(y|x), beyond which G cannot
-    be largest; `log_g` is a proven upper bound but for rounding. More classes: ascent from every row, decoder and
-    (of few decoders) middle of two, each step raising G (s <- the decoder of the weights p(x) e^{-beta d(x,s)}/Z(x)),
-    the best after a few steps followed to their end; the maximum is searched, not proven.
+    F = -Σ_x p(x) log Σ_z p(z) e^{-β d(x,z)} is the free energy of the solution, F* the least over all measures of
+    decoders. Their distance is at most log max_s G(s). Proof for two classes and search for more: see `maximise`.
 
     Args:
-      p_x: (x,) masses of the inputs, positive.
-      rows: (x, y) p(y|x); positive where `dual`.
-      beta: trade-off, a positive scalar.
-      prior: (z,) masses of the clusters; zero for a cluster not in use.
-      decoders: (z, y) the decoders.
-      dual: the distortion of the dual bottleneck, D[s || p(y|x)], in place of D[p(y|x) || s].
+      problem: the problem.
+      beta: β, a positive scalar.
+      log_p_z: (z,) as in `maximise`.
+      log_p_y_given_z: (z, y).
 
     Returns:
-      A `Maximum`. Cost: two classes O(rounds x 512 x |X|), more O(sweeps x starts x |X| x |Y|).
+      The bound, a scalar. At rounding level it may come out as -1e-16.
+    """
+    return maximise(problem, beta, log_p_z, log_p_y_given_z).log_g
+
+
+@jax.jit
+def maximise(
+    problem: Problem, beta: ArrayLike, log_p_z: Float[ArrayLike, " z"], log_p_y_given_z: Float[ArrayLike, "z y"]
+) -> Maximum:
+    """The largest log G(s) over the simplex of decoders s, in nats. A pure core; `vmap` over β and solutions.
+
+    Two classes: branch and bound over the interval between the smallest and the largest p(y|x), beyond which G cannot
+    be largest; `log_g` is a proven upper bound but for rounding. More classes: ascent from every p(y|x), every decoder
+    and (of few decoders) the midpoint of every two, each step raising G (s ← the decoder of the weights
+    p(x) e^{-β d(x,s)}/Z(x)), the best after a few steps followed to their end; the maximum is searched, not proven.
+
+    Args:
+      problem: the problem.
+      beta: β, a positive scalar.
+      log_p_z: (z,) log p(z) of the clusters; very small or -∞ for a cluster not in use.
+      log_p_y_given_z: (z, y) log p(y|z), finite.
+
+    Returns:
+      A `Maximum`. Cost: two classes O(bisections × 512 × |X|), more O(cycles × starts × |X| × |Y|).
 
     Source: theory, section 7 (certificate).
     """
-    log_c = jnp.log(p_x) - log_partition(rows, beta, prior, decoders, dual)
-    search = _interval if rows.shape[1] == 2 else _ascend
-    return search(log_c, p_x, rows, beta, decoders, dual)
+    log_p_z, log_p_y_given_z = jnp.asarray(log_p_z), jnp.asarray(log_p_y_given_z)
+    log_c = jnp.log(problem.p_x) - log_partition(problem, beta, log_p_z, log_p_y_given_z)
+    search = _interval if problem.p_y_given_x.shape[1] == 2 else _ascend
+    return search(problem, log_c, beta, log_p_y_given_z)
 
 
-def log_partition(rows, beta, prior, decoders, dual: bool = False) -> jax.Array:
-    """log Z(x) = log sum_z prior_z e^{-beta d(x, s_z)}, (x,), nats."""
-    return jax.nn.logsumexp(-beta * distortion(rows, decoders, dual), b=prior[None, :], axis=1)
+def log_partition(
+    problem: Problem, beta: ArrayLike, log_p_z: Float[Array, " z"], log_p_y_given_z: Float[Array, "z y"]
+) -> Float[Array, " x"]:
+    """log Z(x) = log Σ_z p(z) e^{-β d(x,z)}, (x,), nats."""
+    return jax.nn.logsumexp(log_p_z[None, :] - beta * distortion(problem, log_p_y_given_z), axis=1)
 
 
-def log_g(log_c, rows, beta, s, dual: bool = False) -> jax.Array:
-    """log G at the decoders `s` (k, y), as (k,); `log_c` (x,) is log p(x) - log Z(x)."""
-    return jax.nn.logsumexp(log_c[:, None] - beta * distortion(rows, s, dual), axis=0)
+def log_g(
+    problem: Problem, log_c: Float[Array, " x"], beta: ArrayLike, log_s: Float[Array, "k y"]
+) -> Float[Array, " k"]:
+    """log G at the decoders of logarithms `log_s` (k, y), as (k,); `log_c` (x,) is log p(x) - log Z(x)."""
+    return jax.nn.logsumexp(log_c[:, None] - beta * distortion(problem, log_s), axis=0)
 
 
-def _ascend(log_c, p_x, rows, beta, decoders, dual):
+def _ascend(problem, log_c, beta, log_p_y_given_z):
     """Extrapolated mean-shift ascent from many starts; the best point found."""
-    inside = 0.95 * jnp.eye(rows.shape[0], dtype=rows.dtype) + 0.05 * p_x[None, :]
-    starts = [decode(inside, rows, dual), decoders]
-    if len(decoders) <= PAIRED:
+    dtype = problem.p_y_given_x.dtype
+    decoders = jnp.exp(log_p_y_given_z)
+    inside = 0.95 * jnp.eye(len(problem.p_x), dtype=dtype) + 0.05 * problem.p_x[None, :]
+    starts = [decode(problem, inside), decoders]
+    if len(decoders) <= MAX_PAIRED:
         first, second = jnp.triu_indices(len(decoders), 1)
         starts.append((decoders[first] + decoders[second]) / 2)
     starts = jnp.concatenate(starts)
 
     def step(s):
-        logits = (log_c[:, None] - beta * distortion(rows, s, dual)).T
-        value = jax.nn.logsumexp(logits, axis=1)
-        return decode(jax.nn.softmax(logits, axis=1), rows, dual), value
+        logits = (log_c[:, None] - beta * distortion(problem, log_floored(s))).T
+        return decode(problem, jax.nn.softmax(logits, axis=1)), -jax.nn.logsumexp(logits, axis=1, keepdims=True)
 
-    def sweep(state):
-        s, _, count, _ = state
-        once, _ = step(s)
-        twice, value_once = step(once)
-        # SQUAREM: s - 2 a r + a^2 v; refused where it leaves the simplex or G falls behind the plain step.
-        r, v = once - s, twice - 2 * once + s
-        norms = jnp.linalg.norm(r, axis=1), jnp.linalg.norm(v, axis=1)
-        a = -jnp.maximum(norms[0] / jnp.where(norms[1] > 0, norms[1], 1), 1)[:, None]
-        far = s - 2 * a * r + a**2 * v
-        usable = jnp.all(far > 0, axis=1)
-        far, far_value = step(jnp.where(usable[:, None], far, twice))
-        twice_value = log_g(log_c, rows, beta, twice, dual)
-        better = usable & (far_value >= twice_value)
-        new = jnp.where(better[:, None], far, twice)
-        value = jnp.where(better, far_value, twice_value)
-        return new, value, count + 1, jnp.max(jnp.abs(value - value_once))
+    def norm(change, _):
+        return jnp.linalg.norm(change, axis=1, keepdims=True)
+
+    def project(extrapolated, second):
+        # Outside the simplex there is no decoder: there the ascent goes on by plain steps.
+        return jnp.where(jnp.all(extrapolated > 0, axis=1, keepdims=True), extrapolated, second)
+
+    def cycle(state):
+        s, before, count, _ = state
+        s, value, _ = squarem_step(step, s, norm=norm, project=project)
+        return s, value, count + 1, jnp.max(jnp.abs(value - before))
 
     def unfinished(state):
-        return (state[2] < SWEEPS) & (state[3] > 4 * jnp.finfo(rows.dtype).eps)
+        return (state[2] < MAX_CYCLES) & (state[3] > 4 * jnp.finfo(dtype).eps)
 
-    far = jnp.asarray(jnp.inf, rows.dtype)
-    if len(starts) > FOLLOWED:
+    if len(starts) > N_FOLLOWED:
         # Most starts run to the decoders there are: a few steps tell which are worth following.
-        starts = jax.lax.fori_loop(0, SCOUTING, lambda _, s: step(s)[0], starts)
-        starts = starts[jax.lax.top_k(log_g(log_c, rows, beta, starts, dual), FOLLOWED)[1]]
-    s = jax.lax.while_loop(unfinished, sweep, (starts, jnp.zeros(starts.shape[0], rows.dtype), 0, far))[0]
-    s = jnp.concatenate([s, decoders])
-    values = log_g(log_c, rows, beta, s, dual)
-    best = jnp.argmax(values)
-    return Maximum(values[best], s[best], values[best])
+        starts = jax.lax.fori_loop(0, WARMUP_STEPS, lambda _, s: step(s)[0], starts)
+        starts = starts[jax.lax.top_k(log_g(problem, log_c, beta, log_floored(starts)), N_FOLLOWED)[1]]
+    infinite = jnp.full((len(starts), 1), jnp.inf, dtype)
+    s = jax.lax.while_loop(unfinished, cycle, (starts, infinite, 0, infinite[0, 0]))[0]
+    values = log_g(problem, log_c, beta, jnp.concatenate([log_floored(s), log_p_y_given_z]))
+    best, candidates = jnp.argmax(values), jnp.concatenate([s, decoders])
+    return Maximum(values[best], candidates[best], values[best], candidates, values)
 
 
-def _interval(log_c, p_x, rows, beta, decoders, dual):
+def _interval(problem, log_c, beta, log_p_y_given_z):
     """Branch and bound over s = (1 - t, t), the intervals with the largest bounds halved each round."""
-    bound = partial(_bound_dual if dual else _bound, log_c, rows, beta)
-    angle = jnp.arcsin(jnp.sqrt(jnp.stack([jnp.min(rows[:, 1]), jnp.max(rows[:, 1])])))
-    edges = jnp.linspace(angle[0], angle[1], 2 * KEPT + 1)
+    bound = partial(_bound_dual if problem.dual else _bound, problem, log_c, beta)
+    second_class = problem.p_y_given_x[:, 1]
+    angle = jnp.arcsin(jnp.sqrt(jnp.stack([jnp.min(second_class), jnp.max(second_class)])))
+    edges = jnp.linspace(angle[0], angle[1], 2 * N_INTERVALS + 1)
     edges = jnp.sin(edges) ** 2
 
     def halve(_, state):
         low, high, rest = state
         order = jnp.argsort(-bound(low, high)[0])
-        rest = jnp.maximum(rest, bound(low[order[KEPT:]], high[order[KEPT:]])[0].max())
-        low, high = low[order[:KEPT]], high[order[:KEPT]]
+        rest = jnp.maximum(rest, bound(low[order[N_INTERVALS:]], high[order[N_INTERVALS:]])[0].max())
+        low, high = low[order[:N_INTERVALS]], high[order[:N_INTERVALS]]
         middle = jnp.sin((jnp.arcsin(jnp.sqrt(low)) + jnp.arcsin(jnp.sqrt(high))) / 2) ** 2
         return jnp.concatenate([low, middle]), jnp.concatenate([middle, high]), rest
 
-    lowest = jnp.asarray(-jnp.inf, rows.dtype)
-    low, high, rest = jax.lax.fori_loop(0, ROUNDS, halve, (edges[:-1], edges[1:], lowest))
-    upper, found = bound(low, high)
-    at = jnp.concatenate([low, decoders[:, 1]])
-    values = jnp.concatenate([found, log_g(log_c, rows, beta, decoders, dual)])
-    best = jnp.argmax(values)
-    return Maximum(jnp.maximum(upper.max(), rest), jnp.stack([1 - at[best], at[best]]), values[best])
+    lowest = jnp.asarray(-jnp.inf, second_class.dtype)
+    low, high, rest = jax.lax.fori_loop(0, N_BISECTIONS, halve, (edges[:-1], edges[1:], lowest))
+    upper, at_low = bound(low, high)
+    at = jnp.concatenate([low, jnp.exp(log_p_y_given_z[:, 1])])
+    values = jnp.concatenate([at_low, log_g(problem, log_c, beta, log_p_y_given_z)])
+    best, candidates = jnp.argmax(values), jnp.stack([1 - at, at], axis=1)
+    return Maximum(jnp.maximum(upper.max(), rest), candidates[best], values[best], candidates, values)
 
 
 def _bernoulli_kl(a, step):
-    """KL(a || a + step) between Bernoulli masses, accurate for small steps; a may be 0 or 1."""
+    """KL(a ‖ a + step) between Bernoulli masses, accurate for small steps; a may be 0 or 1."""
     above = jnp.where(a > 0, -a * jnp.log1p(step / jnp.where(a > 0, a, 1)), 0)
     return above + jnp.where(a < 1, -(1 - a) * jnp.log1p(-step / jnp.where(a < 1, 1 - a, 1)), 0)
 
 
-def _bound(log_c, rows, beta, low, high):
-    """Upper bound of log G on [low, high], and log G at `low`, for D[p(y|x) || s].
+def _bound(problem, log_c, beta, low, high):
+    """Upper bound of log G on [low, high], and log G at `low`, for D[p(y|x) ‖ s].
 
     log G is convex and increasing in (log s_0, log s_1), and the arc of decoders lies under its tangents: the maximum
     over the arc is at most that over the triangle of its ends and the crossing of the tangents there.
@@ -170,27 +195,28 @@ def _bound(log_c, rows, beta, low, high):
     cross = jnp.stack([jnp.log1p(-base) + pull * base, jnp.log(base) - pull * (1 - base)])
     at_high = jnp.stack([jnp.log1p(-high), jnp.log(high)])
     at_low = jnp.stack([jnp.log1p(-low), jnp.log(low)])
-    entropy = jnp.sum(jnp.where(rows > 0, rows * jnp.log(jnp.where(rows > 0, rows, 1)), 0), axis=1)
+    rows = problem.p_y_given_x
+    negative_entropy = jnp.sum(plogp(rows), axis=1)
 
     def value(logs):
         # 0 log 0 = 0: a class of probability zero under p(y|x) does not count.
         inner = sum(jnp.where(rows[:, y, None] > 0, rows[:, y, None] * logs[y][None, :], 0) for y in (0, 1))
-        return jax.nn.logsumexp((log_c - beta * entropy)[:, None] + beta * inner, axis=0)
+        return jax.nn.logsumexp((log_c - beta * negative_entropy)[:, None] + beta * inner, axis=0)
 
     ends = value(at_low)
     return jnp.maximum(jnp.maximum(ends, value(at_high)), value(cross)), ends
 
 
-def _bound_dual(log_c, rows, beta, low, high):
-    """Upper bound of log G on [low, high], and log G at `low`, for D[s || p(y|x)].
+def _bound_dual(problem, log_c, beta, low, high):
+    """Upper bound of log G on [low, high], and log G at `low`, for D[s ‖ p(y|x)].
 
-    log G = beta H(s) + a convex function of t: under its chord, and H under its tangents at both ends.
+    log G = β H(s) + a convex function of t: under its chord, and H under its tangents at both ends.
     """
     width = high - low
-    log_rows = jnp.log(rows)
+    log_rows = problem.log_p_y_given_x
 
     def parts(t):
-        entropy = -(jax.scipy.special.xlogy(t, t) + jax.scipy.special.xlogy(1 - t, 1 - t))
+        entropy = -(plogp(t) + plogp(1 - t))
         line = (1 - t)[None, :] * log_rows[:, 0, None] + t[None, :] * log_rows[:, 1, None]
         return entropy, jax.nn.logsumexp(log_c[:, None] + beta * line, axis=0)
 

@@ -11,12 +11,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check
+from ntkinfo._numerics.entropy import plogq
 
-HALVINGS = 60
-TYPES = 1_000_000
+# Bisections of the exponent in [0, 1]: to the rounding of float64.
+N_BISECTIONS = 60
+# The Bayes error is summed exactly over at most so many count vectors.
+MAX_COUNT_VECTORS = 1_000_000
 
 
 class Exponent(NamedTuple):
@@ -28,30 +33,30 @@ class Exponent(NamedTuple):
       pairs: (..., y, y) every pair, zero on the diagonal.
     """
 
-    worst: jax.Array
-    mean: jax.Array
-    pairs: jax.Array
+    worst: Array
+    mean: Array
+    pairs: Array
 
 
 class BayesError(NamedTuple):
     """Bayes error from n observations: `value` and `stderr`, its standard error, zero where exact."""
 
-    value: jax.Array
-    stderr: jax.Array
+    value: Array
+    stderr: Array
 
 
-def chernoff(p, q) -> jax.Array:
+def chernoff(p: Float[ArrayLike, "... z"], q: Float[ArrayLike, "... z"]) -> Float[Array, "..."]:
     """Chernoff information C(p, q) between two distributions, in nats.
 
-        C = -min_{0 <= a <= 1} log sum_z p(z)^a q(z)^(1-a)
+        C = -min_{0 ≤ a ≤ 1} log Σ_z p(z)^a q(z)^(1-a)
 
     Args:
       p: (..., z) probabilities; zeros allowed.
       q: (..., z) probabilities, the shape of `p`.
 
     Returns:
-      C, nats, shape (...), to machine precision. Symmetric, at least 0, at most min(KL(p||q), KL(q||p)). Under tracing
-      distributions without common support give infinity.
+      C, nats, shape (...), to machine precision. Symmetric, at least 0, at most min(KL(p ‖ q), KL(q ‖ p)). Under
+      tracing distributions without common support give infinity.
 
     Raises:
       TypeError, ValueError: not distributions along the last axis; shapes that differ; disjoint supports (the
@@ -70,10 +75,10 @@ def chernoff(p, q) -> jax.Array:
     return _chernoff(p, q)
 
 
-def prediction_exponent(p_xy, encoder) -> Exponent:
+def prediction_exponent(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "... x z"]) -> Exponent:
     """Prediction-error exponent after compression: Chernoff information between the classes' p(z|y), in nats.
 
-    p(z|y) = sum_x p(z|x) p(x|y). The encoder of Z = X gives the exponent without compression, never exceeded.
+    p(z|y) = Σ_x p(z|x) p(x|y). The encoder of Z = X gives the exponent without compression, never exceeded.
 
     Args:
       p_xy: joint distribution (x, y), every class of positive mass, at least two classes.
@@ -109,17 +114,24 @@ def prediction_exponent(p_xy, encoder) -> Exponent:
     return Exponent(jnp.min(values, axis=-1), values @ (weights / jnp.sum(weights)), pairs)
 
 
-def bayes_error(p_z_given_y, p_y, n: int, *, key=None, n_samples: int = 10_000) -> BayesError:
+def bayes_error(
+    p_z_given_y: Float[ArrayLike, "y z"],
+    p_y: Float[ArrayLike, " y"],
+    n: int,
+    *,
+    key: Array | None = None,
+    n_samples: int = 10_000,
+) -> BayesError:
     """Bayes error of the label from n independent observations of Z, a probability.
 
-        1 - sum_{z_1..z_n} max_y p(y) prod_i p(z_i|y)
+        1 - Σ_{z_1..z_n} max_y p(y) Π_i p(z_i|y)
 
     Args:
       p_z_given_y: (y, z), rows p(z|y).
       p_y: (y,) prior of the label.
       n: number of observations.
       key: JAX random key: estimate by Monte Carlo. Without it the sum runs over all counts of the symbols, exactly.
-      n_samples: Monte Carlo samples.
+      n_samples: number of Monte Carlo samples, at least 2.
 
     Returns:
       A `BayesError`: exact without `key`; with it unbiased, with its standard error.
@@ -134,53 +146,47 @@ def bayes_error(p_z_given_y, p_y, n: int, *, key=None, n_samples: int = 10_000) 
       >>> print(f"{float(bayes_error(rows, jnp.array([0.5, 0.5]), 3).value):.3f}")
       0.028
     """
-    rows, p_y = _distributions("p_z_given_y", p_z_given_y), _distributions("p_y", p_y)
+    p_z_given_y, p_y = _distributions("p_z_given_y", p_z_given_y), _distributions("p_y", p_y)
     n = check.integer("n", n)
-    if rows.ndim != 2 or p_y.shape != rows.shape[:1]:
-        raise ValueError(f"`p_y` must have one entry per row of `p_z_given_y`; got {p_y.shape} and {rows.shape}.")
+    if p_z_given_y.ndim != 2 or p_y.shape != p_z_given_y.shape[:1]:
+        raise ValueError(
+            f"`p_y` must have one entry per row of `p_z_given_y`; got {p_y.shape} and {p_z_given_y.shape}."
+        )
     if key is not None:
-        return _sampled(rows, p_y, n, key, check.integer("n_samples", n_samples, least=2))
-    z = rows.shape[1]
+        return _sampled(p_z_given_y, p_y, n, key, check.integer("n_samples", n_samples, least=2))
+    z = p_z_given_y.shape[1]
     count = math.comb(n + z - 1, z - 1)
-    if count > TYPES:
-        raise ValueError(f"`n` must give at most {TYPES} count vectors; got {count}. Pass `key` for an estimate.")
+    if count > MAX_COUNT_VECTORS:
+        raise ValueError(
+            f"`n` must give at most {MAX_COUNT_VECTORS} count vectors; got {count}. Pass `key` for an estimate."
+        )
     # A count vector is z - 1 bars among n stars.
     bars = np.array(list(combinations(range(n + z - 1), z - 1))).reshape(count, z - 1)
     edges = np.concatenate([np.full((count, 1), -1), bars, np.full((count, 1), n + z - 1)], axis=1)
-    counts = jnp.asarray(np.diff(edges, axis=1) - 1, rows.dtype)
-    ways = jax.scipy.special.gammaln(n + 1.0) - jnp.sum(jax.scipy.special.gammaln(counts + 1), axis=1)
-    terms = jnp.log(p_y)[None, :] + jnp.sum(jax.scipy.special.xlogy(counts[:, None, :], rows[None]), axis=-1)
-    joint = jnp.exp(ways[:, None] + terms)
+    counts = jnp.asarray(np.diff(edges, axis=1) - 1, p_z_given_y.dtype)
+    log_ways = jax.scipy.special.gammaln(n + 1.0) - jnp.sum(jax.scipy.special.gammaln(counts + 1), axis=1)
+    terms = jnp.log(p_y)[None, :] + jnp.sum(plogq(counts[:, None, :], p_z_given_y[None]), axis=-1)
+    joint = jnp.exp(log_ways[:, None] + terms)
     # The sum of all but the largest: 1 minus the sum of the largest would cancel for small errors.
     value = jnp.sum(jnp.sort(joint, axis=1)[:, :-1])
     return BayesError(value, jnp.zeros_like(value))
 
 
-def _sampled(rows, p_y, n, key, n_samples) -> BayesError:
+def _sampled(p_z_given_y, p_y, n, key, n_samples) -> BayesError:
     key_y, key_z = jax.random.split(key)
     label = jax.random.choice(key_y, p_y.shape[0], (n_samples,), p=p_y)
-    symbols = jax.random.categorical(key_z, jnp.log(rows)[label][None], axis=-1, shape=(n, n_samples))
-    logits = jnp.log(p_y)[None, :] + jnp.sum(jnp.log(rows).T[symbols], axis=0)
+    symbols = jax.random.categorical(key_z, jnp.log(p_z_given_y)[label][None], axis=-1, shape=(n, n_samples))
+    logits = jnp.log(p_y)[None, :] + jnp.sum(jnp.log(p_z_given_y).T[symbols], axis=0)
     # The posterior chance of error, not whether an error was made: the same mean, a smaller variance.
     errors = 1 - jnp.max(jax.nn.softmax(logits, axis=1), axis=1)
     return BayesError(jnp.mean(errors), jnp.std(errors, ddof=1) / math.sqrt(n_samples))
 
 
-def _distributions(name: str, value) -> jax.Array:
+def _distributions(name: str, value) -> Array:
     value = check.array(name, value)
     if value.ndim == 0:
         raise ValueError(f"`{name}` must hold probabilities along its last axis; got a number.")
-    if check.concrete(value):
-        host = np.asarray(value)
-        total = host.sum(axis=-1)
-        tolerance = 100 * host.shape[-1] * np.finfo(host.dtype).eps
-        if host.min() < 0 or np.abs(total - 1).max() > tolerance:
-            worst = total.ravel()[np.abs(total - 1).argmax()]
-            raise ValueError(
-                f"`{name}` must hold probabilities along its last axis; got min={host.min():.3g}, sum={worst:.6g}. "
-                "Divide by the sum first."
-            )
-    return value
+    return check.probabilities(name, value)
 
 
 def _check_overlap(name: str, p, q) -> None:
@@ -194,7 +200,7 @@ def _check_overlap(name: str, p, q) -> None:
 @jax.jit
 def _chernoff(p, q):
     both = (p > 0) & (q > 0)
-    log_p, log_q = (jnp.where(both, jnp.log(jnp.where(both, each, 1)), 0) for each in (p, q))
+    log_p, log_q = (jnp.where(both, jnp.log(jnp.where(both, distribution, 1)), 0) for distribution in (p, q))
 
     def log_sum(a):
         return jax.nn.logsumexp(a[..., None] * log_p + (1 - a)[..., None] * log_q, b=both, axis=-1)
@@ -207,6 +213,6 @@ def _chernoff(p, q):
         return jnp.where(rising, low, a), jnp.where(rising, a, high)
 
     ends = jnp.zeros(p.shape[:-1], p.dtype), jnp.ones(p.shape[:-1], p.dtype)
-    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, HALVINGS, halve, ends))
-    # At the minimum the derivative along a vanishes, so a is a constant for the gradient.
+    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, N_BISECTIONS, halve, ends))
+    # At the minimum the derivative with respect to a vanishes, so a is a constant for the gradient.
     return -log_sum((low + high) / 2)

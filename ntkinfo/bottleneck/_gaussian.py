@@ -1,7 +1,7 @@
 """The information bottleneck of jointly Gaussian X and Y, in closed form.
 
-With rho_i^2 = 1 - lambda_i the squared canonical correlations, lambda_i the eigenvalues of cov(X|Y) cov(X)^-1 in
-ascending order, mode i of Z = A X + N(0, I) is active where beta > beta_i = 1 / rho_i^2. All informations in nats.
+With ρ_i² = 1 - λ_i the squared canonical correlations, λ_i the eigenvalues of cov(X|Y) cov(X)⁻¹ in ascending order,
+mode i of Z = A X + N(0, I) is active where β > β_i = 1/ρ_i². All informations in nats.
 """
 
 from typing import NamedTuple
@@ -9,46 +9,53 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo._common import check
 
 
 class GaussianBottleneck(NamedTuple):
-    """The optimal Gaussian representations Z = A X + N(0, I) over a grid of beta. Exact; informations in nats.
+    """The optimal Gaussian representations Z = A X + N(0, I) over a grid of β. Exact; informations in nats.
 
     Attributes:
       beta: (...) the trade-off, as given.
       i_xz: (...) I(X;Z).
       i_zy: (...) I(Z;Y).
-      lagrangian: (...) I(X;Z) + beta (I(X;Y) - I(Z;Y)), the convention of the discrete bottleneck.
+      lagrangian: (...) I(X;Z) + β (I(X;Y) - I(Z;Y)), the convention of the discrete bottleneck.
       projection: (..., x, x) the matrix A; row i is mode i, zero while it is inactive.
       n_active: (...) the number of active modes.
       critical_betas: (x,) where each mode sets in, ascending; infinite for a mode without correlation.
-      i_xy: () I(X;Y), the limit of I(Z;Y) at infinite beta.
+      i_xy: () I(X;Y), the limit of I(Z;Y) at infinite β.
     """
 
-    beta: jax.Array
-    i_xz: jax.Array
-    i_zy: jax.Array
-    lagrangian: jax.Array
-    projection: jax.Array
-    n_active: jax.Array
-    critical_betas: jax.Array
-    i_xy: jax.Array
+    beta: Array
+    i_xz: Array
+    i_zy: Array
+    lagrangian: Array
+    projection: Array
+    n_active: Array
+    critical_betas: Array
+    i_xy: Array
 
 
-def gaussian_ib(cov_x, cov_y, cov_xy, beta) -> GaussianBottleneck:
-    """The optimum of I(X;Z) - beta I(Z;Y) for jointly Gaussian X and Y, in nats.
+def gaussian_ib(
+    cov_x: Float[ArrayLike, "x x"] | Float[ArrayLike, ""],
+    cov_y: Float[ArrayLike, "y y"] | Float[ArrayLike, ""],
+    cov_xy: Float[ArrayLike, "x y"] | Float[ArrayLike, ""],
+    beta: ArrayLike,
+) -> GaussianBottleneck:
+    """The optimum of I(X;Z) - β I(Z;Y) for jointly Gaussian X and Y, in nats.
 
-        I(X;Z) = 1/2 sum_i log[(beta - 1)(1 - lambda_i)/lambda_i],  I(Z;Y) = I(X;Z) - 1/2 sum_i log[beta (1 - lambda_i)]
+        I(X;Z) = 1/2 Σ_i log[(β - 1)(1 - λ_i)/λ_i],  I(Z;Y) = I(X;Z) - 1/2 Σ_i log[β (1 - λ_i)]
 
-    the sums over the active modes, beta_i < beta. No other representation, Gaussian or not, does better.
+    the sums over the active modes, β_i < β. No other representation, Gaussian or not, does better.
 
     Args:
       cov_x: covariance of X, (x, x), or a number.
       cov_y: covariance of Y, (y, y), or a number.
       cov_xy: cross-covariance, (x, y), or a number where both are numbers.
-      beta: positive trade-off, scalar or (B,). Finite: at infinite beta I(X;Z) diverges.
+      beta: trade-off β > 0, scalar or (B,). Finite: at infinite β I(X;Z) diverges.
 
     Returns:
       A `GaussianBottleneck`, exact, leading axes those of `beta`. Under tracing covariances that are none give `nan`.
@@ -74,18 +81,22 @@ def gaussian_ib(cov_x, cov_y, cov_xy, beta) -> GaussianBottleneck:
     return _solve(lam, rho2, directions, beta)
 
 
-def gaussian_curve(cov_x, cov_y, cov_xy, i_xz) -> jax.Array:
+def gaussian_curve(
+    cov_x: Float[ArrayLike, "x x"] | Float[ArrayLike, ""],
+    cov_y: Float[ArrayLike, "y y"] | Float[ArrayLike, ""],
+    cov_xy: Float[ArrayLike, "x y"] | Float[ArrayLike, ""],
+    i_xz: ArrayLike,
+) -> Float[Array, "..."]:
     """The largest I(Z;Y) at a given I(X;Z) for jointly Gaussian X and Y, in nats.
 
-    One mode: I_Y = I_X - 1/2 log(lambda e^{2 I_X} + 1 - lambda). With k active modes
-    beta - 1 = exp[(2 I_X - sum_i log((1 - lambda_i)/lambda_i)) / k], i = 1..k, and
-    I_Y = 1/2 sum_i log[(1 - 1/beta)/lambda_i].
+    One mode: I(Z;Y) = I(X;Z) - 1/2 log(λ e^{2 I(X;Z)} + 1 - λ). With k active modes
+    β - 1 = exp[(2 I(X;Z) - Σ_i log((1 - λ_i)/λ_i)) / k], i = 1..k, and I(Z;Y) = 1/2 Σ_i log[(1 - 1/β)/λ_i].
 
     Args:
       cov_x: covariance of X, (x, x), or a number.
       cov_y: covariance of Y, (y, y), or a number.
       cov_xy: cross-covariance, (x, y), or a number.
-      i_xz: I(X;Z) >= 0 in nats, scalar or (B,). Finite: the limit is I(X;Y), field `i_xy` of `gaussian_ib`.
+      i_xz: I(X;Z) ≥ 0 in nats, scalar or (B,). Finite: the limit is I(X;Y), field `i_xy` of `gaussian_ib`.
 
     Returns:
       I(Z;Y), nats, of the shape of `i_xz`; exact. Concave and increasing in `i_xz`.
@@ -133,7 +144,7 @@ def _check_covariance(name: str, value) -> None:
     resolution = host.shape[0] * np.finfo(host.dtype).eps * np.abs(host).max()
     skew = np.abs(host - host.T).max()
     if skew > 10 * resolution:
-        raise ValueError(f"`{name}` must be symmetric; got max |C - C^T| = {skew:.3g}. Use (C + C.T) / 2.")
+        raise ValueError(f"`{name}` must be symmetric; got max |C - Cᵀ| = {skew:.3g}. Use (C + C.T) / 2.")
     least = np.linalg.eigvalsh(host)[0]
     if least <= resolution:
         raise ValueError(
@@ -148,14 +159,14 @@ def _check_modes(lam) -> None:
         if not least > limit:
             raise ValueError(
                 "`cov_xy` must leave X uncertain given Y: the joint covariance must be positive definite; got smallest "
-                f"eigenvalue {least:.3g} of cov(X|Y) cov(X)^-1 (resolution {limit:.1g}). Where it is 0, part of X "
+                f"eigenvalue {least:.3g} of cov(X|Y) cov(X)⁻¹ (resolution {limit:.1g}). Where it is 0, part of X "
                 "is a function of Y and I(X;Y) is infinite: add the measurement noise to `cov_y`. "
                 "Where it is negative, this is no covariance."
             )
 
 
 def _numbers(name: str, value, dtype):
-    value = value if isinstance(value, jax.Array) else np.asarray(value)
+    value = value if isinstance(value, Array) else np.asarray(value)
     if value.ndim > 1:
         raise ValueError(f"`{name}` must be a scalar or a vector; got shape {value.shape}.")
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
@@ -164,7 +175,7 @@ def _numbers(name: str, value, dtype):
 
 
 def _modes(cov_x, cov_y, cov_xy):
-    """lambda ascending, 1 - lambda, and rows v_i with v_i cov_x v_j = delta_ij: the left eigenvectors."""
+    """λ ascending, ρ² = 1 - λ, and rows v_i with v_i cov_x v_j = δ_ij: the left eigenvectors."""
     half_x, half_y = jnp.linalg.cholesky(cov_x), jnp.linalg.cholesky(cov_y)
     solve = jax.scipy.linalg.solve_triangular
     whitened = solve(half_y, solve(half_x, cov_xy, lower=True).T, lower=True)
@@ -174,7 +185,7 @@ def _modes(cov_x, cov_y, cov_xy):
 
 
 def _thresholds(rho2):
-    """beta_i = 1/rho_i^2; a correlation at rounding level is none."""
+    """β_i = 1/ρ_i²; a correlation at rounding level is none."""
     none = rho2 <= rho2.shape[0] * jnp.finfo(rho2.dtype).eps
     return jnp.where(none, jnp.inf, 1 / jnp.where(none, 1, rho2))
 
@@ -182,16 +193,15 @@ def _thresholds(rho2):
 @jax.jit
 def _solve(lam, rho2, directions, beta) -> GaussianBottleneck:
     critical = _thresholds(rho2)
-    each = beta[..., None]
-    line = (1,) * beta.ndim + critical.shape
-    lam_, rho2_, critical_ = lam.reshape(line), rho2.reshape(line), critical.reshape(line)
-    active = each > critical_
+    per_mode = (1,) * beta.ndim + critical.shape
+    lam_, rho2_, critical_ = lam.reshape(per_mode), rho2.reshape(per_mode), critical.reshape(per_mode)
+    active = beta[..., None] > critical_
     # Inactive modes are computed at a harmless place, so that their gradient is 0 and not nan.
-    gain = jnp.where(active, (each * rho2_ - 1) / lam_, 1.0)
+    gain = jnp.where(active, (beta[..., None] * rho2_ - 1) / lam_, 1.0)
     i_x = jnp.sum(jnp.where(active, jnp.log1p(gain), 0), axis=-1) / 2
-    at = jnp.where(active, each * rho2_, 1.0)
-    i_y = jnp.sum(jnp.where(active, jnp.log1p(gain) - jnp.log(at), 0), axis=-1) / 2
-    projection = jnp.where(active, jnp.sqrt(gain), 0)[..., None] * directions.reshape(line[:-1] + directions.shape)
+    scaled_beta = jnp.where(active, beta[..., None] * rho2_, 1.0)
+    i_y = jnp.sum(jnp.where(active, jnp.log1p(gain) - jnp.log(scaled_beta), 0), axis=-1) / 2
+    projection = jnp.where(active, jnp.sqrt(gain), 0)[..., None] * directions.reshape(per_mode[:-1] + directions.shape)
     i_xy = -jnp.sum(jnp.log1p(-rho2)) / 2
     n_active = jnp.sum(active, axis=-1)
     return GaussianBottleneck(beta, i_x, i_y, i_x + beta * (i_xy - i_y), projection, n_active, critical, i_xy)
@@ -203,11 +213,11 @@ def _invert(lam, rho2, i_xz):
     real = jnp.isfinite(critical)
     odds = jnp.where(real, jnp.log(jnp.where(real, rho2, 1.0)) - jnp.log(lam), 0)
     total, modes = jnp.cumsum(odds), jnp.arange(1, lam.shape[0] + 1)
-    # Mode k sets in where beta - 1 = lambda_k/(1 - lambda_k); the k modes then hold I_X = onset_k.
+    # Mode k sets in where β - 1 = λ_k/(1 - λ_k); the k modes then hold I(X;Z) = onset_k.
     onset = jnp.where(real, (total - modes * odds) / 2, jnp.inf)
     active = jnp.sum(i_xz[..., None] >= onset.reshape((1,) * i_xz.ndim + onset.shape), axis=-1)
     k = jnp.maximum(active, 1)
     log_excess = (2 * i_xz - total[k - 1]) / k
-    # 1/2 sum_i log[(1 - 1/beta)/lambda_i], 1 - 1/beta = 1/(1 + 1/excess)
+    # 1/2 Σ_i log[(1 - 1/β)/λ_i], 1 - 1/β = 1/(1 + 1/excess)
     i_y = (-k * jnp.logaddexp(0.0, -log_excess) - jnp.cumsum(jnp.log(lam))[k - 1]) / 2
     return jnp.where(real[0], i_y, 0.0 * i_xz)

@@ -4,21 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm import tqdm
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check
+from ntkinfo._common import check, progress
 from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver
 from ntkinfo.bottleneck._curve import BottleneckCurve
-
-# A bar appears for work longer than this many seconds.
-_PATIENCE = 3.0
+from ntkinfo.bottleneck._distortion import Problem
 
 
 @_curve.in_double
 def ib(
-    p_xy: Array,
-    beta: Array,
+    p_xy: Float[ArrayLike, "x y"],
+    beta: ArrayLike,
     *,
     certificate: bool = False,
     n_clusters: int | None = None,
@@ -29,9 +27,9 @@ def ib(
     anneal: bool = True,
     progress: bool | None = None,
 ) -> BottleneckCurve:
-    """The information bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|x) || p(y|z)], in nats.
+    """The information bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|x) ‖ p(y|z)], in nats.
 
-        p(z|x) = p(z)/N(x,β) e^{-β D[p(y|x) || p(y|z)]},  p(z) = Σ_x p(z|x) p(x),  p(y|z) = Σ_x p(y|x) p(x|z)
+        p(z|x) = p(z)/N(x,β) e^{-β D[p(y|x) ‖ p(y|z)]},  p(z) = Σ_x p(z|x) p(x),  p(y|z) = Σ_x p(y|x) p(x|z)
 
     Extrapolated self-consistent iterations from Z = X for all β at once, then from the solutions of the neighbouring β
     in both directions; with `certificate` the clusters that convex duality finds missing are added. Inputs of equal
@@ -72,8 +70,8 @@ def ib(
 
 @_curve.in_double
 def generalised_ib(
-    p_xy: Array,
-    beta: Array,
+    p_xy: Float[ArrayLike, "x y"],
+    beta: ArrayLike,
     alpha: float,
     *,
     n_clusters: int | None = None,
@@ -117,12 +115,12 @@ def generalised_ib(
 
 @_curve.in_double
 def dual_ib(
-    p_xy: Array,
-    beta: Array,
+    p_xy: Float[ArrayLike, "x y"],
+    beta: ArrayLike,
     *,
     certificate: bool = False,
-    features: Array | None = None,
-    multipliers: Array | None = None,
+    features: Float[ArrayLike, "x r"] | None = None,
+    multipliers: Float[ArrayLike, "y r"] | None = None,
     n_clusters: int | None = None,
     restarts: int = 0,
     key: Array | None = None,
@@ -131,7 +129,7 @@ def dual_ib(
     anneal: bool = True,
     progress: bool | None = None,
 ) -> BottleneckCurve:
-    """The dual bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|z) || p(y|x)], in nats.
+    """The dual bottleneck: min over p(z|x) of I(X;Z) + β E D[p(y|z) ‖ p(y|x)], in nats.
 
     Its decoder is the geometric mean p(y|z) ∝ Π_x p(y|x)^{p(x|z)}. An exponential family
     p(y|x) ∝ exp(-Σ_r λ_r(y) A_r(x)) keeps its form, with A_r(z) = Σ_x p(x|z) A_r(x).
@@ -196,14 +194,11 @@ def _family(p_xy, features, multipliers):
 
 
 def _search(
-    p_xy, beta, alpha, dual, certificate, progress, *, n_clusters, restarts, key, tolerance, max_sweeps, anneal=True
+    p_xy, beta, alpha, dual, certificate, show, *, n_clusters, restarts, key, tolerance, max_sweeps, anneal=True
 ):
     p_xy, beta = _curve.validate(p_xy, beta)
-    if dual and not (np.asarray(p_xy) > 0).all():
-        raise ValueError(
-            f"`p_xy` must be positive for the dual bottleneck, whose distortion is infinite at zeros; got "
-            f"{int((np.asarray(p_xy) == 0).sum())} zeros. Smooth it first: `ni.bottleneck.smooth(p_xy, 1e-6)`."
-        )
+    if dual:
+        _curve.check_dual(p_xy)
     restarts = check.integer("restarts", restarts, least=0)
     if restarts and key is None:
         raise ValueError("`key` must be given for `restarts`; got None. Pass `jax.random.key(0)`.")
@@ -216,35 +211,34 @@ def _search(
         if certificate:
             raise ValueError("`certificate` must be False with `n_clusters`: the optimum it proves has no such limit.")
     merged, index = discrete.merge_rows(p_xy, relative=dual)
-    limit = None if n_clusters is None or n_clusters >= len(merged) else n_clusters
-    problem, grid = _solver.table(jnp.asarray(merged), dual), np.asarray(beta)
+    merged = jnp.asarray(merged)
+    problem, grid = Problem.from_joint(merged, dual), np.asarray(beta)
     a = jnp.asarray(alpha, merged.dtype)
-    options = {"tolerance": tolerance, "sweeps": max_sweeps}
-    bar = tqdm(
-        total=len(grid), desc="bottleneck", unit="β", disable=progress is False, delay=0.0 if progress else _PATIENCE
-    )
-    with bar:
+    options = {"tolerance": tolerance, "max_steps": max_sweeps}
+    with progress.bar(total=len(grid), desc="bottleneck", unit="β", progress=show) as bar:
 
-        def watch(done):
-            bar.update(done - bar.n)
+        def solve(start, callback=None):
+            return _solver.solve(problem, grid, a, *start, callback=callback, **options)
 
-        found = _solver.settle(problem, grid, a, *_solver.every_input(problem, len(grid)), watch=watch, **options)
-        found, _ = _solver.lower(found, _solver.trivial(problem, grid), -1e-14)
+        start = _solver.identity_start(problem, len(grid))
+        solution = solve(start, callback=lambda converged: bar.update(converged - bar.n))
+        solution = _solver.keep_better(solution, _solver.single_cluster(problem, grid), -1e-14)
         if alpha < 1:
-            hard = _solver.hard_start(problem, _partitions.search(merged, grid))
-            found, _ = _solver.lower(found, _solver.settle(problem, grid, a, *hard, **options))
+            start = _solver.partition_start(problem, _partitions.search(merged, grid))
+            solution = _solver.keep_better(solution, solve(start))
         for i in range(restarts):
             start = _solver.random_start(problem, len(grid), jax.random.fold_in(key, i))
-            found, _ = _solver.lower(found, _solver.settle(problem, grid, a, *start, **options))
+            solution = _solver.keep_better(solution, solve(start))
         if anneal:
-            found = _solver.exchange(problem, grid, a, found, **options)
-            found = _solver.polish(problem, grid, a, found, **options)
+            solution = _solver.warm_start_from_neighbours(problem, grid, a, solution, **options)
+            solution = _solver.newton_refine(problem, grid, a, solution, **options)
+        if n_clusters is not None and n_clusters < len(merged):
+            solution = _solver.merge_down_to(n_clusters, problem, grid, a, solution, **options)
         gaps = None
-        if limit is not None:
-            found = _solver.limit(problem, grid, a, found, limit, **options)
         if certificate:
-            found, gaps = _solver.certify(problem, grid, found, tolerance=5e-10, settle_options=options)
-    used = int(np.sum(found.prior > np.log(2 * _solver.least(merged.dtype)), axis=1).max())
-    encoders = _solver.encoders(problem, beta, a, found.prior[:, :used], found.decoders[:, :used])
-    result = _curve.measure(jnp.asarray(merged), problem, beta, alpha, encoders)
-    return _curve.finish(result, p_xy, index, found.residual <= 10 * tolerance, gaps)
+            solution, gaps = _solver.certify(problem, grid, solution, gap_tolerance=5e-10, solve_options=options)
+    used = int(_solver.n_used(solution).max())
+    clusters = jnp.asarray(solution.log_p_z[:, :used]), jnp.asarray(solution.log_p_y_given_z[:, :used])
+    encoders = _solver.encoders(problem, beta, a, *clusters)
+    measured = _curve.measure(merged, problem, beta, alpha, encoders)
+    return _curve.finish(p_xy, beta, encoders, measured, index, solution.residual <= 10 * tolerance, gaps)

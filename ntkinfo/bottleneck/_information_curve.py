@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from jax import Array
+from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check
+from ntkinfo.bottleneck._curve import BottleneckCurve, concave_hull
 
 
 class Closest(NamedTuple):
@@ -25,7 +26,7 @@ class Closest(NamedTuple):
     deficit: np.ndarray
 
 
-def hull(curve) -> tuple[np.ndarray, np.ndarray]:
+def hull(curve: BottleneckCurve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """The information curve: the upper concave hull of (0, 0), the points found and (H(X'), I(X;Y)), in nats.
 
     X' is X with inputs of equal p(y|x) taken as one. Between points the hull is reached by using two encoders in turn
@@ -40,33 +41,18 @@ def hull(curve) -> tuple[np.ndarray, np.ndarray]:
 
     Source: theory, section 7.
     """
-    x = np.concatenate([[0.0], np.atleast_1d(np.asarray(curve.i_xz, float)), [float(curve.h_x)]])
-    y = np.concatenate([[0.0], np.atleast_1d(np.asarray(curve.i_zy, float)), [float(curve.i_xy)]])
-    order = np.lexsort((-y, x))
-    kept: list[int] = []
-    for i in order:
-        if kept and (y[i] <= y[kept[-1]] or x[i] - x[kept[-1]] <= 1e-15):
-            continue
-        while len(kept) > 1 and (y[kept[-1]] - y[kept[-2]]) * (x[i] - x[kept[-2]]) <= (y[i] - y[kept[-2]]) * (
-            x[kept[-1]] - x[kept[-2]]
-        ):
-            kept.pop()
-        kept.append(i)
-    return x[kept], y[kept]
+    return concave_hull(curve.i_xz, curve.i_zy, curve.h_x, curve.i_xy)
 
 
-def on_hull(curve, tolerance: float = 1e-7) -> np.ndarray:
-    """Whether each point lies on the concave hull of all, (B,): points of a branch that is not optimal do not."""
-    x, y = hull(curve)
-    return np.interp(np.asarray(curve.i_xz), x, y) - np.asarray(curve.i_zy) <= tolerance * max(1.0, float(curve.i_xy))
-
-
-def encoder_point(p_xy: Array, encoder: Array) -> tuple[float, float]:
+def encoder_point(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"]) -> tuple[float, float]:
     """The point (I(X;Z), I(Z;Y)) of any encoder, in nats, exact.
 
     Args:
       p_xy: joint distribution, (x, y).
       encoder: p(z|x), (x, z).
+
+    Returns:
+      (I(X;Z), I(Z;Y)) in nats, two numbers.
 
     Raises:
       TypeError, ValueError: not a joint distribution; rows of the encoder that are no distributions; sizes that differ.
@@ -83,7 +69,7 @@ def encoder_point(p_xy: Array, encoder: Array) -> tuple[float, float]:
     )
 
 
-def closest(curve, i_xz, i_zy) -> Closest:
+def closest(curve: BottleneckCurve, i_xz: ArrayLike, i_zy: ArrayLike) -> Closest:
     """How far points of the information plane are from an information curve, and the β they are closest to.
 
     Args:
@@ -105,22 +91,27 @@ def closest(curve, i_xz, i_zy) -> Closest:
     check.positive("i_xz", i_xz, zero=True)
     x, y = hull(curve)
     # The plateau: more about X than the minimal sufficient statistic helps nobody.
-    far = max(x[-1], float(i_xz.max())) + 1.0
-    x, y = np.append(x, far), np.append(y, y[-1])
-    start, way = np.stack([x[:-1], y[:-1]], 1), np.stack([np.diff(x), np.diff(y)], 1)
+    x, y = np.append(x, max(x[-1], float(i_xz.max())) + 1.0), np.append(y, y[-1])
+    start, direction = np.stack([x[:-1], y[:-1]], 1), np.stack([np.diff(x), np.diff(y)], 1)
     points = np.stack([i_xz.ravel(), i_zy.ravel()], 1)
-    along = np.einsum("pse,se->ps", points[:, None] - start[None], way) / np.sum(way**2, 1)[None]
-    nearest = start[None] + np.clip(along, 0, 1)[:, :, None] * way[None]
-    away = points[:, None] - nearest
-    apart = np.sqrt(np.sum(away**2, axis=2))
-    best = np.argmin(apart, axis=1)
-    rows = np.arange(len(points))
+    projection = np.einsum("pse,se->ps", points[:, None] - start[None], direction) / np.sum(direction**2, 1)[None]
+    nearest = start[None] + np.clip(projection, 0, 1)[:, :, None] * direction[None]
+    offset = points[:, None] - nearest
+    distance = np.sqrt(np.sum(offset**2, axis=2))
+    chord = np.argmin(distance, axis=1)
+    closest_chord = np.arange(len(points)), chord
+    projection, offset, distance, direction = (
+        projection[closest_chord],
+        offset[closest_chord],
+        distance[closest_chord],
+        direction[chord],
+    )
     deficit = np.interp(points[:, 0], x, y) - points[:, 1]
     # The normal of the curve at the nearest point is (1, -β); on a chord, and at distance 0, that of the chord.
-    dx, dy = away[rows, best].T
+    dx, dy = offset.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        chord = np.where(way[best, 1] > 0, way[best, 0] / way[best, 1], np.inf)
-        inside = (along[rows, best] > 0) & (along[rows, best] < 1)
-        beta = np.where(inside | (apart[rows, best] < 1e-12) | (dx <= 0), chord, -dy / dx)
-    distance = np.where(deficit < 0, -1.0, 1.0) * apart[rows, best]
+        beta_of_chord = np.where(direction[:, 1] > 0, direction[:, 0] / direction[:, 1], np.inf)
+        inside = (projection > 0) & (projection < 1)
+        beta = np.where(inside | (distance < 1e-12) | (dx <= 0), beta_of_chord, -dy / dx)
+    distance = np.where(deficit < 0, -1.0, 1.0) * distance
     return Closest(beta.reshape(i_xz.shape), distance.reshape(i_xz.shape), deficit.reshape(i_xz.shape))

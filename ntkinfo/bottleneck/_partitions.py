@@ -1,6 +1,6 @@
 """Hard assignments: the deterministic bottleneck as a search over partitions of the inputs.
 
-The objective H(Z) + β E D[p(y|x) || p(y|z)] is, but for a constant, a sum over clusters of a function of their joint
+The objective H(Z) + β E D[p(y|x) ‖ p(y|z)] is, but for a constant, a sum over clusters of a function of their joint
 mass with Y alone: merging two clusters or moving one input changes two terms. On the host.
 """
 
@@ -8,13 +8,15 @@ import itertools
 
 import numpy as np
 
+from ntkinfo._numerics.entropy import plogp, plogq
+
 
 def _cost(joint, beta):
     """What a cluster of joint masses p(z, y) (..., y) adds: -p(z) log p(z) - β Σ_y p(z, y) log p(y|z)."""
+    # A cluster without its last input has masses of either sign at rounding level.
+    joint = np.maximum(joint, 0)
     mass = joint.sum(axis=-1, keepdims=True)
-    safe_mass = np.where(mass > 0, mass, 1)
-    share = np.where(joint > 0, joint, safe_mass) / safe_mass
-    return -(mass[..., 0] * np.log(safe_mass[..., 0])) - beta * np.sum(joint * np.log(share), axis=-1)
+    return -plogp(mass[..., 0]) - beta * np.sum(plogq(joint, joint / np.where(mass > 0, mass, 1)), axis=-1)
 
 
 def _sums(p_xy, assignment, n_clusters):
@@ -57,11 +59,11 @@ def search(p_xy, beta, starts=()) -> list[np.ndarray]:
     """
     p_xy, beta = np.asarray(p_xy, float), np.asarray(beta, float)
     order = np.argsort(beta)
-    given = [np.arange(len(p_xy)), np.zeros(len(p_xy), int), *starts]
-    found = {i: min((_descend(p_xy, beta[i], start) for start in given), key=lambda each: each[1]) for i in order}
+    starts = [np.arange(len(p_xy)), np.zeros(len(p_xy), int), *starts]
+    best = {i: min((_descend(p_xy, beta[i], start) for start in starts), key=lambda result: result[1]) for i in order}
     for path in (order, order[::-1]):
         for before, i in itertools.pairwise(path):
-            tried = _descend(p_xy, beta[i], found[before][0])
-            if tried[1] < found[i][1]:
-                found[i] = tried
-    return [found[i][0] for i in range(len(beta))]
+            tried = _descend(p_xy, beta[i], best[before][0])
+            if tried[1] < best[i][1]:
+                best[i] = tried
+    return [best[i][0] for i in range(len(beta))]

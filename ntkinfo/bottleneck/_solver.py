@@ -1,8 +1,8 @@
-"""The self-consistent iterations of the bottleneck family, for a whole grid of β at once.
+"""The solver of the bottlenecks: the self-consistent equations for a whole grid of β at once.
 
-The room behind `ntkinfo.bottleneck`: no checks. A solution is a list of clusters, log p(z) and log p(y|z); the encoder
-follows from it. Every β starts from Z = X, so they vectorise; solutions of neighbouring β are then exchanged in both
-directions, which is what annealing up and down would find, and the lowest Lagrangian is kept.
+The implementation of `ntkinfo.bottleneck`: no checks. A solution is a list of clusters, log p(z) and log p(y|z); the
+encoder follows from it. Every β starts from Z = X, so they vectorise; solutions of neighbouring β are then exchanged in
+both directions, which is what annealing up and down would find, and the lowest free energy is kept.
 """
 
 from functools import partial
@@ -12,206 +12,188 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
 from ntkinfo._common import parallel
+from ntkinfo._numerics.entropy import plogp
 from ntkinfo.bottleneck import _duality_gap
+from ntkinfo.bottleneck._distortion import (
+    Problem,
+    decode,
+    distortion,
+    log_decode,
+    log_floored,
+    smallest_probability,
+)
+from ntkinfo.bottleneck._squarem import squarem_step
 
 # Elements (β, x, z) of one compiled call: what stays in the cache of a CPU core.
-_BATCH = 2**19
-# Clusters whose merging costs less than this in nats are one, and so are masses below it none.
-_SAME = 1e-10
-# Sweeps that a start from a neighbouring β gets to show its worth.
-_SCOUTING = 24
+_BATCH_ELEMENTS = 2**19
+# Clusters whose merging costs less than this in nats are one, and a cluster of less mass is none.
+MERGE_TOLERANCE = 1e-10
+# A start from a neighbouring β is judged after this many plain steps.
+WARMUP_STEPS = 24
 # Newton steps are taken up to this many unknowns.
-_NEWTON = 640
+_MAX_NEWTON_UNKNOWNS = 640
 
 
-class Table(NamedTuple):
-    """A problem: p(x), and p(y|x) with its logarithms (those of the dual need no normalisation)."""
+class Solution(NamedTuple):
+    """Solutions over β, on the host.
 
-    p_x: Array
-    rows: Array
-    logs: Array
-    dual: bool
+    Attributes:
+      log_p_z: log p(z), (B, z).
+      log_p_y_given_z: log p(y|z), (B, z, y).
+      free_energy: F = -α Σ_x p(x) log Σ_z e^{(log p(z) - β d(x,z))/α}, (B,), nats.
+      residual: length of the last step, (B,).
+    """
 
-
-class Clusters(NamedTuple):
-    """Solutions over β: log p(z) (B, z) and log p(y|z) (B, z, y), the free energy F (B,) and the last residual (B,)."""
-
-    prior: Array
-    decoders: Array
-    energy: Array
-    residual: Array
+    log_p_z: np.ndarray
+    log_p_y_given_z: np.ndarray
+    free_energy: np.ndarray
+    residual: np.ndarray
 
 
-def table(p_xy, dual: bool) -> Table:
-    """The problem of a joint distribution."""
-    p_x = jnp.sum(p_xy, axis=1)
-    rows = p_xy / p_x[:, None]
-    return Table(p_x, rows, jnp.log(jnp.where(rows > 0, rows, 1)), dual)
+def log_encoder(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
+    """log p(z|x) (x, z) and the free energy -α Σ_x p(x) log Σ_z exp[(log p(z) - β d(x, z))/α]."""
+    logits = (log_p_z[None, :] - beta * distortion(problem, log_p_y_given_z)) / alpha
+    log_total = jax.nn.logsumexp(logits, axis=1)
+    return logits - log_total[:, None], -alpha * problem.p_x @ log_total
 
 
-def least(dtype) -> float:
-    """The smallest probability kept, so that logarithms stay finite."""
-    return 1e-300 if dtype == jnp.float64 else 1e-36
-
-
-def distances(problem: Table, decoders) -> Array:
-    """d(x, z) in nats, (x, z), from log p(y|z)."""
-    if problem.dual:
-        s = jnp.exp(decoders)
-        return jnp.sum(s * decoders, axis=1)[None, :] - problem.logs @ s.T
-    return jnp.sum(problem.rows * problem.logs, axis=1)[:, None] - problem.rows @ decoders.T
-
-
-def encoder(problem: Table, beta, alpha, prior, decoders):
-    """log p(z|x) (x, z) and the free energy -α Σ p(x) log Σ_z exp[(log p(z) - β d(x, z))/α]."""
-    logits = (prior[None, :] - beta * distances(problem, decoders)) / alpha
-    total = jax.nn.logsumexp(logits, axis=1)
-    return logits - total[:, None], -alpha * problem.p_x @ total
-
-
-def sweep(problem: Table, beta, alpha, prior, decoders):
+def blahut_arimoto_step(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
     """One self-consistent step: new log p(z), log p(y|z), and the free energy of the old ones. F never rises."""
-    # The exponentials are most of the cost: one for each (x, z), where `encoder` takes two.
-    logits = (prior[None, :] - beta * distances(problem, decoders)) / alpha
+    # The exponentials are most of the cost: one for each (x, z), where `log_encoder` takes two.
+    logits = (log_p_z[None, :] - beta * distortion(problem, log_p_y_given_z)) / alpha
     largest = jnp.max(logits, axis=1)
     odds = jnp.exp(logits - largest[:, None])
     total = jnp.sum(odds, axis=1)
-    energy = -alpha * problem.p_x @ (largest + jnp.log(total))
-    floor = least(prior.dtype)
-    joint = (problem.p_x / total)[:, None] * odds
-    mass = jnp.sum(joint, axis=0)
-    used = mass > floor
-    weights = (joint / jnp.where(used, mass, 1)[None, :]).T
-    if problem.dual:
-        new = jax.nn.log_softmax(weights @ problem.logs, axis=1)
-    else:
-        new = jnp.log(jnp.maximum(weights @ problem.rows, floor))
-    return jnp.log(jnp.maximum(mass, floor)), jnp.where(used[:, None], new, decoders), energy
+    free_energy = -alpha * problem.p_x @ (largest + jnp.log(total))
+    p_xz = (problem.p_x / total)[:, None] * odds
+    p_z = jnp.sum(p_xz, axis=0)
+    used = p_z > smallest_probability(p_z.dtype)
+    p_x_given_z = (p_xz / jnp.where(used, p_z, 1)[None, :]).T
+    return log_floored(p_z), jnp.where(used[:, None], log_decode(problem, p_x_given_z), log_p_y_given_z), free_energy
 
 
-def _cycle(problem, beta, alpha, prior, decoders):
-    """SQUAREM on the logarithms: two plain steps, an extrapolation, one more; the plain ones where it does not pay."""
-    first = sweep(problem, beta, alpha, prior, decoders)
-    second = sweep(problem, beta, alpha, *first[:2])
-    step = (first[0] - prior, first[1] - decoders)
-    turn = (second[0] - first[0] - step[0], second[1] - first[1] - step[1])
-    mass = jnp.exp(first[0])
-
-    def norm(change):
-        # By mass: what happens to a cluster that is dying does not count.
-        inner = jnp.sum(jnp.exp(first[1]) * change[1] ** 2, axis=1)
-        return jnp.sqrt(jnp.sum(mass * (change[0] ** 2 + inner)))
-
-    size, bend = norm(step), norm(turn)
-    a = jnp.clip(size / jnp.where(bend > 0, bend, 1), 1, 1e4)
-    far = [old + 2 * a * s + a**2 * t for old, s, t in zip((prior, decoders), step, turn, strict=True)]
-    lowest = jnp.log(jnp.asarray(least(prior.dtype), prior.dtype))
-    far = [jnp.maximum(jax.nn.log_softmax(each, axis=-1), lowest) for each in far]
-    third = sweep(problem, beta, alpha, *far)
-    better = third[2] <= second[2]
-    return jnp.where(better, third[0], second[0]), jnp.where(better, third[1], second[1]), second[2], size
+def _length(change, solution):
+    """Length of a change of (log p(z), log p(y|z)), weighted by mass: what a dying cluster does counts little."""
+    per_cluster = jnp.sum(jnp.exp(solution[1]) * change[1] ** 2, axis=1)
+    return jnp.sqrt(jnp.sum(jnp.exp(solution[0]) * (change[0] ** 2 + per_cluster)))
 
 
-@partial(jax.jit, static_argnames=("dual",))
-def _run(p_x, rows, logs, beta, alpha, prior, decoders, cycles, tolerance, dual):
-    """Cycles for a batch of β, each until it has settled or its `cycles` (B,) are done."""
-    problem = Table(p_x, rows, logs, dual)
+def _normalised(logarithms, _=None):
+    lowest = jnp.log(jnp.asarray(smallest_probability(logarithms[0].dtype), logarithms[0].dtype))
+    return tuple(jnp.maximum(jax.nn.log_softmax(logs, axis=-1), lowest) for logs in logarithms)
 
-    def one(beta, prior, decoders, cycles):
-        def body(state):
-            prior, decoders, _, _, count = state
-            return (*_cycle(problem, beta, alpha, prior, decoders), count + 1)
+
+@jax.jit
+def _run(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z, cycles, tolerance):
+    """SQUAREM cycles for a batch of β, each until it has converged or its `cycles` (B,) are done."""
+
+    def run_one(arguments):
+        beta, log_p_z, log_p_y_given_z, cycles = arguments
+
+        def step(solution):
+            *new, free_energy = blahut_arimoto_step(problem, beta, alpha, *solution)
+            return tuple(new), free_energy
+
+        def cycle(state):
+            solution, _, count = state
+            solution, _, length = squarem_step(step, solution, norm=_length, project=_normalised, longest=1e4)
+            return solution, length, count + 1
 
         def unfinished(state):
-            return (state[4] < cycles) & (state[3] > tolerance)
+            return (state[2] < cycles) & (state[1] > tolerance)
 
-        start = jnp.full((), jnp.inf, prior.dtype)
-        prior, decoders, _, residual, _ = jax.lax.while_loop(unfinished, body, (prior, decoders, start, start, 0))
-        return prior, decoders, residual
+        infinite = jnp.full((), jnp.inf, log_p_z.dtype)
+        solution, residual, _ = jax.lax.while_loop(unfinished, cycle, ((log_p_z, log_p_y_given_z), infinite, 0))
+        return *solution, residual
 
     # One β after the other: none waits for another, and each stays in the cache.
-    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders, cycles))
+    return jax.lax.map(run_one, (beta, log_p_z, log_p_y_given_z, cycles))
 
 
-@partial(jax.jit, static_argnames=("dual",))
-def _merge(p_x, rows, logs, beta, alpha, prior, decoders, dual):
-    """Equal clusters as one, those without mass away, sorted by mass; with the free energy and how many are left."""
-    problem = Table(p_x, rows, logs, dual)
+@jax.jit
+def merge(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
+    """Equal clusters as one, those without mass left out, sorted by mass, for each β of a batch.
 
-    def one(beta, prior, decoders):
-        mass, s = jnp.exp(prior), jnp.exp(decoders)
-        entropy = -jnp.sum(s * decoders, axis=1)
+    Returns:
+      log p(z) (B, z), log p(y|z) (B, z, y), the free energy (B,), and how many clusters are left (B,).
+    """
+
+    def merge_one(arguments):
+        beta, log_p_z, log_p_y_given_z = arguments
+        mass, decoders = jnp.exp(log_p_z), jnp.exp(log_p_y_given_z)
+        entropy = -jnp.sum(decoders * log_p_y_given_z, axis=1)
         share = mass[:, None] / (mass[:, None] + mass[None, :])
-        middle = share[:, :, None] * s[:, None] + (1 - share)[:, :, None] * s[None]
-        mixed = -jnp.sum(jnp.where(middle > 0, middle * jnp.log(jnp.where(middle > 0, middle, 1)), 0), axis=2)
-        apart = mixed - share * entropy[:, None] - (1 - share) * entropy[None, :]
-        floor = jnp.maximum(_SAME, 10 * jnp.finfo(mass.dtype).eps)
-        close = (mass[:, None] + mass[None, :]) * beta * apart < floor
+        mixture = share[:, :, None] * decoders[:, None] + (1 - share)[:, :, None] * decoders[None]
+        divergence = -jnp.sum(plogp(mixture), axis=2) - share * entropy[:, None] - (1 - share) * entropy[None, :]
+        tolerance = jnp.maximum(MERGE_TOLERANCE, 10 * jnp.finfo(mass.dtype).eps)
+        close = (mass[:, None] + mass[None, :]) * beta * divergence < tolerance
         # To the first of those close to it, where that one stands for itself.
         target = jnp.argmax(close, axis=1)
         target = jnp.where(target[target] == target, target, jnp.arange(len(mass)))
-        member = (target[None, :] == jnp.arange(len(mass))[:, None]) * mass[None, :]
-        merged = jnp.sum(member, axis=1)
-        kept = merged > floor
-        centre = (member @ s) / jnp.where(kept, merged, 1)[:, None]
-        order = jnp.argsort(-jnp.where(kept, merged, 0))
-        lowest = jnp.asarray(least(mass.dtype), mass.dtype)
-        new = jnp.log(jnp.maximum(jnp.where(kept, merged, 0), lowest))[order]
-        new_decoders = jnp.where(kept[:, None], jnp.log(jnp.maximum(centre, lowest)), decoders)[order]
-        return new, new_decoders, encoder(problem, beta, alpha, new, new_decoders)[1], jnp.sum(kept)
+        members = (target[None, :] == jnp.arange(len(mass))[:, None]) * mass[None, :]
+        merged_mass = jnp.sum(members, axis=1)
+        kept = merged_mass > tolerance
+        centre = (members @ decoders) / jnp.where(kept, merged_mass, 1)[:, None]
+        order = jnp.argsort(-jnp.where(kept, merged_mass, 0))
+        new_log_p_z = log_floored(jnp.where(kept, merged_mass, 0))[order]
+        new_log_p_y_given_z = jnp.where(kept[:, None], log_floored(centre), log_p_y_given_z)[order]
+        free_energy = log_encoder(problem, beta, alpha, new_log_p_z, new_log_p_y_given_z)[1]
+        return new_log_p_z, new_log_p_y_given_z, free_energy, jnp.sum(kept)
 
-    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders))
+    return jax.lax.map(merge_one, (beta, log_p_z, log_p_y_given_z))
 
 
-@partial(jax.jit, static_argnames=("dual",))
-def _newton(p_x, rows, logs, beta, alpha, prior, decoders, dual):
+@jax.jit
+def _newton(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
     """Damped Newton steps on the logarithms, for few clusters near a transition, where iterations hardly move."""
-    problem = Table(p_x, rows, logs, dual)
-    shape, k = decoders.shape[1:], prior.shape[1]
-    unused = jnp.log(jnp.asarray(2 * least(prior.dtype), prior.dtype))
+    shape, n_clusters = log_p_y_given_z.shape[1:], log_p_z.shape[1]
+    unused = jnp.log(jnp.asarray(2 * smallest_probability(log_p_z.dtype), log_p_z.dtype))
 
-    def one(beta, u, v):
-        used = u > unused
+    def refine_one(arguments):
+        beta, log_p_z, log_p_y_given_z = arguments
+        used = log_p_z > unused
 
         def split(point):
-            u = jnp.where(used, point[:k], -jnp.inf)
-            new = jax.nn.log_softmax(u)
-            return jnp.where(used, new, unused), jax.nn.log_softmax(point[k:].reshape(shape), axis=1)
+            masses = jax.nn.log_softmax(jnp.where(used, point[:n_clusters], -jnp.inf))
+            decoders = jax.nn.log_softmax(point[n_clusters:].reshape(shape), axis=1)
+            return jnp.where(used, masses, unused), decoders
 
-        def energy(point):
-            return encoder(problem, beta, alpha, *split(point))[1]
+        def free_energy(point):
+            return log_encoder(problem, beta, alpha, *split(point))[1]
 
         free = jnp.concatenate([used, jnp.repeat(used, shape[1])])
 
-        def body(state):
+        def newton_step(state):
             point, value, count, _ = state
-            gradient, curvature = jax.grad(energy)(point), jax.hessian(energy)(point)
+            gradient, curvature = jax.grad(free_energy)(point), jax.hessian(free_energy)(point)
             values, vectors = jnp.linalg.eigh(curvature)
             # Uphill and flat directions (the normalisations) are left as they are.
             size = jnp.where(values > 1e-14, values, jnp.inf)
             step = -vectors @ ((vectors.T @ gradient) / size)
             step = jnp.where(free, step / jnp.maximum(1, jnp.max(jnp.abs(step)) / 2), 0)
-            tried = jnp.stack([point + step, point + step / 8])
-            energies = jax.lax.map(energy, tried)
+            candidates = jnp.stack([point + step, point + step / 8])
+            energies = jax.lax.map(free_energy, candidates)
             best = jnp.argmin(energies)
             better = energies[best] < value
-            point = jnp.where(better, tried[best], point)
+            point = jnp.where(better, candidates[best], point)
             return point, jnp.where(better, energies[best], value), count + 1, ~better
 
-        start = jnp.concatenate([u, v.ravel()])
-        going = (start, energy(start), 0, jnp.asarray(False))
-        point = jax.lax.while_loop(lambda state: (state[2] < 60) & ~state[3], body, going)[0]
+        start = jnp.concatenate([log_p_z, log_p_y_given_z.ravel()])
+        state = (start, free_energy(start), 0, jnp.asarray(False))
+        point = jax.lax.while_loop(lambda state: (state[2] < 60) & ~state[3], newton_step, state)[0]
         return split(point)
 
-    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders))
+    return jax.lax.map(refine_one, (beta, log_p_z, log_p_y_given_z))
 
 
 def _batches(indices, size):
-    """Pairs of indices and their positions in vectors of few different lengths: powers of two, filled up by repeating.
+    """Pairs of indices and the same padded to a length that is a power of two, so that few programs are compiled.
 
-    At least one for each core; neighbours, which take alike, go apart.
+    At least one batch for each core. Every batch takes its indices at even distances: neighbouring β take about as
+    long, and the batches are to be done at about the same time.
     """
     size = max(1, 2 ** int(np.log2(size)))
     n = max(-(-len(indices) // size), min(parallel.cores(), len(indices) // 8))
@@ -219,83 +201,102 @@ def _batches(indices, size):
     return [(part, np.resize(part, 2 ** int(np.ceil(np.log2(len(part)))))) for part in parts]
 
 
-def _slots(count: int, most: int) -> int:
-    return min(most, max(4, 2 ** int(np.ceil(np.log2(max(count, 1))))))
+def _padded_size(count: int, max_clusters: int) -> int:
+    """The next power of two, at least 4 and at most `max_clusters`."""
+    return min(max_clusters, max(4, 2 ** int(np.ceil(np.log2(max(count, 1))))))
 
 
-def settle(problem: Table, beta, alpha, prior, decoders, *, tolerance: float, sweeps: int, watch=None) -> Clusters:
-    """Converged solutions from the clusters given, (B, z) and (B, z, y): settled ones leave the computation early."""
+def _used(log_p_z) -> np.ndarray:
+    """Which clusters are in use."""
+    return log_p_z > np.log(2 * smallest_probability(log_p_z.dtype))
+
+
+def n_used(solution: Solution) -> np.ndarray:
+    """Clusters in use, (B,)."""
+    return np.sum(_used(solution.log_p_z), axis=1)
+
+
+def solve(
+    problem: Problem, beta, alpha, log_p_z, log_p_y_given_z, *, tolerance: float, max_steps: int, callback=None
+) -> Solution:
+    """Converged solutions from the clusters given, (B, z) and (B, z, y), for all β at once.
+
+    A β that has converged leaves the computation; `callback` is told how many have, after every round of cycles.
+    """
     beta = np.asarray(beta)
     dtype = problem.p_x.dtype
-    slots = prior.shape[1]
-    prior, decoders = np.array(prior, dtype), np.array(decoders, dtype)
-    residual, energy = np.full(len(beta), np.inf), np.full(len(beta), np.inf)
-    counts = np.full(len(beta), slots)
-    pending, done, cycles = np.arange(len(beta)), 0, max(1, min(8, sweeps // 3))
-    arrays = problem[:3]
-    while len(pending) and done < sweeps:
-        sizes = np.array([_slots(counts[i], slots) for i in pending])
+    max_clusters = log_p_z.shape[1]
+    log_p_z, log_p_y_given_z = np.array(log_p_z, dtype), np.array(log_p_y_given_z, dtype)
+    residual, free_energy = np.full(len(beta), np.inf), np.full(len(beta), np.inf)
+    counts = np.full(len(beta), max_clusters)
+    pending, done, cycles = np.arange(len(beta)), 0, max(1, min(8, max_steps // 3))
+    while len(pending) and done < max_steps:
+        sizes = np.array([_padded_size(counts[i], max_clusters) for i in pending])
         for size in np.unique(sizes):
             group = pending[sizes == size]
 
             def run(batch, size=size, cycles=cycles):
                 part, padded = batch
-                u, v = jnp.asarray(prior[padded, :size]), jnp.asarray(decoders[padded, :size])
-                b = jnp.asarray(beta[padded], dtype)
-                # What only fills up the batch takes no cycles.
-                own = jnp.where(jnp.arange(len(padded)) < len(part), cycles, 0)
-                u, v, size_of_step = _run(*arrays, b, alpha, u, v, own, tolerance, problem.dual)
-                return *_merge(*arrays, b, alpha, u, v, problem.dual), size_of_step
+                solution = jnp.asarray(log_p_z[padded, :size]), jnp.asarray(log_p_y_given_z[padded, :size])
+                batch_beta = jnp.asarray(beta[padded], dtype)
+                # The repeated entries that only pad the batch run no cycles.
+                batch_cycles = jnp.where(jnp.arange(len(padded)) < len(part), cycles, 0)
+                *solution, lengths = _run(problem, batch_beta, alpha, *solution, batch_cycles, tolerance)
+                return *merge(problem, batch_beta, alpha, *solution), lengths
 
-            batches = _batches(group, _BATCH / (len(problem.p_x) * size))
+            batches = _batches(group, _BATCH_ELEMENTS / (len(problem.p_x) * size))
             for (part, _), results in zip(batches, parallel.map(run, batches), strict=True):
-                u, v, f, count, size_of_step = (np.asarray(each)[: len(part)] for each in results)
-                prior[part], decoders[part] = np.log(least(dtype)), decoders[part][:, :1]
-                prior[part, :size], decoders[part, :size] = u, v
-                residual[part], energy[part], counts[part] = size_of_step, f, count
+                masses, decoders, energies, n_left, lengths = (np.asarray(result)[: len(part)] for result in results)
+                log_p_z[part], log_p_y_given_z[part] = np.log(smallest_probability(dtype)), log_p_y_given_z[part][:, :1]
+                log_p_z[part, :size], log_p_y_given_z[part, :size] = masses, decoders
+                residual[part], free_energy[part], counts[part] = lengths, energies, n_left
         done += 3 * cycles
         cycles = min(2 * cycles, 256)
         pending = pending[residual[pending] > tolerance]
-        if watch is not None:
-            watch(len(beta) - len(pending))
-    return Clusters(prior, decoders, energy, residual)
+        if callback is not None:
+            callback(len(beta) - len(pending))
+    return Solution(log_p_z, log_p_y_given_z, free_energy, residual)
 
 
-def lower(first: Clusters, second: Clusters, least_gain=0.0) -> tuple[Clusters, np.ndarray]:
-    """Of two solutions for each β the one of the lower free energy; where that is the second."""
-    better = second.energy < first.energy - least_gain
-    return _replaced(first, better, Clusters(*(each[better] for each in second))), better
+def keep_better(first: Solution, second: Solution, least_gain: float = 0.0) -> Solution:
+    """Of two solutions for each β the one of the lower free energy."""
+    better = second.free_energy < first.free_energy - least_gain
+    return _replaced(first, better, _selected(second, better))
 
 
-def every_input(problem: Table, n_beta: int):
+def identity_start(problem: Problem, n_beta: int) -> tuple[np.ndarray, np.ndarray]:
     """The start Z = X for each β."""
-    floor = least(problem.p_x.dtype)
-    logs = jax.nn.log_softmax(problem.logs, axis=1) if problem.dual else jnp.log(jnp.maximum(problem.rows, floor))
-    return np.tile(np.log(problem.p_x), (n_beta, 1)), np.tile(logs, (n_beta, 1, 1))
+    if problem.dual:
+        log_p_y_given_z = jax.nn.log_softmax(problem.log_p_y_given_x, axis=1)
+    else:
+        log_p_y_given_z = log_floored(problem.p_y_given_x)
+    return np.tile(np.log(problem.p_x), (n_beta, 1)), np.tile(log_p_y_given_z, (n_beta, 1, 1))
 
 
-def polish(problem: Table, beta, alpha, found: Clusters, *, tolerance: float, sweeps: int) -> Clusters:
-    """Newton steps where the iterations have not settled and the clusters are few enough, then iterations again."""
-    counts = np.sum(found.prior > np.log(2 * least(found.prior.dtype)), axis=1)
-    width = 1 + found.decoders.shape[2]
-    slow = np.flatnonzero((found.residual > tolerance) & (counts * width <= _NEWTON))
-    sizes = np.array([_slots(int(counts[i]), found.prior.shape[1]) for i in slow], int)
-    # The cost grows with the cube of the slots: each β with no more of them than it needs.
+def newton_refine(problem: Problem, beta, alpha, solution: Solution, *, tolerance: float, max_steps: int) -> Solution:
+    """Newton steps where the iterations have not converged and the clusters are few enough, then iterations again."""
+    counts = n_used(solution)
+    unknowns = counts * (1 + solution.log_p_y_given_z.shape[2])
+    slow = np.flatnonzero((solution.residual > tolerance) & (unknowns <= _MAX_NEWTON_UNKNOWNS))
+    sizes = np.array([_padded_size(int(counts[i]), solution.log_p_z.shape[1]) for i in slow], int)
+    # The cost grows with the cube of the number of clusters: each β gets no more of them than it needs.
     for size in np.unique(sizes):
         group = slow[sizes == size]
 
-        def run(i, solutions=(beta, found.prior[:, :size], found.decoders[:, :size])):
-            b, u, v = (jnp.asarray(each[[i]]) for each in solutions)
-            return _newton(*problem[:3], b.astype(u.dtype), alpha, u, v, problem.dual)
+        def run(i, arrays=(beta, solution.log_p_z[:, :size], solution.log_p_y_given_z[:, :size])):
+            one_beta, log_p_z, log_p_y_given_z = (jnp.asarray(array[[i]]) for array in arrays)
+            return _newton(problem, one_beta.astype(log_p_z.dtype), alpha, log_p_z, log_p_y_given_z)
 
-        u, v = (np.concatenate(each) for each in zip(*parallel.map(run, list(group)), strict=True))
-        tried = settle(problem, beta[group], alpha, u, v, tolerance=tolerance, sweeps=sweeps)
-        better = (tried.energy <= found.energy[group] + 1e-13) & np.isfinite(tried.energy)
-        found = _replaced(found, group[better], Clusters(*(each[better] for each in tried)))
-    return found
+        start = (np.concatenate(parts) for parts in zip(*parallel.map(run, list(group)), strict=True))
+        refined = solve(problem, beta[group], alpha, *start, tolerance=tolerance, max_steps=max_steps)
+        better = (refined.free_energy <= solution.free_energy[group] + 1e-13) & np.isfinite(refined.free_energy)
+        solution = _replaced(solution, group[better], _selected(refined, better))
+    return solution
 
 
-def exchange(problem: Table, beta, alpha, found: Clusters, *, tolerance: float, sweeps: int, rounds: int = 3):
+def warm_start_from_neighbours(
+    problem: Problem, beta, alpha, solution: Solution, *, tolerance: float, max_steps: int, rounds: int = 3
+) -> Solution:
     """Tries the solution of each neighbouring β, from above and from below, until none is better."""
     order = np.argsort(beta, kind="stable")
     for _ in range(rounds):
@@ -303,189 +304,189 @@ def exchange(problem: Table, beta, alpha, found: Clusters, *, tolerance: float, 
         for source, target in ((order[1:], order[:-1]), (order[:-1], order[1:])):
             if not len(target):
                 continue
-            start = (found.prior[source], found.decoders[source])
-            # A few sweeps tell whether a start is promising: the solutions it must beat have settled.
-            tried = settle(problem, beta[target], alpha, *start, tolerance=1e-5, sweeps=_SCOUTING)
-            better = tried.energy < found.energy[target] - 1e-12 * (1 + np.abs(found.energy[target]))
+            start = (solution.log_p_z[source], solution.log_p_y_given_z[source])
+            # A few steps tell whether a start is promising: the solutions it must beat have converged.
+            tried = solve(problem, beta[target], alpha, *start, tolerance=1e-5, max_steps=WARMUP_STEPS)
+            least_gain = 1e-12 * (1 + np.abs(solution.free_energy[target]))
+            better = tried.free_energy < solution.free_energy[target] - least_gain
             if better.any():
                 changed = True
-                start = (tried.prior[better], tried.decoders[better])
+                start = (tried.log_p_z[better], tried.log_p_y_given_z[better])
                 target = target[better]
-                tried = settle(problem, beta[target], alpha, *start, tolerance=tolerance, sweeps=sweeps)
-                found = _replaced(found, target, tried)
+                tried = solve(problem, beta[target], alpha, *start, tolerance=tolerance, max_steps=max_steps)
+                solution = _replaced(solution, target, tried)
         if not changed:
             break
-    return found
+    return solution
 
 
-def certify(problem: Table, beta, found: Clusters, *, tolerance: float, settle_options: dict, rounds: int = 6):
-    """Certified gaps (B,), after adding the cluster that the certificate finds missing wherever it finds one."""
-    one = jnp.ones((), problem.p_x.dtype)
-    gaps, missing = _gaps(problem, beta, found)
+def certify(
+    problem: Problem, beta, solution: Solution, *, gap_tolerance: float, solve_options: dict, rounds: int = 6
+) -> tuple[Solution, np.ndarray]:
+    """Upper bounds (B,) on the duality gap, after adding the cluster found missing wherever there is one."""
+    alpha = jnp.ones((), problem.p_x.dtype)
+    gaps, missing = _gaps(problem, beta, solution)
     for _ in range(rounds):
-        again = np.flatnonzero(gaps > tolerance)
-        if not len(again):
+        loose = np.flatnonzero(gaps > gap_tolerance)
+        if not len(loose):
             break
-        dtype = found.prior.dtype
-        current = Clusters(*(each[again] for each in found))
-        start = (jnp.asarray(each) for each in (beta[again], current.prior, current.decoders, missing[again]))
-        share = _shares(*problem[:3], *start, problem.dual)
-        share = np.asarray(share)[:, None]
-        prior = np.concatenate([current.prior + np.log1p(-share), np.log(share)], 1)
-        new = np.log(np.maximum(missing[again], least(dtype)))[:, None]
-        decoders = np.concatenate([current.decoders, new], 1)
-        tried = settle(problem, beta[again], one, prior, decoders, **settle_options)
-        tried = polish(problem, beta[again], one, tried, **settle_options)
-        gaps_tried, missing_tried = _gaps(problem, beta[again], tried)
-        # Near rounding the free energy cannot tell which is better; the certificate can.
-        drop = current.energy - tried.energy
-        better = (drop > 1e-13) | ((gaps_tried < gaps[again]) & (drop > -1e-13))
+        current = _selected(solution, loose)
+        log_missing = np.asarray(log_floored(jnp.asarray(missing[loose])))[:, None]
+        arrays = (beta[loose], current.log_p_z, current.log_p_y_given_z, log_missing)
+        share = np.asarray(_best_share(problem, *(jnp.asarray(array) for array in arrays)))[:, None]
+        log_p_z = np.concatenate([current.log_p_z + np.log1p(-share), np.log(share)], 1)
+        log_p_y_given_z = np.concatenate([current.log_p_y_given_z, log_missing], 1)
+        tried = solve(problem, beta[loose], alpha, log_p_z, log_p_y_given_z, **solve_options)
+        tried = newton_refine(problem, beta[loose], alpha, tried, **solve_options)
+        gaps_tried, missing_tried = _gaps(problem, beta[loose], tried)
+        # Near rounding the free energy cannot tell which is better; the gap can.
+        drop = current.free_energy - tried.free_energy
+        better = (drop > 1e-13) | ((gaps_tried < gaps[loose]) & (drop > -1e-13))
         if not better.any():
             break
-        chosen, again = Clusters(*(each[better] for each in tried)), again[better]
-        found = _replaced(found, again, chosen)
-        gaps[again], missing[again] = gaps_tried[better], missing_tried[better]
-    return found, gaps
+        loose = loose[better]
+        solution = _replaced(solution, loose, _selected(tried, better))
+        gaps[loose], missing[loose] = gaps_tried[better], missing_tried[better]
+    return solution, gaps
 
 
-@partial(jax.jit, static_argnames=("dual",))
-def _shares(p_x, rows, logs, beta, prior, decoders, new, dual) -> Array:
-    """The mass (B,) at which each new cluster lowers the free energy most: F is convex in it."""
-    problem = Table(p_x, rows, logs, dual)
+@jax.jit
+def _best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> Array:
+    """The mass (B,) at which new clusters of equal mass, log p(y|z) (B, k, y), lower F most: F is convex in it."""
 
-    def one(beta, u, v, s):
-        log_z = jax.nn.logsumexp(u[None, :] - beta * distances(problem, v), axis=1)
-        floor = least(u.dtype)
-        gain = jnp.expm1(-beta * distances(problem, jnp.log(jnp.maximum(s, floor))[None])[:, 0] - log_z)
+    def best_one(arguments):
+        beta, log_p_z, log_p_y_given_z, log_new = arguments
+        log_z = _duality_gap.log_partition(problem, beta, log_p_z, log_p_y_given_z)
+        gain = jnp.mean(jnp.expm1(-beta * distortion(problem, log_new) - log_z[:, None]), axis=1)
 
         def halve(_, interval):
             low, high = interval
             middle = (low + high) / 2
-            rises = p_x @ (gain / (1 + middle * gain)) > 0
+            rises = problem.p_x @ (gain / (1 + middle * gain)) > 0
             return jnp.where(rises, middle, low), jnp.where(rises, high, middle)
 
-        start = (jnp.zeros((), u.dtype), jnp.asarray(0.5, u.dtype))
-        return jnp.maximum(jax.lax.fori_loop(0, 40, halve, start)[1], 1e-9)
+        interval = (jnp.zeros((), log_p_z.dtype), jnp.asarray(0.5, log_p_z.dtype))
+        return jnp.maximum(jax.lax.fori_loop(0, 40, halve, interval)[1], 1e-9)
 
-    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders, new))
-
-
-def _replaced(found: Clusters, where, new: Clusters) -> Clusters:
-    """`found` with the solutions `new` in some places; both get the slots of the wider one."""
-    width = max(found.prior.shape[1], new.prior.shape[1])
-    wide, new = _widened(found, width), _widened(new, width)
-    for name in Clusters._fields:
-        getattr(wide, name)[where] = getattr(new, name)
-    return wide
+    return jax.lax.map(best_one, (beta, log_p_z, log_p_y_given_z, log_new))
 
 
-def _widened(found: Clusters, width: int) -> Clusters:
-    """The same solutions with more slots, in arrays of their own."""
-    extra = width - found.prior.shape[1]
-    empty = np.log(least(found.prior.dtype))
-    return Clusters(
-        np.pad(found.prior, ((0, 0), (0, extra)), constant_values=empty),
-        np.pad(found.decoders, ((0, 0), (0, extra), (0, 0)), mode="edge"),
-        np.array(found.energy),
-        np.array(found.residual),
+def _selected(solution: Solution, where) -> Solution:
+    return Solution(*(array[where] for array in solution))
+
+
+def _replaced(solution: Solution, where, new: Solution) -> Solution:
+    """`solution` with those of `new` in some places; both get as many clusters as the wider one has."""
+    width = max(solution.log_p_z.shape[1], new.log_p_z.shape[1])
+    result, new = _widened(solution, width), _widened(new, width)
+    for name in Solution._fields:
+        getattr(result, name)[where] = getattr(new, name)
+    return result
+
+
+def _widened(solution: Solution, width: int) -> Solution:
+    """A copy of the solutions, `width` clusters each."""
+    extra = width - solution.log_p_z.shape[1]
+    empty = np.log(smallest_probability(solution.log_p_z.dtype))
+    return Solution(
+        np.pad(solution.log_p_z, ((0, 0), (0, extra)), constant_values=empty),
+        np.pad(solution.log_p_y_given_z, ((0, 0), (0, extra), (0, 0)), mode="edge"),
+        np.array(solution.free_energy),
+        np.array(solution.residual),
     )
 
 
-@partial(jax.jit, static_argnames=("dual",))
-def _maxima(p_x, rows, beta, prior, decoders, dual):
-    return jax.vmap(lambda b, u, v: _duality_gap.maximise(p_x, rows, b, jnp.exp(u), jnp.exp(v), dual))(
-        beta, prior, decoders
-    )
+@jax.jit
+def _maxima(problem: Problem, beta, log_p_z, log_p_y_given_z):
+    """log max_s G(s) and the maximiser for each β of a batch."""
+    return jax.vmap(lambda *arguments: _duality_gap.maximise(problem, *arguments)[:2])(beta, log_p_z, log_p_y_given_z)
 
 
-def _gaps(problem: Table, beta, found: Clusters):
-    """log max_s G for every β, and the maximisers."""
-    gaps, where = np.zeros(len(beta)), np.zeros((len(beta), problem.rows.shape[1]), problem.p_x.dtype)
-    counts = np.sum(found.prior > np.log(2 * least(found.prior.dtype)), axis=1)
-    sizes = np.array([_slots(count, found.prior.shape[1]) for count in counts])
+def _gaps(problem: Problem, beta, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
+    """log max_s G for every β, (B,), and the maximisers, (B, y)."""
+    gaps = np.zeros(len(beta))
+    maximisers = np.zeros((len(beta), problem.p_y_given_x.shape[1]), problem.p_x.dtype)
+    sizes = np.array([_padded_size(count, solution.log_p_z.shape[1]) for count in n_used(solution)])
     for size in np.unique(sizes):
 
         def run(batch, size=size):
             padded = batch[1]
-            solutions = (beta[padded], found.prior[padded, :size], found.decoders[padded, :size])
-            return _maxima(problem.p_x, problem.rows, *(jnp.asarray(each) for each in solutions), problem.dual)
+            arrays = (beta[padded], solution.log_p_z[padded, :size], solution.log_p_y_given_z[padded, :size])
+            return _maxima(problem, *(jnp.asarray(array) for array in arrays))
 
         group = np.flatnonzero(sizes == size)
-        batches = _batches(group, max(1, _BATCH / (4 * len(problem.p_x) * (len(problem.p_x) + size))))
-        for (part, _), maximum in zip(batches, parallel.map(run, batches), strict=True):
-            gaps[part], where[part] = np.asarray(maximum.log_g)[: len(part)], np.asarray(maximum.s)[: len(part)]
-    return gaps, where
+        n_x = len(problem.p_x)
+        batches = _batches(group, max(1, _BATCH_ELEMENTS / (4 * n_x * (n_x + size))))
+        for (part, _), (log_g, s) in zip(batches, parallel.map(run, batches), strict=True):
+            gaps[part], maximisers[part] = np.asarray(log_g)[: len(part)], np.asarray(s)[: len(part)]
+    return gaps, maximisers
 
 
-def decode(weights, problem: Table) -> Array:
-    """p(y|z) (z, y) from p(x|z) (z, x)."""
-    return jax.nn.softmax(weights @ problem.logs, axis=1) if problem.dual else weights @ problem.rows
-
-
-def trivial(problem: Table, beta) -> Clusters:
+def single_cluster(problem: Problem, beta) -> Solution:
     """One cluster for every β."""
-    s = jnp.log(jnp.maximum(decode(problem.p_x[None, :], problem), least(problem.p_x.dtype)))
-    mean = float(problem.p_x @ distances(problem, s)[:, 0])
-    dtype, n = problem.p_x.dtype, len(beta)
-    return Clusters(
-        np.zeros((n, 1), dtype), np.tile(np.asarray(s)[None], (n, 1, 1)), np.asarray(beta, float) * mean, np.zeros(n)
+    log_p_y = log_decode(problem, problem.p_x[None, :])
+    mean_distortion = float(problem.p_x @ distortion(problem, log_p_y)[:, 0])
+    dtype, n_beta = problem.p_x.dtype, len(beta)
+    return Solution(
+        np.zeros((n_beta, 1), dtype),
+        np.tile(np.asarray(log_p_y)[None], (n_beta, 1, 1)),
+        np.asarray(beta, float) * mean_distortion,
+        np.zeros(n_beta),
     )
 
 
-def random_start(problem: Table, n_beta: int, key):
+def random_start(problem: Problem, n_beta: int, key) -> tuple[np.ndarray, np.ndarray]:
     """As many clusters as inputs, each a random mixture of few inputs."""
     n = len(problem.p_x)
-    weights = jax.random.dirichlet(key, jnp.full(n, 0.3, problem.p_x.dtype), (n,))
-    s = jnp.log(jnp.maximum(decode(weights, problem), least(problem.p_x.dtype)))
-    return np.full((n_beta, n), -np.log(n), problem.p_x.dtype), np.tile(np.asarray(s)[None], (n_beta, 1, 1))
+    p_x_given_z = jax.random.dirichlet(key, jnp.full(n, 0.3, problem.p_x.dtype), (n,))
+    log_p_y_given_z = np.asarray(log_floored(decode(problem, p_x_given_z)))
+    return np.full((n_beta, n), -np.log(n), problem.p_x.dtype), np.tile(log_p_y_given_z[None], (n_beta, 1, 1))
 
 
-def hard_start(problem: Table, assignments):
+def partition_start(problem: Problem, assignments) -> tuple[np.ndarray, np.ndarray]:
     """The clusters of given partitions of the inputs, one for each β."""
-    n, floor = len(problem.p_x), least(problem.p_x.dtype)
+    n, p_x = len(problem.p_x), np.asarray(problem.p_x)
     members = np.asarray(assignments)[:, None, :] == np.arange(n)[None, :, None]
-    joint = members * np.asarray(problem.p_x)[None, None]
-    mass = joint.sum(2)
-    weights = np.where(mass[:, :, None] > 0, joint, np.asarray(problem.p_x)) / np.where(mass > 0, mass, 1)[:, :, None]
-    s = jax.vmap(lambda each: decode(each, problem))(jnp.asarray(weights))
-    return np.log(np.maximum(mass, floor)), np.log(np.maximum(np.asarray(s), floor))
+    p_zx = members * p_x[None, None]
+    p_z = p_zx.sum(2)
+    p_x_given_z = np.where(p_z[:, :, None] > 0, p_zx, p_x) / np.where(p_z > 0, p_z, 1)[:, :, None]
+    p_y_given_z = jax.vmap(partial(decode, problem))(jnp.asarray(p_x_given_z))
+    return np.asarray(log_floored(jnp.asarray(p_z))), np.asarray(log_floored(p_y_given_z))
 
 
-def limit(problem: Table, beta, alpha, found: Clusters, n_clusters: int, **options) -> Clusters:
-    """At most `n_clusters` of them: the two that cost least to merge are one, again and again, then all settle."""
-    prior, decoders = found.prior[:, : found.prior.shape[1]].copy(), found.decoders.copy()
-    empty = np.log(least(prior.dtype))
-    for i in range(len(beta)):
-        used = np.flatnonzero(prior[i] > np.log(2 * least(prior.dtype)))
-        mass, s = np.exp(prior[i, used]), np.exp(decoders[i, used])
+def merge_down_to(
+    n_clusters: int, problem: Problem, beta, alpha, solution: Solution, *, tolerance: float, max_steps: int
+) -> Solution:
+    """At most `n_clusters` of them: the two that cost least to merge become one, again and again; then solved anew."""
+    smallest = smallest_probability(solution.log_p_z.dtype)
+    log_p_z, log_p_y_given_z = solution.log_p_z.copy(), solution.log_p_y_given_z.copy()
+    for i, used in enumerate(_used(log_p_z)):
+        mass, decoders = np.exp(log_p_z[i, used]), np.exp(log_p_y_given_z[i, used])
         while len(mass) > n_clusters:
-            entropy = -np.sum(s * np.log(np.maximum(s, 1e-300)), axis=1)
+            entropy = -np.sum(plogp(decoders), axis=1)
             share = mass[:, None] / (mass[:, None] + mass[None])
-            middle = share[:, :, None] * s[:, None] + (1 - share)[:, :, None] * s[None]
-            mixed = -np.sum(middle * np.log(np.maximum(middle, 1e-300)), axis=2)
-            cost = (mass[:, None] + mass[None]) * (mixed - share * entropy[:, None] - (1 - share) * entropy[None])
+            mixture = share[:, :, None] * decoders[:, None] + (1 - share)[:, :, None] * decoders[None]
+            divergence = -np.sum(plogp(mixture), axis=2) - share * entropy[:, None] - (1 - share) * entropy[None, :]
+            cost = (mass[:, None] + mass[None]) * divergence
             cost[np.diag_indices(len(mass))] = np.inf
             a, b = sorted(np.unravel_index(np.argmin(cost), cost.shape))
-            s[a], mass[a] = middle[a, b], mass[a] + mass[b]
-            mass, s = np.delete(mass, b), np.delete(s, b, axis=0)
-        prior[i], count = empty, len(mass)
-        prior[i, :count] = np.log(mass)
-        decoders[i, :count] = np.log(np.maximum(s, least(prior.dtype)))
-    return settle(problem, beta, alpha, prior[:, :n_clusters], decoders[:, :n_clusters], **options)
+            decoders[a], mass[a] = mixture[a, b], mass[a] + mass[b]
+            mass, decoders = np.delete(mass, b), np.delete(decoders, b, axis=0)
+        log_p_z[i], count = np.log(smallest), len(mass)
+        log_p_z[i, :count] = np.log(mass)
+        log_p_y_given_z[i, :count] = np.log(np.maximum(decoders, smallest))
+    start = log_p_z[:, :n_clusters], log_p_y_given_z[:, :n_clusters]
+    return solve(problem, beta, alpha, *start, tolerance=tolerance, max_steps=max_steps)
 
 
-def encoders(problem: Table, beta, alpha, prior, decoders) -> Array:
+@jax.jit
+def encoders(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z) -> Float[Array, "b x z"]:
     """p(z|x), (B, x, z), of the clusters over β; clusters not in use get 0."""
-    solutions = (jnp.asarray(each) for each in (beta, prior, decoders))
-    return _encoders(*problem[:3], alpha, *solutions, problem.dual)
+    unused = np.log(2 * smallest_probability(problem.p_x.dtype))
 
+    def encode_one(arguments):
+        beta, log_p_z, log_p_y_given_z = arguments
+        log_p_z = jnp.where(log_p_z > unused, log_p_z, -jnp.inf)
+        return jnp.exp(log_encoder(problem, beta, alpha, log_p_z, log_p_y_given_z)[0])
 
-@partial(jax.jit, static_argnames=("dual",))
-def _encoders(p_x, rows, logs, alpha, beta, prior, decoders, dual):
-    problem = Table(p_x, rows, logs, dual)
-    unused = np.log(2 * least(p_x.dtype))
-
-    def one(beta, u, v):
-        return jnp.exp(encoder(problem, beta, alpha, jnp.where(u > unused, u, -jnp.inf), v)[0])
-
-    return jax.lax.map(lambda each: one(*each), (beta, prior, decoders))
+    return jax.lax.map(encode_one, (beta, log_p_z, log_p_y_given_z))

@@ -5,6 +5,7 @@ import pytest
 
 from ntkinfo import bottleneck
 from ntkinfo.bottleneck import _critical, _duality_gap
+from ntkinfo.bottleneck._distortion import Problem, log_decode
 
 
 def toy():
@@ -53,14 +54,19 @@ def test_closed_form_of_a_one_dimensional_family(found):
 
 def test_trivial_eigenvalue_is_the_squared_maximal_correlation():
     p_xy = random_joint(0)
-    p_x, rows = parts(p_xy)
+    p_x = p_xy.sum(axis=1)
     scaled = p_xy / np.sqrt(np.outer(p_x, p_xy.sum(axis=0)))
-    np.testing.assert_allclose(_critical.stability(p_x, rows)[0], np.linalg.svd(scaled)[1][1] ** 2, rtol=1e-10)
+    np.testing.assert_allclose(
+        _critical.stability(Problem.from_joint(jnp.asarray(p_xy), False), p_x)[0],
+        np.linalg.svd(scaled)[1][1] ** 2,
+        rtol=1e-10,
+    )
 
 
 @pytest.mark.parametrize("dual", [False, True])
 def test_stability_against_the_matrix_of_theory(dual):
-    rows = parts(random_joint(3))[1]
+    p_xy = random_joint(3)
+    rows = parts(p_xy)[1]
     w = np.random.default_rng(0).dirichlet(np.ones(5))
     if dual:
         s = np.asarray(decoded(w, jnp.asarray(rows), True))
@@ -71,7 +77,9 @@ def test_stability_against_the_matrix_of_theory(dual):
     else:
         s = w @ rows
         wanted = np.sort(np.linalg.eigvals((rows / s) @ rows.T * w[None]).real)[-2]
-    np.testing.assert_allclose(_critical.stability(w, rows, dual)[0], wanted, rtol=1e-9)
+    np.testing.assert_allclose(
+        _critical.stability(Problem.from_joint(jnp.asarray(p_xy), dual), w)[0], wanted, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("dual", [False, True])
@@ -88,7 +96,7 @@ def test_hessian_at_the_trivial_solution_loses_definiteness_there(dual):
 
     hessian = jax.jit(jax.hessian(lagrangian))
     scale = 1 / np.sqrt(np.asarray(p_x))
-    critical_beta = 1 / float(_critical.stability(p_x, rows, dual)[0])
+    critical_beta = 1 / float(_critical.stability(Problem.from_joint(p_x[:, None] * rows, dual), p_x)[0])
     for factor, sign in ((0.999, 1), (1.001, -1)):
         h = np.asarray(hessian(jnp.zeros(5), factor * critical_beta)) * scale[:, None] * scale[None]
         # A common shift of all inputs changes nothing: one eigenvalue is zero, it is left out.
@@ -99,7 +107,7 @@ def test_hessian_at_the_trivial_solution_loses_definiteness_there(dual):
 @pytest.mark.parametrize("dual", [False, True])
 def test_small_perturbation_grows_above_and_shrinks_below(dual):
     p_x, rows = (jnp.asarray(each) for each in parts(random_joint(2)))
-    critical_beta = 1 / float(_critical.stability(p_x, rows, dual)[0])
+    critical_beta = 1 / float(_critical.stability(Problem.from_joint(p_x[:, None] * rows, dual), p_x)[0])
     start = decoded(p_x[None] * (1 + 1e-5 * np.random.default_rng(0).normal(size=(2, 5))), rows, dual)
     start = start / start.sum(axis=1, keepdims=True)
     for factor in (0.95, 1.05):
@@ -140,14 +148,14 @@ def test_first_global_against_brute_force(found, dual):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_first_global_on_random_joints_by_bisection(seed):
     p_xy = random_joint(seed)
-    problem = _critical._problem(p_xy, False)
-    local = 1 / float(_critical.stability(*problem[:2])[0])
+    problem = Problem.from_joint(jnp.asarray(p_xy), False)
+    local = 1 / float(_critical.stability(problem, problem.p_x)[0])
     by_ratio = _critical._first_global(problem, local)
-    prior, s_0 = _critical._trivial(problem)
+    trivial = jnp.zeros(1), log_decode(problem, problem.p_x[None])
     low, high = 0.5 * by_ratio, local
     for _ in range(40):
         middle = (low + high) / 2
-        profitable = float(_duality_gap.maximise(*problem[:2], middle, prior, s_0).log_g) > 1e-10
+        profitable = float(_duality_gap.maximise(problem, middle, *trivial).log_g) > 1e-10
         low, high = (low, middle) if profitable else (middle, high)
     assert by_ratio <= local * (1 + 1e-12)
     np.testing.assert_allclose(by_ratio, high, rtol=1e-6)
@@ -191,6 +199,43 @@ def test_bifurcation_branches(found):
 def test_independent_variables_have_none():
     none = bottleneck.critical_betas(np.full((3, 2), 1 / 6))
     assert none.local.shape == none.global_.shape == (0,)
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_inputs_that_split_together_split_once(dual):
+    # Each input has a label of its own, confused evenly: by symmetry all clusters set in at one β.
+    n, error = 6, 0.3
+    p_xy = np.full((n, n), error / (n - 1) / n)
+    np.fill_diagonal(p_xy, (1 - error) / n)
+    result = bottleneck.critical_betas(p_xy, dual=dual, beta_max=7.0)
+    assert result.global_.shape == (1,) and list(result.global_clusters) == [n]
+    p_x, rows = parts(p_xy)
+    saved = divergence(rows, np.full((1, n), 1 / n), dual) - divergence(rows, rows[:1], dual)
+    # At the transition the decoder of a single input has not quite reached G = 1 yet: that of some tilt of it has.
+    beta = float(result.global_[0])
+    assert np.log(p_x @ np.exp(beta * np.asarray(saved)[:, 0])) <= 1e-9
+    assert beta < float(result.local[0])
+
+
+def test_every_transition_changes_the_optimum():
+    table = np.random.default_rng(2).dirichlet(np.ones(18)).reshape(6, 3) + 1e-4
+    assert list(bottleneck.critical_betas(table / table.sum()).global_clusters) == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_float32_tables_are_computed_in_float64(dual):
+    wide, narrow = toy(), toy().astype(np.float32)
+    critical, rounded = (bottleneck.critical_betas(p_xy, dual=dual, beta_max=15.0) for p_xy in (wide, narrow))
+    assert rounded.local.dtype == rounded.global_.dtype == jnp.float32
+    np.testing.assert_allclose(rounded.local, critical.local, rtol=1e-5)
+    np.testing.assert_allclose(rounded.global_, critical.global_, rtol=1e-5)
+    drawn = bottleneck.bifurcation(narrow, np.array([3.0, 20.0]), dual=dual)
+    assert drawn.optimum.decoder.dtype == jnp.float32
+    assert list(drawn.optimum.n_clusters) == list(
+        bottleneck.bifurcation(wide, [3.0, 20.0], dual=dual).optimum.n_clusters
+    )
+    independent = bottleneck.critical_betas(np.outer([0.5, 0.3, 0.2], [0.4, 0.6]).astype(np.float32), dual=dual)
+    assert independent.local.shape == (0,)
 
 
 def test_refusals():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ntkinfo.bottleneck import _duality_gap
+from ntkinfo.bottleneck._distortion import Problem
 
 
 def divergence(rows, decoders, dual):
@@ -16,6 +17,14 @@ def joint(n_classes, seed=0):
     p_xy = np.random.default_rng(seed).dirichlet(np.ones(6 * n_classes)).reshape(6, n_classes)
     p_x = p_xy.sum(axis=1)
     return p_x, p_xy / p_x[:, None]
+
+
+def problem(p_x, rows, dual=False):
+    return Problem.from_joint(jnp.asarray(p_x[:, None] * rows), dual)
+
+
+def maximise(p_x, rows, beta, prior, decoders, dual=False):
+    return _duality_gap.maximise(problem(p_x, rows, dual), beta, jnp.log(prior), jnp.log(decoders))
 
 
 def value(p_x, rows, beta, prior, decoders, dual):
@@ -61,11 +70,12 @@ def test_gap_bounds_the_distance_to_the_optimum(n_classes, dual):
     for beta in (3.0, 20.0):
         prior, decoders = optimum(p_x, rows, beta, dual)
         best = value(p_x, rows, beta, prior, decoders, dual)
-        assert abs(float(_duality_gap.gap(p_x, rows, beta, prior, decoders, dual))) < 1e-9
+        solution = problem(p_x, rows, dual), beta, jnp.log(prior), jnp.log(decoders)
+        assert abs(float(_duality_gap.gap(*solution))) < 1e-9
         for mix in (0.01, 0.2):
             worse = (1 - mix) * decoders + mix * decoders.mean(axis=0)[None]
             excess = value(p_x, rows, beta, prior, worse, dual) - best
-            found = _duality_gap.maximise(p_x, rows, beta, prior, worse, dual)
+            found = maximise(p_x, rows, beta, prior, worse, dual)
             assert 0 < excess <= float(found.log_g)
             # No smaller than on a grid over the simplex, no larger than at the point returned.
             assert brute(p_x, rows, beta, prior, worse, dual, simplex(n_classes)) <= float(found.log_g) + 1e-12
@@ -78,7 +88,7 @@ def test_gap_bounds_the_distance_to_the_optimum(n_classes, dual):
 def test_missing_cluster_is_the_one_that_lowers_the_value(dual):
     p_x, rows = joint(2)
     decoders = p_x[None] @ rows
-    found = _duality_gap.maximise(p_x, rows, 20.0, np.ones(1), decoders, dual)
+    found = maximise(p_x, rows, 20.0, np.ones(1), decoders, dual)
     before = value(p_x, rows, 20.0, np.ones(1), decoders, dual)
     after = value(p_x, rows, 20.0, np.array([0.99, 0.01]), np.concatenate([decoders, found.s[None]]), dual)
     assert after < before
@@ -91,7 +101,9 @@ def test_interval_bound_holds_on_every_interval(dual):
     log_c, beta = np.log(p_x) + 0.3, 15.0
     bound = _duality_gap._bound_dual if dual else _duality_gap._bound
     edges = np.linspace(0.02, 0.97, 12)
-    upper, _ = bound(jnp.asarray(log_c), jnp.asarray(rows), beta, jnp.asarray(edges[:-1]), jnp.asarray(edges[1:]))
+    upper, _ = bound(
+        problem(p_x, rows, dual), jnp.asarray(log_c), beta, jnp.asarray(edges[:-1]), jnp.asarray(edges[1:])
+    )
     for low, high, top in zip(edges[:-1], edges[1:], np.asarray(upper), strict=True):
         t = np.linspace(low, high, 101)
         inside = np.exp(log_c) @ np.exp(-beta * divergence(rows, np.stack([1 - t, t], axis=1), dual))
@@ -101,7 +113,7 @@ def test_interval_bound_holds_on_every_interval(dual):
 
 def test_rows_with_certain_labels():
     p_x, rows = np.array([0.3, 0.4, 0.3]), np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
-    found = _duality_gap.maximise(p_x, rows, 2.0, np.ones(1), np.array([[0.5, 0.5]]))
+    found = maximise(p_x, rows, 2.0, np.ones(1), np.array([[0.5, 0.5]]))
     t = np.linspace(0, 1, 100_001)
     z = np.array([0.25, 1.0, 0.25])
     wanted = np.log(np.max((p_x / z) @ np.stack([(1 - t) ** 2, 4 * t * (1 - t), t**2])))
@@ -112,6 +124,6 @@ def test_maps_over_beta():
     p_x, rows = joint(3)
     beta = jnp.array([2.0, 9.0])
     prior, decoders = np.ones(1), p_x[None] @ rows
-    many = jax.vmap(lambda b: _duality_gap.maximise(p_x, rows, b, prior, decoders).log_g)(beta)
-    one = [_duality_gap.maximise(p_x, rows, b, prior, decoders).log_g for b in beta]
+    many = jax.vmap(lambda b: maximise(p_x, rows, b, prior, decoders).log_g)(beta)
+    one = [maximise(p_x, rows, b, prior, decoders).log_g for b in beta]
     np.testing.assert_allclose(many, one, atol=1e-12)

@@ -10,6 +10,7 @@ import pytest
 import ntkinfo as ni
 from ntkinfo import bottleneck
 from ntkinfo.bottleneck import _solver
+from ntkinfo.bottleneck._distortion import Problem
 
 TOY_FEATURE, TOY_MULTIPLIER = np.linspace(-1, 0.6, 5), np.array([1.0, -1.0])
 TOY = np.exp(-TOY_FEATURE[:, None] * TOY_MULTIPLIER[None])
@@ -95,10 +96,10 @@ def test_every_point_of_a_random_joint_is_certified(certified):
 
 
 def test_a_wrong_solution_does_not_pass_the_certificate():
-    problem = _solver.table(jnp.asarray(joint(12, 3)), False)
+    problem = Problem.from_joint(jnp.asarray(joint(12, 3)), False)
     beta = np.array([50.0])
-    wrong = _solver.trivial(problem, beta)
-    excess = wrong.energy[0] - bottleneck.ib(joint(12, 3), beta).lagrangian[0]
+    wrong = _solver.single_cluster(problem, beta)
+    excess = wrong.free_energy[0] - bottleneck.ib(joint(12, 3), beta).lagrangian[0]
     gaps, _ = _solver._gaps(problem, beta, wrong)
     assert gaps[0] >= float(excess) > 0.1
 
