@@ -11,15 +11,6 @@ from ntkinfo._cli import main
 SMALL = ["--n-train", "60", "--n-test", "30", "--depth", "1", "--times", "0,1:1000:4,inf"]
 
 
-@pytest.fixture
-def keep_settings():
-    import jax
-
-    before = jax.config.jax_enable_x64
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def test_the_main_job_writes_table_figures_and_page(tmp_path, capsys, keep_settings):
     assert (
         __main__.main([*SMALL, "--finite", "5", "--width", "16", "--finite-steps", "60", "--out", str(tmp_path)]) == 0

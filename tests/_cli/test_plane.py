@@ -2,20 +2,12 @@
 
 import csv
 
-import jax
 import numpy as np
 import pytest
 
 from ntkinfo import __main__
 
 SMALL = ["--networks", "2", "--epochs", "12", "--records", "4", "--hidden", "4,3", "--kde-networks", "1"]
-
-
-@pytest.fixture
-def keep_settings():
-    before = jax.config.jax_enable_x64
-    yield
-    jax.config.update("jax_enable_x64", before)
 
 
 def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):

@@ -14,13 +14,6 @@ from ntkinfo._cli import variational
 SMALL = ["--n-train", "100", "--n-test", "60", "--betas", "1,30", "--steps", "20", "--hidden", "8", "--latent", "2"]
 
 
-@pytest.fixture
-def keep_settings():
-    before = jax.config.jax_enable_x64
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     out = tmp_path / "variational"
     assert __main__.main(["variational", *SMALL, "--objectives", "vib,dual", "--out", str(out)]) == 0
