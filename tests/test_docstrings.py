@@ -12,7 +12,23 @@ import pytest
 import ntkinfo
 
 # Their data is the reader's own, or they train for minutes.
-NOT_RUN = set()
+NOT_RUN = {
+    "ntkinfo._common.pytree.dataclass",
+    "ntkinfo.bottleneck._ib.ib",
+    "ntkinfo.bottleneck._information_curve.encoder_point",
+    "ntkinfo.content._content.information_content",
+    "ntkinfo.ensemble._ensemble.Ensemble.fit",
+    "ntkinfo.finite._gradient_phases.gradient_phases",
+    "ntkinfo.finite._information_plane.information_plane",
+    "ntkinfo.finite._train.train",
+    "ntkinfo.finite._train_layers.train_layers",
+    "ntkinfo.information._curve.curve",
+    "ntkinfo.information._parameter_divergence.parameter_divergence",
+    "ntkinfo.kernels._kernels.hessian",
+    "ntkinfo.posterior._posterior.Posterior.fit",
+    "ntkinfo.sweep.scales",
+    "ntkinfo.variational._fit.fit",
+}
 
 
 def examples():
