@@ -1,4 +1,4 @@
-"""Claim: neural-tangents, and ntkinfo on it, run on every JAX from 0.4.35 to 0.12.0.1 but 0.10.2.
+"""Claim: neural-tangents, and ntkinfo on it, run on every JAX from 0.4.35 to 0.12.0.1, except 0.10.2.
 
 Each version is installed in a temporary environment of its own; each feature is run there under a time limit and
 checked for its result, not only for ending. Prints version x feature and writes `results/jax_versions.json`.
@@ -22,6 +22,11 @@ import time
 VERSIONS = ("0.4.35", "0.4.38", "0.5.3", "0.6.2", "0.7.2", "0.8.3", "0.9.2", "0.10.1", "0.11.0", "0.11.1", "0.12.0.1")
 HERE = pathlib.Path(__file__).resolve().parent
 PROBE = HERE / "jax_versions_probe.py"
+
+
+def python_of(version: str) -> str:
+    """A Python that this JAX supports."""
+    return "3.13" if [int(number) for number in version.split(".")] >= [0, 11] else "3.11"
 
 
 def install(version: str, folder: pathlib.Path, python: str) -> pathlib.Path:
@@ -109,29 +114,22 @@ def table(results: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def _python(version: str) -> str:
-    """JAX 0.11 and later need Python 3.12."""
-    return "3.13" if tuple(map(int, version.split(".")[:2])) >= (0, 11) else "3.11"
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("versions", nargs="*", default=VERSIONS, help="JAX versions")
     parser.add_argument("--features", nargs="+", help="only these (see jax_versions_probe.py)")
-    parser.add_argument("--python", help="the Python of the environments; by default 3.11, and 3.13 from JAX 0.11 on")
+    parser.add_argument("--python", help="the Python of the environments; else 3.11, and 3.13 from JAX 0.11 on")
     parser.add_argument("--limit", type=float, default=180.0, help="seconds for each feature")
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "results" / "jax_versions.json")
     options = parser.parse_args()
 
-    # Versions not asked for keep what was found out before.
-    stored = options.output.exists() and len(options.versions) < len(VERSIONS) and not options.features
-    results: dict[str, dict[str, str]] = json.loads(options.output.read_text()) if stored else {}
+    results: dict[str, dict[str, str]] = {}
     for version in options.versions:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="jax_versions_") as folder:
             try:
-                interpreter = install(version, pathlib.Path(folder) / version, options.python or _python(version))
+                interpreter = install(version, pathlib.Path(folder) / version, options.python or python_of(version))
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
                 results[version] = {"import": "not installed"}
             else:
@@ -144,6 +142,10 @@ def main() -> None:
         )
     print(table(results))
     options.output.parent.mkdir(parents=True, exist_ok=True)
+    if options.output.exists():
+        # Rows of versions not run now stay, in the order of the table.
+        results = json.loads(options.output.read_text()) | results
+        results = {v: results[v] for v in sorted(results, key=lambda v: [int(n) for n in v.split(".")])}
     options.output.write_text(json.dumps(results, indent=2) + "\n")
 
 

@@ -47,7 +47,9 @@ def test_namespaces_of_jax_are_as_before():
             new = {name: after[name] for name in set(after) - set(before)}
             # A submodule that is imported becomes an attribute of its package; nothing else may appear.
             assert all(value is sys.modules.get(f"{module}.{name}") for name, value in new.items()), (module, new)
-        assert all(sys.modules[m].__spec__ is not None for m in set(sys.modules) - modules)
+        # Extensions built by Cython share a module without a spec; stand-ins of ours have none either.
+        new = {m for m in set(sys.modules) - modules if not m.startswith("_cython_")}
+        assert all(sys.modules[m].__spec__ is not None for m in new)
         assert "jax.core" in names and "jax.interpreters.ad" in names
         assert "neural_tangents" in sys.modules and "neural_tangents.experimental" not in sys.modules
         assert not hasattr(sys.modules["neural_tangents"], "experimental")
@@ -168,7 +170,8 @@ def test_import_that_fails_on_an_untested_jax(monkeypatch):
 
     monkeypatch.setattr(patches, "mend", broken)
     monkeypatch.setattr(jax, "__version__", "1.2.3")
-    with pytest.raises(ImportError, match=r"imported on jax 1\.2\.3; ntkinfo is tested up to jax 0\.12\.0") as caught:
+    newest = r"0\.12\.0\.1" if sys.version_info >= (3, 12) else r"0\.10\.1"
+    with pytest.raises(ImportError, match=rf"imported on jax 1\.2\.3; ntkinfo is tested up to jax {newest}") as caught:
         load._load.__wrapped__()
     assert isinstance(caught.value.__cause__, AttributeError)
 
@@ -192,7 +195,9 @@ def test_jax_that_computes_wrong_numbers(monkeypatch, module, version):
         load.load()
 
 
-@pytest.mark.parametrize("version", ["0.4.35", "0.9.2", "0.10.1", "0.10.3", "0.11.0", "0.12.0.1", "1.0.0rc1"])
+@pytest.mark.parametrize(
+    "version", ["0.4.35", "0.9.2", "0.10.1", "0.10.3", "0.10.20", "0.11.2", "0.12.0.1", "1.0.0rc1"]
+)
 def test_jax_that_is_let_through(monkeypatch, version):
     monkeypatch.setattr(jax, "__version__", version)
     _version.check_jax_version()
