@@ -20,6 +20,7 @@ NOT_RUN = {
     "ntkinfo.ensemble._ensemble.Ensemble.fit",
     "ntkinfo.finite._gradient_phases.gradient_phases",
     "ntkinfo.finite._information_plane.information_plane",
+    "ntkinfo.finite._stability.stability_limit",
     "ntkinfo.finite._train.train",
     "ntkinfo.finite._train_layers.train_layers",
     "ntkinfo.information._curve.curve",
@@ -28,6 +29,7 @@ NOT_RUN = {
     "ntkinfo.posterior._posterior.Posterior.fit",
     "ntkinfo.sweep.scales",
     "ntkinfo.variational._fit.fit",
+    "ntkinfo.variational._required_information.required_information",
 }
 
 
