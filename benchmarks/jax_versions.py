@@ -19,7 +19,20 @@ import tempfile
 import threading
 import time
 
-VERSIONS = ("0.4.35", "0.4.38", "0.5.3", "0.6.2", "0.7.2", "0.8.3", "0.9.2", "0.10.1", "0.11.0", "0.11.1", "0.12.0.1")
+VERSIONS = (
+    "0.4.35",
+    "0.4.38",
+    "0.5.3",
+    "0.6.2",
+    "0.7.2",
+    "0.8.3",
+    "0.9.2",
+    "0.10.1",
+    "0.11.0",
+    "0.11.1",
+    "0.11.2",
+    "0.12.0.1",
+)
 HERE = pathlib.Path(__file__).resolve().parent
 PROBE = HERE / "jax_versions_probe.py"
 

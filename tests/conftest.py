@@ -1,4 +1,4 @@
-"""Settings of the whole suite: float64, no silent rank promotion, one BLAS thread, slow tests on request."""
+"""Settings of the whole suite: float64 or float32, no silent rank promotion, one BLAS thread, slow tests on request."""
 
 import gc
 import os

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,10 @@ def test_every_public_name_is_there():
 @pytest.mark.parametrize("path", [*PACKAGE.rglob("*.py"), PACKAGE.parent / "README.md"], ids=lambda path: path.name)
 def test_no_machine_stands_in_the_text(path):
     assert not re.search(r"/(work|root|home|tmp)/", path.read_text())
+
+
+def test_one_version_number():
+    """Hatch reads it from `ntkinfo.__version__`; nobody writes it a second time."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    assert "version" not in project and project["dynamic"] == ["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", ntkinfo.__version__)
