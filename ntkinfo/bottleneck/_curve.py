@@ -51,7 +51,8 @@ class BottleneckCurve(NamedTuple):
         that of the geometric decoder.
       lagrangian: I(X;Z) + β E D, of the method's own distortion and decoder, (B,); H(Z) - α H(Z|X) + β E D for
         `generalised_ib` and `deterministic_ib`.
-      gap: upper bound on how far `lagrangian` is above the global optimum, (B,); None unless asked for.
+      gap: upper bound on how far `lagrangian` is above the global optimum, (B,); None unless asked for. Proven where
+        `certified`, else from the largest violation that a search has found.
       encoder: p(z|x), (B, x, z); clusters in order of mass, those not in use at the end with probability 0.
       n_clusters: clusters in use, (B,).
       converged: whether the iterations converged to the tolerance, (B,).
@@ -63,6 +64,7 @@ class BottleneckCurve(NamedTuple):
       i_xy: I(X;Y).
       h_x: H of X with inputs of equal p(y|x) taken as one, the largest I(X;Z) worth having.
       features: A_r(z), (B, z, r), where the dual was given features; else None.
+      certified: whether `gap` is proven up to rounding, (B,): for two, three and four labels; None where `gap` is.
     """
 
     beta: Array
@@ -81,6 +83,7 @@ class BottleneckCurve(NamedTuple):
     i_xy: Array
     h_x: Array
     features: Array | None = None
+    certified: Array | None = None
 
 
 def validate(p_xy: np.ndarray, beta: ArrayLike) -> tuple[Array, Array]:
@@ -156,12 +159,14 @@ def finish(
     index: np.ndarray,
     converged: np.ndarray,
     gaps: np.ndarray | None = None,
+    certified: np.ndarray | None = None,
 ) -> BottleneckCurve:
     """The result: encoders of the inputs as they were given, `index` their rows among the merged ones, (x,)."""
     merged_mass = np.bincount(index, weights=np.asarray(p_xy.sum(1), float))
     curve = BottleneckCurve(
         beta=beta,
         gap=None if gaps is None else jnp.asarray(gaps, measured.lagrangian.dtype),
+        certified=None if certified is None else jnp.asarray(certified),
         encoder=encoders[:, index],
         converged=jnp.asarray(converged),
         on_hull=jnp.zeros(0),

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
+from scipy.cluster.hierarchy import linkage
 
 from ntkinfo._numerics.entropy import plogp
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_floored
@@ -28,6 +30,8 @@ MAX_PAIRED = 8
 # Where there are more starts, the so many best after a few plain steps are followed to their end.
 N_FOLLOWED = 32
 WARMUP_STEPS = 12
+# Groups of a tree that are starts, at most.
+MAX_CENTRES = 256
 
 
 class Maximum(NamedTuple):
@@ -70,20 +74,26 @@ def gap(
 
 @jax.jit
 def maximise(
-    problem: Problem, beta: ArrayLike, log_p_z: Float[ArrayLike, " z"], log_p_y_given_z: Float[ArrayLike, "z y"]
+    problem: Problem,
+    beta: ArrayLike,
+    log_p_z: Float[ArrayLike, " z"],
+    log_p_y_given_z: Float[ArrayLike, "z y"],
+    centres: Float[ArrayLike, "k y"] | None = None,
 ) -> Maximum:
     """The largest log G(s) over the simplex of decoders s, in nats. A pure core; `vmap` over β and solutions.
 
     Two classes: branch and bound over the interval between the smallest and the largest p(y|x), beyond which G cannot
-    be largest; `log_g` is a proven upper bound but for rounding. More classes: ascent from every p(y|x), every decoder
-    and (of few decoders) the midpoint of every two, each step raising G (s ← the decoder of the weights
-    p(x) e^{-β d(x,s)}/Z(x)), the best after a few steps followed to their end; the maximum is searched, not proven.
+    be largest; `log_g` is a proven upper bound but for rounding. More classes: ascent from every p(y|x), every decoder,
+    (of few decoders) the midpoint of every two, and the centres given, each step raising G (s ← the decoder of the
+    weights p(x) e^{-β d(x,s)}/Z(x)), the best after a few steps followed to their end; the maximum is searched, not
+    proven: see `_branch_and_bound` for three and four classes.
 
     Args:
       problem: the problem.
       beta: β, a positive scalar.
       log_p_z: (z,) log p(z) of the clusters; very small or -∞ for a cluster not in use.
       log_p_y_given_z: (z, y) log p(y|z), finite.
+      centres: (k, y) further decoders to start from, see `tree_centres`.
 
     Returns:
       A `Maximum`. Cost: two classes O(bisections × 512 × |X|), more O(cycles × starts × |X| × |Y|).
@@ -92,8 +102,36 @@ def maximise(
     """
     log_p_z, log_p_y_given_z = jnp.asarray(log_p_z), jnp.asarray(log_p_y_given_z)
     log_c = jnp.log(problem.p_x) - log_partition(problem, beta, log_p_z, log_p_y_given_z)
-    search = _interval if problem.p_y_given_x.shape[1] == 2 else _ascend
-    return search(problem, log_c, beta, log_p_y_given_z)
+    if problem.p_y_given_x.shape[1] == 2:
+        return _interval(problem, log_c, beta, log_p_y_given_z)
+    return _ascend(problem, log_c, beta, log_p_y_given_z, centres)
+
+
+def tree_centres(
+    problem: Problem, p: Float[ArrayLike, "k y"], mass: Float[ArrayLike, " k"]
+) -> Float[np.ndarray, "n y"]:
+    """The decoders of the groups of an agglomerative tree of distributions `p`, (n, y) for n = min(k - 1, 256).
+
+    A cluster that gathers many alike distributions lies in the basin of none of them, nor of the middle of two. Ward's
+    tree of their square roots (Hellinger's distance) has it as a node; of more nodes the last ones, the largest groups,
+    are kept. On the host.
+    """
+    p, mass = np.asarray(p, np.float64), np.asarray(mass, np.float64)
+    if len(p) < 2:
+        return np.zeros((0, p.shape[1]))
+    pairs = linkage(np.sqrt(p), "ward")[:, :2].astype(int)
+    weights = np.zeros((2 * len(p) - 1, len(p)))
+    weights[: len(p)] = np.diag(np.maximum(mass, 1e-12))
+    for node, (first, second) in enumerate(pairs, len(p)):
+        weights[node] = weights[first] + weights[second]
+    weights = weights[len(p) :][-MAX_CENTRES:]
+    weights /= weights.sum(axis=1, keepdims=True)
+    if not problem.dual:
+        return weights @ p
+    # The decoder of a group is the geometric mean there.
+    logs = weights @ np.log(np.maximum(p, 1e-300))
+    centres = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return centres / centres.sum(axis=1, keepdims=True)
 
 
 def log_partition(
@@ -110,7 +148,7 @@ def log_g(
     return jax.nn.logsumexp(log_c[:, None] - beta * distortion(problem, log_s), axis=0)
 
 
-def _ascend(problem, log_c, beta, log_p_y_given_z):
+def _ascend(problem, log_c, beta, log_p_y_given_z, centres):
     """Extrapolated mean-shift ascent from many starts; the best point found."""
     dtype = problem.p_y_given_x.dtype
     decoders = jnp.exp(log_p_y_given_z)
@@ -119,6 +157,8 @@ def _ascend(problem, log_c, beta, log_p_y_given_z):
     if len(decoders) <= MAX_PAIRED:
         first, second = jnp.triu_indices(len(decoders), 1)
         starts.append((decoders[first] + decoders[second]) / 2)
+    if centres is not None:
+        starts.append(jnp.asarray(centres, dtype))
     starts = jnp.concatenate(starts)
 
     def step(s):

@@ -39,7 +39,8 @@ def ib(
       p_xy: joint distribution, (x, y), floating point.
       beta: trade-off β > 0, scalar or (B,), in any order.
       certificate: whether to bound the distance from the global optimum (`gap`), and to mend what it finds. For two
-        labels the bound is a proof up to rounding, for more its maximum is searched for, not proven.
+        to four labels the bound is a proof up to rounding (`certified`); for more its maximum is searched for, from
+        every row and from the groups of an agglomerative tree, not proven.
       n_clusters: at most so many clusters; None for as many as inputs. Cannot be certified.
       restarts: additional starts from random decoders; needs `key`.
       key: random key, for `restarts`.
@@ -234,11 +235,13 @@ def _search(
             solution = _solver.newton_refine(problem, grid, a, solution, **options)
         if n_clusters is not None and n_clusters < len(merged):
             solution = _solver.merge_down_to(n_clusters, problem, grid, a, solution, **options)
-        gaps = None
+        gaps = certified = None
         if certificate:
-            solution, gaps = _solver.certify(problem, grid, solution, gap_tolerance=5e-10, solve_options=options)
+            solution, gaps, certified = _solver.certify(
+                problem, grid, solution, gap_tolerance=5e-10, solve_options=options
+            )
     used = int(_solver.n_used(solution).max())
     clusters = jnp.asarray(solution.log_p_z[:, :used]), jnp.asarray(solution.log_p_y_given_z[:, :used])
     encoders = _solver.encoders(problem, beta, a, *clusters)
     measured = _curve.measure(merged, problem, beta, alpha, encoders)
-    return _curve.finish(p_xy, beta, encoders, measured, index, solution.residual <= 10 * tolerance, gaps)
+    return _curve.finish(p_xy, beta, encoders, measured, index, solution.residual <= 10 * tolerance, gaps, certified)

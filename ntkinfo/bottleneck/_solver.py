@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from ntkinfo._common import parallel
 from ntkinfo._numerics.entropy import plogp
-from ntkinfo.bottleneck import _duality_gap
+from ntkinfo.bottleneck import _branch_and_bound, _duality_gap
 from ntkinfo.bottleneck._distortion import (
     Problem,
     decode,
@@ -322,10 +322,49 @@ def warm_start_from_neighbours(
 
 def certify(
     problem: Problem, beta, solution: Solution, *, gap_tolerance: float, solve_options: dict, rounds: int = 6
-) -> tuple[Solution, np.ndarray]:
-    """Upper bounds (B,) on the duality gap, after adding the cluster found missing wherever there is one."""
-    alpha = jnp.ones((), problem.p_x.dtype)
+) -> tuple[Solution, np.ndarray, np.ndarray]:
+    """Solutions with the clusters found missing, their duality gaps (B,), and which of these are proven (B,).
+
+    Two to four labels: the gap is a proven upper bound. More: that of the largest G found.
+    """
+    options = {"gap_tolerance": gap_tolerance, "solve_options": solve_options, "rounds": rounds}
+    n_labels = problem.p_y_given_x.shape[1]
     gaps, missing = _gaps(problem, beta, solution)
+    solution, gaps, missing = _with_missing_clusters(problem, beta, solution, gaps, missing, **options)
+    if n_labels not in _branch_and_bound.TOLERANCE:
+        return solution, gaps, np.full(len(beta), n_labels == 2)
+    proven, unproven = np.array(gaps), np.arange(len(beta))
+    for _ in range(rounds):
+        bounds = parallel.map(partial(_bound, problem, beta, solution, gaps), list(unproven))
+        proven[unproven] = [bound.upper for bound in bounds]
+        # Where the search has overlooked a cluster, it is added, and the new solution bounded in its turn.
+        found = np.array([bound.found for bound in bounds])
+        overlooked = found > np.maximum(gaps[unproven], gap_tolerance)
+        if not overlooked.any():
+            break
+        unproven, decoders = unproven[overlooked], np.array([bound.s for bound in bounds])
+        gaps[unproven], missing[unproven] = found[overlooked], decoders[overlooked]
+        solution, gaps, missing = _with_missing_clusters(problem, beta, solution, gaps, missing, **options)
+    return solution, np.maximum(proven, gaps), np.full(len(beta), True)
+
+
+def _bound(problem: Problem, beta, solution: Solution, gaps, i: int) -> "_branch_and_bound.Bound":
+    """A proven upper bound on log max_s G for the i-th β."""
+    clusters = jnp.asarray(solution.log_p_z[i]), jnp.asarray(solution.log_p_y_given_z[i])
+    log_z = _duality_gap.log_partition(problem, beta[i], *clusters)
+    log_c = np.log(np.asarray(problem.p_x)) - np.asarray(log_z)
+    return _branch_and_bound.upper_bound(
+        log_c, np.asarray(problem.p_y_given_x), float(beta[i]), dual=problem.dual, known=max(float(gaps[i]), 0.0),
+        tolerance=_branch_and_bound.TOLERANCE[problem.p_y_given_x.shape[1]],
+    )  # fmt: skip
+
+
+def _with_missing_clusters(
+    problem: Problem, beta, solution: Solution, gaps, missing, *, gap_tolerance, solve_options, rounds
+) -> tuple[Solution, np.ndarray, np.ndarray]:
+    """Solutions to which the missing clusters (B, y) were added while that lowers the gap; gaps and what is missing."""
+    alpha = jnp.ones((), problem.p_x.dtype)
+    gaps, missing = np.array(gaps), np.array(missing)
     for _ in range(rounds):
         loose = np.flatnonzero(gaps > gap_tolerance)
         if not len(loose):
@@ -347,7 +386,7 @@ def certify(
         loose = loose[better]
         solution = _replaced(solution, loose, _selected(tried, better))
         gaps[loose], missing[loose] = gaps_tried[better], missing_tried[better]
-    return solution, gaps
+    return solution, gaps, missing
 
 
 @jax.jit
@@ -397,9 +436,10 @@ def _widened(solution: Solution, width: int) -> Solution:
 
 
 @jax.jit
-def _maxima(problem: Problem, beta, log_p_z, log_p_y_given_z):
+def _maxima(problem: Problem, beta, log_p_z, log_p_y_given_z, centres):
     """log max_s G(s) and the maximiser for each β of a batch."""
-    return jax.vmap(lambda *arguments: _duality_gap.maximise(problem, *arguments)[:2])(beta, log_p_z, log_p_y_given_z)
+    arguments = (beta, log_p_z, log_p_y_given_z, centres)
+    return jax.vmap(lambda *each: _duality_gap.maximise(problem, *each)[:2])(*arguments)
 
 
 def _gaps(problem: Problem, beta, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
@@ -407,16 +447,23 @@ def _gaps(problem: Problem, beta, solution: Solution) -> tuple[np.ndarray, np.nd
     gaps = np.zeros(len(beta))
     maximisers = np.zeros((len(beta), problem.p_y_given_x.shape[1]), problem.p_x.dtype)
     sizes = np.array([_padded_size(count, solution.log_p_z.shape[1]) for count in n_used(solution)])
+    of_rows = _duality_gap.tree_centres(problem, np.asarray(problem.p_y_given_x), np.asarray(problem.p_x))
     for size in np.unique(sizes):
 
         def run(batch, size=size):
             padded = batch[1]
-            arrays = (beta[padded], solution.log_p_z[padded, :size], solution.log_p_y_given_z[padded, :size])
+            log_p_z, log_p_y_given_z = solution.log_p_z[padded, :size], solution.log_p_y_given_z[padded, :size]
+            # Of the rows and of each solution's decoders.
+            centres = [
+                np.concatenate([of_rows, _duality_gap.tree_centres(problem, np.exp(p), np.exp(mass))])
+                for p, mass in zip(log_p_y_given_z, log_p_z, strict=True)
+            ]
+            arrays = (beta[padded], log_p_z, log_p_y_given_z, np.stack(centres))
             return _maxima(problem, *(jnp.asarray(array) for array in arrays))
 
         group = np.flatnonzero(sizes == size)
         n_x = len(problem.p_x)
-        batches = _batches(group, max(1, _BATCH_ELEMENTS / (4 * n_x * (n_x + size))))
+        batches = _batches(group, max(1, _BATCH_ELEMENTS / (4 * n_x * (n_x + len(of_rows) + 2 * size))))
         for (part, _), (log_g, s) in zip(batches, parallel.map(run, batches), strict=True):
             gaps[part], maximisers[part] = np.asarray(log_g)[: len(part)], np.asarray(s)[: len(part)]
     return gaps, maximisers
