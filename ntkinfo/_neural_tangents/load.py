@@ -1,6 +1,6 @@
-"""The one room that imports neural-tangents 0.6.5, whose last release predates the JAX it has to run on.
+"""The one module that imports neural-tangents 0.6.5, whose last release predates the JAX it has to run on.
 
-Names that JAX has moved or removed are lent to it while it is imported and taken back at once; the few functions of it
+Names that JAX has moved or removed are added to it while it is imported and removed at once; the few functions of it
 that call what JAX no longer has are replaced as attributes of its own modules. JAX itself stays as it was.
 """
 
@@ -23,7 +23,7 @@ _lock = threading.RLock()
 
 
 def load() -> types.ModuleType:
-    """Import neural-tangents, mended for the JAX that is installed.
+    """Import neural-tangents, patched for the JAX that is installed.
 
     A later `import neural_tangents` anywhere in the process gives the same module.
 
@@ -42,10 +42,10 @@ def load() -> types.ModuleType:
 @functools.cache
 def _load() -> types.ModuleType:
     try:
-        with _lent_names(), _without_tensorflow():
+        with temporary_names(), _without_tensorflow():
             nt = importlib.import_module("neural_tangents")
         if nt.__version__ == "0.6.5":
-            patches.mend(nt)
+            patches.apply_patches(nt)
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing == "neural_tangents":
@@ -68,18 +68,18 @@ def _load() -> types.ModuleType:
 
 
 @contextlib.contextmanager
-def _lent_names() -> Iterator[None]:
-    """Lend JAX the names that neural-tangents imports from it and that have moved; take them back on the way out."""
+def temporary_names() -> Iterator[None]:
+    """Give JAX the names that neural-tangents imports from it and that have moved; remove them on the way out."""
     import jax.extend.core as extend_core
     from jax.interpreters import ad
 
-    lent: list[tuple[types.ModuleType, str]] = []
+    added: list[tuple[types.ModuleType, str]] = []
 
-    def lend(module: types.ModuleType, name: str, value: Any) -> None:
+    def add(module: types.ModuleType, name: str, value: Any) -> None:
         # vars(), not hasattr(): JAX answers for deprecated names with a warning, or with an error.
         if name not in vars(module):
             setattr(module, name, value)
-            lent.append((module, name))
+            added.append((module, name))
 
     util = types.ModuleType("jax.util")
     util.safe_map, util.safe_zip = _safe_map, _safe_zip
@@ -93,12 +93,12 @@ def _lent_names() -> Iterator[None]:
                 "Primitive",
                 "ClosedJaxpr",
             ):
-                lend(jax.core, name, getattr(extend_core, name))
+                add(jax.core, name, getattr(extend_core, name))
             # A key of its tables of rules, and nothing else: no equation can hold it.
-            lend(ad, "zeros_like_p", extend_core.Primitive("zeros_like"))
+            add(ad, "zeros_like_p", extend_core.Primitive("zeros_like"))
             yield
         finally:
-            for module, name in lent:
+            for module, name in added:
                 delattr(module, name)
 
 

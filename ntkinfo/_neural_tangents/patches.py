@@ -1,6 +1,6 @@
 """What has to be replaced inside neural-tangents 0.6.5 for it to compute, and to compute exactly, on current JAX.
 
-Everything here becomes an attribute of neural-tangents' own modules; `ntkinfo._neural_tangents` calls `mend` once.
+Everything here becomes an attribute of neural-tangents' own modules; `load` calls `apply_patches` once.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def mend(nt: types.ModuleType) -> None:
+def apply_patches(nt: types.ModuleType) -> None:
     """Replace what needs replacing in the imported module `neural_tangents`."""
     source = f"{nt.__name__}._src"
-    _mend_empirical(importlib.import_module(f"{source}.empirical"))
-    _mend_predict(importlib.import_module(f"{source}.predict"), nt.predict)
-    _mend_attention(importlib.import_module(f"{source}.stax.linear"))
+    _patch_empirical(importlib.import_module(f"{source}.empirical"))
+    _patch_predict(importlib.import_module(f"{source}.predict"), nt.predict)
+    _patch_attention(importlib.import_module(f"{source}.stax.linear"))
     _patch_homogeneous(importlib.import_module(f"{source}.stax.elementwise"), nt.stax)
 
 
-class _StandIn(types.ModuleType):
+class ModuleProxy(types.ModuleType):
     """A module with some names replaced; every other name is asked of the original when used."""
 
     def __init__(self, original: types.ModuleType, **names: Any):
@@ -35,7 +35,7 @@ class _StandIn(types.ModuleType):
         return getattr(self._original, name)
 
 
-def _mend_empirical(module: types.ModuleType) -> None:
+def _patch_empirical(module: types.ModuleType) -> None:
     """Empirical kernels: linearize through public JAX, and transpose one equation at a time."""
     from jax.extend.core import Literal
     from jax.interpreters import ad
@@ -82,9 +82,9 @@ def _mend_empirical(module: types.ModuleType) -> None:
         return (analysis if isinstance(analysis, dict) else analysis[0])["flops"]
 
     no_names = types.SimpleNamespace(transform_name_stack=lambda name: contextlib.nullcontext())
-    module.ad = _StandIn(ad, source_info_util=no_names)
+    module.ad = ModuleProxy(ad, source_info_util=no_names)
     # Of shapes and dtypes JAX is to be asked no longer by functions of arrays.
-    module.jnp = _StandIn(jnp, size=lambda a: math.prod(np.shape(a)), shape=np.shape, dtype=jax.dtypes.result_type)
+    module.jnp = ModuleProxy(jnp, size=lambda a: math.prod(np.shape(a)), shape=np.shape, dtype=jax.dtypes.result_type)
     module._get_primals_out_and_pullback = primals_out_and_pullback
     module._eqn_vjp_fn = eqn_vjp
     module._write_cotangent = write_cotangent
@@ -120,7 +120,7 @@ def _fold_known(jaxpr, consts):
     return jaxpr.replace(constvars=list(env), eqns=rest), list(env.values())
 
 
-def _mend_predict(module: types.ModuleType, public: types.ModuleType) -> None:
+def _patch_predict(module: types.ModuleType, public: types.ModuleType) -> None:
     """Predictors: keyword of today's SciPy, caches that hold no tracer."""
 
     def eigvalsh(a, eigvals):
@@ -141,10 +141,10 @@ def _mend_predict(module: types.ModuleType, public: types.ModuleType) -> None:
         setattr(public, name, fresh)
 
 
-def _mend_attention(module: types.ModuleType) -> None:
+def _patch_attention(module: types.ModuleType) -> None:
     """Attention's positional embedding: the same cache, the same remedy."""
     module.jax = _compile_time_jax()
-    module.functools = _StandIn(functools, lru_cache=_compile_time_cache)
+    module.functools = ModuleProxy(functools, lru_cache=_compile_time_cache)
 
 
 # Two inputs count as parallel where the squared sine of their angle is below this many units of rounding.
@@ -230,7 +230,7 @@ def _exact_where_parallel(module: types.ModuleType, inexact, closed_form):
 
 
 def _compile_time_jax() -> types.ModuleType:
-    return _StandIn(jax, core=_StandIn(jax.core, eval_context=jax.ensure_compile_time_eval))
+    return ModuleProxy(jax, core=ModuleProxy(jax.core, eval_context=jax.ensure_compile_time_eval))
 
 
 def _tracing() -> bool:

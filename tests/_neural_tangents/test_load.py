@@ -118,8 +118,8 @@ def test_threads_that_load_at_once_get_one_module():
     in_new_process("""
         import threading, jax
         from ntkinfo._neural_tangents import load, patches
-        mend, times, got = patches.mend, [], []
-        patches.mend = lambda nt: (times.append(1), mend(nt))
+        apply_patches, times, got = patches.apply_patches, [], []
+        patches.apply_patches = lambda nt: (times.append(1), apply_patches(nt))
         threads = [threading.Thread(target=lambda: got.append(load.load())) for _ in range(4)]
         for t in threads: t.start()
         for t in threads: t.join()
@@ -168,7 +168,7 @@ def test_import_that_fails_on_an_untested_jax(monkeypatch):
     def broken(nt):
         raise AttributeError("module 'jax' has no attribute 'linearize'")
 
-    monkeypatch.setattr(patches, "mend", broken)
+    monkeypatch.setattr(patches, "apply_patches", broken)
     monkeypatch.setattr(jax, "__version__", "1.2.3")
     newest = r"0\.12\.0\.1" if sys.version_info >= (3, 12) else r"0\.10\.1"
     with pytest.raises(ImportError, match=rf"imported on jax 1\.2\.3; ntkinfo is tested up to jax {newest}") as caught:
