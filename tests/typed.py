@@ -25,6 +25,11 @@ def _hints(function) -> dict:
         return {}
 
 
+def _has_shapes(hint) -> bool:
+    """Whether a hint says more than `jax.Array`, for which NumPy arrays are taken as well."""
+    return hint is not jax.Array and jax.Array not in typing.get_args(hint)
+
+
 def _checked(function):
     hints, signature = _hints(function), inspect.signature(function)
 
@@ -34,10 +39,12 @@ def _checked(function):
         bound = signature.bind(*args, **kwargs).arguments
         with jaxtyped("context"):
             for name, value in bound.items():
-                if name in hints and isinstance(value, jax.Array | np.ndarray):
+                if name in hints and isinstance(value, jax.Array | np.ndarray) and _has_shapes(hints[name]):
                     assert is_bearable(value, hints[name]), _message(function, f"`{name}`", value, hints[name])
             if "return" in hints:
-                assert is_bearable(result, hints["return"]), _message(function, "the result", result, hints["return"])
+                # A scalar of NumPy is as good as an array without axes.
+                kept = np.asarray(result) if isinstance(result, np.generic) else result
+                assert is_bearable(kept, hints["return"]), _message(function, "the result", result, hints["return"])
         return result
 
     return call

@@ -72,7 +72,7 @@ def _constants(value, seen: dict) -> list[str]:
 
 def key_data(key) -> np.ndarray:
     """The words of a random key, of either kind."""
-    return np.asarray(jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
+    return np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
 
 
 class Checkpoint:

@@ -29,7 +29,7 @@ def check_jax_version() -> None:
         ImportError: JAX is older than 0.4.35; or JAX or jaxlib is 0.10.2, which silently computes wrong numbers on the
             CPU (jax-ml/jax issue 39103).
     """
-    for name, version in (("jax", jax.__version__), ("jaxlib", jaxlib.__version__)):
+    for name, version in (("jax", jax.__version__), ("jaxlib", jaxlib.__version__)):  # pyright: ignore[reportPrivateImportUsage]
         if _release(version)[:3] in BROKEN_JAX:
             raise ImportError(
                 f"ntkinfo refuses {name} 0.10.2, which silently computes wrong numbers on the CPU; "

@@ -66,8 +66,8 @@ def renumbered(columns: np.ndarray) -> np.ndarray:
 
 
 def estimate(value: float, error: float, method: str) -> Information:
-    value, error = jnp.asarray(np.array(value)), jnp.asarray(np.array(error))
-    return Information(value, value, value, error, method)
+    array = jnp.asarray(np.array(value))
+    return Information(array, array, array, jnp.asarray(np.array(error)), method)
 
 
 def bin_range(limits) -> tuple[float, float]:

@@ -37,13 +37,20 @@ def plane(results: Any, *, unit: str = "nats", ax: Axes | None = None, bound: tu
         results = {"": results[0]} if len(results) == 1 else {f"{i + 1}": result for i, result in enumerate(results)}
     if not results:
         raise ValueError("`results` must hold at least one curve; got none.")
-    bound = check_bound(bound)
+    checked_bound = check_bound(bound)
     ax = axes_of(ax)
     times = np.concatenate([as_vector(result.t) for result in results.values()])
     low, high = shown_range(times)
     norm = LogNorm(low, high if high > low else 10 * low)
-    if bound is not None:
-        ax.plot(factor * bound[0], factor * bound[1], color="black", lw=1.2, label="bottleneck bound", zorder=1)
+    if checked_bound is not None:
+        ax.plot(
+            factor * checked_bound[0],
+            factor * checked_bound[1],
+            color="black",
+            lw=1.2,
+            label="bottleneck bound",
+            zorder=1,
+        )
     for i, (name, result) in enumerate(results.items()):
         _plane_points(ax, result, factor, norm, MARKERS[i % len(MARKERS)], name)
     for present, shape, label in (((times == 0).any(), "o", "$t=0$"), (np.isinf(times).any(), "s", r"$t=\infty$")):

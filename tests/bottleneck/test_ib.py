@@ -251,7 +251,11 @@ def test_float32_tables_get_float64_accuracy_and_float32_results():
     [
         (lambda: bottleneck.ib(TOY, 0.0), ValueError, "`beta` must be positive"),
         (lambda: bottleneck.ib(TOY, [2.0, -1.0]), ValueError, "`beta` must be positive and finite; got -1"),
-        (lambda: bottleneck.ib(2 * TOY, 2.0), ValueError, "`p_xy` must hold probabilities that sum to 1; got min=.*sum=2"),
+        (
+            lambda: bottleneck.ib(2 * TOY, 2.0),
+            ValueError,
+            "`p_xy` must hold probabilities that sum to 1; got min=.*sum=2",
+        ),
         (lambda: bottleneck.ib(TOY, 2.0, n_clusters=6), ValueError, "at most the number of inputs, 5; got 6"),
         (lambda: bottleneck.ib(TOY, 2.0, n_clusters=2, certificate=True), ValueError, "`certificate` must be False"),
         (lambda: bottleneck.ib(TOY, 2.0, restarts=1), ValueError, "`key` must be given"),
@@ -263,7 +267,11 @@ def test_float32_tables_get_float64_accuracy_and_float32_results():
             "must give p",
         ),
         (lambda: bottleneck.generalised_ib(TOY, 2.0, 1.5), ValueError, r"`alpha` must lie in \[0, 1\]"),
-        (lambda: bottleneck.encoder_point(TOY, np.ones((5, 2))), ValueError, "`encoder` must hold probabilities that sum to 1 in every row"),
+        (
+            lambda: bottleneck.encoder_point(TOY, np.ones((5, 2))),
+            ValueError,
+            "`encoder` must hold probabilities that sum to 1 in every row",
+        ),
         (lambda: jax.jit(lambda b: bottleneck.ib(TOY, b))(2.0), ValueError, "outside `jit`"),
     ],
 )
