@@ -306,7 +306,7 @@ def bottleneck() -> str:
         "shares programs with an earlier setting costs less than the one shown.",
         "With a certificate:",
         table(["problem", "β", "worst gap, nats", "proven", "first call, s", "later call, s"], certified),
-        "With two labels the gap is proven; with more the maximum behind it was searched for, and a search can miss it.",
+        "With two to four labels the gap is proven; with more the maximum behind it was searched for, which can miss it.",
         f"On the 12-bit task {listed(names)} ended with: {listed(sorted({why for _, why in failed}))}. They are given the whole "
         "table; ours merges inputs of equal p(y|x) first, which is exact. dit took "
         f"{number(dit['seconds'], 2)} s for one β of the 64 × 8 table, with an excess of {number(dit['excess_of_first'], 1)}.",

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 # How far above the largest G found a bound may end, nats, by the number of labels that this is used for.
-TOLERANCE = {3: 1e-9, 4: 1e-8}
+TOLERANCE = {3: 1e-11, 4: 1e-8}
 # Probabilities below this count as this: what it adds to a sum of decoders is below rounding.
 _SMALLEST = 1e-300
 # Boxes looked at together, and vertices times inputs held at once.

@@ -283,3 +283,24 @@ def test_what_cannot_be_computed_is_refused(call, error, message):
 def test_the_names_promised_are_there():
     for name in ("ib", "deterministic_ib", "dual_ib", "critical_betas", "gaussian_ib"):
         assert callable(getattr(ni.bottleneck, name))
+
+
+def test_a_cluster_of_many_alike_rows_is_found():
+    """Two groups of classes that are confused evenly: at one β alone the centre of a group lies in no row's basin."""
+    q, e = 16, 0.6
+    block = np.full((q, q), e / (q - 1))
+    np.fill_diagonal(block, 1 - e)
+    p_xy = np.kron(np.eye(2), block) / (2 * q)
+    curve = bottleneck.ib(p_xy, np.array([4.6]), certificate=True)
+    # The partition in the two groups is one of the representations.
+    groups = np.log(2) + 4.6 * (float(curve.i_xy) - np.log(2))
+    assert float(curve.lagrangian[0]) <= groups + 1e-9
+    assert not curve.certified[0]
+
+
+def test_what_is_proven_says_so(certified, rng):
+    assert bool(certified[1].certified.all())
+    for labels, proven in ((2, True), (4, True), (5, False)):
+        curve = bottleneck.ib(rng.dirichlet(np.ones(5 * labels)).reshape(5, labels), np.array([3.0]), certificate=True)
+        assert bool(curve.certified.all()) is proven
+    assert bottleneck.ib(TOY, 2.0).certified is None
