@@ -7,6 +7,7 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check
+from ntkinfo._numerics import entropy
 from ntkinfo.bottleneck._curve import BottleneckCurve, concave_hull
 
 
@@ -63,9 +64,10 @@ def encoder_point(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"
     p_xy = discrete.check_joint("p_xy", p_xy)
     encoder = discrete.check_conditional("encoder", encoder, (p_xy.shape[0], None))
     p_x = p_xy.sum(axis=1)
+    # Both have been checked: their product may be off by the tolerances of both.
     return (
-        float(discrete.mutual_information(p_x[:, None] * encoder)),
-        float(discrete.mutual_information(encoder.T @ p_xy)),
+        float(entropy.mutual_information(p_x[:, None] * encoder)),
+        float(entropy.mutual_information(encoder.T @ p_xy)),
     )
 
 
