@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import pdist
 
 from ntkinfo._numerics.entropy import plogp
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_floored
@@ -119,7 +120,8 @@ def tree_centres(
     p, mass = np.asarray(p, np.float64), np.asarray(mass, np.float64)
     if len(p) < 2:
         return np.zeros((0, p.shape[1]))
-    pairs = linkage(np.sqrt(p), "ward")[:, :2].astype(int)
+    # Distances, not rows: a square table with a zero diagonal would be taken for a matrix of distances, and warned of.
+    pairs = linkage(pdist(np.sqrt(p)), "ward")[:, :2].astype(int)
     weights = np.zeros((2 * len(p) - 1, len(p)))
     weights[: len(p)] = np.diag(np.maximum(mass, 1e-12))
     for node, (first, second) in enumerate(pairs, len(p)):

@@ -127,3 +127,10 @@ def test_maps_over_beta():
     many = jax.vmap(lambda b: maximise(p_x, rows, b, prior, decoders).log_g)(beta)
     one = [maximise(p_x, rows, b, prior, decoders).log_g for b in beta]
     np.testing.assert_allclose(many, one, atol=1e-12)
+
+
+def test_a_table_that_looks_like_distances_is_taken_for_a_table():
+    p = (np.ones((5, 5)) - np.eye(5)) / 20  # symmetric, zero diagonal: SciPy's tree warned, which is an error here
+    centres = _duality_gap.tree_centres(Problem.from_joint(jnp.asarray(p), False), 5 * p, np.full(5, 0.2))
+    assert centres.shape == (4, 5)
+    np.testing.assert_allclose(centres[-1], 0.2)
