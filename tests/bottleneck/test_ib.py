@@ -9,7 +9,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import bottleneck
-from ntkinfo.bottleneck import _solver
+from ntkinfo.bottleneck import _partitions, _solver
 from ntkinfo.bottleneck._distortion import Problem
 
 TOY_FEATURE, TOY_MULTIPLIER = np.linspace(-1, 0.6, 5), np.array([1.0, -1.0])
@@ -183,6 +183,25 @@ def test_the_deterministic_bottleneck_is_the_best_partition():
             best = np.minimum(best, h_z + beta * (float(curve.i_xy) - i_zy))
         np.testing.assert_allclose(curve.lagrangian, best, rtol=1e-10)
         assert set(np.unique(curve.encoder)) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("start", [np.arange(14), np.zeros(14, int)], ids=["all apart", "all together"])
+def test_what_each_step_of_the_deterministic_search_changes_is_all_that_changes(start):
+    p_xy, beta = joint(14, 4, 3), 15.0
+    kept, n_steps = _partitions._Partition(p_xy, beta, start), 0
+    while True:
+        anew = _partitions._Partition(p_xy, beta, kept.assignment)
+        if kept.n_clusters == kept.n_slots:
+            kept = anew
+        np.testing.assert_allclose(kept.cost.sum(), anew.cost.sum(), rtol=1e-13)
+        np.testing.assert_allclose(kept.best()[0], anew.best()[0], rtol=1e-10, atol=1e-14)
+        lowered, *step = kept.best()
+        if lowered > -1e-12:
+            break
+        before, n_steps = kept.cost.sum(), n_steps + 1
+        kept.step(*step)
+        np.testing.assert_allclose(kept.cost.sum() - before, lowered, atol=1e-13)
+    assert n_steps >= 2
 
 
 def test_the_family_reaches_from_one_bottleneck_to_the_other():
