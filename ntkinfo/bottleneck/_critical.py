@@ -14,9 +14,9 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check
-from ntkinfo.bottleneck import _curve, _solver
+from ntkinfo.bottleneck import _branch_and_bound, _curve, _solver
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode, log_floored, smallest_probability
-from ntkinfo.bottleneck._duality_gap import maximise
+from ntkinfo.bottleneck._duality_gap import log_partition, maximise, tree_centres
 
 # Factor between neighbouring β while a branch is followed.
 STEP = 1.05
@@ -24,6 +24,8 @@ STEP = 1.05
 STEP_PAST_TRANSITION = 2e-3
 # log G above this is a missing cluster.
 GAP_TOLERANCE = 1e-9
+# How far above the largest log G found a proof may end.
+PROOF_TOLERANCE = 1e-8
 # Maximisers of G closer than this in every probability are one; clusters that move less have not changed.
 SAME_DECODER = 1e-4
 # Plain steps towards a fixed point: near a transition they hardly move.
@@ -39,6 +41,8 @@ class CriticalBetas(NamedTuple):
       local_clusters: (n,) number of clusters after the split.
       global_: (m,) where the global optimum changes.
       global_clusters: (m,) number of clusters after the change.
+      certified: (m,) whether it is proven that the optimum just below each global value is the one without the change:
+        the largest G there is bounded, for two to four labels. Otherwise it was searched for.
     """
 
     local: Array
@@ -46,6 +50,7 @@ class CriticalBetas(NamedTuple):
     local_clusters: Array
     global_: Array
     global_clusters: Array
+    certified: Array
 
 
 class Branch(NamedTuple):
@@ -150,18 +155,19 @@ def _critical_betas(p_xy, dual, beta_max, resolution) -> CriticalBetas:
     # λ₂ is the square of a correlation, which is known to the rounding of the table.
     if largest <= 1e3 * resolution**2:
         none, count = jnp.zeros(0), jnp.zeros(0, int)
-        return CriticalBetas(none, count, count, none, count)
+        return CriticalBetas(none, count, count, none, count, jnp.zeros(0, bool))
     if beta_max is None:
         beta_max = 10 / largest
     check.positive("beta_max", beta_max)
     local = _transitions(problem, 1 / largest, beta_max, optimal=False)
     global_ = _transitions(problem, _first_global(problem, 1 / largest), beta_max, optimal=True)
     return CriticalBetas(
-        jnp.asarray([beta for beta, _, _ in local], float),
-        jnp.asarray([cluster for _, cluster, _ in local], int),
-        jnp.asarray([n_clusters for _, _, n_clusters in local], int),
-        jnp.asarray([beta for beta, _, _ in global_], float),
-        jnp.asarray([n_clusters for _, _, n_clusters in global_], int),
+        jnp.asarray([each.beta for each in local], float),
+        jnp.asarray([each.cluster for each in local], int),
+        jnp.asarray([each.n_clusters for each in local], int),
+        jnp.asarray([each.beta for each in global_], float),
+        jnp.asarray([each.n_clusters for each in global_], int),
+        jnp.asarray([each.proven for each in global_], bool),
     )
 
 
@@ -191,7 +197,7 @@ def bifurcation(p_xy: Float[ArrayLike, "x y"], beta: Float[ArrayLike, " b"], *, 
         raise ValueError("`beta` must increase; got values that do not. Sort it with `jnp.unique(beta)`.")
     upward, optimum, state = [], [], [_trivial(problem), _trivial(problem)]
     for value in grid:
-        state = [_grow(problem, value, state[i], optimal=bool(i)) for i in range(2)]
+        state = [_grow(problem, value, state[i], optimal=bool(i), prove=bool(i)) for i in range(2)]
         upward.append(state[0])
         optimum.append(state[1])
     downward, current = [], _Clusters(np.asarray(problem.p_x), np.asarray(problem.p_y_given_x))
@@ -211,22 +217,40 @@ def _trivial(problem) -> _Clusters:
     return _Clusters(np.ones(1), np.asarray(decode(problem, problem.p_x[None, :])))
 
 
+class _Transition(NamedTuple):
+    """Where the branch changes: β, which cluster, how many there are afterwards, and whether it is proven."""
+
+    beta: float
+    cluster: int
+    n_clusters: int
+    proven: bool
+
+
 def _first_global(problem, local: float) -> float:
     """inf_w KL(w ‖ p(x)) / gain(w), by Dinkelbach's iteration downwards from the local value."""
-    p_x = problem.p_x
-    log_p_y = log_decode(problem, p_x[None, :])
-    trivial = distortion(problem, log_p_y)[:, 0]
-    beta = local
+    beta, trivial = local, _trivial(problem)
     for _ in range(100):
-        maximum = maximise(problem, beta, jnp.zeros(1, p_x.dtype), log_p_y)
-        saved = trivial - distortion(problem, log_floored(maximum.s)[None, :])[:, 0]
-        w = jax.nn.softmax(jnp.log(p_x) + beta * saved)
-        cost = float(jnp.sum(jax.scipy.special.xlogy(w, w / p_x)))
-        gain = float(w @ (trivial - distortion(problem, log_decode(problem, w[None, :]))[:, 0]))
-        if float(maximum.log_g_found) <= 1e-11 or gain <= 0 or cost / gain >= beta * (1 - 1e-13):
+        missing = _largest_g(problem, beta, trivial)
+        # Where the search finds none, the proof does.
+        if missing.log_g_found <= 1e-11:
+            missing = _prove(problem, beta, trivial, missing, tolerance=1e-11)
+        tilted = _tilted_beta(problem, beta, jnp.asarray(missing.s))
+        if missing.log_g_found <= 1e-11 or not tilted < beta * (1 - 1e-13):
             break
-        beta = cost / gain
+        beta = float(tilted)
     return beta
+
+
+@jax.jit
+def _tilted_beta(problem, beta, s):
+    """KL(w ‖ p(x)) / gain(w) of w ∝ p(x) e^{β saved(x)}, what a cluster at `s` saves over the trivial one."""
+    p_x = problem.p_x
+    trivial = distortion(problem, log_decode(problem, p_x[None, :]))[:, 0]
+    saved = trivial - distortion(problem, log_floored(s)[None, :])[:, 0]
+    w = jax.nn.softmax(jnp.log(p_x) + beta * saved)
+    cost = jnp.sum(jax.scipy.special.xlogy(w, w / p_x))
+    gain = w @ (trivial - distortion(problem, log_decode(problem, w[None, :]))[:, 0])
+    return jnp.where(gain > 0, cost / gain, jnp.inf)
 
 
 def _unused(log_p_z):
@@ -236,7 +260,11 @@ def _unused(log_p_z):
 
 @jax.jit
 def _iterate(problem, beta, log_p_z, log_p_y_given_z):
-    """Plain self-consistent steps from the clusters given, to rounding: extrapolated ones could leave the branch."""
+    """Plain self-consistent steps from the clusters given: extrapolated ones could leave the branch.
+
+    Returns:
+      log p(z) and log p(y|z) of the clusters, heaviest first, equal ones as one; how many there are.
+    """
     unused, dtype = _unused(log_p_z), log_p_z.dtype
 
     def step(state):
@@ -256,7 +284,8 @@ def _iterate(problem, beta, log_p_z, log_p_y_given_z):
     # Heaviest first, for the merging: every cluster joins the first that it equals, and an empty one equals them all.
     order = jnp.argsort(-log_p_z)
     log_p_z = jnp.maximum(log_p_z, jnp.log(jnp.asarray(smallest_probability(dtype), dtype)))
-    return log_p_z[order], log_p_y_given_z[order]
+    merged = _solver.merge(problem, jnp.reshape(beta, 1), 1.0, log_p_z[order][None], log_p_y_given_z[order][None])
+    return merged[0][0], merged[1][0], merged[3][0]
 
 
 @jax.jit
@@ -276,29 +305,70 @@ def _inspect(problem, beta, log_p_z, log_p_y_given_z):
     return jnp.where(unused, 0, beta * values), pairs
 
 
-def _padded(problem, clusters: _Clusters):
+def _padded(problem, clusters: _Clusters) -> tuple[np.ndarray, np.ndarray]:
     """log p(z) and log p(y|z) in arrays of one shape, for |X| + 1 clusters, so that everything compiles once."""
     free = len(problem.p_x) + 1 - len(clusters)
     p_z = np.concatenate([clusters.p_z, np.zeros(free)])
     p_y_given_z = np.concatenate([clusters.p_y_given_z, np.repeat(clusters.p_y_given_z[:1], free, axis=0)])
-    return log_floored(jnp.asarray(p_z)), log_floored(jnp.asarray(p_y_given_z))
+    smallest = smallest_probability(p_z.dtype)
+    return np.log(np.maximum(p_z, smallest)), np.log(np.maximum(p_y_given_z, smallest))
 
 
 def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
     """The fixed point that the clusters run to: distinct clusters, ordered by decoder."""
-    fixed_point = _iterate(problem, beta, *_padded(problem, clusters))
-    merged = _solver.merge(problem, jnp.asarray([beta]), 1.0, *(array[None] for array in fixed_point))
-    count = int(merged[3][0])
-    p_z, p_y_given_z = (np.exp(np.asarray(array[0, :count])) for array in merged[:2])
+    log_p_z, log_p_y_given_z, count = _iterate(problem, beta, *_padded(problem, clusters))
+    p_z, p_y_given_z = (np.exp(np.asarray(array)[: int(count)]) for array in (log_p_z, log_p_y_given_z))
     order = np.lexsort(p_y_given_z.T[::-1])
     return _Clusters(p_z[order] / p_z.sum(), p_y_given_z[order])
 
 
-def _split(problem, beta, clusters: _Clusters, optimal: bool) -> tuple[int, _Clusters] | None:
+class _Missing(NamedTuple):
+    """What is known of the largest G: the maximiser, log G there, all maximisers found, and a bound on log G."""
+
+    s: np.ndarray
+    log_g_found: float
+    candidates: np.ndarray
+    log_g_candidates: np.ndarray
+    bound: float
+
+
+def _largest_g(problem, beta, clusters: _Clusters) -> _Missing:
+    """The largest G by a search, from the groups of a tree of the rows too; for two labels with a proven bound."""
+    centres = tree_centres(problem, np.asarray(problem.p_y_given_x), np.asarray(problem.p_x))
+    maximum = maximise(problem, beta, *_padded(problem, clusters), centres)
+    proven = problem.p_y_given_x.shape[1] == 2
+    return _Missing(
+        np.asarray(maximum.s),
+        float(maximum.log_g_found),
+        np.asarray(maximum.candidates),
+        np.asarray(maximum.log_g_candidates),
+        float(maximum.log_g) if proven else np.inf,
+    )
+
+
+def _prove(problem, beta, clusters: _Clusters, missing: _Missing, tolerance: float) -> _Missing:
+    """The same with a proven bound, and with what the search overlooked, for three and four labels."""
+    if problem.p_y_given_x.shape[1] not in _branch_and_bound.TOLERANCE:
+        return missing
+    log_z = np.asarray(_log_partition(problem, beta, *_padded(problem, clusters)))
+    bound = _branch_and_bound.upper_bound(
+        np.log(np.asarray(problem.p_x)) - log_z, np.asarray(problem.p_y_given_x), float(beta), dual=problem.dual,
+        known=max(missing.log_g_found, 0.0), tolerance=tolerance,
+    )  # fmt: skip
+    if bound.found <= max(missing.log_g_found, tolerance):
+        return missing._replace(bound=bound.upper)
+    candidates = np.concatenate([bound.s[None], missing.candidates])
+    values = np.concatenate([[bound.found], missing.log_g_candidates])
+    return _Missing(bound.s, bound.found, candidates, values, bound.upper)
+
+
+_log_partition = jax.jit(log_partition)
+
+
+def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = False) -> tuple[int, _Clusters] | None:
     """None where the branch goes on, else which cluster changes, and the clusters with one more."""
-    log_p_z, log_p_y_given_z = _padded(problem, clusters)
-    unstable, pairs = _inspect(problem, beta, log_p_z, log_p_y_given_z)
-    z = int(jnp.argmax(unstable))
+    unstable, pairs = (np.asarray(each) for each in _inspect(problem, beta, *_padded(problem, clusters)))
+    z = int(np.argmax(unstable))
     p_z, p_y_given_z = clusters
     if float(unstable[z]) > 1 + 1e-10:
         p_z, p_y_given_z = np.concatenate([p_z, p_z[z : z + 1]]), np.concatenate([p_y_given_z, pairs[z, 1:]])
@@ -306,20 +376,31 @@ def _split(problem, beta, clusters: _Clusters, optimal: bool) -> tuple[int, _Clu
         p_y_given_z[z] = pairs[z, 0]
         return z, _Clusters(p_z, p_y_given_z)
     if optimal:
-        maximum = maximise(problem, beta, log_p_z, log_p_y_given_z)
-        if float(maximum.log_g) > GAP_TOLERANCE:
+        maximum = _largest_g(problem, beta, clusters)
+        if prove and maximum.log_g_found <= GAP_TOLERANCE:
+            maximum = _prove(problem, beta, clusters, maximum, PROOF_TOLERANCE)
+        if maximum.log_g_found > (PROOF_TOLERANCE if prove else GAP_TOLERANCE):
             # All of them at once: where several set in together, one alone may lead back to where it came from.
             missing = _missing(maximum, len(problem.p_x) + 1 - len(clusters))
-            p_z = np.concatenate([0.95 * p_z, np.full(len(missing), 0.05 / len(missing))])
+            # At the mass that lowers the free energy most: at a larger one the iterations may lead back.
+            log_missing = np.log(np.maximum(missing, smallest_probability(missing.dtype)))
+            clusters_now = (part[None] for part in _padded(problem, clusters))
+            share = float(_solver.best_share(problem, np.full(1, beta), *clusters_now, log_missing[None])[0])
+            p_z = np.concatenate([(1 - share) * p_z, np.full(len(missing), share / len(missing))])
             nearest = int(np.abs(p_y_given_z - missing[:1]).max(axis=1).argmin())
             return nearest, _Clusters(p_z, np.concatenate([p_y_given_z, missing]))
     return None
 
 
-def _missing(maximum, most: int) -> np.ndarray:
+def _is_proven(problem, beta, clusters: _Clusters) -> bool:
+    """Whether it is proven that no decoder lowers the free energy by more than the tolerance of the proof."""
+    found = _largest_g(problem, beta, clusters)
+    return _prove(problem, beta, clusters, found, PROOF_TOLERANCE).bound <= 2 * PROOF_TOLERANCE
+
+
+def _missing(maximum: _Missing, most: int) -> np.ndarray:
     """The decoders of the distinct maximisers of G found, the largest first, at most so many; (k, y)."""
-    missing = [np.asarray(maximum.s)]
-    log_g, candidates = np.asarray(maximum.log_g_candidates), np.asarray(maximum.candidates)
+    missing, log_g, candidates = [maximum.s], maximum.log_g_candidates, maximum.candidates
     for i in np.argsort(-log_g):
         if log_g[i] <= GAP_TOLERANCE or len(missing) == most:
             break
@@ -328,12 +409,12 @@ def _missing(maximum, most: int) -> np.ndarray:
     return np.stack(missing)
 
 
-def _grow(problem, beta, clusters: _Clusters, optimal: bool) -> _Clusters:
+def _grow(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = False) -> _Clusters:
     """The branch at `beta`: its fixed point, split for as long as it can be."""
     n_x = len(problem.p_x)
     clusters = _fixed_point(problem, beta, clusters)
     for _ in range(n_x):
-        split = _split(problem, beta, clusters, optimal) if len(clusters) <= n_x else None
+        split = _split(problem, beta, clusters, optimal, prove) if len(clusters) <= n_x else None
         if split is None:
             break
         clusters = _fixed_point(problem, beta, split[1])
@@ -341,42 +422,50 @@ def _grow(problem, beta, clusters: _Clusters, optimal: bool) -> _Clusters:
         # Near a transition a dying cluster outlives the iterations: one that the optimum can do without is none.
         for z in np.argsort(clusters.p_z):
             fewer = _fixed_point(problem, beta, _Clusters(*(np.delete(part, z, axis=0) for part in clusters)))
-            if _split(problem, beta, fewer, optimal) is None:
+            if _split(problem, beta, fewer, optimal, prove) is None:
                 return fewer
     return clusters
 
 
-def _transitions(problem, first: float, beta_max: float, optimal: bool) -> list[tuple[float, int, int]]:
-    """(β, cluster, clusters after) for every transition up to `beta_max`."""
-    transitions, beta, clusters, cluster = [], first, _trivial(problem), 0
+def _transitions(problem, first: float, beta_max: float, optimal: bool) -> list[_Transition]:
+    """Every transition up to `beta_max`."""
+    transitions, beta, cluster, clusters = [], first, 0, _trivial(problem)
+    below, before_it = first * (1 - 1e-8), clusters
     while beta <= beta_max:
         critical, beta = beta, beta * (1 + STEP_PAST_TRANSITION)
         before = _fixed_point(problem, beta, clusters)
         clusters = _grow(problem, beta, before, optimal)
         if not _equal(before, clusters):
-            transitions.append((critical, cluster, len(clusters)))
-        split, low, low_clusters = None, beta, clusters
-        while split is None and beta <= beta_max:
-            if len(clusters) >= len(problem.p_x):
+            proven = optimal and _is_proven(problem, below, before_it)
+            transitions.append(_Transition(critical, cluster, len(clusters), proven))
+        start, low, low_clusters, split = (beta, clusters), beta, clusters, None
+        while split is None:
+            if len(clusters) >= len(problem.p_x) or beta >= beta_max:
                 return transitions
             low, low_clusters = beta, clusters
             beta = min(beta * STEP, beta_max * (1 + 1e-12))
             clusters = _fixed_point(problem, beta, low_clusters)
             split = _split(problem, beta, clusters, optimal)
-            if split is None and beta >= beta_max:
-                return transitions
-        high = beta
-        while high - low > 1e-8 * high and split is not None:
-            middle = (low + high) / 2
-            tried = _fixed_point(problem, middle, low_clusters)
-            split_there = _split(problem, middle, tried, optimal)
-            if split_there is None:
-                low, low_clusters = middle, tried
-            else:
-                high, split = middle, split_there
-        if split is not None:
-            beta, clusters, cluster = high, low_clusters, split[0]
+        beta, low, low_clusters, split = _bisect(problem, low, low_clusters, beta, split, optimal)
+        if optimal and (overlooked := _split(problem, low, low_clusters, optimal, prove=True)) is not None:
+            # The transition is earlier than the search found, and where the proof finds it.
+            beta, low, low_clusters, split = _bisect(problem, *start, low, overlooked, optimal, prove=True)
+        clusters, cluster = low_clusters, split[0]
+        below, before_it = low, low_clusters
     return transitions
+
+
+def _bisect(problem, low, low_clusters, high, split, optimal, prove=False):
+    """(β just above the transition, just below, the clusters there, the split above), to 1e-8."""
+    while high - low > 1e-8 * high:
+        middle = (low + high) / 2
+        tried = _fixed_point(problem, middle, low_clusters)
+        split_there = _split(problem, middle, tried, optimal, prove)
+        if split_there is None:
+            low, low_clusters = middle, tried
+        else:
+            high, split = middle, split_there
+    return high, low, low_clusters, split
 
 
 def _equal(first: _Clusters, second: _Clusters) -> bool:

@@ -372,7 +372,7 @@ def _with_missing_clusters(
         current = _selected(solution, loose)
         log_missing = np.asarray(log_floored(jnp.asarray(missing[loose])))[:, None]
         arrays = (beta[loose], current.log_p_z, current.log_p_y_given_z, log_missing)
-        share = np.asarray(_best_share(problem, *(jnp.asarray(array) for array in arrays)))[:, None]
+        share = np.asarray(best_share(problem, *(jnp.asarray(array) for array in arrays)))[:, None]
         log_p_z = np.concatenate([current.log_p_z + np.log1p(-share), np.log(share)], 1)
         log_p_y_given_z = np.concatenate([current.log_p_y_given_z, log_missing], 1)
         tried = solve(problem, beta[loose], alpha, log_p_z, log_p_y_given_z, **solve_options)
@@ -390,7 +390,7 @@ def _with_missing_clusters(
 
 
 @jax.jit
-def _best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> Array:
+def best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> Array:
     """The mass (B,) at which new clusters of equal mass, log p(y|z) (B, k, y), lower F most: F is convex in it."""
 
     def best_one(arguments):

@@ -245,3 +245,43 @@ def test_refusals():
         bottleneck.bifurcation(toy(), np.array([2.0, 1.0]))
     with pytest.raises(ValueError, match="beta_max"):
         bottleneck.critical_betas(toy(), beta_max=-1.0)
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_the_optimum_changes_where_the_certified_bottleneck_does(dual):
+    p_xy = random_joint(3, (5, 3))
+    critical = bottleneck.critical_betas(p_xy, dual=dual)
+    assert critical.certified.all() and len(critical.global_) == len(critical.certified) >= 2
+    beta = np.asarray(critical.global_)
+    solve = bottleneck.dual_ib if dual else bottleneck.ib
+    counts = [solve(p_xy, beta * factor, certificate=True).n_clusters for factor in (1 - 1e-4, 1 + 1e-4)]
+    after = np.asarray(critical.global_clusters)
+    np.testing.assert_array_equal(counts[0], [1, *after[:-1]])
+    np.testing.assert_array_equal(counts[1], after)
+
+
+def test_groups_of_alike_rows_come_apart_first():
+    # Two groups of six: the certificate of a solution without them must find their centres.
+    q, error = 6, 0.6
+    block = np.full((q, q), error / (q - 1))
+    np.fill_diagonal(block, 1 - error)
+    p_xy = np.kron(np.eye(2), block) / (2 * q)
+    critical = bottleneck.critical_betas(p_xy, beta_max=3.0)
+    np.testing.assert_allclose(critical.global_, [1.0], rtol=1e-7)  # the group is known from y: λ₂ = 1
+    assert list(critical.global_clusters) == [2] and not critical.certified.any()
+    drawn = bottleneck.bifurcation(p_xy, [2.0])
+    assert list(drawn.optimum.n_clusters) == [2]
+
+
+def test_the_proof_finds_what_the_search_overlooks(monkeypatch):
+    p_xy = random_joint(1, (5, 3))
+    expected = bottleneck.critical_betas(p_xy)
+    search = _critical._largest_g
+
+    def blind(problem, beta, clusters):
+        found = search(problem, beta, clusters)
+        return found._replace(log_g_found=min(found.log_g_found, 0.0), log_g_candidates=0 * found.log_g_candidates)
+
+    monkeypatch.setattr(_critical, "_largest_g", blind)
+    # By the search alone only unstable clusters would split, at the local values.
+    np.testing.assert_allclose(bottleneck.critical_betas(p_xy).global_[0], expected.global_[0], rtol=1e-6)
