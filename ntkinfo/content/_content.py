@@ -88,8 +88,8 @@ def information_content(
     Source: Bernstein & Yue 2021 (arXiv 2103.01045); Botev 2017 (arXiv 1603.04166); theory, section 6.
 
     Example:
-      >>> c = information_content(net, x, labels, key=jax.random.key(0))
-      >>> bounds.information_content(c.value + 3 * c.stderr, n=len(x), delta=0.01)
+      >>> c = information_content(net, x, y, key=jax.random.key(0))
+      >>> bound = ni.bounds.information_content(c.value + 3 * c.stderr, n=len(x), delta=0.01)
     """
     x = check.inputs("x", x)
     return of_kernel(

@@ -146,7 +146,7 @@ def curve(
 
     Example:
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
-      >>> c.to_dataframe().plot(x="t", y="input_information", logx=True)
+      >>> axes = c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)
