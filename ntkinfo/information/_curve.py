@@ -13,11 +13,11 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import mixture
 from ntkinfo._common import check, labels, pytree
+from ntkinfo._common.quantities import QUANTITIES, Quantity
 from ntkinfo._common.results import Information
 from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.information import _decoder, _geometry, _losses
 from ntkinfo.information._losses import Losses
-from ntkinfo.information._quantities import QUANTITIES, Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
