@@ -34,6 +34,12 @@ def test_zeros_are_safe_in_value_and_gradient():
         assert np.isfinite(np.asarray(gradient)).all()
 
 
+def test_products_of_tiny_probabilities_do_not_underflow():
+    tiny = 1e-30
+    table = np.array([[1, 0], [0, tiny]], np.float32)
+    np.testing.assert_allclose(discrete.mutual_information(table), -tiny * np.log(tiny), rtol=1e-5)
+
+
 def test_equal_rows_are_merged_and_others_are_not(rng):
     rows = rng.dirichlet(np.ones(3), 4)
     p_x = rng.dirichlet(np.ones(10))

@@ -6,6 +6,7 @@ NumPy on the host in float64, whatever the precision of JAX.
 import numpy as np
 
 from ntkinfo._common import check
+from ntkinfo._numerics.entropy import plogp
 
 
 def binary_kl(q, p) -> np.ndarray:
@@ -89,7 +90,7 @@ def _excess(q, bound):
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         # Lower bounds of kl give starting points above the solution: q log q + (1 - q) log((1 - q)/(1 - p)), and
         # d²/2v with v the largest variance of a coin between q and p.
-        d = -room * np.expm1((np.where(q > 0, q * np.log(q), 0.0) - bound) / room)
+        d = -room * np.expm1((plogp(q) - bound) / room)
         d = np.minimum(d, np.sqrt(bound) * np.sqrt(2 * np.where(q > 0.5, q * room, 0.25)))
         d = np.where((room > 0) & (bound > 0), np.clip(d, 0, room), np.where(bound > 0, room, 0.0))
         for _ in range(200):

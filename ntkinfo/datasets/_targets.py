@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkinfo._common import check
+from ntkinfo._common.labels import class_numbers
 
 TASKS = ("parity", "classes", "regression")
 
@@ -28,14 +28,7 @@ def one_hot(labels, n_classes: int | None = None, *, centred: bool = True, dtype
     Raises:
       TypeError, ValueError: labels that are no integers, or outside 0 … k - 1.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"`labels` must be a vector, not empty; got shape {labels.shape}.")
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"`labels` must hold integers; got dtype {labels.dtype}.")
-    k = int(labels.max()) + 1 if n_classes is None else check.integer("n_classes", n_classes)
-    if labels.min() < 0 or labels.max() >= k:
-        raise ValueError(f"`labels` must lie in 0 … {k - 1}; got {labels.min()} to {labels.max()}.")
+    labels, k = class_numbers(np.asarray(labels), n_classes)
     dtype = float_dtype(dtype)
     return np.eye(k, dtype=dtype)[labels] - np.asarray(1 / k if centred else 0, dtype)
 

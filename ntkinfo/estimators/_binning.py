@@ -5,6 +5,8 @@ The room behind `estimators.binned`, `estimators.binned_layer` and `estimators.q
 
 import numpy as np
 
+from ntkinfo._numerics.entropy import plogp
+
 # Groups of the jackknife: enough for a standard error known to about 1/sqrt(2 * 20) of itself.
 GROUPS = 20
 # Symbols are packed into signed 64-bit integers.
@@ -57,9 +59,9 @@ def symbols(codes):
 
 def entropy(weights) -> float:
     """Entropy in nats of weights that need not be normalised: log W - sum w log w / W."""
-    weights = weights[weights > 0]
+    weights = np.asarray(weights, np.float64)
     total = weights.sum()
-    return float(np.log(total) - np.sum(weights * np.log(weights)) / total)
+    return float(np.log(total) - plogp(weights).sum() / total)
 
 
 def _from_counts(x, y, xy, miller_madow: bool) -> float:

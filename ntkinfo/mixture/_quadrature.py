@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkinfo._numerics.entropy import plogp
+
 # Beyond 9 standard deviations a component has less than 2e-19 of its mass.
 WINDOW = 9.0
 # log p has its complex zeros where two components cross: at a distance of about 0.3 standard deviations from the
@@ -89,10 +91,6 @@ def _panels(mesh, index):
     return jnp.where(inside, 0.5 * (a + b), knots[0]), jnp.where(inside, 0.5 * (b - a), 0.0)
 
 
-def _xlogx(x):
-    return jnp.where(x > 0, x * jnp.log(jnp.where(x > 0, x, 1.0)), 0.0)
-
-
 def _log(x):
     return jnp.log(jnp.where(x > 0, x, 1.0))
 
@@ -158,8 +156,8 @@ def _integrals(mean, variance, one_hot):
 
     def body(half, w, classes, _):
         density = jnp.sum(classes, axis=1)
-        entropy = -_xlogx(density)
-        f = jnp.stack([entropy, entropy + jnp.sum(_xlogx(classes), axis=1)])
+        entropy = -plogp(density)
+        f = jnp.stack([entropy, entropy + jnp.sum(plogp(classes), axis=1)])
         panel = f.reshape(2, -1, ORDER)
         # Coefficients fall like r^-k and the error of the rule like r^-2k: last coefficient squared over the largest.
         last = jnp.max(jnp.abs(jnp.einsum("kq,fbq->fbk", tail, panel)), axis=2)
@@ -171,7 +169,7 @@ def _integrals(mean, variance, one_hot):
     integral, mass, error, size = _loop(mu, sigma, one_hot, body, (two, zero, two, two))
     share = jnp.mean(one_hot, axis=0)
     noise = jnp.mean(jnp.log(sigma)) + 0.5 * math.log(2 * np.pi * np.e)
-    value = integral - jnp.stack([noise, jnp.sum(_xlogx(share))])
+    value = integral - jnp.stack([noise, jnp.sum(plogp(share))])
     # Mass that the panels missed or doubled counts with the largest |log p| inside a window.
     largest = 0.5 * WINDOW**2 + 2.0 + math.log(mean.size) + jnp.max(jnp.abs(jnp.log(sigma)))
     error = error + jnp.abs(1.0 - mass) * largest + 16 * jnp.finfo(dtype).eps * (1.0 + size + jnp.abs(noise))
