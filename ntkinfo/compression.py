@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from ntkinfo._common import check
 
@@ -154,8 +154,8 @@ def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
 
 
 def measured_compression_time(
-    epochs: ArrayLike, i_xt: Float[ArrayLike, "... t"], *, fraction: float = 0.5, least: float = 1e-3
-) -> np.ndarray:
+    epochs: Num[ArrayLike, " t"], i_xt: Float[ArrayLike, "*lead t"], *, fraction: float = 0.5, least: float = 1e-3
+) -> Num[np.ndarray, "*lead"]:
     """The first recorded epoch by which I(X;T) has fallen `fraction` of the way from its maximum to its last value.
 
     Args:

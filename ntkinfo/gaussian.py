@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check
 from ntkinfo._numerics import normal_rule
@@ -81,7 +82,7 @@ def _factors(covariances):
     return jax.lax.map(cholesky, covariances.reshape((-1, m, m))).reshape(covariances.shape)
 
 
-def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
+def entropy(p: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
     """Differential entropy h(p) in nats: k/2 log(2 pi e variance) at each point, or of all m points together.
 
     Args:
@@ -103,7 +104,7 @@ def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
     return _definite("p", 0.5 * k * (m * math.log(2 * np.pi * np.e) + log_det), factor)
 
 
-def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
+def log_prob(p: Gaussian, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 0.0) -> Float[Array, "... m"]:
     """log N(y; mean, (variance + noise) I_k) in nats at each point.
 
     Args:
@@ -130,7 +131,9 @@ def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
     return -0.5 * (squared / variance + k * jnp.log(2 * np.pi * variance))
 
 
-def joint_divergence(mean: jax.Array, factor: jax.Array, factor0: jax.Array) -> jax.Array:
+def joint_divergence(
+    mean: Float[Array, "m k"], factor: Float[Array, "m m"], factor0: Float[Array, "m m"]
+) -> Float[Array, ""]:
     """KL of one pair of joint Gaussians from the difference of means (m, k) and the Cholesky factors."""
     m, k = mean.shape
     whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.concatenate([factor, mean], axis=1), lower=True)
@@ -150,7 +153,7 @@ def _joint_divergences(mean, factor, factor0):
     return jax.lax.map(lambda a: joint_divergence(*a), (*flat, factor0.reshape((-1, m, m)))).reshape(lead)
 
 
-def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array:
+def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
     """KL(p || q) in nats of two predictions at the same points, at each point or of all points together.
 
         KL = 1/2 [k tr(Sigma_q^-1 Sigma_p) + tr(d^T Sigma_q^-1 d) - k m + k log(det Sigma_q / det Sigma_p)]
@@ -190,7 +193,7 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array
     return _definite("q", _definite("p", _joint_divergences(shift, factor, factor0), factor), factor0)
 
 
-def sign_error(p: Gaussian, y) -> jax.Array:
+def sign_error(p: Gaussian, y: Float[ArrayLike, "m 1"]) -> Float[Array, "... m"]:
     """P(sign of the output differs from y) = Phi(-y mean / sqrt(variance)) at each point, for one output.
 
     Args:
@@ -243,7 +246,9 @@ def _winning(mean, variance):
     return jax.lax.map(wins, (mean.reshape((-1, k)), variance.reshape(-1)), batch_size=batch).reshape(mean.shape)
 
 
-def winning_probabilities(mean, variance) -> jax.Array:
+def winning_probabilities(
+    mean: Float[ArrayLike, "*lead m k"], variance: Float[ArrayLike, "*lead m"]
+) -> Float[Array, "*lead m k"]:
     """P(class c has the largest of k outputs), for independent outputs N(mean_c, variance) at each point.
 
         P(c wins) = int phi(u - mean_c / s) prod_{j != c} Phi(u - mean_j / s) du,    s = sqrt(variance)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from ntkinfo._common import check
 from ntkinfo._numerics import entropy as _entropy
@@ -120,7 +120,7 @@ def entropy(labels: Labels) -> float:
     return float(0.5 * (targets.shape[1] * np.log(2 * np.pi * np.e) + log_det))
 
 
-def real_targets(name: str, y: Array, n: int) -> Array:
+def real_targets(name: str, y: Float[ArrayLike, "rows ..."], n: int) -> Float[Array, "rows k"]:
     """Labels as (n, k): a vector is one output."""
     y = check.array(name, y, (1, 2))
     y = y[:, None] if y.ndim == 1 else y
@@ -150,7 +150,7 @@ def class_numbers(labels, n_classes: int | None) -> tuple[np.ndarray | jax.Array
     return labels, n_classes
 
 
-def one_hot(labels, n_classes: int, dtype=None) -> jax.Array:
+def one_hot(labels: Integer[ArrayLike, " m"], n_classes: int, dtype=None) -> Float[Array, "m c"]:
     """Integer class labels (m,) from 0 to n_classes - 1 as rows of a unit matrix, (m, n_classes).
 
     Raises:

@@ -4,12 +4,13 @@ NumPy on the host in float64, whatever the precision of JAX.
 """
 
 import numpy as np
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo._common import check
 from ntkinfo._numerics.entropy import plogp
 
 
-def binary_kl(q, p) -> np.ndarray:
+def binary_kl(q: Num[ArrayLike, "..."], p: Num[ArrayLike, "..."]) -> Float[np.ndarray, "..."]:
     """kl(q ‖ p) = q log(q/p) + (1 - q) log((1 - q)/(1 - p)) in nats: divergence of a coin with bias q from one with p.
 
     Args:
@@ -35,7 +36,9 @@ def binary_kl(q, p) -> np.ndarray:
     return np.where(close, _divergence(q, p - q), apart)
 
 
-def binary_kl_inverse(q, bound, *, side: str = "upper") -> np.ndarray:
+def binary_kl_inverse(
+    q: Num[ArrayLike, "..."], bound: Num[ArrayLike, "..."], *, side: str = "upper"
+) -> Float[np.ndarray, "..."]:
     """The largest p with kl(q ‖ p) ≤ bound; for side="lower" the smallest.
 
     Args:

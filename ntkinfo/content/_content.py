@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import kernels
 from ntkinfo._common import check
@@ -51,8 +51,8 @@ class Content(NamedTuple):
 
 def information_content(
     net,
-    x: Array,
-    labels: Array,
+    x: Float[ArrayLike, "n ..."],
+    labels: Float[ArrayLike, "n ..."],
     *,
     key: Array,
     n_samples: int = 4096,
@@ -97,7 +97,14 @@ def information_content(
     )
 
 
-def of_kernel(kernel: Array, labels: Array, *, key: Array, n_samples: int = 4096, method: str = "tilted") -> Content:
+def of_kernel(
+    kernel: Float[ArrayLike, "n n"],
+    labels: Float[ArrayLike, "n ..."],
+    *,
+    key: Array,
+    n_samples: int = 4096,
+    method: str = "tilted",
+) -> Content:
     """`information_content` for a covariance of the outputs, (n, n), that is known already; the rest as there."""
     check.option("method", method, METHODS)
     n_samples = check.integer("n_samples", n_samples, least=2)
@@ -114,7 +121,9 @@ def of_kernel(kernel: Array, labels: Array, *, key: Array, n_samples: int = 4096
     return result
 
 
-def upper_bound(kernel: Array, labels: Array, *, form: str = "sharp") -> Array:
+def upper_bound(
+    kernel: Float[ArrayLike, "n n"], labels: Float[ArrayLike, "n ..."], *, form: str = "sharp"
+) -> Float[Array, ""]:
     """Upper bound on the information content in closed form, in nats: O(n³), nothing is sampled.
 
         published:  C ≤ n (log 2 - ½) + ½ d T,      d = det(K)^{1/n},  T = (1 - 2/π) tr K⁻¹ + (2/π) yᵀK⁻¹y
@@ -142,8 +151,14 @@ def upper_bound(kernel: Array, labels: Array, *, form: str = "sharp") -> Array:
 
 
 def positive_probability(
-    kernel: Array, labels: Array, cross: Array, own: Array, *, key: Array, n_samples: int = 4096
-) -> tuple[Array, Array]:
+    kernel: Float[ArrayLike, "n n"],
+    labels: Float[ArrayLike, "n ..."],
+    cross: Float[ArrayLike, "m n"],
+    own: Float[ArrayLike, " m"],
+    *,
+    key: Array,
+    n_samples: int = 4096,
+) -> tuple[Float[Array, " m"], Float[Array, ""]]:
     """P(f(x_*) > 0 | sign f = labels) at test inputs: the network that the information-content bound is about.
 
     Args:

@@ -1,13 +1,15 @@
 """Labels as training targets: ±1 for parity, centred one-hot rows for classes, numbers for regression."""
 
 import numpy as np
+from jaxtyping import ArrayLike, Float, Integer, Shaped
+from numpy.typing import DTypeLike
 
 from ntkinfo._common.labels import class_numbers
 
 TASKS = ("parity", "classes", "regression")
 
 
-def parity(labels, *, dtype=np.float64) -> np.ndarray:
+def parity(labels: Shaped[ArrayLike, " n"], *, dtype: DTypeLike = np.float64) -> Float[np.ndarray, "n 1"]:
     """Class labels (n,) as ±1, shape (n, 1): of two classes the larger is +1; of more, the even ones are.
 
     Raises:
@@ -16,7 +18,13 @@ def parity(labels, *, dtype=np.float64) -> np.ndarray:
     return (2 * _parity(labels)[0] - 1).astype(float_dtype(dtype))[:, None]
 
 
-def one_hot(labels, n_classes: int | None = None, *, centred: bool = True, dtype=np.float64) -> np.ndarray:
+def one_hot(
+    labels: Integer[ArrayLike, " n"],
+    n_classes: int | None = None,
+    *,
+    centred: bool = True,
+    dtype: DTypeLike = np.float64,
+) -> Float[np.ndarray, "n k"]:
     """Labels 0 … k - 1, shape (n,), as rows (n, k) of one_hot - 1/k, the convention of the NTK literature.
 
     Args:

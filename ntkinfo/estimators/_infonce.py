@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
+from jaxtyping import Array, ArrayLike, Shaped
 
 from ntkinfo._common import check
 from ntkinfo._common.progress import bar
@@ -48,8 +48,8 @@ class _State(NamedTuple):
 
 
 def infonce(
-    x,
-    t,
+    x: Shaped[ArrayLike, "n ..."],
+    t: Shaped[ArrayLike, "n ..."],
     *,
     key: Array,
     critic: str | Callable = "separable",

@@ -1,13 +1,14 @@
 """Mutual information of densities from the distances to nearest neighbours."""
 
 import numpy as np
+from jaxtyping import ArrayLike, Shaped
 
 from ntkinfo._common import check
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _neighbours, _samples
 
 
-def ksg(x, y, *, k: int = 3) -> Information:
+def ksg(x: Shaped[ArrayLike, "n ..."], y: Shaped[ArrayLike, "n ..."], *, k: int = 3) -> Information:
     """I(X;Y) in nats from samples of densities, by the distances to k-th nearest neighbours in the max norm.
 
         ψ(k) + ψ(n) - mean ψ(n_x + 1) - mean ψ(n_y + 1)     Kraskov's first estimator, x and y continuous

@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from ntkinfo._common import check
 from ntkinfo._common import labels as _labels
@@ -15,6 +16,12 @@ from ntkinfo._numerics import pair_sums
 from ntkinfo.mixture import _quadrature
 
 ACCURACY = 1e-8
+
+Means = Float[ArrayLike, "*t m k"]
+OneMean = Float[ArrayLike, "*t m 1"]
+Variances = Float[ArrayLike, "*t m"]
+OneHot = Float[ArrayLike, "m c"]
+Labels = Integer[ArrayLike, " m"]
 
 
 def _door(mean, variance, classes=None, *, one_output: bool = False, least: int = 1):
@@ -66,7 +73,7 @@ def _exact(mean, variance, classes):
     return jax.lax.map(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), (mean, variance))
 
 
-def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
+def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:
     """I(X;Z) and I(Y;Z) in nats for one output, exactly: `exact` and `label_exact` in one pass.
 
     Args:
@@ -105,7 +112,7 @@ def warn_if_inaccurate(information: Information) -> None:
         )
 
 
-def exact(mean, variance) -> Information:
+def exact(mean: OneMean, variance: Variances) -> Information:
     """I(X;Z) in nats for one output, X uniform over m points and Z | x_i ~ N(mean_i, variance_i), exactly.
 
         I(X;Z) = h(p) - (1/m) sum_i (1/2) log(2 pi e variance_i),    p = (1/m) sum_i N(mean_i, variance_i)
@@ -134,7 +141,12 @@ def exact(mean, variance) -> Information:
     return exact_pair(mean, variance, np.ones((m, 1)))[0]
 
 
-def label_exact(mean, variance, labels, n_classes: int) -> Information:
+def label_exact(
+    mean: OneMean,
+    variance: Variances,
+    labels: Labels,
+    n_classes: int,
+) -> Information:
     """I(Y;Z) in nats for one output and classes Y, exactly: sum_c p(c) KL(p_c || p), p_c the mixture of class c.
 
     Args:
@@ -165,7 +177,14 @@ def _sampled(key, mean, variance, classes, n_samples):
     return jax.lax.map(one, (mean, variance))
 
 
-def monte_carlo_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Information, Information]:
+def monte_carlo_pair(
+    mean: Means,
+    variance: Variances,
+    one_hot: OneHot,
+    *,
+    key: Array,
+    n_samples: int,
+) -> tuple[Information, Information]:
     """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass."""
     mean, variance, classes, lead = _door(mean, variance, one_hot)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
@@ -175,7 +194,7 @@ def monte_carlo_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[I
     )
 
 
-def monte_carlo(mean, variance, *, key, n_samples: int) -> Information:
+def monte_carlo(mean: Means, variance: Variances, *, key: Array, n_samples: int) -> Information:
     """I(X;Z) in nats by sampling, for any number of outputs: the mean of log p_i(z)/p(z) over z ~ p_i and i.
 
     Unbiased. The draws are stratified, `n_samples` for each point i, and the standard error combines the variances
@@ -202,12 +221,27 @@ def monte_carlo(mean, variance, *, key, n_samples: int) -> Information:
     return monte_carlo_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
 
 
-def label_monte_carlo(mean, variance, labels, n_classes: int, *, key, n_samples: int) -> Information:
+def label_monte_carlo(
+    mean: Means,
+    variance: Variances,
+    labels: Labels,
+    n_classes: int,
+    *,
+    key: Array,
+    n_samples: int,
+) -> Information:
     """I(Y;Z) in nats for classes Y by sampling: the mean of log p_c(z)/p(z), c the class of i. See `monte_carlo`."""
     return monte_carlo_pair(mean, variance, _labels.one_hot(labels, n_classes), key=key, n_samples=n_samples)[1]
 
 
-def minibatch_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Information, Information]:
+def minibatch_pair(
+    mean: Means,
+    variance: Variances,
+    one_hot: OneHot,
+    *,
+    key: Array,
+    n_samples: int,
+) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats from the same scores: `minibatch` and `label_minibatch` in one pass."""
     mean, variance, classes, lead = _door(mean, variance, one_hot, least=2)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
@@ -218,7 +252,7 @@ def minibatch_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Inf
     )
 
 
-def minibatch(mean, variance, *, key, n_samples: int) -> Information:
+def minibatch(mean: Means, variance: Variances, *, key: Array, n_samples: int) -> Information:
     """Bounds on I(X;Z) in nats from the scores S_ij = log p(z_i | x_j), z_i ~ p_i, of one batch of points.
 
         lower = mean_i [S_ii - log (1/m) sum_j exp S_ij]                 InfoNCE
@@ -247,7 +281,15 @@ def minibatch(mean, variance, *, key, n_samples: int) -> Information:
     return minibatch_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
 
 
-def label_minibatch(mean, variance, labels, n_classes: int, *, key, n_samples: int) -> Information:
+def label_minibatch(
+    mean: Means,
+    variance: Variances,
+    labels: Labels,
+    n_classes: int,
+    *,
+    key: Array,
+    n_samples: int,
+) -> Information:
     """Bounds on I(Y;Z) = I(X;Z) - sum_c p(c) I(X;Z | Y = c) in nats for classes Y, from the scores of `minibatch`.
 
     `value` takes InfoNCE in both places; `lower` is InfoNCE less leave-one-out within the classes, `upper` is
@@ -262,7 +304,7 @@ def _pairwise(mean, variance, classes):
     return jax.lax.map(lambda channel: pair_sums.pairwise(*channel, classes), (mean, variance))
 
 
-def pairwise_pair(mean, variance, one_hot) -> tuple[Information, Information]:
+def pairwise_pair(mean: Means, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats without sampling: `pairwise` and `label_pairwise` in one pass."""
     mean, variance, classes, lead = _door(mean, variance, one_hot)
     lower, upper, class_lower, class_upper = _pairwise(mean, variance, classes).T.reshape((4, *lead))
@@ -273,7 +315,7 @@ def pairwise_pair(mean, variance, one_hot) -> tuple[Information, Information]:
     )
 
 
-def pairwise(mean, variance) -> Information:
+def pairwise(mean: Means, variance: Variances) -> Information:
     """Bounds on I(X;Z) in nats from distances between the components: -(1/m) sum_i log (1/m) sum_j exp(-D(p_i, p_j)).
 
     D the Bhattacharyya distance gives the lower bound, D = KL(p_i || p_j) the upper. Nothing is sampled; O(m^2 k).
@@ -291,6 +333,11 @@ def pairwise(mean, variance) -> Information:
     return pairwise_pair(mean, variance, np.ones((m, 1)))[0]
 
 
-def label_pairwise(mean, variance, labels, n_classes: int) -> Information:
+def label_pairwise(
+    mean: Means,
+    variance: Variances,
+    labels: Labels,
+    n_classes: int,
+) -> Information:
     """Bounds on I(Y;Z) in nats for classes Y, lower combined with upper; `value` is the lower bound, even below 0."""
     return pairwise_pair(mean, variance, _labels.one_hot(labels, n_classes))[1]
