@@ -1,6 +1,6 @@
 """Gaussian predictions and their entropies, log-probabilities, divergences and probabilities of winning an arg max.
 
-A prediction for m points and k outputs has the covariance Sigma (x) I_k: the outputs are independent and share Sigma.
+A prediction for m points and k outputs has the covariance Σ ⊗ I_k: the outputs are independent and share Σ.
 """
 
 import math
@@ -30,12 +30,12 @@ __all__ = [
 
 
 class Gaussian(NamedTuple):
-    """A predictive distribution N(mean, Sigma (x) I_k) over k outputs at m points; leading axes are free.
+    """A predictive distribution N(mean, Σ ⊗ I_k) over k outputs at m points; leading axes are free.
 
     Attributes:
       mean: (..., m, k).
-      variance: (..., m), the diagonal of Sigma: marginal variances, the same for each output.
-      covariance: (..., m, m), Sigma, where it was asked for.
+      variance: (..., m), the diagonal of Σ: marginal variances, the same for each output.
+      covariance: (..., m, m), Σ, where it was asked for.
     """
 
     mean: jax.Array
@@ -43,7 +43,7 @@ class Gaussian(NamedTuple):
     covariance: jax.Array | None = None
 
 
-def _door(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussian:
+def _check_arguments(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussian:
     mean = check.array(f"{name}.mean", p.mean)
     variance = check.array(f"{name}.variance", p.variance)
     if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
@@ -83,11 +83,11 @@ def _factors(covariances):
 
 
 def entropy(p: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
-    """Differential entropy h(p) in nats: k/2 log(2 pi e variance) at each point, or of all m points together.
+    """Differential entropy h(p) in nats: k/2 log(2πe variance) at each point, or of all m points together.
 
     Args:
       p: prediction; variances positive.
-      joint: over all points, (k/2)(m log(2 pi e) + log det Sigma), from `p.covariance`. O(m^3).
+      joint: over all points, (k/2)(m log(2πe) + log det Σ), from `p.covariance`. O(m³).
 
     Returns:
       (..., m), or (...) if joint. Exact. `nan` under tracing for a covariance that is not positive definite.
@@ -95,7 +95,7 @@ def entropy(p: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
     Raises:
       ValueError: a variance that is not positive, a missing covariance or one that is not positive definite.
     """
-    p = _door("p", p, joint=joint)
+    p = _check_arguments("p", p, joint=joint)
     m, k = p.mean.shape[-2:]
     if not joint:
         return 0.5 * k * jnp.log(2 * np.pi * np.e * p.variance)
@@ -118,7 +118,7 @@ def log_prob(p: Gaussian, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 
     Raises:
       ValueError: a shape of `y` that does not fit, or variance + noise not positive.
     """
-    p = _door("p", p, joint=False, zero=True)
+    p = _check_arguments("p", p, joint=False, zero=True)
     y = check.array("y", y)
     check.positive("noise", noise, zero=True)
     if y.shape[-2:] != p.mean.shape[-2:] or y.ndim > p.mean.ndim:
@@ -154,17 +154,17 @@ def _joint_divergences(mean, factor, factor0):
 
 
 def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
-    """KL(p || q) in nats of two predictions at the same points, at each point or of all points together.
+    """KL[p ‖ q] in nats of two predictions at the same points, at each point or of all points together.
 
-        KL = 1/2 [k tr(Sigma_q^-1 Sigma_p) + tr(d^T Sigma_q^-1 d) - k m + k log(det Sigma_q / det Sigma_p)]
+        KL = ½ [k tr(Σ_q⁻¹ Σ_p) + tr(dᵀ Σ_q⁻¹ d) - k m + k log(det Σ_q / det Σ_p)]
 
     with d = mean_p - mean_q and, at each point, m = 1. The joint divergence is never below the largest of the
-    pointwise ones. No jitter is added: a nearly singular Sigma_q makes the value depend on rounding.
+    pointwise ones. No jitter is added: a nearly singular Σ_q makes the value depend on rounding.
 
     Args:
       p: prediction; leading axes (...).
       q: reference with the same leading axes, or with none (a prior against predictions at many times).
-      joint: over all m points, from the covariances, by Cholesky. O(m^3) for each leading index.
+      joint: over all m points, from the covariances, by Cholesky. O(m³) for each leading index.
 
     Returns:
       (..., m), or (...) if joint. Exact. `nan` under tracing for variances that are not positive or covariances that
@@ -176,7 +176,7 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> Float[Arr
 
     Source: theory, section 4, "Output against prior".
     """
-    p, q = _door("p", p, joint=joint), _door("q", q, joint=joint)
+    p, q = _check_arguments("p", p, joint=joint), _check_arguments("q", q, joint=joint)
     if q.mean.shape != p.mean.shape and q.mean.shape != p.mean.shape[-2:]:
         raise ValueError(
             f"`q` must have a mean of the shape of `p`, {p.mean.shape}, or without its leading axes; "
@@ -194,7 +194,7 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> Float[Arr
 
 
 def sign_error(p: Gaussian, y: Float[ArrayLike, "m 1"]) -> Float[Array, "... m"]:
-    """P(sign of the output differs from y) = Phi(-y mean / sqrt(variance)) at each point, for one output.
+    """P(sign of the output differs from y) = Φ(-y mean / √variance) at each point, for one output.
 
     Args:
       p: prediction with k = 1; a variance of 0 gives 0, 1, or 1/2 where the mean is 0 as well.
@@ -205,19 +205,19 @@ def sign_error(p: Gaussian, y: Float[ArrayLike, "m 1"]) -> Float[Array, "... m"]
 
     Source: theory, section 2.
     """
-    p = _door("p", p, joint=False, zero=True)
+    p = _check_arguments("p", p, joint=False, zero=True)
     y = check.array("y", y, 2)
     if p.mean.shape[-1] != 1 or y.shape != p.mean.shape[-2:]:
         raise ValueError(f"`p` must have one output and `y` the shape (m, 1); got means {p.mean.shape}, y {y.shape}.")
     check.signs("y", y)
     margin = jnp.broadcast_to(y, p.mean.shape)[..., 0] * p.mean[..., 0]
-    some = p.variance > 0
-    noisy = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(some, p.variance, 1.0)))
-    return jnp.where(some, noisy, 0.5 * (1.0 - jnp.sign(margin)))
+    random = p.variance > 0
+    error = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(random, p.variance, 1.0)))
+    return jnp.where(random, error, 0.5 * (1.0 - jnp.sign(margin)))
 
 
 # Trapezoidal rule for the value u of the winning output, in standard deviations above the largest mean: it must be
-# above -9.5 and, up to k Phi(-9.5), below 9.5. The integrand is entire and vanishes at both ends, so the rule
+# above -9.5 and, up to k Φ(-9.5), below 9.5. The integrand is entire and vanishes at both ends, so the rule
 # converges faster than any power of its step.
 STEP = 0.1
 VALUES, _ = normal_rule.trapezoid(STEP, 9.5)
@@ -251,7 +251,7 @@ def winning_probabilities(
 ) -> Float[Array, "*lead m k"]:
     """P(class c has the largest of k outputs), for independent outputs N(mean_c, variance) at each point.
 
-        P(c wins) = int phi(u - mean_c / s) prod_{j != c} Phi(u - mean_j / s) du,    s = sqrt(variance)
+        P(c wins) = ∫ φ(u - mean_c / s) Π_{j≠c} Φ(u - mean_j / s) du,    s = √variance
 
     One-dimensional quadrature shared by the classes, exact to rounding (absolute); nothing is sampled. O(190 k) for
     each point.
@@ -268,7 +268,7 @@ def winning_probabilities(
 
     Source: theory, section 2.
     """
-    p = _door("p", Gaussian(mean, variance), joint=False, zero=True)
+    p = _check_arguments("p", Gaussian(mean, variance), joint=False, zero=True)
     if p.mean.shape[-1] < 2:
         raise ValueError(
             f"`mean` must have at least two outputs, one for each class; got shape {p.mean.shape}. "

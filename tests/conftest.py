@@ -17,7 +17,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Shapes in the signatures of public functions, checked at every call.
 pytest_plugins = ["tests.typed"]
 
-# What every JAX and Python is tried with: a file or two of each corridor, about two minutes in all.
+# What every JAX and Python is tried with: a file or two of each part, about two minutes in all.
 SMOKE = (
     "test_package.py",
     "test_precision.py",
@@ -37,7 +37,7 @@ SMOKE = (
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow simulations as well")
-    parser.addoption("--smoke", action="store_true", help="only a file or two of each corridor, about two minutes")
+    parser.addoption("--smoke", action="store_true", help="only a file or two of each part, about two minutes")
     parser.addoption("--float32", action="store_true", help="leave JAX in float32; only tests that hold in both")
 
 

@@ -1,4 +1,4 @@
-"""Probability tables: against loops, at p = 0, and what the door refuses."""
+"""Probability tables: against loops, at p = 0, and what is refused."""
 
 import itertools
 

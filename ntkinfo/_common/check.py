@@ -1,4 +1,4 @@
-"""The door: public functions check their arguments here, then call a pure, jittable core.
+"""Checks of arguments: public functions begin with them, then call a pure, jittable core.
 
 Every message says what must hold, what was given and what to do. Values are looked at only where they are
 concrete: under `jit`, `vmap` or `grad` shapes and dtypes are still checked, values cannot be.

@@ -89,20 +89,20 @@ def _remainder(u):
 
 def _excess(q, bound):
     """d = p - q ≥ 0 with kl(q ‖ p) = bound. Newton from above: kl is convex, so the steps come down monotonically."""
-    room = 1 - q
+    rest = 1 - q
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         # Lower bounds of kl give starting points above the solution: q log q + (1 - q) log((1 - q)/(1 - p)), and
         # d²/2v with v the largest variance of a coin between q and p.
-        d = -room * np.expm1((plogp(q) - bound) / room)
-        d = np.minimum(d, np.sqrt(bound) * np.sqrt(2 * np.where(q > 0.5, q * room, 0.25)))
-        d = np.where((room > 0) & (bound > 0), np.clip(d, 0, room), np.where(bound > 0, room, 0.0))
+        d = -rest * np.expm1((plogp(q) - bound) / rest)
+        d = np.minimum(d, np.sqrt(bound) * np.sqrt(2 * np.where(q > 0.5, q * rest, 0.25)))
+        d = np.where((rest > 0) & (bound > 0), np.clip(d, 0, rest), np.where(bound > 0, rest, 0.0))
         for _ in range(200):
             p = q + d
             # kl' = d/(p (1 - p))
-            step = (_divergence(q, d) - bound) * (p / d) * (room - d)
+            step = (_divergence(q, d) - bound) * (p / d) * (rest - d)
             # At p = 1 to rounding, or no step to be taken, stay.
-            step = np.where(np.isfinite(step) & (d > 0) & (d < room), step, 0.0)
-            new = np.clip(d - step, 0.0, room)
+            step = np.where(np.isfinite(step) & (d > 0) & (d < rest), step, 0.0)
+            new = np.clip(d - step, 0.0, rest)
             if np.all(np.abs(new - d) <= 1e-16 * d):
                 break
             d = new

@@ -43,7 +43,7 @@ def pac_bayes_kl(risk: Numbers, kl: Numbers, *, n, delta=0.05) -> Bounds:
       >>> round(float(pac_bayes_kl(0.1, 20.0, n=1000, delta=0.05)), 4)
       0.1839
     """
-    risk, kl, n, delta = _door(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
     return binary_kl_inverse(risk, _maurer(kl, n, delta))
 
 
@@ -58,7 +58,7 @@ def mcallester(risk: Numbers, kl: Numbers, *, n, delta=0.05) -> Bounds:
 
     Source: McAllester 1999; Maurer 2004 (arXiv cs/0411099).
     """
-    risk, kl, n, delta = _door(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
     return risk + np.sqrt(_maurer(kl, n, delta) / 2)
 
 
@@ -85,7 +85,7 @@ def catoni(risk: Numbers, kl: Numbers, *, n, delta=0.05, temperature=None) -> Bo
 
     Source: Catoni 2007 (arXiv 0712.0248), Theorem 1.2.6.
     """
-    risk, kl, n, delta = _door(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
     if temperature is not None:
         c = numbers("temperature", temperature, 0, np.inf, ends=False)
         return _catoni(risk, (kl - np.log(delta)) / n, c)
@@ -187,7 +187,7 @@ def information_content(content: Numbers, *, n, delta=0.05, form: str = "publish
     return -np.expm1(-(content + np.log(2 * n / delta)) / (n - 1))
 
 
-def _door(risk, kl, n, delta):
+def _check_arguments(risk, kl, n, delta):
     return (
         numbers("risk", risk, 0, 1),
         numbers("kl", kl, 0),

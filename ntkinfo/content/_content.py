@@ -109,7 +109,7 @@ def of_kernel(
     check.option("method", method, METHODS)
     n_samples = check.integer("n_samples", n_samples, least=2)
     tilt = jnp.asarray(method == "tilted", jnp.result_type(float))
-    result = _estimate(_door(kernel, labels), key, tilt, n_samples, method == "isotropic")
+    result = _estimate(_check_arguments(kernel, labels), key, tilt, n_samples, method == "isotropic")
     if check.concrete(result) and not bool(result.reliable):
         warnings.warn(
             f"The information content {float(result.value):.4g} cannot be believed: of {n_samples} samples "
@@ -147,7 +147,7 @@ def upper_bound(
     Source: Bernstein & Yue 2021 (arXiv 2103.01045); theory, section 6.
     """
     check.option("form", form, FORMS)
-    return _upper(_door(kernel, labels), form == "published")
+    return _upper(_check_arguments(kernel, labels), form == "published")
 
 
 def positive_probability(
@@ -176,7 +176,7 @@ def positive_probability(
     Raises:
       TypeError, ValueError: as `information_content`; shapes that do not fit.
     """
-    correlation = _door(kernel, labels)
+    correlation = _check_arguments(kernel, labels)
     cross, own = check.array("cross", cross, 2), check.array("own", own, 1)
     if cross.shape != (len(own), len(correlation)):
         raise ValueError(
@@ -191,7 +191,7 @@ def positive_probability(
 _conditioned = jax.jit(_orthant.conditioned, static_argnums=4)
 
 
-def _door(kernel, labels):
+def _check_arguments(kernel, labels):
     """The correlation of the outputs times their labels: its positive orthant is the event."""
     kernel = check.array("kernel", kernel, 2)
     if kernel.shape[0] != kernel.shape[1]:

@@ -26,7 +26,7 @@ def ksg(x: Shaped[ArrayLike, "n ..."], y: Shaped[ArrayLike, "n ..."], *, k: int 
 
     Returns:
       Information, an estimate that bounds nothing: `lower` and `upper` equal the value. `stderr` is the spread of the
-      estimates on 2 to 10 disjoint blocks, every second to tenth sample, scaled as 1/sqrt(n); with classes, blocks
+      estimates on 2 to 10 disjoint blocks, every second to tenth sample, scaled as 1/√n; with classes, blocks
       keep their proportions, and the variance from these is added. It does not see the bias.
 
     Raises:

@@ -56,7 +56,7 @@ def binned_layer(
 ) -> LayerInformation:
     """I(X;T) and I(T;Y) in nats of a deterministic layer whose activations are binned, unit by unit.
 
-        I(X;T) = H(T),    p(t,y) = sum_x p(x) p(y|x) [T(x) = t]
+        I(X;T) = H(T),    p(t,y) = Σ_x p(x) p(y|x) [T(x) = t]
 
     Each row is one distinct input, known with its probabilities, so that nothing is sampled: both are exact for the
     discretisation, which is part of the measurement and to be reported with it.

@@ -1,6 +1,6 @@
 """Entropy integrals of one-dimensional Gaussian mixtures, by Gauss-Legendre panels fitted to the components.
 
-The room behind `mixture.exact`: pure functions of arrays, no checks. The line is cut into panels no wider than a
+Behind `mixture.exact`: pure functions of arrays, no checks. The line is cut into panels no wider than a
 constant times the narrowest component that has mass there; how many are needed depends on the values, so the loop
 over panels has a trip count that is only known when it runs, and derivatives are written by hand.
 """
@@ -136,10 +136,10 @@ def _loop(mean, sigma, one_hot, body, start):
         last = jnp.searchsorted(low, jnp.max(jnp.where(inside, centre + half, -jnp.inf)), side="right")
 
         def over_components(function, x):
-            def one(j, x):
+            def of_chunk(j, x):
                 return function(x, j * chunk, *_densities(values, j * chunk, chunk, centre, half))
 
-            return jax.lax.fori_loop(first, (last + chunk - 1) // chunk, one, x)
+            return jax.lax.fori_loop(first, (last + chunk - 1) // chunk, of_chunk, x)
 
         classes = jnp.zeros((block * ORDER, one_hot.shape[1]), mean.dtype)
         classes = over_components(lambda x, _, u, p, member: x + p @ member, classes)
@@ -181,10 +181,10 @@ def _integrals(mean, variance, one_hot):
 def information_pair(mean, variance, one_hot):
     """I(X;Z) and I(Y;Z) for X uniform over m points and Z | x_i ~ N(mean_i, variance_i), in nats, with error estimates.
 
-        I(X;Z) = h(p) - (1/m) sum_i h(p_i),    I(Y;Z) = h(p) - sum_c p(c) h(p_c)
+        I(X;Z) = h(p) - (1/m) Σ_i h(p_i),    I(Y;Z) = h(p) - Σ_c p(c) h(p_c)
 
     First derivatives in `mean` and `variance` are exact integrals on the same panels; `one_hot` carries none.
-    O(nodes x m) time, about 20 nodes for each 2 standard deviations of the narrowest components.
+    O(nodes m) time, about 20 nodes for each 2 standard deviations of the narrowest components.
 
     Args:
       mean: (m,).
@@ -226,6 +226,6 @@ def _information_pair_jvp(primals, tangents):
     sums = _loop(mu, sigma, one_hot, body, jnp.zeros((2, 2, member.shape[0]), mean.dtype))
     by_mean, by_variance = jnp.zeros((2, 2, mean.size), mean.dtype).at[:, :, order].set(sums[:, :, : mean.size])
     by_mean = by_mean / (sigma * unit)[None, :]
-    own = jnp.stack([jnp.ones_like(variance), jnp.zeros_like(variance)]) / mean.size
-    by_variance = 0.5 * (by_variance - own) / variance[None, :]
+    noise_share = jnp.stack([jnp.ones_like(variance), jnp.zeros_like(variance)]) / mean.size
+    by_variance = 0.5 * (by_variance - noise_share) / variance[None, :]
     return (value, error), (by_mean @ tangents[0] + by_variance @ tangents[1], jnp.zeros_like(error))

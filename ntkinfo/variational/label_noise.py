@@ -1,6 +1,6 @@
 """Models p̃(y|x) of label noise, the target of the variational dual bottleneck: what the labels might also have been.
 
-The dual's term KL[q(y|z) || p̃(y|x)] is finite only where p̃ > 0, so that every model here must leave each class a
+The dual's term KL[q(y|z) ‖ p̃(y|x)] is finite only where p̃ > 0, so that every model here must leave each class a
 positive probability.
 """
 

@@ -337,7 +337,7 @@ def test_ksg_saturates_near_log_n(rng):
     assert math.isfinite(found.value) and 0.7 * math.log(1000) < float(found.value) < math.log(1000)
 
 
-# Doors
+# Refusals
 
 X = np.linspace(0.0, 1.0, 20)
 Y = np.sin(7 * X)

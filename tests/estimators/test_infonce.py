@@ -277,7 +277,7 @@ def test_infonce_on_the_benchmark(name):
     assert truth - margin - 4 * float(found.stderr) < float(found.value) < truth + 4 * float(found.stderr)
 
 
-# The door
+# Refusals
 
 X, T = bivariate(400)
 
