@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from ntkinfo._common import check
 
@@ -27,7 +27,7 @@ def gaussian_layer_bound(
 ) -> Float[Array, "..."]:
     """Upper bound on I(T_{k-1};T_k) in nats for noise that does not depend on T_{k-1}: ½ log det(I + Σ_ξ⁻¹ W Σ_T Wᵀ).
 
-    T_k is any function of W T_{k-1} + b + ξ, ξ ~ N(0, Σ_ξ). With noise on the weights Σ_ξ grows with |T_{k-1}| and
+    T_k is any function of W T_{k-1} + b + ξ, ξ ~ N(0, Σ_ξ). With noise on the weights Σ_ξ grows with ‖T_{k-1}‖ and
     tells of it, so that this is no bound: at W = 0 it is 0, and T_k = δ T_{k-1} is not independent of T_{k-1}. Use
     `weight_noise_bound` then.
 
@@ -63,9 +63,9 @@ def weight_noise_bound(
 ) -> Float[Array, "..."]:
     """Upper bound on I(T_{k-1};T_k) in nats under independent noise of standard deviation `std` on every weight.
 
-        ½ log det(δ² E|T|² I + W Σ_T Wᵀ) - ½ E log det(δ² |T|² I),    T = T_{k-1}
+        ½ log det(δ² E‖T‖² I + W Σ_T Wᵀ) - ½ E log det(δ² ‖T‖² I),    T = T_{k-1}
 
-    Given T the pre-activation is N(W T + b, δ² |T|² I); its own entropy is at most that of a Gaussian of its
+    Given T the pre-activation is N(W T + b, δ² ‖T‖² I); its own entropy is at most that of a Gaussian of its
     covariance.
 
     Args:
@@ -154,8 +154,8 @@ def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
 
 
 def measured_compression_time(
-    epochs: ArrayLike, i_xt: Float[ArrayLike, "... t"], *, fraction: float = 0.5, least: float = 1e-3
-) -> np.ndarray:
+    epochs: Num[ArrayLike, " t"], i_xt: Float[ArrayLike, "*lead t"], *, fraction: float = 0.5, least: float = 1e-3
+) -> Num[np.ndarray, "*lead"]:
     """The first recorded epoch by which I(X;T) has fallen `fraction` of the way from its maximum to its last value.
 
     Args:

@@ -43,13 +43,7 @@ def kl(
     shape = jnp.broadcast_shapes(p.shape, q.shape)
     check.probabilities("p", jnp.broadcast_to(p, shape), axis=axis)
     check.probabilities("q", jnp.broadcast_to(q, shape), axis=axis)
-    return _kl(p, q, axis)
-
-
-def _kl(p, q, axis):
-    positive = p > 0
-    logs = jnp.log(jnp.where(positive, p, 1)) - jnp.log(jnp.where(positive, q, 1))
-    return jnp.sum(jnp.where(positive, p * logs, 0), axis=axis)
+    return _entropy.kl(p, q, axis=axis)
 
 
 def mutual_information(p_xy: Float[ArrayLike, "... x y"]) -> Float[Array, "..."]:
@@ -64,8 +58,7 @@ def mutual_information(p_xy: Float[ArrayLike, "... x y"]) -> Float[Array, "..."]
     if p_xy.ndim < 2:
         raise ValueError(f"`p_xy` must have shape (..., x, y); got {p_xy.shape}.")
     check.probabilities("p_xy", p_xy, axis=(-2, -1))
-    independent = jnp.sum(p_xy, axis=-1, keepdims=True) * jnp.sum(p_xy, axis=-2, keepdims=True)
-    return _kl(p_xy, independent, axis=(-2, -1))
+    return _entropy.mutual_information(p_xy)
 
 
 def check_joint(name: str, p_xy: Float[ArrayLike, "x y"]) -> Float[Array, "x y"]:

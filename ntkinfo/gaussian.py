@@ -1,6 +1,6 @@
 """Gaussian predictions and their entropies, log-probabilities, divergences and probabilities of winning an arg max.
 
-A prediction for m points and k outputs has the covariance Sigma (x) I_k: the outputs are independent and share Sigma.
+A prediction for m points and k outputs has the covariance Σ ⊗ I_k: the outputs are independent and share Σ.
 """
 
 import math
@@ -9,8 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check
+from ntkinfo._numerics import normal_rule
 from ntkinfo._numerics.cholesky import cholesky
 
 __all__ = [
@@ -28,12 +30,12 @@ __all__ = [
 
 
 class Gaussian(NamedTuple):
-    """A predictive distribution N(mean, Sigma (x) I_k) over k outputs at m points; leading axes are free.
+    """A predictive distribution N(mean, Σ ⊗ I_k) over k outputs at m points; leading axes are free.
 
     Attributes:
       mean: (..., m, k).
-      variance: (..., m), the diagonal of Sigma: marginal variances, the same for each output.
-      covariance: (..., m, m), Sigma, where it was asked for.
+      variance: (..., m), the diagonal of Σ: marginal variances, the same for each output.
+      covariance: (..., m, m), Σ, where it was asked for.
     """
 
     mean: jax.Array
@@ -41,7 +43,7 @@ class Gaussian(NamedTuple):
     covariance: jax.Array | None = None
 
 
-def _door(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussian:
+def _check_arguments(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussian:
     mean = check.array(f"{name}.mean", p.mean)
     variance = check.array(f"{name}.variance", p.variance)
     if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
@@ -80,12 +82,12 @@ def _factors(covariances):
     return jax.lax.map(cholesky, covariances.reshape((-1, m, m))).reshape(covariances.shape)
 
 
-def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
-    """Differential entropy h(p) in nats: k/2 log(2 pi e variance) at each point, or of all m points together.
+def entropy(p: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
+    """Differential entropy h(p) in nats: k/2 log(2πe variance) at each point, or of all m points together.
 
     Args:
       p: prediction; variances positive.
-      joint: over all points, (k/2)(m log(2 pi e) + log det Sigma), from `p.covariance`. O(m^3).
+      joint: over all points, (k/2)(m log(2πe) + log det Σ), from `p.covariance`. O(m³).
 
     Returns:
       (..., m), or (...) if joint. Exact. `nan` under tracing for a covariance that is not positive definite.
@@ -93,7 +95,7 @@ def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
     Raises:
       ValueError: a variance that is not positive, a missing covariance or one that is not positive definite.
     """
-    p = _door("p", p, joint=joint)
+    p = _check_arguments("p", p, joint=joint)
     m, k = p.mean.shape[-2:]
     if not joint:
         return 0.5 * k * jnp.log(2 * np.pi * np.e * p.variance)
@@ -102,7 +104,7 @@ def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
     return _definite("p", 0.5 * k * (m * math.log(2 * np.pi * np.e) + log_det), factor)
 
 
-def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
+def log_prob(p: Gaussian, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 0.0) -> Float[Array, "... m"]:
     """log N(y; mean, (variance + noise) I_k) in nats at each point.
 
     Args:
@@ -116,7 +118,7 @@ def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
     Raises:
       ValueError: a shape of `y` that does not fit, or variance + noise not positive.
     """
-    p = _door("p", p, joint=False, zero=True)
+    p = _check_arguments("p", p, joint=False, zero=True)
     y = check.array("y", y)
     check.positive("noise", noise, zero=True)
     if y.shape[-2:] != p.mean.shape[-2:] or y.ndim > p.mean.ndim:
@@ -129,7 +131,9 @@ def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
     return -0.5 * (squared / variance + k * jnp.log(2 * np.pi * variance))
 
 
-def joint_divergence(mean: jax.Array, factor: jax.Array, factor0: jax.Array) -> jax.Array:
+def joint_divergence(
+    mean: Float[Array, "m k"], factor: Float[Array, "m m"], factor0: Float[Array, "m m"]
+) -> Float[Array, ""]:
     """KL of one pair of joint Gaussians from the difference of means (m, k) and the Cholesky factors."""
     m, k = mean.shape
     whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.concatenate([factor, mean], axis=1), lower=True)
@@ -149,18 +153,18 @@ def _joint_divergences(mean, factor, factor0):
     return jax.lax.map(lambda a: joint_divergence(*a), (*flat, factor0.reshape((-1, m, m)))).reshape(lead)
 
 
-def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array:
-    """KL(p || q) in nats of two predictions at the same points, at each point or of all points together.
+def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
+    """KL[p ‖ q] in nats of two predictions at the same points, at each point or of all points together.
 
-        KL = 1/2 [k tr(Sigma_q^-1 Sigma_p) + tr(d^T Sigma_q^-1 d) - k m + k log(det Sigma_q / det Sigma_p)]
+        KL = ½ [k tr(Σ_q⁻¹ Σ_p) + tr(dᵀ Σ_q⁻¹ d) - k m + k log(det Σ_q / det Σ_p)]
 
     with d = mean_p - mean_q and, at each point, m = 1. The joint divergence is never below the largest of the
-    pointwise ones. No jitter is added: a nearly singular Sigma_q makes the value depend on rounding.
+    pointwise ones. No jitter is added: a nearly singular Σ_q makes the value depend on rounding.
 
     Args:
       p: prediction; leading axes (...).
       q: reference with the same leading axes, or with none (a prior against predictions at many times).
-      joint: over all m points, from the covariances, by Cholesky. O(m^3) for each leading index.
+      joint: over all m points, from the covariances, by Cholesky. O(m³) for each leading index.
 
     Returns:
       (..., m), or (...) if joint. Exact. `nan` under tracing for variances that are not positive or covariances that
@@ -172,7 +176,7 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array
 
     Source: theory, section 4, "Output against prior".
     """
-    p, q = _door("p", p, joint=joint), _door("q", q, joint=joint)
+    p, q = _check_arguments("p", p, joint=joint), _check_arguments("q", q, joint=joint)
     if q.mean.shape != p.mean.shape and q.mean.shape != p.mean.shape[-2:]:
         raise ValueError(
             f"`q` must have a mean of the shape of `p`, {p.mean.shape}, or without its leading axes; "
@@ -189,8 +193,8 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array
     return _definite("q", _definite("p", _joint_divergences(shift, factor, factor0), factor), factor0)
 
 
-def sign_error(p: Gaussian, y) -> jax.Array:
-    """P(sign of the output differs from y) = Phi(-y mean / sqrt(variance)) at each point, for one output.
+def sign_error(p: Gaussian, y: Float[ArrayLike, "m 1"]) -> Float[Array, "... m"]:
+    """P(sign of the output differs from y) = Φ(-y mean / √variance) at each point, for one output.
 
     Args:
       p: prediction with k = 1; a variance of 0 gives 0, 1, or 1/2 where the mean is 0 as well.
@@ -201,22 +205,22 @@ def sign_error(p: Gaussian, y) -> jax.Array:
 
     Source: theory, section 2.
     """
-    p = _door("p", p, joint=False, zero=True)
+    p = _check_arguments("p", p, joint=False, zero=True)
     y = check.array("y", y, 2)
     if p.mean.shape[-1] != 1 or y.shape != p.mean.shape[-2:]:
         raise ValueError(f"`p` must have one output and `y` the shape (m, 1); got means {p.mean.shape}, y {y.shape}.")
     check.signs("y", y)
     margin = jnp.broadcast_to(y, p.mean.shape)[..., 0] * p.mean[..., 0]
-    some = p.variance > 0
-    noisy = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(some, p.variance, 1.0)))
-    return jnp.where(some, noisy, 0.5 * (1.0 - jnp.sign(margin)))
+    random = p.variance > 0
+    error = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(random, p.variance, 1.0)))
+    return jnp.where(random, error, 0.5 * (1.0 - jnp.sign(margin)))
 
 
 # Trapezoidal rule for the value u of the winning output, in standard deviations above the largest mean: it must be
-# above -9.5 and, up to k Phi(-9.5), below 9.5. The integrand is entire and vanishes at both ends, so the rule
+# above -9.5 and, up to k Φ(-9.5), below 9.5. The integrand is entire and vanishes at both ends, so the rule
 # converges faster than any power of its step.
 STEP = 0.1
-VALUES = np.arange(-95, 96) * STEP
+VALUES, _ = normal_rule.trapezoid(STEP, 9.5)
 
 
 def _wins(mean, variance):
@@ -242,10 +246,12 @@ def _winning(mean, variance):
     return jax.lax.map(wins, (mean.reshape((-1, k)), variance.reshape(-1)), batch_size=batch).reshape(mean.shape)
 
 
-def winning_probabilities(mean, variance) -> jax.Array:
+def winning_probabilities(
+    mean: Float[ArrayLike, "*lead m k"], variance: Float[ArrayLike, "*lead m"]
+) -> Float[Array, "*lead m k"]:
     """P(class c has the largest of k outputs), for independent outputs N(mean_c, variance) at each point.
 
-        P(c wins) = int phi(u - mean_c / s) prod_{j != c} Phi(u - mean_j / s) du,    s = sqrt(variance)
+        P(c wins) = ∫ φ(u - mean_c / s) Π_{j≠c} Φ(u - mean_j / s) du,    s = √variance
 
     One-dimensional quadrature shared by the classes, exact to rounding (absolute); nothing is sampled. O(190 k) for
     each point.
@@ -262,7 +268,7 @@ def winning_probabilities(mean, variance) -> jax.Array:
 
     Source: theory, section 2.
     """
-    p = _door("p", Gaussian(mean, variance), joint=False, zero=True)
+    p = _check_arguments("p", Gaussian(mean, variance), joint=False, zero=True)
     if p.mean.shape[-1] < 2:
         raise ValueError(
             f"`mean` must have at least two outputs, one for each class; got shape {p.mean.shape}. "

@@ -110,7 +110,7 @@ def scales(
 
     Example:
       >>> s = scales(build, x, y, x_test, y_test, t, w_std=[0.5, 1.0, 2.0], b_std=[0.1], folder="sweep")
-      >>> ni.plot.sweep(s.values["input_information"][:, :, -1], s.w_std, s.b_std)
+      >>> figure = ni.plot.sweep(s.values["input_information"][:, :, -1], s.w_std, s.b_std)
     """
     if not callable(build):
         raise TypeError(f"`build` must be a function of (w_std, b_std) that returns a network; got {build!r}.")

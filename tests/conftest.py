@@ -14,11 +14,15 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# What every JAX and Python is tried with: a file or two of each corridor, about two minutes in all.
+# Shapes in the signatures of public functions, checked at every call.
+pytest_plugins = ["tests.typed"]
+
+# What every JAX and Python is tried with: a file or two of each part, about two minutes in all.
 SMOKE = (
     "test_package.py",
     "test_precision.py",
     "test_stax.py",
+    "test_typed.py",
     "test_discrete.py",
     "test_compression.py",
     "_neural_tangents/test_load.py",
@@ -33,7 +37,7 @@ SMOKE = (
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow simulations as well")
-    parser.addoption("--smoke", action="store_true", help="only a file or two of each corridor, about two minutes")
+    parser.addoption("--smoke", action="store_true", help="only a file or two of each part, about two minutes")
     parser.addoption("--float32", action="store_true", help="leave JAX in float32; only tests that hold in both")
 
 

@@ -1,4 +1,4 @@
-"""Probability tables: against loops, at p = 0, and what the door refuses."""
+"""Probability tables: against loops, at p = 0, and what is refused."""
 
 import itertools
 
@@ -32,6 +32,12 @@ def test_zeros_are_safe_in_value_and_gradient():
     assert float(discrete.kl(q, p)) == np.inf
     for gradient in (jax.grad(discrete.entropy)(p), jax.grad(discrete.kl)(p, q)):
         assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_products_of_tiny_probabilities_do_not_underflow():
+    tiny = 1e-30
+    table = np.array([[1, 0], [0, tiny]], np.float32)
+    np.testing.assert_allclose(discrete.mutual_information(table), -tiny * np.log(tiny), rtol=1e-5)
 
 
 def test_equal_rows_are_merged_and_others_are_not(rng):

@@ -118,11 +118,23 @@ NO_QUANTITIES = {
     "bounds": {"binary_kl", "binary_kl_inverse"},
     "finite": {"activations", "train_layers"},
     "information": {"is_saturated"},
+    "variational": {"encoders", "fit", "label_noise", "sweep"},
 }
 
 
 @pytest.mark.parametrize(
-    "module", ["bottleneck", "bounds", "compression", "content", "discrete", "estimators", "finite", "information"]
+    "module",
+    [
+        "bottleneck",
+        "bounds",
+        "compression",
+        "content",
+        "discrete",
+        "estimators",
+        "finite",
+        "information",
+        "variational",
+    ],
 )
 def test_notation_has_every_public_quantity(module):
     text = (ROOT / "docs" / "notation.md").read_text()

@@ -47,8 +47,8 @@ ALLOWED = {
     # Finite networks are compared with closed forms and with the bottleneck's curve.
     "finite": GROUNDS | DISTRIBUTIONS | NETWORKS | INFINITE | {"bottleneck"},
     "compression": GROUNDS,
-    # Figures read results by their fields.
-    "plot": set(),
+    # Figures read results by their fields, and what quantities are called.
+    "plot": GROUNDS,
     # The command line may import everything, and only `__main__` imports it.
     "_cli": set(ENTRIES) - {"__main__", "__init__"},
     "__main__": {"_cli", "_common"},
@@ -176,10 +176,12 @@ PROMISED = {
         winning_probabilities
     """,
     "information": """
-        Curve Information Losses ParameterDivergence action curve fisher_trace input_information
-        is_saturated label_information losses output_divergence parameter_distance parameter_divergence
+        Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action curve fisher_trace
+        input_information is_saturated label_information losses output_divergence parameter_distance
+        parameter_divergence
     """,
     "kernels": "Kernels block_size correlated diagonal evaluate has_hessian hessian inputs kernel_function kernels",
+    "networks": "Network from_equinox from_flax from_stax kernel_function",
     "mixture": """
         ACCURACY Information exact exact_pair is_saturated label_exact label_minibatch label_monte_carlo
         label_pairwise minibatch minibatch_pair monte_carlo monte_carlo_pair one_hot pair pairwise pairwise_pair
@@ -200,8 +202,8 @@ PROMISED = {
     """,
     "sweep": "Sweep scales",
     "variational": """
-        DivergedError History LearningCurve Measurement Sweep VariationalFit encoders error_under_noise fit
-        label_noise learning_curve measure sweep
+        DivergedError History LearningCurve Measurement RequiredInformation Sweep VariationalFit encoders
+        error_under_noise fit label_noise learning_curve measure required_information sweep
     """,
 }
 

@@ -1,4 +1,4 @@
-"""What holds in float32 as in float64: the corridors against references in NumPy float64, at the dtype's tolerance."""
+"""What holds in float32 as in float64: every part against references in NumPy float64, at the dtype's tolerance."""
 
 import jax
 import jax.numpy as jnp

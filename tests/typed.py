@@ -1,8 +1,8 @@
 """The shapes in the signatures of public functions, held against every successful call of the tests.
 
-A plugin of pytest: each public function is wrapped where users find it. After a call has returned, its array
-arguments and its result must be what the annotations say, with one size for each letter. Calls that raise are left to
-their tests.
+A plugin of pytest, which `conftest.py` names: each public function is wrapped where users find it. After a call has
+returned, its array arguments and its result must be what the annotations say, with one size for each letter. Calls that
+raise are left to their tests. Without beartype nothing is checked, and `test_typed.py` is skipped by that name.
 """
 
 import functools
@@ -12,17 +12,14 @@ import typing
 
 import jax
 import numpy as np
-from beartype.door import is_bearable
 from jaxtyping import jaxtyped
 
 import ntkinfo
 
-
-def _hints(function) -> dict:
-    try:
-        return typing.get_type_hints(function)
-    except Exception:
-        return {}
+try:
+    from beartype.door import is_bearable
+except ImportError:
+    is_bearable = None
 
 
 def _has_shapes(hint) -> bool:
@@ -30,8 +27,9 @@ def _has_shapes(hint) -> bool:
     return hint is not jax.Array and jax.Array not in typing.get_args(hint)
 
 
-def _checked(function):
-    hints, signature = _hints(function), inspect.signature(function)
+def checked(function):
+    """The function, whose successful calls are held against its annotations."""
+    hints, signature = typing.get_type_hints(function), inspect.signature(function)
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -55,10 +53,17 @@ def _message(function, what, value, hint):
     return f"{function.__module__}.{function.__name__}: {what} is {shapes}, annotated {hint}"
 
 
-def pytest_configure(config):
-    """Wraps the functions that public modules define or hand on."""
+def public_functions():
+    """(module, name, function) of what public modules define or hand on."""
     for module in (getattr(ntkinfo, name) for name in ntkinfo.__all__):
         for name in getattr(module, "__all__", ()) if isinstance(module, types.ModuleType) else ():
             function = getattr(module, name)
             if isinstance(function, types.FunctionType) and function.__module__.startswith("ntkinfo."):
-                setattr(module, name, _checked(function))
+                yield module, name, function
+
+
+def pytest_configure(config):
+    """Wraps them."""
+    if is_bearable is not None:
+        for module, name, function in public_functions():
+            setattr(module, name, checked(function))

@@ -67,6 +67,8 @@ def certificate(
     try:
         hessian = kernels.hessian(ens.kernel_fn, ens.x)
     except ValueError as error:
+        if kernels.has_hessian(ens.kernel_fn):
+            raise
         reason = str(error)
     divergence = parameter_divergence(ens, t, curvature=reason is None, hessian=hessian)
     total = None if divergence.total is None else np.asarray(divergence.total)

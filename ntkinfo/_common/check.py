@@ -1,4 +1,4 @@
-"""The door: public functions check their arguments here, then call a pure, jittable core.
+"""Checks of arguments: public functions begin with them, then call a pure, jittable core.
 
 Every message says what must hold, what was given and what to do. Values are looked at only where they are
 concrete: under `jit`, `vmap` or `grad` shapes and dtypes are still checked, values cannot be.
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jaxtyping import ArrayLike, Float
 
 
 def concrete(*values) -> bool:
@@ -162,7 +163,7 @@ def option(name: str, value, accepted) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, accepted))}; got {value!r}.")
 
 
-def inputs(name: str, x: Array) -> Array:
+def inputs(name: str, x: Float[ArrayLike, "n d ..."]) -> Float[Array, "n d ..."]:
     """`x` as a batch of inputs: floating point, an axis of samples and at least one of features."""
     x = array(name, x)
     if x.ndim < 2:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from ntkinfo._common import check
+from ntkinfo._numerics import entropy as _entropy
 
 TASKS = ("auto", "classes", "regression")
 # A table of one entry for each input and class may have so many.
@@ -104,7 +105,7 @@ def entropy(labels: Labels) -> float:
     """
     if labels.classes is not None:
         share = np.bincount(labels.classes, minlength=labels.n_classes) / len(labels.classes)
-        return float(-np.sum(share[share > 0] * np.log(share[share > 0])))
+        return float(_entropy.entropy(share))
     targets = np.asarray(labels.targets, np.float64)
     if len(targets) <= targets.shape[1]:
         raise ValueError(
@@ -119,7 +120,7 @@ def entropy(labels: Labels) -> float:
     return float(0.5 * (targets.shape[1] * np.log(2 * np.pi * np.e) + log_det))
 
 
-def real_targets(name: str, y: Array, n: int) -> Array:
+def real_targets(name: str, y: Float[ArrayLike, "rows ..."], n: int) -> Float[Array, "rows k"]:
     """Labels as (n, k): a vector is one output."""
     y = check.array(name, y, (1, 2))
     y = y[:, None] if y.ndim == 1 else y
@@ -128,24 +129,34 @@ def real_targets(name: str, y: Array, n: int) -> Array:
     return y
 
 
-def one_hot(labels, n_classes: int, dtype=None) -> jax.Array:
-    """Integer class labels (m,) from 0 to n_classes - 1 as rows of a unit matrix, (m, n_classes).
+def class_numbers(labels, n_classes: int | None) -> tuple[np.ndarray | jax.Array, int]:
+    """`labels` as integers (m,) from 0 to n_classes - 1, and that number; None takes the largest label plus one.
 
     Raises:
       TypeError: labels that are not integers.
       ValueError: labels that are not a vector or outside the range.
     """
-    n_classes = check.integer("n_classes", n_classes)
     labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"`labels` must be integers from 0 to n_classes - 1; got dtype {labels.dtype}.")
     if labels.ndim != 1 or labels.size == 0:
         raise ValueError(f"`labels` must be a vector (m,), not empty; got shape {labels.shape}.")
+    n_classes = int(np.max(labels)) + 1 if n_classes is None else check.integer("n_classes", n_classes)
     if check.concrete(labels) and (np.min(labels) < 0 or np.max(labels) >= n_classes):
         raise ValueError(
             f"`labels` must be integers from 0 to n_classes - 1 = {n_classes - 1}; "
             f"got {int(np.min(labels))} to {int(np.max(labels))}."
         )
+    return labels, n_classes
+
+
+def one_hot(labels: Integer[ArrayLike, " m"], n_classes: int, dtype=None) -> Float[Array, "m c"]:
+    """Integer class labels (m,) from 0 to n_classes - 1 as rows of a unit matrix, (m, n_classes).
+
+    Raises:
+      TypeError, ValueError: as `class_numbers`.
+    """
+    labels, n_classes = class_numbers(labels, check.integer("n_classes", n_classes))
     return jax.nn.one_hot(labels, n_classes, dtype=jnp.result_type(float) if dtype is None else dtype)
 
 

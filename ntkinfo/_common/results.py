@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool
 
 from ntkinfo._common import check, pytree
 
@@ -31,7 +32,7 @@ class Information:
     upper_stderr: jax.Array | None = None
 
 
-def is_saturated(information: Information, m: int) -> jax.Array:
+def is_saturated(information: Information, m: int) -> Bool[jax.Array, "..."]:
     """Whether I(X;Z) is within 1 % of its ceiling log m, where it says little but that the points are told apart.
 
     Args:

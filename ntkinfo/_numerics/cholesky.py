@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 
-def cholesky(covariance: jax.Array) -> jax.Array:
+def cholesky(covariance: Float[jax.Array, "m m"]) -> Float[jax.Array, "m m"]:
     """Cholesky factor of one covariance; `nan` where a pivot is lost in rounding."""
     factor = jnp.linalg.cholesky(covariance)
     # A pivot below rounding is noise: its logarithm would be a number without meaning.

@@ -30,10 +30,16 @@ def entropy(p, axis=-1):
     return -_namespace(p).sum(plogp(p), axis=axis)
 
 
+def kl(p, q, axis=-1):
+    """D[p ‖ q] = Σ p log(p/q) in nats along `axis` (None: of the whole table); infinite where q = 0 < p."""
+    return _namespace(p, q).sum(plogp(p) - plogq(p, q), axis=axis)
+
+
 def mutual_information(p_xy):
-    """I(X;Y) in nats of a joint table (x, y): Σ p log p - Σ p(x) log p(x) - Σ p(y) log p(y), as sums of log ratios."""
+    """I(X;Y) in nats of joint tables (..., x, y), shape (...): Σ p log(p / p(x) p(y)), as sums of log ratios."""
     xp = _namespace(p_xy)
-    p_x, p_y = p_xy.sum(axis=1, keepdims=True), p_xy.sum(axis=0, keepdims=True)
+    p_x, p_y = p_xy.sum(axis=-1, keepdims=True), p_xy.sum(axis=-2, keepdims=True)
     zero = p_xy == 0
-    ratio = xp.where(zero, 1.0, p_xy) / xp.where(zero, 1.0, p_x * p_y)
-    return xp.sum(p_xy * xp.log(ratio))
+    # One after the other: p(x) p(y) may underflow where p(x, y) does not.
+    ratio = xp.where(zero, 1.0, p_xy) / xp.where(zero, 1.0, p_x) / xp.where(zero, 1.0, p_y)
+    return xp.sum(p_xy * xp.log(ratio), axis=(-2, -1))

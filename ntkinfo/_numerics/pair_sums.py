@@ -1,6 +1,6 @@
 """Sums over pairs of Gaussians: sampled log-densities and closed-form distances, row by row.
 
-The room behind `mixture.monte_carlo`, `mixture.minibatch` and `mixture.pairwise`: pure functions of arrays for one
+Behind `mixture.monte_carlo`, `mixture.minibatch` and `mixture.pairwise`: pure functions of arrays for one
 set of m components, no checks. Rows are mapped in chunks, so memory stays bounded for any m and number of samples.
 """
 
@@ -95,7 +95,7 @@ def pairwise(mean, variance, one_hot):
       one_hot: (m, C).
 
     Returns:
-      (4,): lower (Bhattacharyya) and upper (KL) bound of I(X;Z), then of sum_c p(c) I(X;Z | Y = c).
+      (4,): lower (Bhattacharyya) and upper (KL) bound of I(X;Z), then of Σ_c p(c) I(X;Z | Y = c).
     """
     m, k = mean.shape
 

@@ -17,7 +17,7 @@ BLOCKS = 8
 # Up to this many times are computed one by one; below it an expansion in few functions saves nothing.
 FEW_TIMES = 32
 # Functions of time below this share of the largest are left out. By Cauchy-Schwarz a mode of eigenvalue λ enters a
-# variance with weight at most sqrt(λ Θ(x, x)), so the error in a variance is this share of Θ(x, x) per function.
+# variance with weight at most √(λ Θ(x, x)), so the error in a variance is this share of Θ(x, x) per function.
 _TOLERANCE = {"float64": 1e-11, "float32": 1e-7}
 # The same where determinants are taken: they see the smallest eigenvalue of a covariance.
 _FINE_TOLERANCE = {"float64": 1e-15, "float32": 1e-8}

@@ -11,7 +11,7 @@ _RESOLUTION_FACTOR = 1e3
 
 
 def rounding(eigenvalues: np.ndarray | jax.Array) -> np.floating | jax.Array:
-    """The error of eigenvalues (n,), ascending, from rounding: eps sqrt(n) times the largest. NumPy or JAX."""
+    """The error of eigenvalues (n,), ascending, from rounding: eps √n times the largest. NumPy or JAX."""
     return jnp.finfo(eigenvalues.dtype).eps * np.sqrt(len(eigenvalues)) * eigenvalues[-1]
 
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from ntkinfo._numerics.entropy import entropy
+
 # How far above the largest G found a bound may end, nats, by the number of labels that this is used for.
 TOLERANCE = {3: 1e-11, 4: 1e-8}
 # Probabilities below this count as this: what it adds to a sum of decoders is below rounding.
@@ -123,9 +125,7 @@ class _Markov:
 
     def __init__(self, log_c, rows, beta):
         self.slopes = beta * rows.T
-        positive = rows > 0
-        negentropy = np.sum(np.where(positive, rows * np.log(np.where(positive, rows, 1)), 0), axis=1)
-        self.offset = log_c - beta * negentropy
+        self.offset = log_c + beta * entropy(rows)
         self.rows = rows
 
     def root(self):

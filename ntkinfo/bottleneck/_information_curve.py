@@ -59,7 +59,9 @@ def encoder_point(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"
       TypeError, ValueError: not a joint distribution; rows of the encoder that are no distributions; sizes that differ.
 
     Example:
-      >>> encoder_point(p_xy, jnp.eye(len(p_xy)))  # Z = X
+      >>> i_xz, i_zy = encoder_point(p_xy, jnp.eye(len(p_xy)))  # Z = X
+      >>> abs(i_zy - discrete.mutual_information(p_xy)) < 1e-12
+      Array(True, dtype=bool)
     """
     p_xy = discrete.check_joint("p_xy", p_xy)
     encoder = discrete.check_conditional("encoder", encoder, (p_xy.shape[0], None))

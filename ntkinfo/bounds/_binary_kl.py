@@ -4,11 +4,13 @@ NumPy on the host in float64, whatever the precision of JAX.
 """
 
 import numpy as np
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo._common import check
+from ntkinfo._numerics.entropy import plogp
 
 
-def binary_kl(q, p) -> np.ndarray:
+def binary_kl(q: Num[ArrayLike, "..."], p: Num[ArrayLike, "..."]) -> Float[np.ndarray, "..."]:
     """kl(q ‖ p) = q log(q/p) + (1 - q) log((1 - q)/(1 - p)) in nats: divergence of a coin with bias q from one with p.
 
     Args:
@@ -34,7 +36,9 @@ def binary_kl(q, p) -> np.ndarray:
     return np.where(close, _divergence(q, p - q), apart)
 
 
-def binary_kl_inverse(q, bound, *, side: str = "upper") -> np.ndarray:
+def binary_kl_inverse(
+    q: Num[ArrayLike, "..."], bound: Num[ArrayLike, "..."], *, side: str = "upper"
+) -> Float[np.ndarray, "..."]:
     """The largest p with kl(q ‖ p) ≤ bound; for side="lower" the smallest.
 
     Args:
@@ -85,20 +89,20 @@ def _remainder(u):
 
 def _excess(q, bound):
     """d = p - q ≥ 0 with kl(q ‖ p) = bound. Newton from above: kl is convex, so the steps come down monotonically."""
-    room = 1 - q
+    rest = 1 - q
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         # Lower bounds of kl give starting points above the solution: q log q + (1 - q) log((1 - q)/(1 - p)), and
         # d²/2v with v the largest variance of a coin between q and p.
-        d = -room * np.expm1((np.where(q > 0, q * np.log(q), 0.0) - bound) / room)
-        d = np.minimum(d, np.sqrt(bound) * np.sqrt(2 * np.where(q > 0.5, q * room, 0.25)))
-        d = np.where((room > 0) & (bound > 0), np.clip(d, 0, room), np.where(bound > 0, room, 0.0))
+        d = -rest * np.expm1((plogp(q) - bound) / rest)
+        d = np.minimum(d, np.sqrt(bound) * np.sqrt(2 * np.where(q > 0.5, q * rest, 0.25)))
+        d = np.where((rest > 0) & (bound > 0), np.clip(d, 0, rest), np.where(bound > 0, rest, 0.0))
         for _ in range(200):
             p = q + d
             # kl' = d/(p (1 - p))
-            step = (_divergence(q, d) - bound) * (p / d) * (room - d)
+            step = (_divergence(q, d) - bound) * (p / d) * (rest - d)
             # At p = 1 to rounding, or no step to be taken, stay.
-            step = np.where(np.isfinite(step) & (d > 0) & (d < room), step, 0.0)
-            new = np.clip(d - step, 0.0, room)
+            step = np.where(np.isfinite(step) & (d > 0) & (d < rest), step, 0.0)
+            new = np.clip(d - step, 0.0, rest)
             if np.all(np.abs(new - d) <= 1e-16 * d):
                 break
             d = new

@@ -1,10 +1,14 @@
 """Generalization bounds: functions of plain numbers, each a theorem with its assumptions."""
 
 import numpy as np
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo._common import check
 from ntkinfo._common.check import real_numbers as numbers
 from ntkinfo.bounds._binary_kl import binary_kl_inverse
+
+Numbers = Num[ArrayLike, "..."]
+Bounds = Float[np.ndarray, "..."]
 
 # The temperatures over which `catoni` takes a union where none is given: neighbours 11 % apart, which costs the bound
 # less than one per cent against the best temperature between 0.001 and 50; the union costs log 100 nats.
@@ -12,7 +16,7 @@ TEMPERATURES = np.geomspace(1e-3, 50.0, 100)
 FORMS = ("published", "sharp")
 
 
-def pac_bayes_kl(risk, kl, *, n, delta=0.05) -> np.ndarray:
+def pac_bayes_kl(risk: Numbers, kl: Numbers, *, n, delta=0.05) -> Bounds:
     """Upper bound on the true risk L of a random network: the largest L with kl(L̂ ‖ L) ≤ (KL + log(2√n/δ))/n.
 
     Theorem (Seeger 2002 in the form of Maurer 2004): with probability at least 1 - δ over n independent examples, it
@@ -39,11 +43,11 @@ def pac_bayes_kl(risk, kl, *, n, delta=0.05) -> np.ndarray:
       >>> round(float(pac_bayes_kl(0.1, 20.0, n=1000, delta=0.05)), 4)
       0.1839
     """
-    risk, kl, n, delta = _door(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
     return binary_kl_inverse(risk, _maurer(kl, n, delta))
 
 
-def mcallester(risk, kl, *, n, delta=0.05) -> np.ndarray:
+def mcallester(risk: Numbers, kl: Numbers, *, n, delta=0.05) -> Bounds:
     """Upper bound on the true risk in closed form: L ≤ L̂ + √((KL + log(2√n/δ))/(2n)).
 
     McAllester's bound with Maurer's constant. It follows from `pac_bayes_kl` by Pinsker's inequality: never sharper,
@@ -54,11 +58,11 @@ def mcallester(risk, kl, *, n, delta=0.05) -> np.ndarray:
 
     Source: McAllester 1999; Maurer 2004 (arXiv cs/0411099).
     """
-    risk, kl, n, delta = _door(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
     return risk + np.sqrt(_maurer(kl, n, delta) / 2)
 
 
-def catoni(risk, kl, *, n, delta=0.05, temperature=None) -> np.ndarray:
+def catoni(risk: Numbers, kl: Numbers, *, n, delta=0.05, temperature=None) -> Bounds:
     """Upper bound on the true risk: L ≤ [1 - exp(-c L̂ - (KL + log(1/δ))/n)] / (1 - e^{-c}), c the temperature.
 
     Theorem (Catoni 2007): for a temperature c > 0 fixed before the data are seen, with probability at least 1 - δ over
@@ -81,7 +85,7 @@ def catoni(risk, kl, *, n, delta=0.05, temperature=None) -> np.ndarray:
 
     Source: Catoni 2007 (arXiv 0712.0248), Theorem 1.2.6.
     """
-    risk, kl, n, delta = _door(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
     if temperature is not None:
         c = numbers("temperature", temperature, 0, np.inf, ends=False)
         return _catoni(risk, (kl - np.log(delta)) / n, c)
@@ -90,7 +94,7 @@ def catoni(risk, kl, *, n, delta=0.05, temperature=None) -> np.ndarray:
     return np.min(_catoni(risk[..., None], excess[..., None], TEMPERATURES), axis=-1)
 
 
-def xu_raginsky(information, *, n, sub_gaussian) -> np.ndarray:
+def xu_raginsky(information: Numbers, *, n, sub_gaussian) -> Bounds:
     """Bound on the expected generalization gap: |E[L - L̂]| ≤ √(2 R² I(Θ;D)/n).
 
     Theorem (Xu & Raginsky 2017) on the average over data sets of n independent examples, and over the randomness of
@@ -115,7 +119,7 @@ def xu_raginsky(information, *, n, sub_gaussian) -> np.ndarray:
     return numbers("sub_gaussian", sub_gaussian, 0, np.inf, ends=False) * np.sqrt(2 * information / _size(n))
 
 
-def input_compression(information, *, n, delta=0.05) -> np.ndarray:
+def input_compression(information: Numbers, *, n, delta=0.05) -> Bounds:
     """Input-compression estimate of the gap: L - L̂ ≤ √((e^{I(X;Z)} + log(1/δ))/(2n)), e^I = 2^{I in bits}.
 
     With probability at least 1 - δ it holds for any classifier that is constant on each of e^{I(X;Z)} cells fixed
@@ -145,7 +149,7 @@ def input_compression(information, *, n, delta=0.05) -> np.ndarray:
         return np.exp(0.5 * (log_sum - np.log(2 * n)))
 
 
-def information_content(content, *, n, delta=0.05, form: str = "published") -> np.ndarray:
+def information_content(content: Numbers, *, n, delta=0.05, form: str = "published") -> Bounds:
     """Upper bound on the true 0-1 risk of a prior network conditioned on fitting all n labels, from C = -log P(fit).
 
         published:  -log(1 - L) ≤ (C + log(2n/δ))/(n - 1)          sharp:  -log(1 - L) ≤ (C + log(1/δ))/n
@@ -183,7 +187,7 @@ def information_content(content, *, n, delta=0.05, form: str = "published") -> n
     return -np.expm1(-(content + np.log(2 * n / delta)) / (n - 1))
 
 
-def _door(risk, kl, n, delta):
+def _check_arguments(risk, kl, n, delta):
     return (
         numbers("risk", risk, 0, 1),
         numbers("kl", kl, 0),

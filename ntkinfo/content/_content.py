@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import kernels
 from ntkinfo._common import check
@@ -51,8 +51,8 @@ class Content(NamedTuple):
 
 def information_content(
     net,
-    x: Array,
-    labels: Array,
+    x: Float[ArrayLike, "n ..."],
+    labels: Float[ArrayLike, "n ..."],
     *,
     key: Array,
     n_samples: int = 4096,
@@ -88,8 +88,8 @@ def information_content(
     Source: Bernstein & Yue 2021 (arXiv 2103.01045); Botev 2017 (arXiv 1603.04166); theory, section 6.
 
     Example:
-      >>> c = information_content(net, x, labels, key=jax.random.key(0))
-      >>> bounds.information_content(c.value + 3 * c.stderr, n=len(x), delta=0.01)
+      >>> c = information_content(net, x, y, key=jax.random.key(0))
+      >>> bound = ni.bounds.information_content(c.value + 3 * c.stderr, n=len(x), delta=0.01)
     """
     x = check.inputs("x", x)
     return of_kernel(
@@ -97,12 +97,19 @@ def information_content(
     )
 
 
-def of_kernel(kernel: Array, labels: Array, *, key: Array, n_samples: int = 4096, method: str = "tilted") -> Content:
+def of_kernel(
+    kernel: Float[ArrayLike, "n n"],
+    labels: Float[ArrayLike, "n ..."],
+    *,
+    key: Array,
+    n_samples: int = 4096,
+    method: str = "tilted",
+) -> Content:
     """`information_content` for a covariance of the outputs, (n, n), that is known already; the rest as there."""
     check.option("method", method, METHODS)
     n_samples = check.integer("n_samples", n_samples, least=2)
     tilt = jnp.asarray(method == "tilted", jnp.result_type(float))
-    result = _estimate(_door(kernel, labels), key, tilt, n_samples, method == "isotropic")
+    result = _estimate(_check_arguments(kernel, labels), key, tilt, n_samples, method == "isotropic")
     if check.concrete(result) and not bool(result.reliable):
         warnings.warn(
             f"The information content {float(result.value):.4g} cannot be believed: of {n_samples} samples "
@@ -114,7 +121,9 @@ def of_kernel(kernel: Array, labels: Array, *, key: Array, n_samples: int = 4096
     return result
 
 
-def upper_bound(kernel: Array, labels: Array, *, form: str = "sharp") -> Array:
+def upper_bound(
+    kernel: Float[ArrayLike, "n n"], labels: Float[ArrayLike, "n ..."], *, form: str = "sharp"
+) -> Float[Array, ""]:
     """Upper bound on the information content in closed form, in nats: O(n³), nothing is sampled.
 
         published:  C ≤ n (log 2 - ½) + ½ d T,      d = det(K)^{1/n},  T = (1 - 2/π) tr K⁻¹ + (2/π) yᵀK⁻¹y
@@ -138,12 +147,18 @@ def upper_bound(kernel: Array, labels: Array, *, form: str = "sharp") -> Array:
     Source: Bernstein & Yue 2021 (arXiv 2103.01045); theory, section 6.
     """
     check.option("form", form, FORMS)
-    return _upper(_door(kernel, labels), form == "published")
+    return _upper(_check_arguments(kernel, labels), form == "published")
 
 
 def positive_probability(
-    kernel: Array, labels: Array, cross: Array, own: Array, *, key: Array, n_samples: int = 4096
-) -> tuple[Array, Array]:
+    kernel: Float[ArrayLike, "n n"],
+    labels: Float[ArrayLike, "n ..."],
+    cross: Float[ArrayLike, "m n"],
+    own: Float[ArrayLike, " m"],
+    *,
+    key: Array,
+    n_samples: int = 4096,
+) -> tuple[Float[Array, " m"], Float[Array, ""]]:
     """P(f(x_*) > 0 | sign f = labels) at test inputs: the network that the information-content bound is about.
 
     Args:
@@ -161,7 +176,7 @@ def positive_probability(
     Raises:
       TypeError, ValueError: as `information_content`; shapes that do not fit.
     """
-    correlation = _door(kernel, labels)
+    correlation = _check_arguments(kernel, labels)
     cross, own = check.array("cross", cross, 2), check.array("own", own, 1)
     if cross.shape != (len(own), len(correlation)):
         raise ValueError(
@@ -176,7 +191,7 @@ def positive_probability(
 _conditioned = jax.jit(_orthant.conditioned, static_argnums=4)
 
 
-def _door(kernel, labels):
+def _check_arguments(kernel, labels):
     """The correlation of the outputs times their labels: its positive orthant is the event."""
     kernel = check.array("kernel", kernel, 2)
     if kernel.shape[0] != kernel.shape[1]:

@@ -1,7 +1,7 @@
 """Probability that a Gaussian vector has given signs: importance sampling, and bounds from both sides without sampling.
 
 Everything is about P(z > 0) for z ~ N(0, C); other signs are a matter of flipping rows and columns of C. Cores only,
-jittable: `ntkinfo.content` is the door.
+jittable: `ntkinfo.content` checks the arguments.
 """
 
 import math

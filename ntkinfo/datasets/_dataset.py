@@ -1,8 +1,10 @@
 """Training and test data: the type, the choice of rows, the scaling of inputs."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from ntkinfo._common import check, pytree
 from ntkinfo.datasets._targets import cast, encode, float_dtype
@@ -37,7 +39,7 @@ class Dataset:
     mutual_information: float | None = None
 
 
-def subsample(n: int, sizes, *, seed: int = 0) -> tuple[np.ndarray, ...]:
+def subsample(n: int, sizes: Sequence[int], *, seed: int = 0) -> tuple[Int[np.ndarray, " size"], ...]:
     """Disjoint random index vectors into `n` rows, of the given sizes, from one permutation fixed by `seed`.
 
     Raises:

@@ -1,13 +1,15 @@
 """Labels as training targets: ±1 for parity, centred one-hot rows for classes, numbers for regression."""
 
 import numpy as np
+from jaxtyping import ArrayLike, Float, Integer, Shaped
+from numpy.typing import DTypeLike
 
-from ntkinfo._common import check
+from ntkinfo._common.labels import class_numbers
 
 TASKS = ("parity", "classes", "regression")
 
 
-def parity(labels, *, dtype=np.float64) -> np.ndarray:
+def parity(labels: Shaped[ArrayLike, " n"], *, dtype: DTypeLike = np.float64) -> Float[np.ndarray, "n 1"]:
     """Class labels (n,) as ±1, shape (n, 1): of two classes the larger is +1; of more, the even ones are.
 
     Raises:
@@ -16,7 +18,13 @@ def parity(labels, *, dtype=np.float64) -> np.ndarray:
     return (2 * _parity(labels)[0] - 1).astype(float_dtype(dtype))[:, None]
 
 
-def one_hot(labels, n_classes: int | None = None, *, centred: bool = True, dtype=np.float64) -> np.ndarray:
+def one_hot(
+    labels: Integer[ArrayLike, " n"],
+    n_classes: int | None = None,
+    *,
+    centred: bool = True,
+    dtype: DTypeLike = np.float64,
+) -> Float[np.ndarray, "n k"]:
     """Labels 0 … k - 1, shape (n,), as rows (n, k) of one_hot - 1/k, the convention of the NTK literature.
 
     Args:
@@ -28,14 +36,7 @@ def one_hot(labels, n_classes: int | None = None, *, centred: bool = True, dtype
     Raises:
       TypeError, ValueError: labels that are no integers, or outside 0 … k - 1.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"`labels` must be a vector, not empty; got shape {labels.shape}.")
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"`labels` must hold integers; got dtype {labels.dtype}.")
-    k = int(labels.max()) + 1 if n_classes is None else check.integer("n_classes", n_classes)
-    if labels.min() < 0 or labels.max() >= k:
-        raise ValueError(f"`labels` must lie in 0 … {k - 1}; got {labels.min()} to {labels.max()}.")
+    labels, k = class_numbers(np.asarray(labels), n_classes)
     dtype = float_dtype(dtype)
     return np.eye(k, dtype=dtype)[labels] - np.asarray(1 / k if centred else 0, dtype)
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ntkinfo._common import check, pytree
+from ntkinfo._numerics import entropy
 from ntkinfo.datasets._targets import float_dtype
 
 # Of each vertex the one opposite, and its five neighbours: in this order of the twelve bits the level sets of the score
@@ -184,9 +185,7 @@ def _probability(score, theta, gamma) -> np.ndarray:
 
 def _information(p: np.ndarray) -> float:
     """I(X;Y) in nats of conditionals (n, 2) over equally probable inputs."""
-    mean = p.mean(axis=0, keepdims=True)
-    ratio = np.where(p > 0, p, 1) / np.where(mean > 0, mean, 1)
-    return float(np.sum(p * np.log(ratio)) / len(p))
+    return float(entropy.mutual_information(p / len(p)))
 
 
 def _slope(score, theta, information) -> float:

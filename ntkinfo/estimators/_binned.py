@@ -1,14 +1,25 @@
 """Plug-in mutual information of binned samples, with its jackknife error."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import ArrayLike, Shaped
 
 from ntkinfo._common import check
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _samples
+from ntkinfo.estimators._samples import Limits
 
 
 def binned(
-    x, y, *, bins: int = 30, width: float | None = None, range=None, adaptive: bool = False, correction=None
+    x: Shaped[ArrayLike, "n ..."],
+    y: Shaped[ArrayLike, "n ..."],
+    *,
+    bins: int = 30,
+    width: float | None = None,
+    range: Limits | Sequence[Limits | None] | None = None,
+    adaptive: bool = False,
+    correction: str | None = None,
 ) -> Information:
     """I(X;Y) of the discretised variables in nats, from samples, by counting: H(X) + H(Y) - H(X,Y).
 
@@ -20,8 +31,9 @@ def binned(
       x: samples (n,) or (n, d). Integers are discrete and taken as they are; floats are binned column by column.
       y: samples (n,) or (n, e), likewise.
       bins: number of equal bins for each column, the last closed.
-      width: width of the bins instead, from multiples of it on, or from lo where a range is given.
-      range: (lo, hi) for all floats, or a pair of those (or None) for x and y; None takes each column's own.
+      width: width of the bins instead, from multiples of it on, or from lo where limits are given.
+      range: limits (lo, hi) of the bins, the same for all floats, or a pair of those (or None) for x and y; None takes
+        the least and the largest value of each column.
       adaptive: bins of equal occupancy for each column instead; equal values stay together.
       correction: None or "miller_madow".
 

@@ -1,11 +1,13 @@
 """Discretised variables: bins column by column, rows as symbols, entropies of counts. Host NumPy, no checks.
 
-The room behind `estimators.binned`, `estimators.binned_layer` and `estimators.quantised_layer`.
+Behind `estimators.binned`, `estimators.binned_layer` and `estimators.quantised_layer`.
 """
 
 import numpy as np
 
-# Groups of the jackknife: enough for a standard error known to about 1/sqrt(2 * 20) of itself.
+from ntkinfo._numerics.entropy import plogp
+
+# Groups of the jackknife: enough for a standard error known to about 1/√40 of itself.
 GROUPS = 20
 # Symbols are packed into signed 64-bit integers.
 LARGEST = 2**62
@@ -56,10 +58,10 @@ def symbols(codes):
 
 
 def entropy(weights) -> float:
-    """Entropy in nats of weights that need not be normalised: log W - sum w log w / W."""
-    weights = weights[weights > 0]
+    """Entropy in nats of weights that need not be normalised: log W - Σ w log w / W."""
+    weights = np.asarray(weights, np.float64)
     total = weights.sum()
-    return float(np.log(total) - np.sum(weights * np.log(weights)) / total)
+    return float(np.log(total) - plogp(weights).sum() / total)
 
 
 def _from_counts(x, y, xy, miller_madow: bool) -> float:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
+from jaxtyping import Array, ArrayLike, Shaped
 
 from ntkinfo._common import check
 from ntkinfo._common.progress import bar
@@ -48,8 +48,8 @@ class _State(NamedTuple):
 
 
 def infonce(
-    x,
-    t,
+    x: Shaped[ArrayLike, "n ..."],
+    t: Shaped[ArrayLike, "n ..."],
     *,
     key: Array,
     critic: str | Callable = "separable",
@@ -132,7 +132,7 @@ def infonce(
         return _judge(settings, None, pair, n_test)
     pair = tuple(jnp.asarray(_encode(name, columns[order], n_test), jnp.float32) for name, columns in variables.items())
     edges = (0, n_test, n_test + n_validation, n)
-    _, validation, train = (tuple(each[a:b] for each in pair) for a, b in itertools.pairwise(edges))
+    _, validation, train = (tuple(columns[a:b] for columns in pair) for a, b in itertools.pairwise(edges))
     params = _train(settings, of_training, train, validation, steps, float(learning_rate), progress)
     return _judge(settings, params, pair, n_test)
 
@@ -182,7 +182,9 @@ def _encode(name, columns, n_test) -> np.ndarray:
 
 
 def _check_critic(settings, pair):
-    shape = jax.eval_shape(settings.critic, *(jax.ShapeDtypeStruct(each.shape[1:], each.dtype) for each in pair))
+    shape = jax.eval_shape(
+        settings.critic, *(jax.ShapeDtypeStruct(columns.shape[1:], columns.dtype) for columns in pair)
+    )
     if not (hasattr(shape, "shape") and shape.shape == () and jnp.issubdtype(shape.dtype, jnp.floating)):
         raise TypeError(f"`critic` must return one floating-point number for one x and one t; got {shape}.")
 
@@ -211,7 +213,7 @@ def _scores(settings, params, x, t) -> Array:
         return x @ params @ t.T
     hidden = (jax.nn.relu,) * len(settings.hidden)
     if settings.critic == "separable":
-        left, right = (mlp.layers(hidden, own, each.T)[-1] for own, each in zip(params, (x, t), strict=True))
+        left, right = (mlp.layers(hidden, tower, columns.T)[-1] for tower, columns in zip(params, (x, t), strict=True))
         return left.T @ right
     # The first layer is a sum over both variables: K products each instead of K² of their pairs.
     (weight, bias), *rest = params
@@ -229,22 +231,21 @@ def _terms(settings, params, x, t):
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _over_batches(settings, params, pair):
-    x, t = (each.reshape(-1, settings.batch, each.shape[1]) for each in pair)
-    own, wrong = jax.lax.map(lambda batch: _terms(settings, params, *batch), (x, t))
-    return own.reshape(-1), wrong.reshape(-1)
+    x, t = (columns.reshape(-1, settings.batch, columns.shape[1]) for columns in pair)
+    terms, as_wrong = jax.lax.map(lambda batch: _terms(settings, params, *batch), (x, t))
+    return terms.reshape(-1), as_wrong.reshape(-1)
 
 
 def _judge(settings, params, pair, n_test) -> Information:
     """The bound on the held-out samples, the first `n_test`."""
-    found = _over_batches(settings, params, tuple(each[:n_test] for each in pair))
-    own, wrong = (np.asarray(each, np.float64) for each in found)
-    if not np.isfinite(own).all():
-        raise ValueError(
-            f"`critic` must give finite scores to pairs that occur; got {own[~np.isfinite(own)][0]} for one of them."
-        )
+    held_out = tuple(columns[:n_test] for columns in pair)
+    terms, as_wrong = (np.asarray(values, np.float64) for values in _over_batches(settings, params, held_out))
+    bad = ~np.isfinite(terms)
+    if bad.any():
+        raise ValueError(f"`critic` must give finite scores to pairs that occur; got {terms[bad][0]} for one of them.")
     # The derivative of the bound by the weight of a sample, which stands in a sum of its own and in those of others.
-    error = np.std(own - wrong, ddof=1) / math.sqrt(len(own))
-    value, error, infinite = (jnp.asarray(np.array(each)) for each in (own.mean(), error, np.inf))
+    error = np.std(terms - as_wrong, ddof=1) / math.sqrt(len(terms))
+    value, error, infinite = (jnp.asarray(np.array(number)) for number in (terms.mean(), error, np.inf))
     return Information(value, value, infinite, error, "infonce")
 
 
@@ -259,7 +260,7 @@ def _advance(settings, key, pair, learning_rate, state: _State, n_steps) -> _Sta
     batches = n // settings.batch
     limit = _DIVERGED * math.log(settings.batch)
 
-    def one(_, state):
+    def minibatch(_, state):
         position = state.step % batches
         order = jax.lax.cond(
             position == 0,
@@ -268,7 +269,7 @@ def _advance(settings, key, pair, learning_rate, state: _State, n_steps) -> _Sta
         )
         rows = jax.lax.dynamic_slice_in_dim(order, position * settings.batch, settings.batch)
         loss, gradient = jax.value_and_grad(functools.partial(_loss, settings))(
-            state.params, *(each[rows] for each in pair)
+            state.params, *(columns[rows] for columns in pair)
         )
         updates, optimizer = optax.adam(learning_rate).update(gradient, state.optimizer, state.params)
         # NaN compares false with everything, so it must fail a test rather than pass one.
@@ -276,13 +277,13 @@ def _advance(settings, key, pair, learning_rate, state: _State, n_steps) -> _Sta
         failed = jnp.where(fails, state.step, state.failed)
         return _State(optax.apply_updates(state.params, updates), optimizer, order, state.step + 1, failed)
 
-    return jax.lax.fori_loop(0, n_steps, one, state)
+    return jax.lax.fori_loop(0, n_steps, minibatch, state)
 
 
 def _train(settings, key, train, validation, steps, learning_rate, progress):
     """Parameters of the critic that is best in validation."""
     of_weights, of_batches = jax.random.split(key)
-    params = _initialise(settings, of_weights, *(each.shape[1] for each in train))
+    params = _initialise(settings, of_weights, *(columns.shape[1] for columns in train))
     zero = jnp.zeros((), jnp.int32)
     order = jnp.arange(len(train[0]))
     state = _State(params, optax.adam(learning_rate).init(params), order, zero, zero - 1)

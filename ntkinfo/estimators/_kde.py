@@ -17,7 +17,7 @@ def _bounds(t, variance, classes):
     size = jnp.sum(classes, axis=0)
     log_size = jnp.log(jnp.where(size > 0, size, 1))
 
-    def one(t):
+    def of_layer(t):
         t = t / jnp.sqrt(8 * variance)
 
         def row(i):
@@ -36,7 +36,7 @@ def _bounds(t, variance, classes):
 
         return jnp.mean(pair_sums.rows(row, n, n * d), axis=0)
 
-    return jax.lax.map(one, t).T
+    return jax.lax.map(of_layer, t).T
 
 
 def _kde(t, classes, variance) -> tuple[Information, Information]:

@@ -1,13 +1,14 @@
 """Mutual information of densities from the distances to nearest neighbours."""
 
 import numpy as np
+from jaxtyping import ArrayLike, Shaped
 
 from ntkinfo._common import check
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _neighbours, _samples
 
 
-def ksg(x, y, *, k: int = 3) -> Information:
+def ksg(x: Shaped[ArrayLike, "n ..."], y: Shaped[ArrayLike, "n ..."], *, k: int = 3) -> Information:
     """I(X;Y) in nats from samples of densities, by the distances to k-th nearest neighbours in the max norm.
 
         ψ(k) + ψ(n) - mean ψ(n_x + 1) - mean ψ(n_y + 1)     Kraskov's first estimator, x and y continuous
@@ -25,7 +26,7 @@ def ksg(x, y, *, k: int = 3) -> Information:
 
     Returns:
       Information, an estimate that bounds nothing: `lower` and `upper` equal the value. `stderr` is the spread of the
-      estimates on 2 to 10 disjoint blocks, every second to tenth sample, scaled as 1/sqrt(n); with classes, blocks
+      estimates on 2 to 10 disjoint blocks, every second to tenth sample, scaled as 1/√n; with classes, blocks
       keep their proportions, and the variance from these is added. It does not see the bias.
 
     Raises:

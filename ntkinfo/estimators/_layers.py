@@ -2,12 +2,17 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from ntkinfo._common import check, labels
 from ntkinfo.estimators import _binning, _samples
+from ntkinfo.estimators._samples import Limits
+
+Activations = Float[ArrayLike, "*lead n d"]
+Conditionals = Float[ArrayLike, "n c"]
+Weights = Float[ArrayLike, " n"]
 
 
 class LayerInformation(NamedTuple):
@@ -18,8 +23,8 @@ class LayerInformation(NamedTuple):
       i_ty: I(T;Y), at most I(X;T) and H(Y).
     """
 
-    i_xt: jax.Array
-    i_ty: jax.Array
+    i_xt: Float[Array, "*lead"]
+    i_ty: Float[Array, "*lead"]
 
 
 def _layers(host, p_y_given_x, p_x, codes) -> LayerInformation:
@@ -41,11 +46,17 @@ def _layers(host, p_y_given_x, p_x, codes) -> LayerInformation:
 
 
 def binned_layer(
-    activations, p_y_given_x, *, p_x=None, bins: int = 30, width: float | None = None, range=None
+    activations: Activations,
+    p_y_given_x: Conditionals,
+    *,
+    p_x: Weights | None = None,
+    bins: int = 30,
+    width: float | None = None,
+    range: Limits | None = None,
 ) -> LayerInformation:
     """I(X;T) and I(T;Y) in nats of a deterministic layer whose activations are binned, unit by unit.
 
-        I(X;T) = H(T),    p(t,y) = sum_x p(x) p(y|x) [T(x) = t]
+        I(X;T) = H(T),    p(t,y) = Σ_x p(x) p(y|x) [T(x) = t]
 
     Each row is one distinct input, known with its probabilities, so that nothing is sampled: both are exact for the
     discretisation, which is part of the measurement and to be reported with it.
@@ -55,8 +66,9 @@ def binned_layer(
       p_y_given_x: (n, c), rows that sum to 1.
       p_x: (n,), uniform if None.
       bins: number of equal bins for each unit, the last closed.
-      width: width of the bins instead, from multiples of it on, or from lo where a range is given.
-      range: (lo, hi), such as (-1, 1) for tanh; None takes each unit's own at each leading index.
+      width: width of the bins instead, from multiples of it on, or from lo where limits are given.
+      range: limits (lo, hi) of the bins, such as (-1, 1) for tanh; None takes the least and the largest activation of
+        each unit at each leading index.
 
     Returns:
       LayerInformation, two arrays of shape (...), exact for the bins up to rounding.
@@ -74,7 +86,9 @@ def binned_layer(
     return _layers(host, p_y_given_x, p_x, lambda rows: _samples.codes("activations", rows, bins, width, range))
 
 
-def quantised_layer(activations, p_y_given_x, *, p_x=None) -> LayerInformation:
+def quantised_layer(
+    activations: Shaped[ArrayLike, "*lead n d"], p_y_given_x: Conditionals, *, p_x: Weights | None = None
+) -> LayerInformation:
     """I(X;T) and I(T;Y) in nats of a layer with finitely many values: rows are the same T where exactly equal.
 
     Args:

@@ -1,6 +1,6 @@
 """Information from nearest neighbours in the max norm, on k-d trees. Host NumPy and SciPy, no checks.
 
-The room behind `estimators.ksg`. The `*_terms` return one term for each sample; the estimate is their mean.
+Behind `estimators.ksg`. The `*_terms` return one term for each sample; the estimate is their mean.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def _inside(points, radius):
 
 
 def continuous_terms(x, y, k: int):
-    """Terms of Kraskov's first estimator, psi(k) + psi(n) - psi(n_x + 1) - psi(n_y + 1), for x (n, d), y (n, e)."""
+    """Terms of Kraskov's first estimator, ψ(k) + ψ(n) - ψ(n_x + 1) - ψ(n_y + 1), for x (n, d), y (n, e)."""
     both = np.concatenate([x, y], axis=1)
     distance = KDTree(both).query(both, [k + 1], p=np.inf)[0][:, 0]
     # The count includes the sample itself: it is n_x + 1.
@@ -26,11 +26,11 @@ def continuous_terms(x, y, k: int):
 
 
 def discrete_terms(x, labels, k: int):
-    """Terms of Ross's estimator, psi(k) + psi(n) - psi(n_y) - psi(m), for x (n, d) and labels (n,) from 0."""
+    """Terms of Ross's estimator, ψ(k) + ψ(n) - ψ(n_y) - ψ(m), for x (n, d) and labels (n,) from 0."""
     distance, size = np.empty(len(x)), np.bincount(labels)[labels]
     for label in np.unique(labels):
-        own = x[labels == label]
-        distance[labels == label] = KDTree(own).query(own, [k + 1], p=np.inf)[0][:, 0]
+        members = x[labels == label]
+        distance[labels == label] = KDTree(members).query(members, [k + 1], p=np.inf)[0][:, 0]
     return digamma(k) + digamma(len(x)) - digamma(size) - digamma(_inside(x, distance))
 
 

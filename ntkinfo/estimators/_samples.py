@@ -7,6 +7,9 @@ from ntkinfo._common import check
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning
 
+# Where bins begin and end: (lo, hi).
+Limits = tuple[float, float]
+
 
 def host(name: str, value) -> np.ndarray:
     """`value` as a host array of finite floats (float64, whatever JAX's precision), or of integers."""

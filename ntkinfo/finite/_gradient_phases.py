@@ -62,10 +62,10 @@ def gradient_phases(run: LayerRun) -> GradientPhases:
     Source: theory, section 9, gradient phases; Shwartz-Ziv & Tishby 2017 (arXiv 1703.00810), figure 4.
 
     Example:
-      >>> run = ni.finite.train_layers((12, 10, 7, 5, 4, 3, 2), task.x, task.labels, epochs=1000, n_networks=10,
-      ...                              n_train=3481, key=jax.random.key(0))
+      >>> run = ni.finite.train_layers((12, 5, 2), task.x, task.labels, epochs=20, n_networks=2, key=jax.random.key(0))
       >>> phases = gradient_phases(run)
-      >>> phases.transition[:, 0]  # of the first layer, for each network
+      >>> phases.transition[:, 0].shape  # of the first layer, for each network
+      (2,)
     """
     if not isinstance(run, LayerRun):
         raise TypeError(f"`run` must be a `LayerRun`, as of `train_layers`; got {type(run).__name__}.")

@@ -113,9 +113,9 @@ def information_plane(
 
     Example:
       >>> task = ni.datasets.twelve_bit()
-      >>> run = ni.finite.train_layers((12, 10, 7, 5, 2), task.x, task.labels, epochs=500, n_networks=5, key=key)
+      >>> run = ni.finite.train_layers((12, 5, 2), task.x, task.labels, epochs=20, n_networks=2, key=key)
       >>> plane = ni.finite.information_plane(run, task.x, task.p_y_given_x)
-      >>> ni.plot.layers(plane)
+      >>> figure = ni.plot.layers(plane)
     """
     check.option("estimator", estimator, ESTIMATORS)
     source = _Source(run, x, n_networks, n_records)

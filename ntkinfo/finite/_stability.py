@@ -27,7 +27,8 @@ def stability_limit(net, x: Float[ArrayLike, "n ..."], y: Float[ArrayLike, "n ..
     Source: theory, section 1.
 
     Example:
-      >>> run = train(net, x, y, times, n_networks=50, key=key, learning_rate=stability_limit(net, x, y) / 4)
+      >>> learning_rate = stability_limit(net, x, y) / 4
+      >>> run = ni.finite.train(net, x, y, times, n_networks=50, key=key, learning_rate=learning_rate)
     """
     _validate.network(net)
     x = check.inputs("x", x)

@@ -103,9 +103,10 @@ def train_layers(
 
     Example:
       >>> task = ni.datasets.twelve_bit(dtype=np.float32)
-      >>> run = train_layers((12, 10, 7, 5, 4, 3, 2), task.x, task.labels, epochs=100, n_networks=10, n_train=3481,
+      >>> run = train_layers((12, 5, 2), task.x, task.labels, epochs=20, n_networks=2, n_train=3481,
       ...                    key=jax.random.key(0))
-      >>> run.test_error.mean(0)
+      >>> run.test_error.shape == (2, len(run.epochs))  # of each network, at each recorded epoch
+      True
     """
     data, n_train = _validate_layers.data(x, y, x_test, y_test, loss, draw_labels, n_train)
     sizes = _validate_layers.sizes(sizes, data)

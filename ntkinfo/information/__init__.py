@@ -4,13 +4,13 @@ Functions of a prediction `z` take the `Gaussian` of `Ensemble.predict`; functio
 times. `curve` computes them all at once, and `QUANTITIES` says what each is. Everything is in nats.
 """
 
+from ntkinfo._common.quantities import MEANING, QUANTITIES, Quantity
 from ntkinfo._common.results import Information, is_saturated
 from ntkinfo.information._curve import Curve, curve
 from ntkinfo.information._geometry import action, fisher_trace, output_divergence, parameter_distance
 from ntkinfo.information._losses import Losses, losses
 from ntkinfo.information._mutual_information import input_information, label_information
 from ntkinfo.information._parameter_divergence import ParameterDivergence, parameter_divergence
-from ntkinfo.information._quantities import MEANING, QUANTITIES, Quantity
 
 __all__ = [
     "MEANING",

@@ -13,11 +13,11 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import mixture
 from ntkinfo._common import check, labels, pytree
+from ntkinfo._common.quantities import QUANTITIES, Quantity
 from ntkinfo._common.results import Information
 from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.information import _decoder, _geometry, _losses
 from ntkinfo.information._losses import Losses
-from ntkinfo.information._quantities import QUANTITIES, Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +146,7 @@ def curve(
 
     Example:
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
-      >>> c.to_dataframe().plot(x="t", y="input_information", logx=True)
+      >>> axes = c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)

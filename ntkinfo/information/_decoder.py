@@ -37,7 +37,7 @@ def gaussian_density(z: Gaussian, targets: Array, noise: float | Array | None, l
 def signs(z: Gaussian, targets: Array, noise: float | Array, label_entropy: float) -> Information:
     """I(Y;Z) ≥ H(Y) + E log q(y|z) in nats, labels ±1, q(y|z) ∝ e^{-(y-z)²/2σ²} normalised over the two labels.
 
-    By quadrature: -log q = log(1 + e^{-2yz/σ²}), exact to rounding while 2 sqrt(variance)/σ² stays below about 10.
+    By quadrature: -log q = log(1 + e^{-2yz/σ²}), exact to rounding while 2 √variance/σ² stays below about 10.
     """
     margin = z.mean[..., 0] * targets[:, 0].reshape((1,) * (z.variance.ndim - 1) + (-1,))
     scale = jnp.sqrt(z.variance)

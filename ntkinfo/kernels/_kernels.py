@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import networks
 from ntkinfo._common import check
@@ -24,15 +24,21 @@ from ntkinfo._neural_tangents import correlated as _correlated
 _ENTRIES = 2**20
 _LARGEST_BLOCK = 1024
 
+AnyArray = Array | np.ndarray
+Inputs = Float[ArrayLike, "a d ..."]
+OtherInputs = Float[ArrayLike, "b d ..."]
+
 
 class Kernels(NamedTuple):
     """NNGP kernel K and tangent kernel Θ between two batches of inputs, or of a batch with itself."""
 
-    nngp: Array
-    ntk: Array
+    nngp: Float[Array, "a b"]
+    ntk: Float[Array, "a b"]
 
 
-def evaluate(kernel_fn: Callable, x1: Array, x2: Array | None = None) -> Kernels:
+def evaluate(
+    kernel_fn: Callable, x1: Float[AnyArray, "a d ..."], x2: Float[AnyArray, "b d ..."] | None = None
+) -> Kernels:
     """Both kernels in one piece, K(x1, x2) and Θ(x1, x2), each (a, b); jittable. `x2=None` stands for `x1`."""
     both = kernel_fn(x1, x2, ("nngp", "ntk"))
     nngp, ntk = (both.nngp, both.ntk) if hasattr(both, "nngp") else both
@@ -50,7 +56,7 @@ def _diagonal_blocks(kernel_fn, kernel, blocks):
     return jax.lax.map(lambda x: jnp.diagonal(getattr(evaluate(kernel_fn, x), kernel)), blocks)
 
 
-def block_size(x: Array) -> int:
+def block_size(x: Float[AnyArray, "a d ..."]) -> int:
     """Rows of a block for inputs like `x`: a layer before pooling holds a value per pair of positions of two inputs."""
     positions = math.prod(x.shape[1:-1]) if x.ndim > 2 else 1
     return max(1, min(_LARGEST_BLOCK, math.isqrt(_ENTRIES // positions**2) if positions**2 < _ENTRIES else 1))
@@ -58,8 +64,8 @@ def block_size(x: Array) -> int:
 
 def kernels(
     net,
-    x1: Array,
-    x2: Array | None = None,
+    x1: Inputs,
+    x2: OtherInputs | None = None,
     *,
     batch_size: int | None = None,
     devices: Sequence | None = None,
@@ -92,13 +98,13 @@ def kernels(
 
 def hessian(
     net,
-    x1: Array,
-    x2: Array | None = None,
+    x1: Inputs,
+    x2: OtherInputs | None = None,
     *,
     batch_size: int | None = None,
     devices: Sequence | None = None,
     progress: bool | None = None,
-) -> Array:
+) -> Float[Array, "a b"]:
     """Hessian kernel H(x1, x2) = E⟨∇²f(x1), ∇²f(x2)⟩ of one output at infinite width, over parameters from N(0, I).
 
     H = K''(1), the second derivative of the kernel of correlated parameters (`correlated`), by forward
@@ -134,7 +140,7 @@ def hessian(
     )[1]
 
 
-def correlated(net, x1: Array, x2: Array | None = None, *, rho) -> Array:
+def correlated(net, x1: Inputs, x2: OtherInputs | None = None, *, rho: ArrayLike) -> Float[Array, "a b"]:
     """K(ρ): covariance of f(x1; θ) with f(x2; ρθ + √(1 - ρ²) ξ), for independent θ and ξ from N(0, I).
 
     K(1) is the NNGP kernel, K'(1) the tangent kernel Θ, K''(1) the Hessian kernel (`hessian`).
@@ -193,7 +199,7 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     return _finite(_rectangular(kernel_fn, x1, x2, rows, size, devices, progress), names)
 
 
-def diagonal(net, x: Array, *, kernel: str = "nngp") -> Array:
+def diagonal(net, x: Inputs, *, kernel: str = "nngp") -> Float[Array, " a"]:
     """K(x, x), or Θ(x, x) for `kernel="ntk"`, at each input, (a,), without the matrix between the inputs."""
     check.option("kernel", kernel, Kernels._fields)
     kernel_fn = networks.kernel_function(net)

@@ -1,6 +1,6 @@
 """Shared. Information through a Gaussian channel: X uniform over m points, Z | x_i ~ N(mean_i, variance_i I_k).
 
-Four estimators of I(X;Z) = (1/m) sum_i KL(p_i || p), each with its own meaning, never exchanged for one another:
+Four estimators of I(X;Z) = (1/m) Σ_i KL[p_i ‖ p], each with its own meaning, never exchanged for one another:
 
     exact         k = 1    quadrature, error below 1e-8 nats
     monte_carlo   any k    unbiased, with a standard error

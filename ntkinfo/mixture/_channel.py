@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from ntkinfo._common import check
 from ntkinfo._common import labels as _labels
@@ -16,8 +17,14 @@ from ntkinfo.mixture import _quadrature
 
 ACCURACY = 1e-8
 
+Means = Float[ArrayLike, "*t m k"]
+OneMean = Float[ArrayLike, "*t m 1"]
+Variances = Float[ArrayLike, "*t m"]
+OneHot = Float[ArrayLike, "m c"]
+Labels = Integer[ArrayLike, " m"]
 
-def _door(mean, variance, classes=None, *, one_output: bool = False, least: int = 1):
+
+def _check_arguments(mean, variance, classes=None, *, one_output: bool = False, least: int = 1):
     """Checks a channel; returns its arrays flattened over leading axes, the classes, and the leading shape."""
     mean, variance = check.array("mean", mean), check.array("variance", variance)
     if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
@@ -66,7 +73,7 @@ def _exact(mean, variance, classes):
     return jax.lax.map(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), (mean, variance))
 
 
-def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
+def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:
     """I(X;Z) and I(Y;Z) in nats for one output, exactly: `exact` and `label_exact` in one pass.
 
     Args:
@@ -80,7 +87,7 @@ def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
     Raises:
       ValueError: more than one output, variances that are not positive, shapes or classes that do not fit.
     """
-    mean, variance, classes, lead = _door(mean, variance, one_hot, one_output=True)
+    mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, one_output=True)
     value, error = _exact(mean, variance, classes)
     about_input, about_label = (
         Information(v, v - e, v + e, jnp.zeros_like(v), "exact", jnp.zeros_like(v), jnp.zeros_like(v))
@@ -105,10 +112,10 @@ def warn_if_inaccurate(information: Information) -> None:
         )
 
 
-def exact(mean, variance) -> Information:
+def exact(mean: OneMean, variance: Variances) -> Information:
     """I(X;Z) in nats for one output, X uniform over m points and Z | x_i ~ N(mean_i, variance_i), exactly.
 
-        I(X;Z) = h(p) - (1/m) sum_i (1/2) log(2 pi e variance_i),    p = (1/m) sum_i N(mean_i, variance_i)
+        I(X;Z) = h(p) - (1/m) Σ_i ½ log(2πe variance_i),    p = (1/m) Σ_i N(mean_i, variance_i)
 
     h(p) by Gauss-Legendre panels that follow the narrowest component. In float64 the error is below 1e-8 nats (about
     1e-13 as a rule), whatever the variances; `lower` and `upper` lie an estimate of it away. In float32 it is about
@@ -134,8 +141,13 @@ def exact(mean, variance) -> Information:
     return exact_pair(mean, variance, np.ones((m, 1)))[0]
 
 
-def label_exact(mean, variance, labels, n_classes: int) -> Information:
-    """I(Y;Z) in nats for one output and classes Y, exactly: sum_c p(c) KL(p_c || p), p_c the mixture of class c.
+def label_exact(
+    mean: OneMean,
+    variance: Variances,
+    labels: Labels,
+    n_classes: int,
+) -> Information:
+    """I(Y;Z) in nats for one output and classes Y, exactly: Σ_c p(c) KL[p_c ‖ p], p_c the mixture of class c.
 
     Args:
       mean: (..., m, 1).
@@ -154,7 +166,7 @@ def _sampled(key, mean, variance, classes, n_samples):
     """Means (T, 5) and their standard errors."""
     m = variance.shape[1]
 
-    def one(channel):
+    def of_channel(channel):
         average, spread = pair_sums.sampled(key, *channel, classes, n_samples)
         if n_samples > 1:
             error = jnp.sqrt(jnp.sum(spread, axis=1) / n_samples) / m
@@ -162,12 +174,19 @@ def _sampled(key, mean, variance, classes, n_samples):
             error = jnp.std(average, axis=1, ddof=1) / math.sqrt(m) if m > 1 else jnp.zeros_like(average[:, 0])
         return jnp.mean(average, axis=1), error
 
-    return jax.lax.map(one, (mean, variance))
+    return jax.lax.map(of_channel, (mean, variance))
 
 
-def monte_carlo_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Information, Information]:
+def monte_carlo_pair(
+    mean: Means,
+    variance: Variances,
+    one_hot: OneHot,
+    *,
+    key: Array,
+    n_samples: int,
+) -> tuple[Information, Information]:
     """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass."""
-    mean, variance, classes, lead = _door(mean, variance, one_hot)
+    mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
     return tuple(
         Information(v, v, v, e, "monte_carlo", e, e)
@@ -175,19 +194,19 @@ def monte_carlo_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[I
     )
 
 
-def monte_carlo(mean, variance, *, key, n_samples: int) -> Information:
+def monte_carlo(mean: Means, variance: Variances, *, key: Array, n_samples: int) -> Information:
     """I(X;Z) in nats by sampling, for any number of outputs: the mean of log p_i(z)/p(z) over z ~ p_i and i.
 
     Unbiased. The draws are stratified, `n_samples` for each point i, and the standard error combines the variances
     within the points. With n_samples = 1 these are unknown, and the variance over all points is taken instead, which
-    is too large by the spread of KL(p_i || p) over i. The same draws serve every leading index, so that a curve over
+    is too large by the spread of KL[p_i ‖ p] over i. The same draws serve every leading index, so that a curve over
     times is smooth and its errors are correlated; map over split keys for independent ones.
 
     Args:
       mean: (..., m, k).
       variance: (..., m), positive.
       key: random key.
-      n_samples: draws of z for each point. O(n_samples m^2 k) time for each leading index.
+      n_samples: draws of z for each point. O(n_samples m² k) time for each leading index.
 
     Returns:
       Information of shape (...). An estimate: `lower` and `upper` equal the value, which is right in expectation,
@@ -202,14 +221,29 @@ def monte_carlo(mean, variance, *, key, n_samples: int) -> Information:
     return monte_carlo_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
 
 
-def label_monte_carlo(mean, variance, labels, n_classes: int, *, key, n_samples: int) -> Information:
+def label_monte_carlo(
+    mean: Means,
+    variance: Variances,
+    labels: Labels,
+    n_classes: int,
+    *,
+    key: Array,
+    n_samples: int,
+) -> Information:
     """I(Y;Z) in nats for classes Y by sampling: the mean of log p_c(z)/p(z), c the class of i. See `monte_carlo`."""
     return monte_carlo_pair(mean, variance, _labels.one_hot(labels, n_classes), key=key, n_samples=n_samples)[1]
 
 
-def minibatch_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Information, Information]:
+def minibatch_pair(
+    mean: Means,
+    variance: Variances,
+    one_hot: OneHot,
+    *,
+    key: Array,
+    n_samples: int,
+) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats from the same scores: `minibatch` and `label_minibatch` in one pass."""
-    mean, variance, classes, lead = _door(mean, variance, one_hot, least=2)
+    mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, least=2)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
     return tuple(
@@ -218,11 +252,11 @@ def minibatch_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Inf
     )
 
 
-def minibatch(mean, variance, *, key, n_samples: int) -> Information:
+def minibatch(mean: Means, variance: Variances, *, key: Array, n_samples: int) -> Information:
     """Bounds on I(X;Z) in nats from the scores S_ij = log p(z_i | x_j), z_i ~ p_i, of one batch of points.
 
-        lower = mean_i [S_ii - log (1/m) sum_j exp S_ij]                 InfoNCE
-        upper = mean_i [S_ii - log 1/(m-1) sum_{j != i} exp S_ij]        leave one out
+        lower = mean_i [S_ii - log (1/m) Σ_j exp S_ij]                 InfoNCE
+        upper = mean_i [S_ii - log 1/(m-1) Σ_{j≠i} exp S_ij]           leave one out
 
     What they bound: the information between Z and X drawn from the population of which the m points are a random
     sample. For X uniform over exactly these points, InfoNCE with the whole batch has the exact value as its
@@ -247,8 +281,16 @@ def minibatch(mean, variance, *, key, n_samples: int) -> Information:
     return minibatch_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
 
 
-def label_minibatch(mean, variance, labels, n_classes: int, *, key, n_samples: int) -> Information:
-    """Bounds on I(Y;Z) = I(X;Z) - sum_c p(c) I(X;Z | Y = c) in nats for classes Y, from the scores of `minibatch`.
+def label_minibatch(
+    mean: Means,
+    variance: Variances,
+    labels: Labels,
+    n_classes: int,
+    *,
+    key: Array,
+    n_samples: int,
+) -> Information:
+    """Bounds on I(Y;Z) = I(X;Z) - Σ_c p(c) I(X;Z | Y = c) in nats for classes Y, from the scores of `minibatch`.
 
     `value` takes InfoNCE in both places; `lower` is InfoNCE less leave-one-out within the classes, `upper` is
     leave-one-out less InfoNCE within the classes. They bound I(Y;Z) for X uniform over the m points, in expectation
@@ -262,9 +304,9 @@ def _pairwise(mean, variance, classes):
     return jax.lax.map(lambda channel: pair_sums.pairwise(*channel, classes), (mean, variance))
 
 
-def pairwise_pair(mean, variance, one_hot) -> tuple[Information, Information]:
+def pairwise_pair(mean: Means, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats without sampling: `pairwise` and `label_pairwise` in one pass."""
-    mean, variance, classes, lead = _door(mean, variance, one_hot)
+    mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
     lower, upper, class_lower, class_upper = _pairwise(mean, variance, classes).T.reshape((4, *lead))
     zero = jnp.zeros_like(lower)
     return tuple(
@@ -273,10 +315,10 @@ def pairwise_pair(mean, variance, one_hot) -> tuple[Information, Information]:
     )
 
 
-def pairwise(mean, variance) -> Information:
-    """Bounds on I(X;Z) in nats from distances between the components: -(1/m) sum_i log (1/m) sum_j exp(-D(p_i, p_j)).
+def pairwise(mean: Means, variance: Variances) -> Information:
+    """Bounds on I(X;Z) in nats from distances between the components: -(1/m) Σ_i log (1/m) Σ_j exp(-D(p_i, p_j)).
 
-    D the Bhattacharyya distance gives the lower bound, D = KL(p_i || p_j) the upper. Nothing is sampled; O(m^2 k).
+    D the Bhattacharyya distance gives the lower bound, D = KL[p_i ‖ p_j] the upper. Nothing is sampled; O(m² k).
 
     Args:
       mean: (..., m, k).
@@ -291,6 +333,11 @@ def pairwise(mean, variance) -> Information:
     return pairwise_pair(mean, variance, np.ones((m, 1)))[0]
 
 
-def label_pairwise(mean, variance, labels, n_classes: int) -> Information:
+def label_pairwise(
+    mean: Means,
+    variance: Variances,
+    labels: Labels,
+    n_classes: int,
+) -> Information:
     """Bounds on I(Y;Z) in nats for classes Y, lower combined with upper; `value` is the lower bound, even below 0."""
     return pairwise_pair(mean, variance, _labels.one_hot(labels, n_classes))[1]

@@ -1,6 +1,6 @@
 """Entropy integrals of one-dimensional Gaussian mixtures, by Gauss-Legendre panels fitted to the components.
 
-The room behind `mixture.exact`: pure functions of arrays, no checks. The line is cut into panels no wider than a
+Behind `mixture.exact`: pure functions of arrays, no checks. The line is cut into panels no wider than a
 constant times the narrowest component that has mass there; how many are needed depends on the values, so the loop
 over panels has a trip count that is only known when it runs, and derivatives are written by hand.
 """
@@ -10,6 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from ntkinfo._numerics.entropy import plogp
 
 # Beyond 9 standard deviations a component has less than 2e-19 of its mass.
 WINDOW = 9.0
@@ -89,10 +91,6 @@ def _panels(mesh, index):
     return jnp.where(inside, 0.5 * (a + b), knots[0]), jnp.where(inside, 0.5 * (b - a), 0.0)
 
 
-def _xlogx(x):
-    return jnp.where(x > 0, x * jnp.log(jnp.where(x > 0, x, 1.0)), 0.0)
-
-
 def _log(x):
     return jnp.log(jnp.where(x > 0, x, 1.0))
 
@@ -138,10 +136,10 @@ def _loop(mean, sigma, one_hot, body, start):
         last = jnp.searchsorted(low, jnp.max(jnp.where(inside, centre + half, -jnp.inf)), side="right")
 
         def over_components(function, x):
-            def one(j, x):
+            def of_chunk(j, x):
                 return function(x, j * chunk, *_densities(values, j * chunk, chunk, centre, half))
 
-            return jax.lax.fori_loop(first, (last + chunk - 1) // chunk, one, x)
+            return jax.lax.fori_loop(first, (last + chunk - 1) // chunk, of_chunk, x)
 
         classes = jnp.zeros((block * ORDER, one_hot.shape[1]), mean.dtype)
         classes = over_components(lambda x, _, u, p, member: x + p @ member, classes)
@@ -158,8 +156,8 @@ def _integrals(mean, variance, one_hot):
 
     def body(half, w, classes, _):
         density = jnp.sum(classes, axis=1)
-        entropy = -_xlogx(density)
-        f = jnp.stack([entropy, entropy + jnp.sum(_xlogx(classes), axis=1)])
+        entropy = -plogp(density)
+        f = jnp.stack([entropy, entropy + jnp.sum(plogp(classes), axis=1)])
         panel = f.reshape(2, -1, ORDER)
         # Coefficients fall like r^-k and the error of the rule like r^-2k: last coefficient squared over the largest.
         last = jnp.max(jnp.abs(jnp.einsum("kq,fbq->fbk", tail, panel)), axis=2)
@@ -171,7 +169,7 @@ def _integrals(mean, variance, one_hot):
     integral, mass, error, size = _loop(mu, sigma, one_hot, body, (two, zero, two, two))
     share = jnp.mean(one_hot, axis=0)
     noise = jnp.mean(jnp.log(sigma)) + 0.5 * math.log(2 * np.pi * np.e)
-    value = integral - jnp.stack([noise, jnp.sum(_xlogx(share))])
+    value = integral - jnp.stack([noise, jnp.sum(plogp(share))])
     # Mass that the panels missed or doubled counts with the largest |log p| inside a window.
     largest = 0.5 * WINDOW**2 + 2.0 + math.log(mean.size) + jnp.max(jnp.abs(jnp.log(sigma)))
     error = error + jnp.abs(1.0 - mass) * largest + 16 * jnp.finfo(dtype).eps * (1.0 + size + jnp.abs(noise))
@@ -183,10 +181,10 @@ def _integrals(mean, variance, one_hot):
 def information_pair(mean, variance, one_hot):
     """I(X;Z) and I(Y;Z) for X uniform over m points and Z | x_i ~ N(mean_i, variance_i), in nats, with error estimates.
 
-        I(X;Z) = h(p) - (1/m) sum_i h(p_i),    I(Y;Z) = h(p) - sum_c p(c) h(p_c)
+        I(X;Z) = h(p) - (1/m) Σ_i h(p_i),    I(Y;Z) = h(p) - Σ_c p(c) h(p_c)
 
     First derivatives in `mean` and `variance` are exact integrals on the same panels; `one_hot` carries none.
-    O(nodes x m) time, about 20 nodes for each 2 standard deviations of the narrowest components.
+    O(nodes m) time, about 20 nodes for each 2 standard deviations of the narrowest components.
 
     Args:
       mean: (m,).
@@ -228,6 +226,6 @@ def _information_pair_jvp(primals, tangents):
     sums = _loop(mu, sigma, one_hot, body, jnp.zeros((2, 2, member.shape[0]), mean.dtype))
     by_mean, by_variance = jnp.zeros((2, 2, mean.size), mean.dtype).at[:, :, order].set(sums[:, :, : mean.size])
     by_mean = by_mean / (sigma * unit)[None, :]
-    own = jnp.stack([jnp.ones_like(variance), jnp.zeros_like(variance)]) / mean.size
-    by_variance = 0.5 * (by_variance - own) / variance[None, :]
+    noise_share = jnp.stack([jnp.ones_like(variance), jnp.zeros_like(variance)]) / mean.size
+    by_variance = 0.5 * (by_variance - noise_share) / variance[None, :]
     return (value, error), (by_mean @ tangents[0] + by_variance @ tangents[1], jnp.zeros_like(error))

@@ -1,38 +1,10 @@
 """The quantities of a `Curve`: what they are called on paper, and how they are read."""
 
-from typing import NamedTuple
-
 import numpy as np
 
+from ntkinfo._common.quantities import QUANTITIES
 from ntkinfo.plot._axes import as_vector
 
-
-class Quantity(NamedTuple):
-    """What a figure needs to know of a quantity; rows of `Curve.quantities` have these fields and more."""
-
-    kind: str
-    symbol: str
-    unit: str
-
-
-# For arrays, and results that carry no table `quantities` of their own.
-QUANTITIES = {
-    "input_information": Quantity("information", "$I(X;Z|D)$", "nats"),
-    "label_information": Quantity("information", "$I(Y;Z|D)$", "nats"),
-    "output_divergence": Quantity("information", r"$\mathrm{KL}[p_t(z|x)\,\Vert\,p_0(z|x)]$", "nats"),
-    "output_divergence_joint": Quantity("information", r"$\mathrm{KL}[p_t(z|x)\,\Vert\,p_0(z|x)]$, joint", "nats"),
-    "parameter_distance": Quantity("geometry", r"$\mathrm{E}\,\Vert\theta_t-\theta_0\Vert^2$", ""),
-    "action": Quantity("geometry", r"action $\int\Vert\dot\theta\Vert^2$", ""),
-    "fisher_action": Quantity("geometry", "action, Fisher metric", ""),
-    "gibbs_mse": Quantity("mse", "one network, test", ""),
-    "mean_mse": Quantity("mse", "ensemble mean, test", ""),
-    "gibbs_nll": Quantity("nll", "one network", "nats"),
-    "ensemble_nll": Quantity("nll", "ensemble", "nats"),
-    "gibbs_error": Quantity("error", "one network", ""),
-    "mean_error": Quantity("error", "ensemble mean", ""),
-    "train_gibbs_mse": Quantity("mse", "one network, train", ""),
-    "train_mean_mse": Quantity("mse", "ensemble mean, train", ""),
-}
 AXES = {
     "information": "information",
     "geometry": "distance, action",
@@ -50,7 +22,7 @@ METHODS = {
 
 
 def quantities_of(result) -> dict:
-    """The table of quantities by name: that of the result, over the one here."""
+    """The table of quantities by name: the package's, and what the result has of its own over it."""
     return QUANTITIES | dict(getattr(result, "quantities", {}))
 
 

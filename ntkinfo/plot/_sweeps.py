@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from ntkinfo._common.quantities import QUANTITIES
 from ntkinfo.plot._axes import as_vector, axes_of, check_names, unit_factor
-from ntkinfo.plot._fields import AXES, LOSSES, QUANTITIES
+from ntkinfo.plot._fields import AXES, LOSSES
 
 
 def sweep(

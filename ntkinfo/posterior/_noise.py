@@ -19,7 +19,7 @@ _SCAN = 128
 _STEPS = 60
 # The smallest noise tried, in units of the mean eigenvalue, unless rounding is coarser.
 _SMALLEST = 1e-8
-# Rounding of an eigenvalue, eps sqrt(n) of the largest, must be this many times below noise + eigenvalue.
+# Rounding of an eigenvalue, eps √n of the largest, must be this many times below noise + eigenvalue.
 RESOLUTION_FACTOR = 10.0
 
 

@@ -33,7 +33,7 @@ class History:
       rate: E[log p(z|x) - log b(z)], an upper bound on I(X;Z); None with a backward encoder, (T,).
       residual: E[log p(z|x) - log b(z|y)], an upper bound on I(X;Z|Y), not on I(X;Z); None with a prior, (T,).
       cross_entropy: E[-log q(y|z)], an upper bound on H(Y|Z), (T,).
-      dual: E KL[q(y|z) || p̃(y|x)]; 0 where the objective has none, (T,).
+      dual: E KL[q(y|z) ‖ p̃(y|x)]; 0 where the objective has none, (T,).
       error: 0-1 error of the training rows, or mean squared error, (T,).
       i_xz_lower: InfoNCE, lower bound on I(X;Z), on up to 512 training rows, whose logarithm is its ceiling, (T,).
       i_xz_upper: leave-one-out upper bound on I(X;Z) from the same rows, (T,).
@@ -139,7 +139,7 @@ def fit(
 ) -> VariationalFit:
     """Trains an encoder p(z|x) with decoder q(y|z) on a variational bottleneck; everything in nats.
 
-        L = E[log p(z|x) - log b] + β E[-log q(y|z)] + γ E KL[q(y|z) || p̃(y|x)]
+        L = E[log p(z|x) - log b] + β E[-log q(y|z)] + γ E KL[q(y|z) ‖ p̃(y|x)]
 
     "vib": b = b(z), γ = 0. "ceb": b = b(z|y), γ = 0. "dual": γ > 0, b by `prior`, β = 0 for the pure dual. What the
     best encoder, decoder and b of unlimited capacity reach, with F(β) = min I(X;Z) + β E D of `bottleneck.ib` and
@@ -194,8 +194,10 @@ def fit(
 
     Example:
       >>> data = ni.datasets.digits(1000, task="classes")
-      >>> trained = fit(data.x_train, data.labels_train, beta=10.0, key=jax.random.key(0), steps=500)
-      >>> ni.variational.measure(trained, data.x_test, data.labels_test, key=jax.random.key(1)).error
+      >>> trained = fit(data.x_train, data.labels_train, beta=10.0, key=jax.random.key(0), steps=200)
+      >>> measured = ni.variational.measure(trained, data.x_test, data.labels_test, key=jax.random.key(1))
+      >>> bool(measured.error < 0.2)
+      True
     """
     rows, test = _validate.read_rows(x, y, x_test, y_test, task)
     plan = make_plan(

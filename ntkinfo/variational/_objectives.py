@@ -1,6 +1,6 @@
 """The objectives of the variational bottlenecks: VIB, CEB and the variational dual, term by term.
 
-    L = E[log p(z|x) - log b] + β E[-log q(y|z)] + γ E KL[q(y|z) || p̃(y|x)]
+    L = E[log p(z|x) - log b] + β E[-log q(y|z)] + γ E KL[q(y|z) ‖ p̃(y|x)]
 
 b is a prior b(z) ("fixed" or "learned") or the backward encoder b(z|y) ("backward"). The first term is a closed form;
 of categorical Z, and of a Gaussian Z read by a linear Gaussian decoder, so are all of them.
@@ -56,7 +56,7 @@ class Terms(NamedTuple):
     Attributes:
       divergence: E_z[log p(z|x) - log b]: the rate with a prior, the residual with a backward encoder.
       cross_entropy: E_z[-log q(y|z)].
-      dual: E_z KL[q(y|z) || p̃(y|x)]; 0 where the objective has none.
+      dual: E_z KL[q(y|z) ‖ p̃(y|x)]; 0 where the objective has none.
     """
 
     divergence: Array
@@ -99,14 +99,14 @@ def decode(spec: Spec, params, z: Array) -> Array:
 
 
 def gaussian_divergence(mean, log_std, mean_b, log_std_b) -> Array:
-    """KL[N(mean, std²) || N(mean_b, std_b²)] of diagonal Gaussians in nats, summed over the last axis."""
+    """KL[N(mean, std²) ‖ N(mean_b, std_b²)] of diagonal Gaussians in nats, summed over the last axis."""
     gap = (mean - mean_b) * jnp.exp(-log_std_b)
     ratio = 2 * (log_std - log_std_b)
     return jnp.sum(gap**2 + jnp.expm1(ratio) - ratio, axis=-1) / 2
 
 
 def categorical_divergence(log_p, log_b) -> Array:
-    """KL[p || b] of log probabilities in nats, over the last axis."""
+    """KL[p ‖ b] of log probabilities in nats, over the last axis."""
     return jnp.sum(jnp.exp(log_p) * (log_p - log_b), axis=-1)
 
 

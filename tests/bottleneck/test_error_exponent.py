@@ -64,6 +64,15 @@ def test_bayes_error_against_every_sequence_and_sampling():
     assert abs(sampled.value - error) < 5 * sampled.stderr and 0 < sampled.stderr < 0.01
 
 
+def test_the_standard_error_of_a_sampled_bayes_error_is_honest():
+    rows, p_y = np.array([[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]]), np.array([0.6, 0.4])
+    keys = jax.random.split(jax.random.key(2), 1000)
+    found = jax.vmap(lambda key: bottleneck.bayes_error(rows, p_y, 3, key=key, n_samples=50))(keys)
+    np.testing.assert_allclose(np.sqrt(np.mean(np.asarray(found.stderr) ** 2)), np.std(found.value), rtol=0.1)
+    error = np.std(found.value) / np.sqrt(1000)
+    assert abs(np.mean(found.value) - float(bottleneck.bayes_error(rows, p_y, 3).value)) < 5 * error
+
+
 def test_compression_never_raises_the_exponent():
     rng = np.random.default_rng(1)
     p_xy = rng.dirichlet(np.ones(15)).reshape(5, 3)

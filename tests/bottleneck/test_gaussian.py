@@ -80,6 +80,13 @@ def test_independent_variables():
     assert bottleneck.gaussian_curve(np.eye(2), np.eye(2), np.zeros((2, 2)), 1.0) == 0
 
 
+def test_weak_correlations_are_correlations():
+    found = bottleneck.gaussian_ib(1.0, 1.0, 1e-4, np.array([0.9e8, 1.1e8]))
+    np.testing.assert_allclose(found.critical_betas, [1e8], rtol=1e-6)
+    # One mode: I(X;Z) = ½ log[(β - 1) ρ²/(1 - ρ²)].
+    np.testing.assert_allclose(found.i_xz, [0, 0.5 * np.log(1.1)], rtol=1e-6)
+
+
 def test_gradient_and_jit(solved):
     cov_x, cov_y, cov_xy = covariances()
 

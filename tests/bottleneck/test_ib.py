@@ -251,6 +251,22 @@ def test_points_below_the_curve_find_their_beta_and_distance(certified):
     assert np.isinf(late.beta).all()
 
 
+def test_distances_on_both_sides_of_the_curve_are_those_of_a_search(certified, rng):
+    _, curve = certified
+    x, y = bottleneck.hull(curve)
+    x, y = np.append(x, x[-1] + 2), np.append(y, y[-1])
+    share = np.linspace(0, 1, 2001)[:, None]
+    edges = [(v[:-1] + share * np.diff(v)).ravel() for v in (x, y)]
+    points = rng.uniform((0, 0), (float(curve.h_x) + 0.5, float(curve.i_xy) + 0.4), (40, 2))
+    least = np.min(
+        np.hypot(*(edge[None] - point[:, None] for edge, point in zip(edges, points.T, strict=True))), axis=1
+    )
+    above = points[:, 1] > np.interp(points[:, 0], x, y)
+    assert 10 < above.sum() < 35
+    found = bottleneck.closest(curve, *points.T)
+    np.testing.assert_allclose(found.distance, np.where(above, -least, least), rtol=1e-4, atol=1e-6)
+
+
 def test_independent_variables_have_nothing_to_keep():
     curve = bottleneck.ib(np.outer([0.5, 0.3, 0.2], [0.4, 0.6]), [2.0, 1e3], certificate=True)
     np.testing.assert_allclose(curve.i_xz, 0, atol=1e-12)

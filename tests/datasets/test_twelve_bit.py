@@ -223,7 +223,7 @@ def test_the_third_file_is_no_function_of_the_score():
     assert max(np.ptp(p[score == value]) for value in np.unique(score)) > 1e-3
 
 
-# The object and its door
+# The object and its refusals
 
 
 def test_float32_and_pytree():

@@ -11,6 +11,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import stax
+from ntkinfo._numerics import spectrum
 from tests.problems import network, problem
 from tests.references import ensemble as reference
 
@@ -165,6 +166,14 @@ def test_low_rank_kernels_are_refused_or_projected(rng):
     z = ni.Ensemble.fit(linear, x, y, singular="project").predict(x_test, jnp.inf)
     # Flow from zero on a linear model ends in the least-squares solution of least norm.
     np.testing.assert_allclose(z.mean, x_test @ np.linalg.pinv(x) @ y, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [40, 200])
+def test_all_null_modes_of_a_matrix_of_low_rank_are_seen(n):
+    for seed in range(4):
+        factor = np.random.default_rng(seed).normal(size=(n, 3))
+        eigenvalues = np.linalg.eigvalsh(factor @ factor.T)
+        assert np.count_nonzero(spectrum.check_spectrum(eigenvalues, factor, n, "project")) == 3
 
 
 def test_repeated_inputs_are_named_or_projected(rng):

@@ -129,6 +129,13 @@ def test_miller_madow_and_jackknife():
     assert errors.min() > 0
 
 
+def test_jackknife_of_few_samples_leaves_out_one_at_a_time(rng):
+    x, y = rng.integers(0, 3, (2, 12))
+    without = [float(estimators.binned(np.delete(x, i), np.delete(y, i)).value) for i in range(12)]
+    expected = np.sqrt(11 / 12 * np.sum((without - np.mean(without)) ** 2))
+    np.testing.assert_allclose(estimators.binned(x, y).stderr, expected, rtol=1e-12)
+
+
 def test_binned_approaches_the_normal_truth():
     found = binned(*bivariate(200_000), bins=60, correction="miller_madow")
     truth = -0.5 * math.log(1 - RHO**2)
@@ -330,7 +337,7 @@ def test_ksg_saturates_near_log_n(rng):
     assert math.isfinite(found.value) and 0.7 * math.log(1000) < float(found.value) < math.log(1000)
 
 
-# Doors
+# Refusals
 
 X = np.linspace(0.0, 1.0, 20)
 Y = np.sin(7 * X)

@@ -119,6 +119,14 @@ def test_pairs_learnt_by_heart_are_forgotten():
     assert abs(float(found.value)) <= 4 * float(found.stderr) < 0.2
 
 
+def test_where_no_critic_helps_the_one_that_is_zero_is_kept():
+    # Independent and of many columns: every critic met in training is worse than none on the validation samples.
+    rng = np.random.default_rng(0)
+    options = {"batch_size": 32, "steps": 400, "learning_rate": 1e-2, "hidden": (32,), "embedding": 8}
+    found = infonce(rng.normal(size=(400, 20)), rng.normal(size=(400, 5)), key=KEY, **options)
+    assert float(found.value) == float(found.stderr) == 0
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_independent_samples_have_no_information(seed):
     found = infonce(*bivariate(4000, 0.0, seed), **QUICK)
@@ -269,7 +277,7 @@ def test_infonce_on_the_benchmark(name):
     assert truth - margin - 4 * float(found.stderr) < float(found.value) < truth + 4 * float(found.stderr)
 
 
-# The door
+# Refusals
 
 X, T = bivariate(400)
 

@@ -314,7 +314,7 @@ def test_checkpoints_that_cannot_be_used(small, tmp_path):
         small(checkpoint=tmp_path / "run")
 
 
-# Divergence, tracing, the door.
+# Divergence, tracing, refusals.
 
 
 def test_divergence_is_reported_with_its_time_and_what_was_before(linear):

@@ -98,14 +98,13 @@ def test_every_quantity_is_one_row_of_the_table():
 
     from ntkinfo import plot
     from ntkinfo._cli import report, risk_certificate
-    from ntkinfo.information import _quantities
-    from ntkinfo.plot import _fields
+    from ntkinfo._common import quantities
 
     ens, x_test, y_test = setting()
     t = TIMES[1:4]
     curve = information.curve(ens, x_test, y_test, t)
     assert list(curve.columns()) == ["t", *curve.quantities] and curve.quantities == information.QUANTITIES
-    assert (Path(ni.__file__).parents[1] / "docs" / "quantities.md").read_text().endswith(_quantities.markdown())
+    assert (Path(ni.__file__).parents[1] / "docs" / "quantities.md").read_text().endswith(quantities.markdown())
     docstrings = f"{information.Curve.__doc__}{information.Losses.__doc__}"
     options = {"architecture": "dense", "activation": "erf", "depth": 2, "w_std": 1.0, "b_std": 0.0}
     certificate = risk_certificate.Certificate(np.asarray(t), np.ones(3), *[None] * 6, delta=0.1, reason="none")
@@ -116,7 +115,6 @@ def test_every_quantity_is_one_row_of_the_table():
         assert f"      {name}: " in docstrings
         assert f"| {name} | {quantity.description} |" in page.replace(r"\|", "|")
         assert quantity.heading in table.splitlines()[0]
-        assert tuple(_fields.QUANTITIES[name]) == (quantity.kind, quantity.symbol, quantity.unit)
         ax = plot.finite(curve, {name: (t, np.ones(3), np.ones(3))}, unit="bits")
         assert f"{quantity.symbol}, finite networks" in [text.get_text() for text in ax.get_legend().get_texts()]
         assert ("[bits]" in ax.get_ylabel()) == (quantity.unit == "nats")

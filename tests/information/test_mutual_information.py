@@ -191,6 +191,15 @@ def test_decoder_of_classes_with_two_outputs_is_that_of_signs():
     assert 0 < float(bound.stderr) < 0.02
 
 
+def test_standard_error_of_the_decoder_of_classes_is_honest():
+    rng = np.random.default_rng(4)
+    z, targets = Gaussian(rng.normal(size=(6, 3)), rng.uniform(0.2, 1.0, 6)), np.eye(3)[[0, 1, 2, 2, 1, 0]]
+    bounds = jax.vmap(lambda key: information.label_information(z, targets, method="decoder", key=key, n_samples=8))(
+        jax.random.split(jax.random.key(5), 1000)
+    )
+    np.testing.assert_allclose(np.sqrt(np.mean(np.asarray(bounds.stderr) ** 2)), np.std(bounds.value), rtol=0.12)
+
+
 def test_label_information_of_real_labels():
     rng = np.random.default_rng(4)
     mean, variance = rng.normal(size=(50, 1)), np.full(50, 0.2)

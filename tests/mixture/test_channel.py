@@ -238,6 +238,14 @@ def test_one_sample_gives_a_conservative_standard_error():
     assert 0.9 * np.std(result.value) < expected < 2 * np.std(result.value)
 
 
+def test_one_sample_of_two_points_alike_has_the_right_standard_error():
+    # By symmetry KL(p_i ‖ p) is the same for both: their variance is that of the sampling, and the error is unbiased.
+    keys = jax.random.split(jax.random.key(3), 4000)
+    mean, variance = np.array([[-0.7], [0.7]]), np.ones(2)
+    result = jax.vmap(lambda key: mixture.monte_carlo(mean, variance, key=key, n_samples=1))(keys)
+    np.testing.assert_allclose(np.mean(np.asarray(result.stderr) ** 2), np.var(result.value), rtol=0.1)
+
+
 def test_means_on_a_line_have_the_information_of_one_output():
     # Means on a line in four dimensions: across it there is only noise.
     mean, _ = channel(10)

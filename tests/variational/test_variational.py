@@ -224,6 +224,20 @@ def test_measurements(rng):
     assert of_ceb.rate is None and backward.history.rate is None and float(of_ceb.residual) > 0
 
 
+def test_scores_of_predictions_without_sampling(rng):
+    # A categorical code is summed over, so that the scores are those of the predictions, to rounding.
+    x, y = problem(rng, 80)
+    options = SMALL | {"encoder": encoders.mlp(3, (8,)), "latent": 3, "latent_kind": "categorical"}
+    fit = V.fit(x, y, beta=10.0, key=KEY, steps=60, learning_rate=0.01, **options)
+    found, guess = V.measure(fit, x, y, key=KEY), np.asarray(fit.predict(x, key=KEY))
+    confidence, hit = guess.max(1), guess.argmax(1) == y
+    gaps = [np.sum((hit - confidence)[(confidence >= low / 15) & (confidence < (low + 1) / 15)]) for low in range(15)]
+    assert float(found.calibration_error) == pytest.approx(np.sum(np.abs(gaps)) / 80, rel=1e-6)
+    assert float(found.error) == pytest.approx(1 - hit.mean(), abs=1e-9)
+    assert float(found.log_loss) == pytest.approx(-np.mean(np.log(guess[np.arange(80), y])), rel=1e-6)
+    assert float(found.brier) == pytest.approx(np.mean(((guess - np.eye(3)[y]) ** 2).sum(1)), rel=1e-6)
+
+
 def test_a_sweep_is_its_fits_side_by_side(rng, tmp_path):
     x, y = problem(rng)
     options = {"steps": 20, "record": 2, "x_test": x[:20], "y_test": y[:20], "key": KEY} | SMALL
