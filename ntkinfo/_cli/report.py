@@ -190,7 +190,9 @@ class Report(NamedTuple):
     def _labels(self, scale, unit, last):
         value = f"{scale * last['label_information']:.4g} {unit}"
         if self.curve.losses.gibbs_error is None:
-            return f"- About the label it tells at least {value}, by the decoder bound h(Y) - cross-entropy."
+            # Where h(Y) was not known nothing is bounded from above: it was taken for that of Gaussian labels.
+            assumed = "" if np.isfinite(self.curve.label_information.upper).all() else ", if labels are Gaussian"
+            return f"- About the label it tells at least {value}{assumed}, by the decoder bound h(Y) - cross-entropy."
         return (
             f"- About the label it tells {value}, of at most H(Y) = {scale * float(self.curve.label_entropy):.4g}; one "
             f"network errs on {100 * last['gibbs_error']:.3g} % of the test inputs, the ensemble's mean on "

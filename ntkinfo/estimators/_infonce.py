@@ -66,8 +66,8 @@ def infonce(
         I(X;T) ≥ E (1/K) Σ_i [f(x_i, t_i) - log (1/K) Σ_j exp f(x_i, t_j)]          K = `batch_size`
 
     The bound cannot exceed log K, and an information above that stays hidden:
-    `mixture.is_saturated(estimate, batch_size)` says whether it is that high. Larger batches raise the
-    ceiling, and need more samples.
+    `mixture.is_saturated(estimate)` says whether it is that high. Larger batches raise the ceiling, and need more
+    samples.
 
     The samples are shuffled and split: `test_fraction` of them, in whole batches, are held out for the value. Of the
     rest one fifth (one to 20 batches) is for validation, and on what remains Adam trains the critic. Of the critics met
@@ -244,8 +244,9 @@ def _judge(settings, params, pair, n_test) -> Information:
         )
     # The derivative of the bound by the weight of a sample, which stands in a sum of its own and in those of others.
     error = np.std(own - wrong, ddof=1) / math.sqrt(len(own))
-    value, error, infinite = (jnp.asarray(np.array(each)) for each in (own.mean(), error, np.inf))
-    return Information(value, value, infinite, error, "infonce")
+    numbers = (own.mean(), error, np.inf, math.log(settings.batch))
+    value, error, infinite, ceiling = (jnp.asarray(np.array(each)) for each in numbers)
+    return Information(value, value, infinite, error, "infonce", ceiling=ceiling)
 
 
 def _loss(settings, params, x, t):
