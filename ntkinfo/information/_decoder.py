@@ -17,7 +17,7 @@ from ntkinfo.information import _losses
 _NODES, _WEIGHTS = normal_rule.trapezoid(step=0.05, reach=9.5)
 
 
-# A bound so many nats per output below 0 is one whose noise does not fit: the best noise loses no more than the outputs.
+# A bound so many nats for each output below 0 is one whose noise does not fit the error.
 _USELESS = 5.0
 
 

@@ -218,7 +218,7 @@ def test_a_lower_bound_above_log_m_is_told():
     assert float(found.lower) == pytest.approx(13.8, abs=0.1) and found.upper == np.inf
     with pytest.warns(UserWarning, match="the `label_entropy` given is not that of these labels"):
         found = information.label_information(z, y, noise="fit", label_entropy=1.0)
-    assert float(found.upper) == pytest.approx(np.log(3)) < float(found.lower)
+    assert float(found.upper) == pytest.approx(np.log(3)) and float(found.lower) > 11
 
 
 def test_a_noise_far_from_the_error_is_told():
@@ -291,7 +291,7 @@ def z_of(k=1):
         (lambda: information.label_information(z_of(), np.arange(4.0), task="classes"), ValueError, "name classes"),
         (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise="fit"), ValueError, "a number for classes"),
         (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise="best"), ValueError, "one of 'fit'"),
-        (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise=-1.0), ValueError, "`noise` must be positive"),
+        (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise=-1.0), ValueError, "must be positive"),
         (lambda: information.label_information(z_of(), np.full(4, 0.5)), ValueError, "`label_entropy` must be given"),
         (lambda: information.losses(z_of(), np.ones((4, 2))), ValueError, r"shape \(m, k\) = \(4, 1\) of `z`"),
         (lambda: information.losses(z_of(), np.ones(4), noise=0.0), ValueError, "`noise` must be positive"),

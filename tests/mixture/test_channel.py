@@ -193,7 +193,7 @@ def test_saturation():
     own = mixture.Information(result.value, None, None, None, "ksg", ceiling=np.log([9.0, 20.0]))
     np.testing.assert_array_equal(mixture.is_saturated(own), [True, False])
     np.testing.assert_array_equal(mixture.is_saturated(own, 10), [True, True])
-    with pytest.raises(ValueError, match="`m` must be given.*'exact'"):
+    with pytest.raises(ValueError, match=r"`m` must be given.*'exact'"):
         mixture.is_saturated(result)
     with pytest.raises(ValueError, match="`m` must be at least 2"):
         mixture.is_saturated(result, 1)
