@@ -181,8 +181,9 @@ class Report(NamedTuple):
         vacuous = ", which is vacuous" if c.pac_bayes_kl[best] >= 1 else ""
         return start + (
             f"Each bound on the error of one network holds with probability {1 - c.delta:.2g} over training sets, for "
-            "all times at once (Maurer 2004; McAllester 1999; Catoni 2007), if the prior does not depend on the data: "
-            "inputs centred and scaled by training statistics, as the data sets here are, keep to that only nearly. "
+            "all times at once (Maurer 2004; McAllester 1999; Catoni 2007), if the prior does not depend on the data "
+            "and the examples are independent. Both hold only nearly here: inputs are centred and scaled by training "
+            "statistics, repeated inputs are left out, and the rows are drawn from a finite pool. "
             f"The smallest PAC-Bayes-kl bound is {c.pac_bayes_kl[best]:.3g} at t = {c.t[best]:.4g}{vacuous}; one "
             f"network measured {c.test_error[best]:.3g} there."
         )
