@@ -256,7 +256,9 @@ def bounds() -> str:
         "measured test error, and how often it says anything (below ½):",
         table(["bound", "kind", "rows", "below the test error", "below ½"], rows),
         "Not certificates: input compression has an unproven step; Xu–Raginsky is given the divergence of one data set for "
-        "its average; the estimate of the information content has a sampling error, where the closed form is a bound.",
+        "its average; the estimate of the information content has a sampling error, where the closed form is a bound. The "
+        "theorems ask for independent examples: here they come from a finite pool, repeated inputs left out, and are that "
+        "only nearly. Inputs are scaled by rows used for nothing else, so that the prior did not see the data.",
         "Kendall's τ with the generalization gap, true labels (1: ranks it perfectly, 0: not at all, −1: reversed):",
         table(["predictor", "τ"], tau),
         "What certifies generalization is not what ranks it: the training error, which certifies nothing, stands among them.",
