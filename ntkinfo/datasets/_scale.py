@@ -16,11 +16,13 @@ def kind(x: np.ndarray, scale) -> str | None:
     has one unit.
     """
     # `True` and `False` are what the argument was once.
-    if scale is True or scale == "auto":
-        return "columns" if x.ndim == 2 and x.dtype != np.uint8 else "global"
     if scale is None or scale is False:
         return None
-    if scale not in SCALES:
+    if scale is True:
+        scale = "auto"
+    if isinstance(scale, str) and scale == "auto":
+        return "columns" if x.ndim == 2 and x.dtype != np.uint8 else "global"
+    if not isinstance(scale, str) or scale not in SCALES:
         raise ValueError(f"`scale` must be one of {', '.join(map(repr, SCALES))} or None; got {scale!r}.")
     return scale
 

@@ -82,7 +82,7 @@ def infonce(
       t: samples (n,) or (n, e), likewise.
       key: random key, for the split, the first weights and the batches.
       critic: "separable" f = a(x) . b(t), a and b networks; "concatenated" f = a(x, t), one network on all K² pairs
-        of a batch, the most flexible and some K/10 times as slow; "bilinear" f = x W t; or a function of one x (d,) and
+        of a batch, the most flexible and the slowest; "bilinear" f = x W t; or a function of one x (d,) and
         one t (e,) that returns a number. Such a function is taken as it is: it sees the values as given, nothing is
         trained or standardised, and all samples are held out. The bound is tightest for log p(t|x)/p(t) plus any
         function of x; -inf is allowed for pairs that never occur.

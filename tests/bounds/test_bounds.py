@@ -345,3 +345,12 @@ def test_priors_are_paid_for_by_their_share_of_delta():
     assert (given >= bounds.xu_raginsky(of_mixture, n=n, sub_gaussian=0.5)).all()
     with pytest.raises(ValueError, match="`priors` must be at least 1"):
         bounds.pac_bayes_kl(risk, kl, n=n, priors=0)
+
+
+def test_the_grid_of_temperatures_costs_less_than_one_per_cent():
+    from ntkinfo.bounds import _bounds
+
+    risk, excess = (each.reshape(-1, 1) for each in np.meshgrid([0.0, 0.01, 0.1, 0.3, 0.5], np.geomspace(1e-3, 1, 30)))
+    fine = np.geomspace(bounds.TEMPERATURES[0], bounds.TEMPERATURES[-1], 100_000)
+    best = _bounds._catoni(risk, excess, fine).min(axis=1)
+    assert (_bounds._catoni(risk, excess, bounds.TEMPERATURES).min(axis=1) <= 1.01 * best).all()
