@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntkinfo._common import check, pytree
 
@@ -42,10 +43,16 @@ class Information:
 SATURATED = 0.99
 
 
+def full(like: jax.Array, number: float | jax.Array) -> jax.Array:
+    """One number in the shape of `like`; a known one is made on the host, where nothing is compiled for it."""
+    if not check.concrete(number):
+        return jnp.full_like(like, number)
+    return jnp.asarray(np.full(jnp.shape(like), number, like.dtype))
+
+
 def estimate(value: jax.Array, stderr: jax.Array, method: str, ceiling: jax.Array) -> Information:
     """An estimate that bounds nothing: its bounds are infinite."""
-    nothing = jnp.full_like(value, jnp.inf)
-    return Information(value, -nothing, nothing, stderr, method, stderr, stderr, ceiling)
+    return Information(value, full(value, -np.inf), full(value, np.inf), stderr, method, stderr, stderr, ceiling)
 
 
 def is_saturated(information: Information, m: int | None = None) -> jax.Array:

@@ -110,7 +110,7 @@ def catoni(
 
 
 def xu_raginsky(
-    information: ArrayLike | Divergence, *, n: ArrayLike, sub_gaussian: ArrayLike, priors: int | None = None
+    information: ArrayLike, *, n: ArrayLike, sub_gaussian: ArrayLike, priors: int | None = None
 ) -> np.ndarray:
     """Bound on the expected generalization gap: |E[L - L̂]| ≤ √(2 R² I(Θ;D)/n).
 
@@ -130,10 +130,15 @@ def xu_raginsky(
       Array of the broadcast shape; an upper bound on the absolute gap, in units of the loss.
 
     Raises:
-      TypeError, ValueError: not numbers, NaN, or outside the ranges above.
+      TypeError, ValueError: not numbers, NaN, or outside the ranges above; the posterior of one data set.
 
     Source: Xu & Raginsky 2017 (arXiv 1705.07809), Theorem 1.
     """
+    if isinstance(information, Divergence):
+        raise ValueError(
+            "`information` must be an average over data sets of divergences from one prior; got a "
+            f"{type(information).__name__}, of one data set. Average the `kl` of several."
+        )
     information = paid("information", information, priors)
     return numbers("sub_gaussian", sub_gaussian, 0, np.inf, ends=False) * np.sqrt(2 * information / _size(n))
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check, labels
-from ntkinfo._common.results import Information
+from ntkinfo._common.results import Information, full
 from ntkinfo._numerics import pair_sums
 from ntkinfo._numerics.entropy import entropy
 from ntkinfo.estimators import _samples
@@ -61,12 +61,13 @@ def _kde(t, classes, variance, standardize) -> tuple[Information, Information]:
             "One noise for all blots out the small ones: pass standardize=True for a noise in units of each one's "
             "variance, or standardize=False where it is meant.",
         )
-    classes = jnp.asarray(classes(n), t.dtype)
+    table = np.asarray(classes(n))
+    classes = jnp.asarray(table, t.dtype)
     bounds = _bounds(t.reshape(-1, n, d), jnp.asarray(variance, t.dtype), classes)
     lower, upper, class_lower, class_upper = bounds.reshape((4, *lead))
-    zero, i_xy = jnp.zeros_like(lower), entropy(jnp.mean(classes, axis=0)) - jnp.mean(entropy(classes))
+    zero, i_xy = full(lower, 0.0), float(entropy(table.mean(axis=0)) - entropy(table).mean())
     return tuple(
-        Information(value, low, up, zero, "kde", zero, zero, zero + ceiling)
+        Information(value, low, up, zero, "kde", zero, zero, full(lower, ceiling))
         for value, low, up, ceiling in (
             (upper, lower, upper, math.log(n)),
             (upper - class_upper, lower - class_upper, upper - class_lower, i_xy),
@@ -76,8 +77,9 @@ def _kde(t, classes, variance, standardize) -> tuple[Information, Information]:
 
 def _standardised(t):
     """Units of variance 1 over the rows, at each leading index; constant ones stay as they are."""
-    spread = jnp.std(t, axis=-2, keepdims=True)
-    return (t - jnp.mean(t, axis=-2, keepdims=True)) / jnp.where(spread > 0, spread, 1)
+    variance = jnp.var(t, axis=-2, keepdims=True)
+    # The root is taken of what is positive only: its slope at 0 would be infinite.
+    return (t - jnp.mean(t, axis=-2, keepdims=True)) / jnp.sqrt(jnp.where(variance > 0, variance, 1))
 
 
 def kde_pair(

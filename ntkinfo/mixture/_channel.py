@@ -10,7 +10,7 @@ import numpy as np
 
 from ntkinfo._common import check
 from ntkinfo._common import labels as _labels
-from ntkinfo._common.results import Information, estimate
+from ntkinfo._common.results import Information, estimate, full
 from ntkinfo._numerics import pair_sums
 from ntkinfo._numerics.entropy import entropy
 from ntkinfo.mixture import _quadrature
@@ -64,7 +64,8 @@ def _door(mean, variance, classes=None, *, one_output: bool = False, least: int 
 
 def _ceilings(classes):
     """log m and H(Y), the most that the m points and their classes (m, C) can be told apart by."""
-    return math.log(len(classes)), entropy(jnp.mean(classes, axis=0))
+    share = np.asarray(classes).mean(axis=0) if check.concrete(classes) else jnp.mean(classes, axis=0)
+    return math.log(len(classes)), entropy(share)
 
 
 @jax.jit
@@ -89,9 +90,9 @@ def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
     mean, variance, classes, lead = _door(mean, variance, one_hot, one_output=True)
     value, error = _exact(mean, variance, classes)
     value, error = (a.T.reshape((2, *lead)) for a in (value, error))
-    zero = jnp.zeros_like(value[0])
+    zero = full(value[0], 0.0)
     about_input, about_label = (
-        Information(v, v - e, v + e, zero, "exact", zero, zero, zero + ceiling)
+        Information(v, v - e, v + e, zero, "exact", zero, zero, full(v, ceiling))
         for v, e, ceiling in zip(value, error, _ceilings(classes), strict=True)
     )
     warn_if_inaccurate(about_input)
@@ -178,9 +179,8 @@ def monte_carlo_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[I
     mean, variance, classes, lead = _door(mean, variance, one_hot)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
-    zero = jnp.zeros_like(average[0])
     return tuple(
-        estimate(average[i], error[i], "monte_carlo", zero + ceiling)
+        estimate(average[i], error[i], "monte_carlo", full(average[i], ceiling))
         for i, ceiling in zip((0, 2), _ceilings(classes), strict=True)
     )
 
@@ -222,10 +222,10 @@ def minibatch_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Inf
     mean, variance, classes, lead = _door(mean, variance, one_hot, least=2)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
-    zero = jnp.zeros_like(average[0])
+    rows = zip(((0, 0, 1), (2, 3, 4)), (full(average[0], ceiling) for ceiling in _ceilings(classes)), strict=True)
     return tuple(
-        Information(average[v], average[low], average[up], error[v], "minibatch", error[low], error[up], zero + ceiling)
-        for (v, low, up), ceiling in zip(((0, 0, 1), (2, 3, 4)), _ceilings(classes), strict=True)
+        Information(average[v], average[low], average[up], error[v], "minibatch", error[low], error[up], ceiling)
+        for (v, low, up), ceiling in rows
     )
 
 
@@ -277,10 +277,10 @@ def pairwise_pair(mean, variance, one_hot) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats without sampling: `pairwise` and `label_pairwise` in one pass."""
     mean, variance, classes, lead = _door(mean, variance, one_hot)
     lower, upper, class_lower, class_upper = _pairwise(mean, variance, classes).T.reshape((4, *lead))
-    zero = jnp.zeros_like(lower)
+    zero = full(lower, 0.0)
     bounds = (lower, upper), (lower - class_upper, upper - class_lower)
     return tuple(
-        Information(low, low, up, zero, "pairwise", zero, zero, zero + ceiling)
+        Information(low, low, up, zero, "pairwise", zero, zero, full(zero, ceiling))
         for (low, up), ceiling in zip(bounds, _ceilings(classes), strict=True)
     )
 

@@ -413,7 +413,9 @@ def test_scales_of_units_in_kde(rng):
     # Where one noise for all is meant, nothing is said, nor of a unit that is constant.
     kde(scaled, variance=0.1, standardize=False)
     kde(t * np.array([1.0, 0.0, 1.0]) + 0.1, variance=0.1)
-    assert np.isfinite(jax.grad(lambda t: kde(t, variance=0.1).value.sum())(jnp.asarray(scaled))).all()
+    for standardize in (None, True):
+        slope = jax.grad(lambda t, s=standardize: kde(t, variance=0.1, standardize=s).value.sum())
+        assert np.isfinite(slope(jnp.asarray(t * np.array([1.0, 0.0, 1.0])))).all()
 
 
 # Doors
