@@ -57,10 +57,8 @@ def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, sc
     first = len(x)
     if test is not None:
         x, y = np.concatenate([x, test[0]]), np.concatenate([y, test[1]])
-    if x.dtype.kind == "f":
-        # Rows that differ only beyond the precision asked for are equal to whoever computes with them.
-        x = cast("x", x, dtype)
-    keep = distinct(x)
+    # Rows that differ only beyond the precision asked for are equal to whoever computes with them.
+    keep = distinct(cast("x", x, dtype) if x.dtype.kind == "f" else x)
     if warn and len(keep) < len(x):
         warnings.warn(
             f"{len(x) - len(keep)} of {len(x)} rows of {name} were left out: their inputs repeat earlier rows.",

@@ -302,6 +302,9 @@ def test_columns_of_a_table_have_scales_of_their_own(save):
     np.testing.assert_allclose((one.x_train**2).mean(), 1)
     assert one.x_train[:, 2].std() < 1e-7
     datasets.npz(save(x=x * [1, 9, 1, 40], y=y), 40, 20, scale="global")  # spreads near enough
+    # Scaled in the precision of the file: 1e-47 is 0 in float32.
+    small = datasets.npz(save(x=x * [1, 1e-47, 1, 1], y=y), 40, 20, dtype=np.float32)
+    np.testing.assert_allclose(small.x_train, plain.x_train, rtol=1e-5, atol=1e-6)
 
 
 def test_pixels_have_one_scale(save):
