@@ -105,7 +105,7 @@ class RelaxationTimes(NamedTuple):
       layers: Σ_k exp ΔS_k, one layer after the other.
       single: exp Σ_k ΔS_k, all in one.
       faster: whether `layers` is at most `single`, as the thesis claims. It is iff Σ_k exp(-Σ_{j≠k} ΔS_j) ≤ 1, for
-        which all ΔS_k ≥ log 2 suffice in two layers, and not in general: (0, 0) gives 2 against 1.
+        which all ΔS_k ≥ log 2 suffice, and not in general: (0, 0) gives 2 against 1.
       layers_beyond: Σ_k (exp ΔS_k - 1), the times beyond those of layers that forget nothing.
       single_beyond: exp Σ_k ΔS_k - 1, never less than `layers_beyond` where every ΔS_k ≥ 0.
     """

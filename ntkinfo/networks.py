@@ -156,3 +156,22 @@ def kernel_function(net: tuple | list | Callable) -> Callable:
         "`net` must be a network of `ntkinfo.stax`, that is a triple (init, apply, kernel), "
         f"or a function kernel_fn(x1, x2, get); got {type(net).__name__}."
     )
+
+
+def saw_data(kernel_fn: Callable, stated: bool | None = None) -> bool:
+    """Whether a kernel function was learned from the data it is used on: as `stated`, else as it says itself.
+
+    Args:
+      kernel_fn: the kernel function; one that was learned carries `prior_saw_data = True`.
+      stated: what the caller knows; None asks the function, and takes one that says nothing for fixed beforehand.
+
+    Returns:
+      True or False.
+
+    Raises:
+      TypeError: neither a boolean nor None.
+    """
+    answer = getattr(kernel_fn, "prior_saw_data", False) if stated is None else stated
+    if not isinstance(answer, bool | np.bool_):
+        raise TypeError(f"`prior_saw_data` must be True, False or None; got {answer!r}.")
+    return bool(answer)

@@ -31,6 +31,10 @@ def parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--n-train", type=int, help="training inputs; default 1000 (digits, MNIST), 2000 (gaussian)")
     data.add_argument("--n-test", type=int, help="test inputs; default all the rest, or 1000")
+    data.add_argument(
+        "--scale", choices=("auto", "columns", "global", "none"), default="auto",
+        help="of the inputs of an .npz: each column by its own, all by one; auto: by column for tables",
+    )  # fmt: skip
     data.add_argument("--seed", type=int, default=0, help="of the split, of finite networks and of sampling")
     network = parser.add_argument_group("network")
     network.add_argument("--architecture", choices=architectures.ARCHITECTURES, default="dense")
@@ -106,7 +110,8 @@ def _dataset(options):
         sizes = (1000 if n is None else n for n in (options.n_train, options.n_test))
         return datasets.mnist(path, *sizes, task=options.task or "parity", flat=flat, **common)
     if path.suffix == ".npz":
-        return datasets.npz(path, options.n_train, options.n_test, task=options.task, flat=flat, **common)
+        scale = None if options.scale == "none" else options.scale
+        return datasets.npz(path, options.n_train, options.n_test, task=options.task, flat=flat, scale=scale, **common)
     raise ValueError(f"--data must be {', '.join(DATA)}, an .npz file or a folder of MNIST files; got {options.data!r}")
 
 

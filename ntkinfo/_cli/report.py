@@ -181,8 +181,9 @@ class Report(NamedTuple):
         vacuous = ", which is vacuous" if c.pac_bayes_kl[best] >= 1 else ""
         return start + (
             f"Each bound on the error of one network holds with probability {1 - c.delta:.2g} over training sets, for "
-            "all times at once (Maurer 2004; McAllester 1999; Catoni 2007), if the prior does not depend on the data: "
-            "inputs centred and scaled by training statistics, as the data sets here are, keep to that only nearly. "
+            "all times at once (Maurer 2004; McAllester 1999; Catoni 2007), if the prior does not depend on the data "
+            "and the examples are independent. Both hold only nearly here: inputs are centred and scaled by training "
+            "statistics, repeated inputs are left out, and the rows are drawn from a finite pool. "
             f"The smallest PAC-Bayes-kl bound is {c.pac_bayes_kl[best]:.3g} at t = {c.t[best]:.4g}{vacuous}; one "
             f"network measured {c.test_error[best]:.3g} there."
         )
@@ -190,7 +191,9 @@ class Report(NamedTuple):
     def _labels(self, scale, unit, last):
         value = f"{scale * last['label_information']:.4g} {unit}"
         if self.curve.losses.gibbs_error is None:
-            return f"- About the label it tells at least {value}, by the decoder bound h(Y) - cross-entropy."
+            # Where h(Y) was not known nothing is bounded from above: it was taken for that of Gaussian labels.
+            assumed = "" if np.isfinite(self.curve.label_information.upper).all() else ", if labels are Gaussian"
+            return f"- About the label it tells at least {value}{assumed}, by the decoder bound h(Y) - cross-entropy."
         return (
             f"- About the label it tells {value}, of at most H(Y) = {scale * float(self.curve.label_entropy):.4g}; one "
             f"network errs on {100 * last['gibbs_error']:.3g} % of the test inputs, the ensemble's mean on "

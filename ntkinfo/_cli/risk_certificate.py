@@ -51,17 +51,24 @@ def certificate(
 ) -> Certificate:
     """The divergence of the parameters at finite times t (T,) and, for classes, the PAC-Bayes bounds it gives.
 
-    The bounds hold for all times at once, as they do for all posteriors, if the prior does not depend on the training
-    data: inputs shifted or scaled by training statistics keep to that only nearly.
+    The bounds hold for all times at once, as they do for all posteriors, under conditions that the data sets here keep
+    to only nearly: a prior that does not depend on the training data (inputs are shifted and scaled by training
+    statistics), and independent examples (repeated inputs are left out, and the pool is finite).
 
     The linear part alone gives no bound; for networks whose activation has kinks there is nothing else, and the bounds
     are left out with the reason.
 
     Raises:
-      ValueError: infinite times, a delta outside (0, 1), inputs that do not fit.
+      ValueError: infinite times, a delta outside (0, 1), inputs that do not fit, an ensemble whose kernels were learned
+        from its data.
 
     Source: theory, sections 4 and 6.
     """
+    if ens.prior_saw_data:
+        raise ValueError(
+            "`ens` must have kernels fixed before its data for a bound on the risk; they were learned from these "
+            "(`prior_saw_data`). Learn them from other data."
+        )
     t = jnp.atleast_1d(jnp.asarray(t))
     hessian = reason = None
     try:

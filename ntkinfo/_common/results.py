@@ -1,9 +1,11 @@
 """A mutual information with what is known about its error, the result of every estimator."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool
 
 from ntkinfo._common import check, pytree
@@ -15,12 +17,17 @@ class Information:
 
     Attributes:
       value: the information, by `method`.
-      lower: a lower bound on it: for exact results the value less its estimated numerical error.
-      upper: an upper bound, likewise. Where sampled, bounds hold in expectation; see the standard errors.
-      stderr: standard error of `value` over the sampling of z; 0 where nothing is sampled.
+      lower: a lower bound on it: for exact results the value less its estimated numerical error; -inf where the method
+        bounds nothing from below.
+      upper: an upper bound, likewise; inf where nothing is known from above. Where sampled, bounds hold in expectation;
+        see the standard errors.
+      stderr: standard error of `value` over the sampling of z; 0 where nothing is sampled, inf where the estimate is
+        saturated and its spread therefore says nothing.
       method: "exact", "monte_carlo", "minibatch", "pairwise" or "decoder"; of samples "binned", "kde" or "ksg".
       lower_stderr: standard error of `lower`; None stands for that of `value`.
       upper_stderr: standard error of `upper`; None stands for that of `value`.
+      ceiling: the most this method could have returned for these points or samples, whatever the truth; None where it
+        has no such limit. See `is_saturated`.
     """
 
     value: jax.Array
@@ -30,16 +37,46 @@ class Information:
     method: str
     lower_stderr: jax.Array | None = None
     upper_stderr: jax.Array | None = None
+    ceiling: jax.Array | None = None
 
 
-def is_saturated(information: Information, m: int) -> Bool[jax.Array, "..."]:
-    """Whether I(X;Z) is within 1 % of its ceiling log m, where it says little but that the points are told apart.
+# A value so near its ceiling says little but that the ceiling was reached.
+SATURATED = 0.99
+
+
+def full(like: jax.Array, number: float | jax.Array) -> jax.Array:
+    """One number in the shape of `like`; a known one is made on the host, where nothing is compiled for it."""
+    if not check.concrete(number):
+        return jnp.full_like(like, number)
+    return jnp.asarray(np.full(jnp.shape(like), number, like.dtype))
+
+
+def estimate(value: jax.Array, stderr: jax.Array, method: str, ceiling: jax.Array) -> Information:
+    """An estimate that bounds nothing: its bounds are infinite."""
+    return Information(value, full(value, -np.inf), full(value, np.inf), stderr, method, stderr, stderr, ceiling)
+
+
+def is_saturated(information: Information, m: int | None = None) -> Bool[jax.Array, "..."]:
+    """Whether a value is within 1 % of its ceiling, where it says little but that points or samples are told apart.
+
+    The ceiling is the method's own, `information.ceiling`: log m for information about an input that is one of m
+    points, H(Y) for that about classes, ψ(n) - ψ(k) for `estimators.ksg`, the logarithm of the batch for `infonce`.
 
     Args:
-      information: information about the input.
-      m: number of points X is uniform over, at least 2.
+      information: the information.
+      m: number of points or samples, at least 2; log m is then a second ceiling. None takes the method's own alone.
 
     Returns:
       Booleans of the shape of `information.value`.
+
+    Raises:
+      ValueError: no `m` for information without a ceiling of its own.
     """
-    return jnp.asarray(information.value) >= 0.99 * math.log(check.integer("m", m, least=2))
+    ceilings = [] if information.ceiling is None else [information.ceiling]
+    if m is not None:
+        ceilings.append(math.log(check.integer("m", m, least=2)))
+    if not ceilings:
+        raise ValueError(
+            f"`m` must be given: an information by the method {information.method!r} has no ceiling of its own."
+        )
+    return jnp.asarray(information.value) >= SATURATED * functools.reduce(jnp.minimum, ceilings)

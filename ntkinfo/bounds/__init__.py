@@ -17,6 +17,11 @@ Which bound may I use?
 The KL is one between distributions of whole networks: `ntkinfo.Posterior.kl`, or the parameters' divergence of an
 ensemble. The divergence of the outputs on a batch is smaller and gives no bound. All divergences are in nats.
 
+A prior is the kernel, its scales and the inputs' scaling, not the noise of a posterior. Pass the `ntkinfo.Posterior`
+itself where a divergence is asked for: one whose prior saw the data (`prior_saw_data`) is refused. A prior chosen with
+the data from K fixed ones costs log K nats: `priors`. Independent examples are more than distinct ones: leaving repeated
+inputs out, or drawing without replacement from a finite pool, keeps to the theorems only nearly.
+
 Source: theory, section 6.
 """  # noqa: E501
 

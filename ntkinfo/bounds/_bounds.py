@@ -6,6 +6,7 @@ from jaxtyping import ArrayLike, Float, Num
 from ntkinfo._common import check
 from ntkinfo._common.check import real_numbers as numbers
 from ntkinfo.bounds._binary_kl import binary_kl_inverse
+from ntkinfo.bounds._prior import Divergence, paid
 
 Numbers = Num[ArrayLike, "..."]
 Bounds = Float[np.ndarray, "..."]
@@ -16,26 +17,32 @@ TEMPERATURES = np.geomspace(1e-3, 50.0, 100)
 FORMS = ("published", "sharp")
 
 
-def pac_bayes_kl(risk: Numbers, kl: Numbers, *, n, delta=0.05) -> Bounds:
+def pac_bayes_kl(
+    risk: Numbers, kl: Numbers | Divergence, *, n: ArrayLike, delta: ArrayLike = 0.05, priors: int | None = None
+) -> Bounds:
     """Upper bound on the true risk L of a random network: the largest L with kl(L̂ ‖ L) ≤ (KL + log(2√n/δ))/n.
 
     Theorem (Seeger 2002 in the form of Maurer 2004): with probability at least 1 - δ over n independent examples, it
     holds for every posterior at once, also for one chosen by looking at the data.
 
-    Assumes a loss in [0, 1], such as the 0-1 error; independent examples of one distribution; a prior fixed before
-    the data are seen. Of several priors tried, each must be given its share of δ.
+    Assumes a loss in [0, 1], such as the 0-1 error; n independent examples of one distribution, which draws without
+    replacement from a small pool, or repeated inputs left out, are only nearly; a prior fixed before the data are seen.
+    The noise of a `ntkinfo.Posterior` is no part of its prior and may be fitted to the data; its kernel is.
 
     Args:
       risk: L̂, expected loss of a network drawn from the posterior on the n training examples, in [0, 1].
-      kl: KL[posterior ‖ prior] in nats, from 0 to infinity.
+      kl: KL[posterior ‖ prior] in nats, from 0 to infinity; or what carries one, a `ntkinfo.Posterior`, whose prior is
+        then known to have seen the data or not.
       n: number of training examples, at least 1.
       delta: δ in (0, 1), the probability with which the bound may fail.
+      priors: how many priors, all fixed before the data, this one was chosen from with the data: their union is paid
+        for by log `priors` nats. None is one.
 
     Returns:
       Array of the broadcast shape; an upper bound. At most 1 by its nature, and near 1 when vacuous.
 
     Raises:
-      TypeError, ValueError: not numbers, NaN, or outside the ranges above.
+      TypeError, ValueError: not numbers, NaN, or outside the ranges above; a posterior whose prior saw the data.
 
     Source: Maurer 2004 (arXiv cs/0411099), Theorem 5; Germain et al. 2015 (arXiv 1503.08329) for n below 8.
 
@@ -43,11 +50,13 @@ def pac_bayes_kl(risk: Numbers, kl: Numbers, *, n, delta=0.05) -> Bounds:
       >>> round(float(pac_bayes_kl(0.1, 20.0, n=1000, delta=0.05)), 4)
       0.1839
     """
-    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta, priors)
     return binary_kl_inverse(risk, _maurer(kl, n, delta))
 
 
-def mcallester(risk: Numbers, kl: Numbers, *, n, delta=0.05) -> Bounds:
+def mcallester(
+    risk: Numbers, kl: Numbers | Divergence, *, n: ArrayLike, delta: ArrayLike = 0.05, priors: int | None = None
+) -> Bounds:
     """Upper bound on the true risk in closed form: L ≤ L̂ + √((KL + log(2√n/δ))/(2n)).
 
     McAllester's bound with Maurer's constant. It follows from `pac_bayes_kl` by Pinsker's inequality: never sharper,
@@ -58,11 +67,19 @@ def mcallester(risk: Numbers, kl: Numbers, *, n, delta=0.05) -> Bounds:
 
     Source: McAllester 1999; Maurer 2004 (arXiv cs/0411099).
     """
-    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta, priors)
     return risk + np.sqrt(_maurer(kl, n, delta) / 2)
 
 
-def catoni(risk: Numbers, kl: Numbers, *, n, delta=0.05, temperature=None) -> Bounds:
+def catoni(
+    risk: Numbers,
+    kl: Numbers | Divergence,
+    *,
+    n: ArrayLike,
+    delta: ArrayLike = 0.05,
+    temperature: ArrayLike | None = None,
+    priors: int | None = None,
+) -> Bounds:
     """Upper bound on the true risk: L ≤ [1 - exp(-c L̂ - (KL + log(1/δ))/n)] / (1 - e^{-c}), c the temperature.
 
     Theorem (Catoni 2007): for a temperature c > 0 fixed before the data are seen, with probability at least 1 - δ over
@@ -72,20 +89,21 @@ def catoni(risk: Numbers, kl: Numbers, *, n, delta=0.05, temperature=None) -> Bo
 
     Args:
       risk: L̂ in [0, 1].
-      kl: KL[posterior ‖ prior] in nats, from 0 to infinity.
+      kl: KL[posterior ‖ prior] in nats, from 0 to infinity, or a `ntkinfo.Posterior`, as in `pac_bayes_kl`.
       n: number of training examples, at least 1.
       delta: δ in (0, 1).
       temperature: c, positive and finite, chosen without the data; None takes the union.
+      priors: as in `pac_bayes_kl`.
 
     Returns:
       Array of the broadcast shape; an upper bound, above 1 when vacuous.
 
     Raises:
-      TypeError, ValueError: not numbers, NaN, or outside the ranges above.
+      TypeError, ValueError: as `pac_bayes_kl`.
 
     Source: Catoni 2007 (arXiv 0712.0248), Theorem 1.2.6.
     """
-    risk, kl, n, delta = _check_arguments(risk, kl, n, delta)
+    risk, kl, n, delta = _check_arguments(risk, kl, n, delta, priors)
     if temperature is not None:
         c = numbers("temperature", temperature, 0, np.inf, ends=False)
         return _catoni(risk, (kl - np.log(delta)) / n, c)
@@ -94,7 +112,7 @@ def catoni(risk: Numbers, kl: Numbers, *, n, delta=0.05, temperature=None) -> Bo
     return np.min(_catoni(risk[..., None], excess[..., None], TEMPERATURES), axis=-1)
 
 
-def xu_raginsky(information: Numbers, *, n, sub_gaussian) -> Bounds:
+def xu_raginsky(information: Numbers, *, n: ArrayLike, sub_gaussian: ArrayLike, priors: int | None = None) -> Bounds:
     """Bound on the expected generalization gap: |E[L - L̂]| ≤ √(2 R² I(Θ;D)/n).
 
     Theorem (Xu & Raginsky 2017) on the average over data sets of n independent examples, and over the randomness of
@@ -103,23 +121,30 @@ def xu_raginsky(information: Numbers, *, n, sub_gaussian) -> Bounds:
 
     Args:
       information: I(Θ;D) in nats, from 0 to infinity, or an upper bound on it: the *average over data sets* of the
-        parameters' divergence from the prior. The divergence for one data set gives an estimate, not a bound.
+        parameters' divergence from the prior, the same for all data sets. The divergence for one data set gives an
+        estimate, not a bound, and of a prior that saw the data no estimate either.
       n: number of training examples, at least 1.
       sub_gaussian: R, positive and finite.
+      priors: how many fixed priors the one was chosen from with the data, for log `priors` nats; None is one.
 
     Returns:
       Array of the broadcast shape; an upper bound on the absolute gap, in units of the loss.
 
     Raises:
-      TypeError, ValueError: not numbers, NaN, or outside the ranges above.
+      TypeError, ValueError: not numbers, NaN, or outside the ranges above; the posterior of one data set.
 
     Source: Xu & Raginsky 2017 (arXiv 1705.07809), Theorem 1.
     """
-    information = numbers("information", information, 0)
+    if isinstance(information, Divergence):
+        raise ValueError(
+            "`information` must be an average over data sets of divergences from one prior; got a "
+            f"{type(information).__name__}, of one data set. Average the `kl` of several."
+        )
+    information = paid("information", information, priors)
     return numbers("sub_gaussian", sub_gaussian, 0, np.inf, ends=False) * np.sqrt(2 * information / _size(n))
 
 
-def input_compression(information: Numbers, *, n, delta=0.05) -> Bounds:
+def input_compression(information: Numbers, *, n: ArrayLike, delta: ArrayLike = 0.05) -> Bounds:
     """Input-compression estimate of the gap: L - L̂ ≤ √((e^{I(X;Z)} + log(1/δ))/(2n)), e^I = 2^{I in bits}.
 
     With probability at least 1 - δ it holds for any classifier that is constant on each of e^{I(X;Z)} cells fixed
@@ -149,21 +174,24 @@ def input_compression(information: Numbers, *, n, delta=0.05) -> Bounds:
         return np.exp(0.5 * (log_sum - np.log(2 * n)))
 
 
-def information_content(content: Numbers, *, n, delta=0.05, form: str = "published") -> Bounds:
+def information_content(
+    content: Numbers, *, n: ArrayLike, delta: ArrayLike = 0.05, form: str = "published", priors: int | None = None
+) -> Bounds:
     """Upper bound on the true 0-1 risk of a prior network conditioned on fitting all n labels, from C = -log P(fit).
 
         published:  -log(1 - L) ≤ (C + log(2n/δ))/(n - 1)          sharp:  -log(1 - L) ≤ (C + log(1/δ))/n
 
     Theorem: with probability at least 1 - δ over n independent examples whose labels are a function of the input. L is
-    the average risk of the networks that fit all the labels, weighted by the prior. The sharp form is never above the
-    published one. It follows by Markov's inequality, since a network of risk l fits n examples with probability
-    (1 - l)^n: E_D[P(fit) E[(1 - l)^{-n} | fit]] ≤ 1, and by Jensen's, (1 - L)^{-n} ≤ E[(1 - l)^{-n} | fit].
+    the average risk of the networks that fit all the labels, weighted by a prior fixed before the data. The sharp form
+    is never above the published one. It follows by Markov's inequality, since a network of risk l fits n examples with
+    probability (1 - l)^n: E_D[P(fit) E[(1 - l)^{-n} | fit]] ≤ 1, and by Jensen's, (1 - L)^{-n} ≤ E[(1 - l)^{-n} | fit].
 
     Args:
       content: C in nats, from 0 to infinity: `ntkinfo.content`, or any upper bound on it.
       n: number of training examples; at least 2 for the published form, 1 for the sharp one.
       delta: δ in (0, 1).
       form: "published" or "sharp".
+      priors: how many fixed priors the one was chosen from with the data, for log `priors` nats; None is one.
 
     Returns:
       Array of the broadcast shape; an upper bound, at most 1 by its nature. With an estimate of C it is as sure as
@@ -179,7 +207,7 @@ def information_content(content: Numbers, *, n, delta=0.05, form: str = "publish
       0.3455
     """
     check.option("form", form, FORMS)
-    content = numbers("content", content, 0)
+    content = paid("content", content, priors)
     delta = numbers("delta", delta, 0, 1, ends=False)
     if form == "sharp":
         return -np.expm1(-(content - np.log(delta)) / _size(n))
@@ -187,10 +215,10 @@ def information_content(content: Numbers, *, n, delta=0.05, form: str = "publish
     return -np.expm1(-(content + np.log(2 * n / delta)) / (n - 1))
 
 
-def _check_arguments(risk, kl, n, delta):
+def _check_arguments(risk, kl, n, delta, priors):
     return (
         numbers("risk", risk, 0, 1),
-        numbers("kl", kl, 0),
+        paid("kl", kl, priors),
         _size(n),
         numbers("delta", delta, 0, 1, ends=False),
     )

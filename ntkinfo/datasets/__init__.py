@@ -3,7 +3,8 @@
 Everything is NumPy on the host: nothing touches a device, and the same seed gives the same arrays on every machine.
 All data sets share three rules. Of rows with equal inputs only the first is kept, so that training and test inputs are
 distinct and no kernel is singular for that reason. Train and test come from one permutation fixed by `seed`. Inputs are
-shifted by the training mean of each feature and divided by one number, so that the training mean of |x|²/d is 1.
+shifted by the training mean of each feature and divided: pixels by one number, so that the training mean of |x|²/d is
+1, the columns of a table each by its own standard deviation in the training rows.
 """
 
 from ntkinfo.datasets._dataset import Dataset, subsample

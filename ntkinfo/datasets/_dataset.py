@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ntkinfo._common import check, pytree
+from ntkinfo.datasets import _scale
 from ntkinfo.datasets._targets import cast, encode, float_dtype
 
 
@@ -52,16 +53,14 @@ def subsample(n: int, sizes: Sequence[int], *, seed: int = 0) -> tuple[Int[np.nd
     return tuple(np.split(order, np.cumsum(sizes))[: len(sizes)])
 
 
-def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, scale=True, warn=False) -> Dataset:
+def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, scale="global", warn=False) -> Dataset:
     """Leaves out repeated inputs, chooses the rows, encodes the targets, scales the inputs."""
     dtype = float_dtype(dtype)
     first = len(x)
     if test is not None:
         x, y = np.concatenate([x, test[0]]), np.concatenate([y, test[1]])
-    if x.dtype.kind == "f":
-        # Rows that differ only beyond the precision asked for are equal to whoever computes with them.
-        x = cast("x", x, dtype)
-    keep = distinct(x)
+    # Rows that differ only beyond the precision asked for are equal to whoever computes with them.
+    keep = distinct(cast("x", x, dtype) if x.dtype.kind == "f" else x)
     if warn and len(keep) < len(x):
         warnings.warn(
             f"{len(x) - len(keep)} of {len(x)} rows of {name} were left out: their inputs repeat earlier rows.",
@@ -92,18 +91,11 @@ def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, sc
         (train,), (rest,) = (subsample(first, (n_train,), seed=seed), subsample(pools[1], (n_test,), seed=seed))
         rest = rest + first
 
-    x_train, x_test = (x[rows].reshape(len(rows), -1) if flat else x[rows] for rows in (train, rest))
-    if scale:
-        # In float64 whatever was asked for: sums of many float32 squares lose digits.
-        x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
-        shift = x_train.mean(0)
-        with np.errstate(over="ignore"):
-            size = np.sqrt(np.mean((x_train - shift[None]) ** 2))
-        if not (np.isfinite(size) and size > 0):
-            raise ValueError(
-                f"`x` must be of a size whose square is a float64; got a spread of {size}. Scale it first."
-            )
-        x_train, x_test = (x_train - shift[None]) / size, (x_test - shift[None]) / size
+    x_train, x_test = x[train], x[rest]
+    if scale is not None:
+        x_train, x_test = _scale.scaled(x_train, x_test, scale)
+    if flat:
+        x_train, x_test = (rows.reshape(len(rows), -1) for rows in (x_train, x_test))
     x_train, x_test = cast("x", x_train, dtype), cast("x", x_test, dtype)
     y_train, y_test = targets[train], targets[rest]
     constant = np.ptp(y_train, axis=0) == 0

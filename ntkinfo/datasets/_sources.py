@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ntkinfo._common import check
-from ntkinfo.datasets import _dataset, _files
+from ntkinfo.datasets import _dataset, _files, _scale
 from ntkinfo.datasets._dataset import Dataset
 from ntkinfo.datasets._targets import TASKS, float_dtype
 
@@ -100,7 +100,7 @@ def npz(
     *,
     task: str | None = None,
     flat: bool = False,
-    scale: bool = True,
+    scale: str | bool | None = "auto",
     seed: int = 0,
     dtype=np.float64,
 ) -> Dataset:
@@ -115,12 +115,19 @@ def npz(
         floating-point `y` is left as it is, integers are shifted and scaled to mean 0 and variance 1 on the
         training rows.
       flat: reshape every input to a vector.
-      scale: shift and scale the inputs as the head of this module says; otherwise leave them as they are.
+      scale: "columns" shifts and scales every feature by its own mean and standard deviation in the training rows (one
+        that does not vary there becomes 0); "global" shifts each and divides all by one number; None leaves them as
+        they are. "auto" is "columns" for tables, `x` (n, d), and "global" for images, `x` (n, height, width, ...), and
+        for bytes (`uint8`), which are pixels. Pixels stored flat as other numbers look like a table: pass "global".
       seed: of the permutation that chooses the rows.
       dtype: float64 or float32, of inputs and targets.
 
     Returns:
-      Dataset. A warning says how many rows were left out because their inputs repeat earlier ones.
+      Dataset.
+
+    Warns:
+      UserWarning: rows left out because their inputs repeat earlier ones; with "global", columns (or channels) whose
+        standard deviations differ more than a hundredfold; with "columns", columns that vary in the test rows only.
 
     Raises:
       FileNotFoundError: no such file.
@@ -143,7 +150,7 @@ def npz(
         flat=flat,
         seed=seed,
         dtype=dtype,
-        scale=scale,
+        scale=_scale.kind(x, scale),
         warn=True,
     )
 

@@ -27,7 +27,7 @@ from ntkinfo.kernels import Kernels
 _MAX_CACHED_ENTRIES = 2**26
 
 
-@pytree.dataclass("kernel_fn")
+@pytree.dataclass("kernel_fn", "prior_saw_data")
 class Ensemble:
     """Networks of infinite width, infinitely many, trained by gradient flow on one data set. Made by `Ensemble.fit`.
 
@@ -42,6 +42,7 @@ class Ensemble:
       nngp_rotated: K̃ = UᵀKU of the NNGP kernel K, (n, n).
       y_rotated: UᵀY, (n, k).
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
+      prior_saw_data: whether the kernels were learned from these data; no bound on the risk follows then.
 
     Source: Lee et al. 2019 (arXiv 1902.06720); Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); theory, section 1.
     """
@@ -53,6 +54,7 @@ class Ensemble:
     nngp_rotated: Array
     y_rotated: Array
     kernel_fn: Callable
+    prior_saw_data: bool = False
 
     @classmethod
     def fit(
@@ -62,6 +64,7 @@ class Ensemble:
         y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         *,
         singular: str = "error",
+        prior_saw_data: bool | None = None,
         batch_size: int | None = None,
         devices: Sequence | None = None,
         progress: bool | None = None,
@@ -75,6 +78,8 @@ class Ensemble:
           singular: "error" refuses a tangent kernel that is singular to rounding; "project" takes eigenvalues below
             the rounding error as exact zeros: directions never learned, which is right for kernels of low rank
             (linear networks) and for duplicated inputs.
+          prior_saw_data: whether the kernels were learned from these data, labels or inputs; None asks the kernel
+            function for an attribute of this name, and takes one without for fixed beforehand.
           batch_size: rows of a block of kernel evaluation; None chooses.
           devices: devices to deal the blocks out to; None computes where `x` is.
           progress: whether to show a progress bar; None shows it for work that takes long.
@@ -96,7 +101,7 @@ class Ensemble:
         y = labels.real_targets("y", y, len(x))
         check.option("singular", singular, ("error", "project"))
         evaluated = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
-        return cls.from_kernels(kernel_fn, x, y, evaluated, singular=singular)
+        return cls.from_kernels(kernel_fn, x, y, evaluated, singular=singular, prior_saw_data=prior_saw_data)
 
     @classmethod
     def from_kernels(
@@ -107,12 +112,14 @@ class Ensemble:
         both: Kernels,
         *,
         singular: str = "error",
+        prior_saw_data: bool | None = None,
     ) -> "Ensemble":
         """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
         parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
         if check.concrete(parts):
             parts = (spectrum.check_spectrum(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])
-        return cls(x, y.astype(x.dtype), *parts, kernel_fn=kernel_fn)
+        saw = networks.saw_data(kernel_fn, prior_saw_data)
+        return cls(x, y.astype(x.dtype), *parts, kernel_fn=kernel_fn, prior_saw_data=saw)
 
     @property
     def n(self) -> int:

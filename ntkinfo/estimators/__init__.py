@@ -6,9 +6,11 @@
     ksg              few dimensions    nearest neighbours, small bias, with a standard error
     infonce          any variables     lower bound by a trained critic, with a standard error
 
-No estimate from n samples can exceed about log n, and `infonce` the logarithm of its batch size;
-`mixture.is_saturated(information, n)` says when one is that high, and then it says little more. `binned*`,
-`quantised_layer`, `ksg` and `infonce` start on the host and cannot be traced.
+No estimate from n samples can exceed about log n, and `infonce` the logarithm of its batch size. Each carries its own
+`ceiling`; `mixture.is_saturated(information)` says when one is that high, and then it says little more. Units of
+samples do not matter to `ksg`, `infonce` and `binned` by number of bins, which take each column by its own scale; they
+matter to `kde` and to bins of a given width. `binned*`, `quantised_layer`, `ksg` and `infonce` start on the host and
+cannot be traced.
 """
 
 from ntkinfo.estimators._binned import binned

@@ -38,13 +38,18 @@ def binned(
       correction: None or "miller_madow".
 
     Returns:
-      Information, an estimate that bounds nothing: `lower` and `upper` equal the value. `stderr` is the jackknife's,
-      leaving out every 20th sample, with the bins as they are: it sees the sampling, not the bias.
+      Information, an estimate that bounds nothing: `lower` and `upper` are infinite. `stderr` is the jackknife's,
+      leaving out every 20th sample, with the bins as they are: it sees the sampling, not the bias. `ceiling` is the
+      smaller of the two entropies.
 
     Raises:
       TypeError: neither floats nor integers, or traced arrays.
       ValueError: fewer than two samples or lengths that differ, values that are not finite or outside the range,
         widths or numbers of bins that are not positive, options that exclude each other.
+
+    Warns:
+      UserWarning: one `width` or range for float columns, of both variables, whose standard deviations differ more than
+        tenfold.
 
     Source: theory, section 9; Paninski 2003, Neural Computation 15, 1191 (bias); Miller 1955 (correction).
 
@@ -58,11 +63,27 @@ def binned(
         raise ValueError("`adaptive` bins follow from the samples; got a `width` or `range` as well. Leave it out.")
     limits = _samples.bin_ranges(range)
     ids = []
-    variables = map(_samples.renumbered, _samples.samples(x=x, y=y))
+    variables = list(map(_samples.renumbered, _samples.samples(x=x, y=y)))
+    _warn_scales(variables, limits, width)
     for name, columns, bounds in zip("xy", variables, limits, strict=True):
         if columns.dtype == np.float64 and adaptive:
             columns = _binning.adaptive(columns, bins)
         elif columns.dtype == np.float64:
             columns = _samples.codes(name, columns, bins, width, bounds)
         ids.append(_binning.symbols(columns))
-    return _samples.estimate(*_binning.plug_in(*ids, correction is not None), "binned")
+    ceiling = min(_binning.entropy(np.bincount(codes)) for codes in ids)
+    return _samples.estimate(*_binning.plug_in(*ids, correction is not None), "binned", ceiling)
+
+
+def _warn_scales(variables, limits, width):
+    """Says where one size of bins serves float columns of different scales."""
+    groups = {}
+    for columns, bounds in zip(variables, limits, strict=True):
+        if columns.dtype == np.float64 and (width is not None or bounds is not None):
+            groups.setdefault(None if width is not None else repr(bounds), []).append(_samples.spread(columns))
+    for spreads in groups.values():
+        _samples.warn_scales(
+            "the columns",
+            np.concatenate(spreads),
+            "Bins of one size serve them badly: scale the columns alike first, or give the number of bins alone.",
+        )

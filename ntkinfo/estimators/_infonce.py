@@ -66,8 +66,8 @@ def infonce(
         I(X;T) ≥ E (1/K) Σ_i [f(x_i, t_i) - log (1/K) Σ_j exp f(x_i, t_j)]          K = `batch_size`
 
     The bound cannot exceed log K, and an information above that stays hidden:
-    `mixture.is_saturated(estimate, batch_size)` says whether it is that high. Larger batches raise the
-    ceiling, and need more samples.
+    `mixture.is_saturated(estimate)` says whether it is that high. Larger batches raise the ceiling, and need more
+    samples.
 
     The samples are shuffled and split: `test_fraction` of them, in whole batches, are held out for the value. Of the
     rest one fifth (one to 20 batches) is for validation, and on what remains Adam trains the critic. Of the critics met
@@ -82,7 +82,7 @@ def infonce(
       t: samples (n,) or (n, e), likewise.
       key: random key, for the split, the first weights and the batches.
       critic: "separable" f = a(x) . b(t), a and b networks; "concatenated" f = a(x, t), one network on all K² pairs
-        of a batch, the most flexible and some K/10 times as slow; "bilinear" f = x W t; or a function of one x (d,) and
+        of a batch, the most flexible and the slowest; "bilinear" f = x W t; or a function of one x (d,) and
         one t (e,) that returns a number. Such a function is taken as it is: it sees the values as given, nothing is
         trained or standardised, and all samples are held out. The bound is tightest for log p(t|x)/p(t) plus any
         function of x; -inf is allowed for pairs that never occur.
@@ -245,8 +245,9 @@ def _judge(settings, params, pair, n_test) -> Information:
         raise ValueError(f"`critic` must give finite scores to pairs that occur; got {terms[bad][0]} for one of them.")
     # The derivative of the bound by the weight of a sample, which stands in a sum of its own and in those of others.
     error = np.std(terms - as_wrong, ddof=1) / math.sqrt(len(terms))
-    value, error, infinite = (jnp.asarray(np.array(number)) for number in (terms.mean(), error, np.inf))
-    return Information(value, value, infinite, error, "infonce")
+    numbers = (terms.mean(), error, np.inf, math.log(settings.batch))
+    value, error, infinite, ceiling = (jnp.asarray(np.array(number)) for number in numbers)
+    return Information(value, value, infinite, error, "infonce", ceiling=ceiling)
 
 
 def _loss(settings, params, x, t):

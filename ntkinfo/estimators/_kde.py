@@ -1,13 +1,17 @@
 """Information of layers with Gaussian noise added to their activations: bounds from distances, nothing sampled."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check, labels
-from ntkinfo._common.results import Information
+from ntkinfo._common.results import Information, full
 from ntkinfo._numerics import pair_sums
+from ntkinfo._numerics.entropy import entropy
+from ntkinfo.estimators import _samples
 
 
 @jax.jit
@@ -39,7 +43,8 @@ def _bounds(t, variance, classes):
     return jax.lax.map(of_layer, t).T
 
 
-def _kde(t, classes, variance) -> tuple[Information, Information]:
+def _kde(t, classes, variance, standardize) -> tuple[Information, Information]:
+    check.option("standardize", standardize, (None, True, False))
     t = check.array("t", t)
     if t.ndim < 2 or t.shape[-2] < 2:
         raise ValueError(f"`t` must have shape (..., n, d) with at least two rows; got {t.shape}.")
@@ -47,21 +52,38 @@ def _kde(t, classes, variance) -> tuple[Information, Information]:
         raise ValueError(f"`variance` must be a single number; got shape {np.shape(variance)}.")
     check.positive("variance", variance)
     lead, (n, d) = t.shape[:-2], t.shape[-2:]
-    classes = jnp.asarray(classes(n), t.dtype)
+    if standardize:
+        t = _standardised(t)
+    elif standardize is None and check.concrete(t):
+        _samples.warn_scales(
+            "the units of `t`",
+            _samples.spread(np.asarray(t)).reshape(-1, d),
+            "One noise for all blots out the small ones: pass standardize=True for a noise in units of each one's "
+            "variance, or standardize=False where it is meant.",
+        )
+    table = np.asarray(classes(n))
+    classes = jnp.asarray(table, t.dtype)
     bounds = _bounds(t.reshape(-1, n, d), jnp.asarray(variance, t.dtype), classes)
     lower, upper, class_lower, class_upper = bounds.reshape((4, *lead))
-    zero = jnp.zeros_like(lower)
+    zero, i_xy = full(lower, 0.0), float(entropy(table.mean(axis=0)) - entropy(table).mean())
     return tuple(
-        Information(value, low, up, zero, "kde", zero, zero)
-        for value, low, up in (
-            (upper, lower, upper),
-            (upper - class_upper, lower - class_upper, upper - class_lower),
+        Information(value, low, up, zero, "kde", zero, zero, full(lower, ceiling))
+        for value, low, up, ceiling in (
+            (upper, lower, upper, math.log(n)),
+            (upper - class_upper, lower - class_upper, upper - class_lower, i_xy),
         )
     )
 
 
+def _standardised(t):
+    """Units of variance 1 over the rows, at each leading index; constant ones stay as they are."""
+    variance = jnp.var(t, axis=-2, keepdims=True)
+    # The root is taken of what is positive only: its slope at 0 would be infinite.
+    return (t - jnp.mean(t, axis=-2, keepdims=True)) / jnp.sqrt(jnp.where(variance > 0, variance, 1))
+
+
 def kde_pair(
-    t: Float[ArrayLike, "... n d"], y: ArrayLike, *, variance: float | Array
+    t: Float[ArrayLike, "... n d"], y: ArrayLike, *, variance: float | Array, standardize: bool | None = None
 ) -> tuple[Information, Information]:
     """I(X;T) and I(T;Y) in nats for the price of one; see `kde`."""
     if not check.concrete(y):
@@ -70,10 +92,16 @@ def kde_pair(
     if classes.ndim == 1 and classes.size and classes.dtype.kind in "iub":
         # Any integers name classes here, negative ones and with gaps too.
         classes = np.unique(classes, return_inverse=True)[1]
-    return _kde(t, lambda n: labels.distributions("y", classes, n), variance)
+    return _kde(t, lambda n: labels.distributions("y", classes, n), variance, standardize)
 
 
-def kde(t: Float[ArrayLike, "... n d"], y: ArrayLike | None = None, *, variance: float | Array) -> Information:
+def kde(
+    t: Float[ArrayLike, "... n d"],
+    y: ArrayLike | None = None,
+    *,
+    variance: float | Array,
+    standardize: bool | None = None,
+) -> Information:
     """I(X;T) in nats, or I(T;Y) given classes y, for T = t_i + N(0, variance I) and X uniform over the rows: bounds.
 
         upper = -mean_i log mean_j exp(-‖t_i - t_j‖² / 2 variance),    lower: 8 variance in place of 2 variance
@@ -85,15 +113,21 @@ def kde(t: Float[ArrayLike, "... n d"], y: ArrayLike | None = None, *, variance:
       t: activations (..., n, d), with leading axes such as epochs.
       y: (n,) integer classes, p(y|x) of shape (n, c), or None.
       variance: variance of the noise in each unit.
+      standardize: True takes that variance in units of each unit's own, over the rows, so that no unit's scale counts;
+        False takes the activations as they are, which None does too, but says where scales differ more than tenfold.
 
     Returns:
       Information of shape (...): `lower` and `upper` are bounds, and nothing is sampled. `value` is the estimate of
-      the literature: `upper` for I(X;T), and distances as in `upper` in both terms for I(T;Y).
+      the literature: `upper` for I(X;T), and distances as in `upper` in both terms for I(T;Y). `ceiling` is log n,
+      and I(X;Y) for I(T;Y).
       O(n² d) time; memory is bounded for any n.
 
     Raises:
       TypeError: labels that are not integers, activations that are not floats.
       ValueError: fewer than two rows, lengths that differ, NaN, a variance that is not positive.
+
+    Warns:
+      UserWarning: with `standardize=None`, units whose standard deviations differ more than tenfold.
 
     Source: theory, section 9; Kolchinsky & Tracey 2017, arXiv 1706.02419; Saxe et al. 2019, J. Stat. Mech. 124020.
 
@@ -102,5 +136,5 @@ def kde(t: Float[ArrayLike, "... n d"], y: ArrayLike | None = None, *, variance:
       0.693147
     """
     if y is None:
-        return _kde(t, lambda n: np.ones((n, 1)), variance)[0]
-    return kde_pair(t, y, variance=variance)[1]
+        return _kde(t, lambda n: np.ones((n, 1)), variance, standardize)[0]
+    return kde_pair(t, y, variance=variance, standardize=standardize)[1]

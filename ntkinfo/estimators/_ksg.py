@@ -2,42 +2,54 @@
 
 import numpy as np
 from jaxtyping import ArrayLike, Shaped
+from scipy.special import digamma
 
-from ntkinfo._common import check
+from ntkinfo._common import check, results
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _neighbours, _samples
 
 
-def ksg(x: Shaped[ArrayLike, "n ..."], y: Shaped[ArrayLike, "n ..."], *, k: int = 3) -> Information:
+def ksg(
+    x: Shaped[ArrayLike, "n ..."], y: Shaped[ArrayLike, "n ..."], *, k: int = 3, standardize: bool = True
+) -> Information:
     """I(X;Y) in nats from samples of densities, by the distances to k-th nearest neighbours in the max norm.
 
         ψ(k) + ψ(n) - mean ψ(n_x + 1) - mean ψ(n_y + 1)     Kraskov's first estimator, x and y continuous
         ψ(k) + ψ(n) - mean ψ(n_y) - mean ψ(m)               Ross's, one of them discrete
 
     ψ the digamma function; n_x, n_y count the samples nearer than the k-th neighbour; for Ross n_y is the size of
-    the class and m counts the samples, itself included, nearer than the k-th neighbour within the class. x and y
-    share one length scale: scale them alike first, for instance to unit variance. Made for a few dimensions; strong
-    dependence needs n of order exp I. Can be slightly negative.
+    the class and m counts the samples, itself included, nearer than the k-th neighbour within the class. All columns
+    share one length scale; by default each is put on the same one by its ranks, so that neither its units nor any
+    other increasing map of it counts. Made for a few dimensions; strong dependence needs n of order exp I. Can be
+    slightly negative.
 
     Args:
       x: samples (n,) or (n, d), floats, or integers for classes (if y is not).
       y: samples (n,) or (n, e), likewise.
       k: number of neighbours: more have less variance and more bias.
+      standardize: whether each of several float columns becomes the normal quantiles of its ranks. Information stays as
+        it is, the estimate becomes better where scales differ or tails are long. False takes the samples as they are.
 
     Returns:
-      Information, an estimate that bounds nothing: `lower` and `upper` equal the value. `stderr` is the spread of the
+      Information, an estimate that bounds nothing: `lower` and `upper` are infinite. `stderr` is the spread of the
       estimates on 2 to 10 disjoint blocks, every second to tenth sample, scaled as 1/√n; with classes, blocks
-      keep their proportions, and the variance from these is added. It does not see the bias.
+      keep their proportions, and the variance from these is added. It does not see the bias. `ceiling` is
+      ψ(n) - ψ(k), or ψ(n) - mean ψ(n_y) with classes: no dependence, however strong, gives more. Two densities whose
+      estimate is within 1 % of it have `stderr` = inf: the information may be anything above.
 
     Raises:
       TypeError: neither floats nor integers, or traced arrays.
       ValueError: both discrete, repeated samples, fewer than 2 (k + 1) samples (of any class), lengths that differ,
         values that are not finite.
 
+    Warns:
+      UserWarning: with `standardize=False`, columns whose standard deviations differ more than tenfold.
+
     Source: Kraskov, Stögbauer & Grassberger 2004, arXiv cond-mat/0305641; Ross 2014, PLoS ONE 9, e87357;
     Holmes & Nemenman 2019, arXiv 1903.09280 (error by blocks).
     """
     k = check.integer("k", k)
+    check.option("standardize", standardize, (True, False))
     variables = dict(zip("xy", map(_samples.renumbered, _samples.samples(x=x, y=y)), strict=True))
     discrete = [name for name in variables if variables[name].dtype != np.float64]
     if len(discrete) == 2:
@@ -50,7 +62,6 @@ def ksg(x: Shaped[ArrayLike, "n ..."], y: Shaped[ArrayLike, "n ..."], *, k: int 
             f"`k` = {k} neighbours and a standard error need at least 2 (k + 1) = {2 * (k + 1)} samples in {where}; "
             f"got {smallest}. Take a smaller k, or more samples."
         )
-    points = [variables[name] for name in variables if name not in discrete]
     for name, repeated, most in (
         *((name, _neighbours.coincident(variables[name]), k) for name in variables if name not in discrete),
         ("(x, y)", _neighbours.coincident(np.concatenate(list(variables.values()), axis=1)), 1),
@@ -60,5 +71,24 @@ def ksg(x: Shaped[ArrayLike, "n ..."], y: Shaped[ArrayLike, "n ..."], *, k: int 
                 f"`{name}` must come from a density, without repeated samples; got one {repeated} times. Use `binned` "
                 "for discrete values (as integers), or add noise of a known size yourself."
             )
-    estimate = _neighbours.discrete(*points, labels, k) if discrete else _neighbours.continuous(*points, k)
-    return _samples.estimate(*estimate, "ksg")
+    points = [variables[name] for name in variables if name not in discrete]
+    if sum(columns.shape[1] for columns in points) == 1:
+        pass  # One column has no scale to share: with classes alone its distances count, whatever their unit.
+    elif standardize:
+        points = [_samples.normal_scores(columns) for columns in points]
+    else:
+        _samples.warn_scales(
+            "the columns",
+            np.concatenate([_samples.spread(columns) for columns in points]),
+            "The small ones do not count: scale them alike, or pass standardize=True.",
+        )
+    n = len(labels)
+    if discrete:
+        size = np.bincount(labels)
+        ceiling = float(digamma(n) - digamma(size) @ size / n)
+        return _samples.estimate(*_neighbours.discrete(*points, labels, k), "ksg", ceiling)
+    ceiling = float(digamma(n) - digamma(k))
+    value, error = _neighbours.continuous(*points, k)
+    if value >= results.SATURATED * ceiling:
+        error = np.inf
+    return _samples.estimate(value, error, "ksg", ceiling)

@@ -1,9 +1,13 @@
-"""What the estimators accept as samples and bins, and how an estimate is returned."""
+"""What the estimators accept as samples and bins, in which units, and how an estimate is returned."""
+
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
-from ntkinfo._common import check
+from ntkinfo._common import check, results
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning
 
@@ -68,9 +72,43 @@ def renumbered(columns: np.ndarray) -> np.ndarray:
     return np.unique(columns, return_inverse=True)[1].reshape(columns.shape)
 
 
-def estimate(value: float, error: float, method: str) -> Information:
-    array = jnp.asarray(np.array(value))
-    return Information(array, array, array, jnp.asarray(np.array(error)), method)
+# Scales of columns that one length serves; beyond, the user is told.
+SCALES = 10.0
+
+
+def normal_scores(columns: np.ndarray) -> np.ndarray:
+    """Normal quantiles of the ranks in each column of floats (n, d); equal values share theirs.
+
+    An increasing map of a column leaves them as they are, a decreasing one turns their signs, both exactly: distances,
+    and so what is counted within them, stay the same to the bit.
+    """
+    n = len(columns)
+    from_middle = 2 * rankdata(columns, axis=0) - (n + 1)
+    return np.sign(from_middle) * ndtri((n + 1 + np.abs(from_middle)) / (2 * (n + 1)))
+
+
+def spread(columns: np.ndarray) -> np.ndarray:
+    """Standard deviations (..., d) of columns (..., n, d); 0 where a column varies by rounding alone."""
+    size = np.abs(columns).max(axis=-2, keepdims=True)
+    relative = np.std(columns / np.where(size > 0, size, 1), axis=-2)
+    return np.where(relative > 8 * np.finfo(columns.dtype).eps, relative * size[..., 0, :], 0.0)
+
+
+def warn_scales(names: str, spreads: np.ndarray, remedy: str) -> None:
+    """Says where the standard deviations (..., d) of columns differ more than tenfold; constant columns have none."""
+    largest = spreads.max(axis=-1)
+    smallest = np.where(spreads > 0, spreads, np.inf).min(axis=-1)
+    with np.errstate(over="ignore"):
+        ratio = float(np.max(largest / smallest))
+    if ratio > SCALES:
+        warnings.warn(
+            f"{names} have standard deviations that differ by a factor of {ratio:.3g}. {remedy}", stacklevel=4
+        )
+
+
+def estimate(value: float, error: float, method: str, ceiling: float) -> Information:
+    numbers = (jnp.asarray(np.array(number)) for number in (value, error))
+    return results.estimate(*numbers, method, jnp.asarray(np.array(ceiling)))
 
 
 def bin_range(limits) -> tuple[float, float]:

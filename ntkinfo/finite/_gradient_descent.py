@@ -21,7 +21,7 @@ METHODS = ("euler", "heun")
 # where it started by "euler", 0.06 % by "heun".
 STEP_SHARE = 0.05
 # What a chunk of networks may hold; and what networks that are vectorised over may hold on the CPU, where each should
-# stay in the cache: one after the other they train about twice as fast as vectorised, unless they are tiny.
+# stay in the cache: beyond it they train faster one after the other than vectorised, unless they are tiny.
 _CHUNK_BYTES = 2**29
 _VMAP_BYTES = 2**20
 # A call should take about this long, so that progress is seen and a checkpoint written now and then. A gradient step

@@ -132,7 +132,7 @@ def information_plane(
         elif estimator == "quantised":
             result = estimators.quantised_layer(values, p, p_x=weights)
         else:
-            about_input, about_label = estimators.kde_pair(values, p, variance=variance)
+            about_input, about_label = estimators.kde_pair(values, p, variance=variance, standardize=False)
             return (
                 about_input.value, about_label.value,
                 about_input.lower, about_input.upper, about_label.lower, about_label.upper,

@@ -73,7 +73,10 @@ class Curve:
         return QUANTITIES
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Every quantity over time by name, (T,) each; bounds and standard errors where they differ from the value."""
+        """Every quantity over time by name, (T,) each; bounds (where there are any) and standard errors beside values.
+
+        Infinite bounds, which bound nothing, have no column.
+        """
         columns = {"t": self.t}
         for name in QUANTITIES:
             value = getattr(self if hasattr(self, name) else self.losses, name)
@@ -82,7 +85,9 @@ class Curve:
                 continue
             columns[name] = value.value
             if value.method != "exact":
-                columns |= {f"{name}_lower": value.lower, f"{name}_upper": value.upper, f"{name}_stderr": value.stderr}
+                bounds = {f"{name}_lower": value.lower, f"{name}_upper": value.upper}
+                columns |= {key: bound for key, bound in bounds.items() if np.isfinite(np.asarray(bound)).any()}
+                columns[f"{name}_stderr"] = value.stderr
         return {name: np.asarray(column) for name, column in columns.items() if column is not None}
 
     def to_dataframe(self) -> "pd.DataFrame":
@@ -142,7 +147,8 @@ def curve(
       ValueError: shapes that do not fit, negative times, a missing key, predictive variances that vanish.
 
     Warns:
-      UserWarning: the joint divergence is left out because a covariance is singular to working precision.
+      UserWarning: the joint divergence is left out because a covariance is singular to working precision; a bound on
+        I(Y;Z) for real labels that is above log m, or far below 0 at all times, as `label_information` says.
 
     Example:
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
@@ -165,7 +171,8 @@ def curve(
         raise ValueError(f"`y_test` must have the {ens.k} outputs trained on, as floating-point numbers; got {got}.")
     check.positive("noise", noise)
     mixture.select_method(method, ens.k, key)
-    ceiling = labels.entropy(read) if label_entropy is None or read.classes is not None else label_entropy
+    known = label_entropy is not None and read.classes is None
+    ceiling = label_entropy if known else labels.entropy(read)
     classes = None if read.classes is None else jnp.asarray(read.classes)
     one_hot = np.ones((m, 1)) if read.classes is None else labels.one_hot(read.classes, read.n_classes)
     if isinstance(x_test, CrossKernels):
@@ -186,14 +193,15 @@ def curve(
         method=method,
         n_samples=n_samples,
         joint=joint,
+        known=known,
     )
-    return _checked(result, lowest) if check.concrete(result) else result
+    return _checked(result, lowest, known) if check.concrete(result) else result
 
 
-@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint"))
+@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint", "known"))
 def _curve(
     ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, basis, noise, label_entropy, key,
-    *, method, n_samples, joint,
+    *, method, n_samples, joint, known,
 ):  # fmt: skip
     filters = ens.filters(ens.rescaled_time(t))
     if joint:
@@ -205,7 +213,7 @@ def _curve(
         z.mean, z.variance, one_hot, method=method, key=key, n_samples=n_samples
     )
     if classes is None:
-        label_information = _decoder.gaussian_density(z, targets, noise, label_entropy)
+        label_information = _decoder.gaussian_density(z, targets, noise, label_entropy, known=known)
     train_gibbs, train_mean = _losses.training(ens, filters)
     m = z.variance.shape[-1]
     result = Curve(
@@ -230,7 +238,7 @@ def _curve(
     return result, jnp.min(z.variance, axis=-1)
 
 
-def _checked(result: Curve, lowest: Array) -> Curve:
+def _checked(result: Curve, lowest: Array, known: bool) -> Curve:
     """Refuses a curve with vanishing variances; warns where the joint divergence had to be left out."""
     if float(jnp.min(lowest)) <= 0:
         first = int(np.argmin(np.asarray(lowest) > 0))
@@ -240,6 +248,7 @@ def _checked(result: Curve, lowest: Array) -> Curve:
             "`x_test` or use earlier times; in float32, compute in float64."
         )
     mixture.warn_if_inaccurate(result.input_information)
+    _decoder.warn_if_no_bound(result.label_information, result.m, result.k, known)
     divergence = result.output_divergence_joint
     if divergence is not None and not bool(jnp.all(jnp.isfinite(divergence))):
         warnings.warn(

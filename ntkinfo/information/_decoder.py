@@ -1,10 +1,13 @@
 """Lower bounds on I(Y;Z) from a decoder q(y|z): the entropy of the labels less the decoder's cross-entropy."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ntkinfo._common import check
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import normal_rule
 from ntkinfo.gaussian import Gaussian
@@ -14,16 +17,18 @@ from ntkinfo.information import _losses
 _NODES, _WEIGHTS = normal_rule.trapezoid(step=0.05, reach=9.5)
 
 
-def _lower_bound(value: Array, stderr: Array, ceiling: float) -> Information:
-    """A decoder's bound as `Information`: the value is the lower bound, `ceiling` the upper one."""
-    return Information(value, value, jnp.full_like(value, ceiling), stderr, "decoder")
+# A bound so many nats for each output below 0 is one whose noise does not fit the error.
+_USELESS = 5.0
 
 
-def gaussian_density(z: Gaussian, targets: Array, noise: float | Array | None, label_entropy: float) -> Information:
+def gaussian_density(
+    z: Gaussian, targets: Array, noise: float | Array | None, label_entropy: float, *, known: bool
+) -> Information:
     """I(Y;Z) ≥ h(Y) + E log N(y; z, σ²I) in nats, for real labels.
 
     A noise σ² of None takes the best one, the Gibbs loss per output.
-    `upper` is log m: Y - X - Z is a Markov chain and X takes m values.
+    `upper` is log m where h(Y) is `known`: Y - X - Z is a Markov chain and X takes m values. An h(Y) taken from the
+    labels is that of a Gaussian, another joint distribution, of which nothing is known from above.
 
     Source: theory, section 3; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189), whose choice is σ² = 1.
     """
@@ -31,7 +36,39 @@ def gaussian_density(z: Gaussian, targets: Array, noise: float | Array | None, l
     expected = _losses.compute(z, targets, None, None).gibbs_mse
     variance = expected / k if noise is None else jnp.asarray(noise, expected.dtype)
     value = label_entropy - 0.5 * (k * jnp.log(2 * jnp.pi * variance) + expected / variance)
-    return _lower_bound(value, jnp.zeros_like(value), np.log(m))
+    upper = jnp.full_like(value, np.log(m) if known else np.inf)
+    return Information(value, value, upper, jnp.zeros_like(value), "decoder")
+
+
+def warn_if_no_bound(information: Information, m: int, k: int, known: bool) -> None:
+    """Says where the decoder bound of real labels contradicts log m, or is far below 0. Not under tracing."""
+    if information.method != "decoder" or not check.concrete(information):
+        return
+    most = float(np.max(np.asarray(information.value)))
+    if most > np.log(m):
+        reason = (
+            "the `label_entropy` given is not that of these labels"
+            if known
+            else "h(Y) was taken for that of Gaussian labels, which these are not if they are a function of the input"
+        )
+        warnings.warn(
+            f"the lower bound on I(Y;Z), {most:.4g} nats, is above log m = {np.log(m):.4g}, the most that m = {m} "
+            f"inputs allow: {reason}. Take classes, more inputs, or another `noise` or `label_entropy`.",
+            stacklevel=3,
+        )
+    elif most < -_USELESS * k:
+        warnings.warn(
+            f"the lower bound on I(Y;Z) is {most:.4g} nats, which says nothing: the variance `noise` of the decoder is "
+            'far from the mean squared error of the outputs. Scale the labels to variance 1, or take noise="fit" '
+            "(`label_information`) or that error.",
+            stacklevel=3,
+        )
+
+
+def _lower_bound(value: Array, stderr: Array, ceiling: float) -> Information:
+    """The bound of a decoder of classes, at most `ceiling`."""
+    upper = jnp.full_like(value, ceiling)
+    return Information(value, value, upper, stderr, "decoder", ceiling=upper)
 
 
 def signs(z: Gaussian, targets: Array, noise: float | Array, label_entropy: float) -> Information:

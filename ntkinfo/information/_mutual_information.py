@@ -56,7 +56,8 @@ def label_information(
     """I(Y;Z|D) in nats: what the output of a trained network tells about the label.
 
     For classes, Y a function of the input on this sample: I(Y;Z) = I(X;Z) - Σ_c p(c) I(X;Z | Y = c), by the methods
-    of `input_information`, at most H(Y). For real labels the decoder bound I(Y;Z) ≥ h(Y) + E log N(y; z, σ²I).
+    of `input_information`, at most H(Y). For real labels the decoder bound I(Y;Z) ≥ h(Y) + E log N(y; z, σ²I); without
+    `label_entropy` it is a bound if the labels are Gaussian.
 
     Args:
       z: prediction with mean (..., m, k) and variance (..., m), positive.
@@ -66,51 +67,63 @@ def label_information(
         q(y|z) ∝ e^{-‖y - z‖²/2σ²} over their targets (a density would be no bound); the only one for real labels.
       key: random key, for the sampled methods (and the decoder of several classes).
       n_samples: draws of z per input, for the sampled methods.
-      noise: variance σ² of the decoder; "fit" takes the best one, for real labels.
-      label_entropy: h(Y) or H(Y) in nats where known. By default the entropy of the class frequencies, and for real
-        labels that of a Gaussian with their covariance: too large for other labels, and the bound then no bound.
+      noise: variance σ² of the decoder, of no use without one; "fit" takes the best one, for real labels only.
+      label_entropy: h(Y) or H(Y) in nats where known, for the decoder. By default the entropy of the class frequencies,
+        and for real labels that of a Gaussian with their covariance: too large for other labels, and the bound then no
+        bound.
       task: "auto", "classes" or "regression"; under `jit` labels must be closed over, or real.
 
     Returns:
-      `Information` of shape (...).
+      `Information` of shape (...). For real labels `upper` is infinite, and log m where `label_entropy` is given.
 
     Raises:
       TypeError: labels neither integer nor floating point.
       ValueError: shapes that do not fit, an unknown method or one that does not apply, a missing key, variances that
-        are not positive.
+        are not positive, a noise that is not positive, or noise="fit" for classes.
+
+    Warns:
+      UserWarning: a bound for real labels above log m (the entropy assumed is wrong), or below -5 nats for each output
+        (the noise is).
 
     Source: theory, section 3.
     """
     m = z.mean.shape[-2]
+    fit = isinstance(noise, str)
+    if fit:
+        check.option("noise", noise, ("fit",))
+    else:
+        check.positive("noise", noise)
     read = _labels.read("labels", labels, m, task)
-    if label_entropy is None and (read.classes is None or method == "decoder"):
+    decoded = read.classes is None or method == "decoder"
+    if fit and read.classes is not None:
+        raise ValueError('`noise` must be a number for classes; got "fit", which is for real labels.')
+    known = label_entropy is not None
+    if label_entropy is None and decoded:
         label_entropy = _labels.entropy(read)
     if read.classes is None:
         if method not in (None, "decoder"):
             raise ValueError(f'`method` must be "decoder" (or None) for real labels; got {method!r}.')
-        return _decode(z, read, noise, label_entropy)
+        result = _decode(z, read, noise, label_entropy, known=known)
+        _decoder.warn_if_no_bound(result, *z.mean.shape[-2:], known)
+        return result
     if method == "decoder":
         return _decode(z, read, noise, label_entropy, key=key, n_samples=n_samples)
     one_hot = _labels.one_hot(read.classes, read.n_classes)
     return mixture.pair(z.mean, z.variance, one_hot, method=method, key=key, n_samples=n_samples)[1]
 
 
-def _decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None, n_samples: int = 64) -> Information:
+def _decode(
+    z: Gaussian, read: _labels.Labels, noise, label_entropy, *, known: bool = False, key=None, n_samples: int = 64
+) -> Information:
     if read.targets is None:
         raise ValueError('`labels` must be the targets (m, k) for method="decoder"; got integer class numbers.')
     if read.targets.shape != z.mean.shape[-2:]:
         raise ValueError(f"`labels` must have the shape (m, k) = {z.mean.shape[-2:]}; got {read.targets.shape}.")
     check.positive("z.variance", z.variance, zero=True)
     targets = jnp.asarray(read.targets, z.mean.dtype)
-    fit = isinstance(noise, str)
-    if fit:
-        check.option("noise", noise, ("fit",))
-        if read.classes is not None:
-            raise ValueError('`noise` must be a number for classes; got "fit", which is for real labels.')
-    else:
-        check.positive("noise", noise)
     if read.classes is None:
-        return _decoder.gaussian_density(z, targets, None if fit else noise, label_entropy)
+        noise = None if isinstance(noise, str) else noise
+        return _decoder.gaussian_density(z, targets, noise, label_entropy, known=known)
     if z.mean.shape[-1] == 1:
         return _decoder.signs(z, targets, noise, label_entropy)
     return _decoder.classes(

@@ -29,10 +29,10 @@ class ParameterDivergence(NamedTuple):
     """KL[p(θ_t | D) ‖ N(0, I)] in nats and its two parts. Made by `parameter_divergence`.
 
     Attributes:
-      linear: the linear part, not negative. By itself it is no upper bound: the divergence of the outputs, which is
-        below the total, may exceed it.
-      curvature: the curvature part, not negative; None where it was not asked for.
-      total: their sum, the divergence of the network itself; None where the curvature is.
+      linear: the linear part, not negative, never decreasing in t. By itself it is no upper bound: the divergence of
+        the outputs, which is below the total, may exceed it.
+      curvature: the curvature part, not negative, which may decrease; None where it was not asked for.
+      total: their sum, the divergence of the network itself, which may decrease; None where the curvature is.
     """
 
     linear: Array
@@ -56,7 +56,8 @@ def parameter_divergence(
         curvature = ½ tr[(kK + YYᵀ) A H A],
 
     H the Hessian kernel. The curvature is the integral of the theory carried out: its integrand, symmetrised, is the
-    derivative of ½ A H A. At t = 0 all vanish; none decreases in t.
+    derivative of ½ A H A. At t = 0 all vanish. The linear part never decreases in t; the curvature part can, and
+    the total with it.
 
     Args:
       ens: the ensemble.

@@ -11,8 +11,9 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 
 from ntkinfo._common import check
 from ntkinfo._common import labels as _labels
-from ntkinfo._common.results import Information
+from ntkinfo._common.results import Information, estimate, full
 from ntkinfo._numerics import pair_sums
+from ntkinfo._numerics.entropy import entropy
 from ntkinfo.mixture import _quadrature
 
 ACCURACY = 1e-8
@@ -68,6 +69,12 @@ def _check_arguments(mean, variance, classes=None, *, one_output: bool = False, 
     return *flat, jax.lax.stop_gradient(classes), lead
 
 
+def _ceilings(classes):
+    """log m and H(Y), the most that the m points and their classes (m, C) can be told apart by."""
+    share = np.asarray(classes).mean(axis=0) if check.concrete(classes) else jnp.mean(classes, axis=0)
+    return math.log(len(classes)), entropy(share)
+
+
 @jax.jit
 def _exact(mean, variance, classes):
     return jax.lax.map(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), (mean, variance))
@@ -89,9 +96,11 @@ def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Inf
     """
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, one_output=True)
     value, error = _exact(mean, variance, classes)
+    value, error = (a.T.reshape((2, *lead)) for a in (value, error))
+    zero = full(value[0], 0.0)
     about_input, about_label = (
-        Information(v, v - e, v + e, jnp.zeros_like(v), "exact", jnp.zeros_like(v), jnp.zeros_like(v))
-        for v, e in ((value[:, i].reshape(lead), error[:, i].reshape(lead)) for i in range(2))
+        Information(v, v - e, v + e, zero, "exact", zero, zero, full(v, ceiling))
+        for v, e, ceiling in zip(value, error, _ceilings(classes), strict=True)
     )
     warn_if_inaccurate(about_input)
     return about_input, about_label
@@ -188,9 +197,10 @@ def monte_carlo_pair(
     """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass."""
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
+    average, error = (a.T.reshape((5, *lead)) for a in (average, error))
     return tuple(
-        Information(v, v, v, e, "monte_carlo", e, e)
-        for v, e in ((average[:, i].reshape(lead), error[:, i].reshape(lead)) for i in (0, 2))
+        estimate(average[i], error[i], "monte_carlo", full(average[i], ceiling))
+        for i, ceiling in zip((0, 2), _ceilings(classes), strict=True)
     )
 
 
@@ -209,8 +219,8 @@ def monte_carlo(mean: Means, variance: Variances, *, key: Array, n_samples: int)
       n_samples: draws of z for each point. O(n_samples m² k) time for each leading index.
 
     Returns:
-      Information of shape (...). An estimate: `lower` and `upper` equal the value, which is right in expectation,
-      and `stderr` is its standard error.
+      Information of shape (...). An estimate, right in expectation, with the standard error `stderr`; it bounds
+      nothing, and `lower` and `upper` are infinite.
 
     Raises:
       ValueError: shapes that do not fit, or variances that are not positive (`nan` under tracing).
@@ -246,9 +256,10 @@ def minibatch_pair(
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, least=2)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
+    rows = zip(((0, 0, 1), (2, 3, 4)), (full(average[0], ceiling) for ceiling in _ceilings(classes)), strict=True)
     return tuple(
-        Information(average[v], average[low], average[up], error[v], "minibatch", error[low], error[up])
-        for v, low, up in ((0, 0, 1), (2, 3, 4))
+        Information(average[v], average[low], average[up], error[v], "minibatch", error[low], error[up], ceiling)
+        for (v, low, up), ceiling in rows
     )
 
 
@@ -308,10 +319,11 @@ def pairwise_pair(mean: Means, variance: Variances, one_hot: OneHot) -> tuple[In
     """Bounds on I(X;Z) and I(Y;Z) in nats without sampling: `pairwise` and `label_pairwise` in one pass."""
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
     lower, upper, class_lower, class_upper = _pairwise(mean, variance, classes).T.reshape((4, *lead))
-    zero = jnp.zeros_like(lower)
+    zero = full(lower, 0.0)
+    bounds = (lower, upper), (lower - class_upper, upper - class_lower)
     return tuple(
-        Information(low, low, up, zero, "pairwise", zero, zero)
-        for low, up in ((lower, upper), (lower - class_upper, upper - class_lower))
+        Information(low, low, up, zero, "pairwise", zero, zero, full(zero, ceiling))
+        for (low, up), ceiling in zip(bounds, _ceilings(classes), strict=True)
     )
 
 

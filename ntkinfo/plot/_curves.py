@@ -268,10 +268,10 @@ def _information(ax, place, result, name, label, factor, color):
         lower, upper = (factor * np.broadcast_to(as_vector(end), value.shape) for end in (field.lower, field.upper))
         method = getattr(field, "method", "")
         label += "" if method in ("", "exact") else f", {METHODS.get(method, method)}"
-        # What a decoder leaves open reaches to the ceiling: a band over everything else.
-        bands = [(lower, upper, 0.15)] * (method != "decoder") + [(value - 2 * stderr, value + 2 * stderr, 0.3)] * bool(
-            (stderr > 0).any()
-        )
+        # What a decoder leaves open reaches to the ceiling: a band over everything else. An estimate bounds nothing.
+        bounded = method != "decoder" and bool(np.isfinite(lower).all() and np.isfinite(upper).all())
+        bands = [(lower, upper, 0.15)] * bounded
+        bands += [(value - 2 * stderr, value + 2 * stderr, 0.3)] * bool((stderr > 0).any())
         inner = inner_times(t)
         ends = np.setdiff1d(np.arange(len(t)), inner)
         for low, high, alpha in bands:

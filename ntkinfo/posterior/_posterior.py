@@ -23,7 +23,7 @@ from ntkinfo.posterior._noise import NoiseFit
 PRIORS = ("nngp", "ntk")
 
 
-@pytree.dataclass("kernel_fn", "prior")
+@pytree.dataclass("kernel_fn", "prior", "prior_saw_data")
 class Posterior:
     """A Gaussian process f ~ N(0, Q ⊗ I_k) given labels Y = f + N(0, σ²) noise. Made by `Posterior.fit`.
 
@@ -39,6 +39,7 @@ class Posterior:
       noise_fit: how σ² was chosen, or None where it was given.
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
       prior: "nngp" or "ntk", the kernel taken for Q.
+      prior_saw_data: whether the kernel was learned from these data; `ntkinfo.bounds` then refuses the divergence.
 
     Source: Lee et al. 2018 (arXiv 1711.00165); He et al. 2020 (arXiv 2007.05864); theory, sections 1 and 4.
     """
@@ -52,6 +53,7 @@ class Posterior:
     noise_fit: NoiseFit | None
     kernel_fn: Callable
     prior: str
+    prior_saw_data: bool = False
 
     @classmethod
     def fit(
@@ -62,6 +64,7 @@ class Posterior:
         *,
         noise: ArrayLike | str = 0.1,
         prior: str = "nngp",
+        prior_saw_data: bool | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
     ) -> "Posterior":
@@ -75,6 +78,8 @@ class Posterior:
             of largest marginal likelihood, with `noise_fit` saying how well it was found; it is a constant under
             differentiation.
           prior: "nngp" for the Bayesian network, "ntk" for the process whose covariance is the tangent kernel.
+          prior_saw_data: whether the kernel was learned from these data, labels or inputs; None asks the kernel
+            function for an attribute of this name, and takes one without for fixed beforehand.
           batch_size: rows of a block of kernel evaluation; None chooses.
           progress: whether to show a progress bar; None shows it for work that takes long.
 
@@ -103,7 +108,7 @@ class Posterior:
             if np.shape(noise) != ():
                 raise ValueError(f"`noise` must be one number; got shape {np.shape(noise)}.")
         q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
-        return cls.from_kernel(kernel_fn, x, y, q, noise=noise, prior=prior)
+        return cls.from_kernel(kernel_fn, x, y, q, noise=noise, prior=prior, prior_saw_data=prior_saw_data)
 
     @classmethod
     def from_kernel(
@@ -115,6 +120,7 @@ class Posterior:
         *,
         noise: ArrayLike | str = 0.1,
         prior: str = "nngp",
+        prior_saw_data: bool | None = None,
     ) -> "Posterior":
         """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
         eigenvalues, u, y_rotated = _diagonalise(q, y)
@@ -128,7 +134,8 @@ class Posterior:
             noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
             if check.concrete(noise, noise_fit):
                 _noise.warn_fit(noise, noise_fit)
-        return cls(x, y, eigenvalues, u, y_rotated, jnp.asarray(noise, x.dtype), noise_fit, kernel_fn, prior)
+        saw = networks.saw_data(kernel_fn, prior_saw_data)
+        return cls(x, y, eigenvalues, u, y_rotated, jnp.asarray(noise, x.dtype), noise_fit, kernel_fn, prior, saw)
 
     @property
     def n(self) -> int:
@@ -201,8 +208,9 @@ class Posterior:
             ½[k tr(Q_post Q⁻¹) - kn + k log det(I + Q/σ²) + tr(μᵀQ⁻¹μ)],    Q_post = σ²Q(Q + σ²I)⁻¹
 
         Given its outputs on the training inputs the process is the same under both, so this is the divergence between
-        distributions over whole functions that `ntkinfo.bounds` asks for. The noise may be chosen with the data, since
-        the prior does not depend on it.
+        distributions over whole functions that `ntkinfo.bounds` asks for, if the kernel was fixed before the data. The
+        noise may be chosen with the data, also by noise="fit": the prior does not depend on it, and the bounds hold for
+        all posteriors at once.
 
         Source: theory, section 4, "Bayesian posteriors".
         """

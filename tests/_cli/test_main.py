@@ -5,8 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ntkinfo as ni
 from ntkinfo import __main__
-from ntkinfo._cli import main
+from ntkinfo._cli import main, report
+from tests.problems import network, problem
 
 SMALL = ["--n-train", "60", "--n-test", "30", "--depth", "1", "--times", "0,1:1000:4,inf"]
 
@@ -98,3 +100,26 @@ def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, cap
 def test_as_a_module():
     done = subprocess.run([sys.executable, "-m", "ntkinfo", "--help"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "--activation" in done.stdout
+
+
+@pytest.mark.parametrize(("entropy", "said"), [(None, "0.3 nats, if labels are Gaussian, by"), (1.4, "0.3 nats, by")])
+def test_the_report_says_for_which_labels_its_bound_holds(rng, entropy, said):
+    x, _, x_test, _ = problem(rng)
+    ens = ni.Ensemble.fit(network(), x, rng.normal(size=(len(x), 1)))
+    y_test = rng.normal(size=(len(x_test), 1))
+    curve = ni.information.curve(ens, x_test, y_test, [1.0, 10.0], label_entropy=entropy)
+    page = report.Report(curve, None, {}, 0.0, None)
+    assert f"at least {said}" in page._labels(1.0, "nats", {"label_information": 0.3})
+
+
+def test_columns_of_a_table_reach_the_kernel_alike(tmp_path, rng):
+    path = tmp_path / "table.npz"
+    np.savez(path, x=rng.normal(size=(40, 2)) * [1.0, 1e-4], y=rng.normal(size=40))
+    spread = {}
+    for scale in ("auto", "none"):
+        data = main._dataset(main.parser().parse_args(["--data", str(path), "--scale", scale]))
+        spread[scale] = data.x_train.std(axis=0)
+    np.testing.assert_allclose(spread["auto"], 1)
+    assert spread["none"][1] < 1e-3
+    with pytest.warns(UserWarning, match="scale='columns'"):
+        main._dataset(main.parser().parse_args(["--data", str(path), "--scale", "global"]))

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkinfo import bounds
+import ntkinfo as ni
+from ntkinfo import bounds, information, kernels, stax
+from ntkinfo._cli.risk_certificate import certificate
 
 RISKS = [0.0, 1e-20, 1e-8, 1e-3, 0.1, 0.5, 0.9, 1 - 1e-8]
 DIVERGENCES = [1e-200, 1e-30, 1e-12, 1e-6, 1e-3, 0.1, 1.0, 5.0]
@@ -278,3 +280,77 @@ def test_docstring_examples():
     assert round(float(bounds.pac_bayes_kl(0.1, 20.0, n=1000, delta=0.05)), 4) == 0.1839
     assert round(float(bounds.information_content(200.0, n=500, delta=0.01)), 4) == 0.3455
     assert round(float(bounds.binary_kl_inverse(0.0, 0.05)), 6) == 0.048771
+
+
+# Where the prior comes from
+
+
+def signs(seed=0, n=200):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 3)), rng.choice([-1.0, 1.0], size=(n, 1))
+
+
+def test_a_prior_that_saw_the_labels_is_refused():
+    x, y = signs()
+
+    def learned(x1, x2, get):
+        raise NotImplementedError
+
+    learned.prior_saw_data = True
+    # Labels are coin flips, so that every network errs on half of new ones; the kernel has them by heart.
+    q = jnp.asarray(y @ y.T + 1e-3 * np.eye(len(y)))
+    post = ni.Posterior.from_kernel(learned, jnp.asarray(x), jnp.asarray(y), q, noise=0.01)
+    risk = float(information.losses(post.predict_train(), y).gibbs_error)
+    assert bounds.pac_bayes_kl(risk, float(post.kl), n=len(y)) < 0.4  # a number, and no bound
+    for bound in (bounds.pac_bayes_kl, bounds.mcallester, bounds.catoni):
+        with pytest.raises(ValueError, match="`kl` must be a divergence from a prior fixed before the data;"):
+            bound(risk, post, n=len(y))
+        assert bound(risk, post, n=len(y), priors=3) == bound(risk, float(post.kl) + np.log(3), n=len(y))
+    with pytest.raises(ValueError, match=r"`information` must be an average over data sets .* of one data set"):
+        bounds.xu_raginsky(post, n=len(y), sub_gaussian=0.5)
+    ens = ni.Ensemble.from_kernels(learned, jnp.asarray(x), jnp.asarray(y), kernels.Kernels(q, q))
+    assert ens.prior_saw_data and jax.tree.map(lambda leaf: leaf, ens).prior_saw_data
+    with pytest.raises(ValueError, match="`ens` must have kernels fixed before its data"):
+        certificate(ens, x, y, [1.0])
+
+
+def test_the_noise_is_no_part_of_the_prior():
+    x, y = signs(n=30)
+    net = stax.serial(stax.Dense(1, 1.5, 0.1), stax.Erf(), stax.Dense(1, 1.5, 0.1))
+    fixed = ni.Posterior.fit(net, x, y, noise=0.3)
+    for post in (fixed, ni.Posterior.fit(net, x, np.tanh(x[:, :1]) + 0.3 * y, noise="fit")):
+        assert not post.prior_saw_data
+        assert bounds.pac_bayes_kl(0.2, post, n=30) == bounds.pac_bayes_kl(0.2, float(post.kl), n=30)
+    assert ni.Posterior.fit(net, x, y, noise=0.3, prior_saw_data=True).prior_saw_data
+    assert ni.Ensemble.fit(net, x, y, prior_saw_data=True).prior_saw_data
+    with pytest.raises(TypeError, match="`prior_saw_data` must be True, False or None; got 'yes'"):
+        ni.Posterior.fit(net, x, y, prior_saw_data="yes")
+
+
+def test_priors_are_paid_for_by_their_share_of_delta():
+    risk, kl, n = 0.1, np.array([1.0, 20.0]), 500
+    for bound in (bounds.pac_bayes_kl, bounds.mcallester, bounds.catoni):
+        shared = bound(risk, kl, n=n, delta=0.05 / 24)
+        np.testing.assert_allclose(bound(risk, kl, n=n, delta=0.05, priors=24), shared, rtol=1e-12)
+        np.testing.assert_array_equal(bound(risk, kl, n=n, priors=1), bound(risk, kl, n=n))
+    for form in bounds.FORMS:
+        shared = bounds.information_content(kl, n=n, delta=0.05 / 24, form=form)
+        np.testing.assert_allclose(bounds.information_content(kl, n=n, form=form, priors=24), shared, rtol=1e-12)
+    # The divergence from the mixture of fixed priors is at most that much larger.
+    rng = np.random.default_rng(0)
+    posterior, fixed = rng.dirichlet(np.ones(6)), rng.dirichlet(np.ones(6), size=5)
+    of_mixture = float(np.sum(posterior * np.log(posterior / fixed.mean(0))))
+    own = np.sum(posterior * np.log(posterior / fixed), axis=1)
+    given = bounds.xu_raginsky(own, n=n, sub_gaussian=0.5, priors=5)
+    assert (given >= bounds.xu_raginsky(of_mixture, n=n, sub_gaussian=0.5)).all()
+    with pytest.raises(ValueError, match="`priors` must be at least 1"):
+        bounds.pac_bayes_kl(risk, kl, n=n, priors=0)
+
+
+def test_the_grid_of_temperatures_costs_less_than_one_per_cent():
+    from ntkinfo.bounds import _bounds
+
+    risk, excess = (each.reshape(-1, 1) for each in np.meshgrid([0.0, 0.01, 0.1, 0.3, 0.5], np.geomspace(1e-3, 1, 30)))
+    fine = np.geomspace(bounds.TEMPERATURES[0], bounds.TEMPERATURES[-1], 100_000)
+    best = _bounds._catoni(risk, excess, fine).min(axis=1)
+    assert (_bounds._catoni(risk, excess, bounds.TEMPERATURES).min(axis=1) <= 1.01 * best).all()

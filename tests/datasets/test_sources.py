@@ -286,6 +286,58 @@ def test_npz_splits_one_pair_and_infers_the_task_from_the_dtype(save):
     assert datasets.npz(save(x=x, y=rng.reshape(25, 2)[np.arange(50) % 25] * 0.5)).y_train.shape == (40, 2)
 
 
+def test_columns_of_a_table_have_scales_of_their_own(save):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(3, 2, (60, 4)), rng.normal(size=60)
+    units = np.array([1e4, 1.0, 1e-4, 1e-9])
+    plain, scaled = datasets.npz(save(x=x, y=y), 40, 20), datasets.npz(save(x=x * units + 1e-3, y=y), 40, 20)
+    order = np.random.default_rng(0).permutation(60)
+    train = x[order[:40]]
+    for found in (plain, scaled):  # by the training rows alone
+        np.testing.assert_allclose(found.x_train, (train - train.mean(0)) / train.std(0), atol=1e-7)
+        np.testing.assert_allclose(found.x_test, (x[order[40:]] - train.mean(0)) / train.std(0), atol=1e-7)
+    np.testing.assert_array_equal(datasets.npz(save(x=x, y=y), 40, 20, scale="columns").x_test, plain.x_test)
+    with pytest.warns(UserWarning, match=r"deviations from .*e-09 to .*e\+04, and one scale .*scale='columns'"):
+        one = datasets.npz(save(x=x * units, y=y), 40, 20, scale="global")
+    np.testing.assert_allclose((one.x_train**2).mean(), 1)
+    assert one.x_train[:, 2].std() < 1e-7
+    datasets.npz(save(x=x * [1, 9, 1, 40], y=y), 40, 20, scale="global")  # spreads near enough
+    # Scaled in the precision of the file: 1e-47 is 0 in float32.
+    small = datasets.npz(save(x=x * [1, 1e-47, 1, 1], y=y), 40, 20, dtype=np.float32)
+    np.testing.assert_allclose(small.x_train, plain.x_train, rtol=1e-5, atol=1e-6)
+
+
+def test_pixels_have_one_scale(save):
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    lit = rng.uniform(size=(40, 3, 3, 1)) < np.linspace(0.05, 1, 9).reshape(3, 3, 1)
+    images = np.where(lit, rng.integers(1, 256, lit.shape), 0)
+    flat = images.reshape(40, 9).astype(np.uint8)
+    for x in (images, images.astype(float), flat):
+        data = datasets.npz(save(x=x, y=y), 30, 10, flat=True)
+        train = flat[np.random.default_rng(0).permutation(40)[:30]].astype(float)
+        centred = train - train.mean(0)
+        np.testing.assert_allclose(data.x_train, centred / np.sqrt((centred**2).mean()), rtol=0, atol=1e-12)
+    # Channels in units of their own are told.
+    two = np.concatenate([images, 1e-4 * rng.normal(size=images.shape)], axis=-1)
+    with pytest.warns(UserWarning, match="scale='columns'"):
+        datasets.npz(save(x=two, y=y), 30, 10)
+    datasets.npz(save(x=two, y=y), 30, 10, scale="columns")
+
+
+def test_columns_that_do_not_vary_are_zero(save):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 3))
+    x[:, 1] = np.where(np.arange(20) % 2, 0.3, 0.1 + 0.2)  # by rounding alone
+    arrays = {"x": x, "y": np.arange(20.0), "x_test": rng.normal(size=(5, 3)), "y_test": np.arange(5.0)}
+    with pytest.warns(UserWarning, match=r"1 of 3 columns of `x`, the first of them 1, are constant in the training"):
+        data = datasets.npz(save(**arrays))
+    assert (data.x_train[:, 1] == 0).all() and (data.x_test[:, 1] == 0).all()
+    np.testing.assert_allclose(data.x_train[:, ::2].std(0), 1)
+    arrays["x_test"][:, 1] = 0.3
+    assert (datasets.npz(save(**arrays)).x_test[:, 1] == 0).all()
+
+
 def test_npz_keeps_a_given_split(save):
     rng = np.random.default_rng(1)
     arrays = {"x": rng.normal(size=(20, 2, 2, 1)), "y": np.arange(20) % 2}
@@ -368,8 +420,12 @@ NAN = np.where(np.arange(20).reshape(10, 2) == 7, np.nan, X)
         ({"x": X, "y": Y}, {"n_train": 8, "n_test": 3}, r"at most 10, the distinct rows of mine; got 8 \+ 3"),
         ({"x": X * 1e300, "y": Y}, {"dtype": np.float32}, "`x` must fit into float32; got entries up to 1.9e.301"),
         ({"x": X, "y": Y * 1e300}, {"dtype": np.float32}, "`y` must fit into float32"),
-        ({"x": X * 1e200, "y": Y}, {}, "`x` must be of a size whose square is a float64; got a spread of inf"),
+        ({"x": X * 1e200, "y": Y}, {}, "be of a size whose square is a float64; got a spread of inf"),
         ({"x": X * 1e-200, "y": Y}, {}, "got a spread of 0.0"),
+        ({"x": X * [1.0, 1e-200], "y": Y}, {}, "got a spread of 0.0"),
+        ({"x": X * [1.0, 1e200], "y": Y}, {}, "got a spread of inf"),
+        ({"x": X * 1e200, "y": Y}, {"scale": "global"}, "`x` must .*got a spread of inf"),
+        ({"x": X, "y": Y}, {"scale": "rows"}, "`scale` must be one of 'auto', 'columns', 'global' or None; got 'rows'"),
     ],
 )
 def test_npz_refuses_bad_files(save, arrays, options, message):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.special import digamma
+from scipy.stats import norm
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 
 from ntkinfo import estimators, mixture
@@ -55,7 +56,7 @@ def boxes(columns, bins, lo, hi):
 def test_binned_against_dictionaries(rng):
     x, y = rng.normal(size=(200, 2)).clip(-2, 2), rng.uniform(-2, 2, size=200)
     found = binned(x, y, bins=4, range=(-2, 2))
-    assert found.method == "binned" and found.lower == found.value == found.upper
+    assert found.method == "binned" and found.lower == -math.inf and found.upper == math.inf
     assert float(found.value) == pytest.approx(counted(boxes(x, 4, -2, 2), boxes(y[:, None], 4, -2, 2)), abs=1e-12)
     # A width without a range counts from 0; an integer variable is taken as it is.
     labels = rng.integers(-3, 4, size=200)
@@ -260,7 +261,12 @@ def test_ksg_against_counting(rng):
         dx, dy = abs(x - x[i]).max(axis=1), abs(y - y[i])
         radius = np.sort(np.maximum(dx, dy))[k]
         total += digamma(np.sum(dx < radius)) + digamma(np.sum(dy < radius))
-    assert float(ksg(x, y, k=k).value) == pytest.approx(digamma(k) + digamma(n) - total / n, abs=1e-12)
+    raw = ksg(x, y, k=k, standardize=False)
+    assert float(raw.value) == pytest.approx(digamma(k) + digamma(n) - total / n, abs=1e-12)
+    assert raw.lower == -math.inf and raw.upper == math.inf
+    # By default the same of the normal quantiles of the ranks.
+    scores = (norm.ppf((1 + np.argsort(np.argsort(each, axis=0), axis=0)) / (n + 1)) for each in (x, y))
+    assert float(ksg(x, y, k=k).value) == pytest.approx(float(ksg(*scores, k=k, standardize=False).value), abs=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -269,9 +275,10 @@ def test_ksg_against_sklearn(k):
     x, y = x / x.std(), y / y.std()
     labels = np.digitize(y, [-0.7, 0.4]) * 3 - 1
     options = {"n_neighbors": k, "random_state": 0}
-    assert float(ksg(x, y, k=k).value) == pytest.approx(mutual_info_regression(x[:, None], y, **options)[0], abs=1e-9)
+    theirs = mutual_info_regression(x[:, None], y, **options)[0]
+    assert float(ksg(x, y, k=k, standardize=False).value) == pytest.approx(theirs, abs=1e-9)
     classes = mutual_info_classif(x[:, None], labels, **options)[0]
-    assert float(ksg(x, labels, k=k).value) == pytest.approx(classes, abs=1e-9)
+    assert float(ksg(x, labels, k=k, standardize=False).value) == pytest.approx(classes, abs=1e-9)
     assert ksg(labels, x, k=k).value == ksg(x, labels, k=k).value
 
 
@@ -331,10 +338,91 @@ def test_ksg_errors_match_the_spread():
         assert np.sqrt(np.mean([float(r.stderr) ** 2 for r in results])) == pytest.approx(spread, rel=0.3)
 
 
-def test_ksg_saturates_near_log_n(rng):
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_ksg_saturates_at_its_own_ceiling(rng, k):
+    n = 1000
+    x = rng.normal(size=n)
+    for y in (x, 2 * x, -np.exp(x), np.stack([x, x**3], axis=1)):
+        found = ksg(x, y, k=k)
+        assert float(found.value) == pytest.approx(digamma(n) - digamma(k), abs=1e-12)
+        assert mixture.is_saturated(found) and mixture.is_saturated(found, n) and found.stderr == math.inf
+    # A strong dependence short of it keeps its error.
+    found = ksg(*bivariate(n, 0.99), k=k)
+    assert not mixture.is_saturated(found) and 0 < float(found.stderr) < 0.2
+
+
+def test_ksg_of_classes_saturates_at_their_entropy(rng):
+    labels = np.repeat([0, 1, 2], [100, 200, 700])
     x = rng.normal(size=1000)
-    found = ksg(x, 2 * x)
-    assert math.isfinite(found.value) and 0.7 * math.log(1000) < float(found.value) < math.log(1000)
+    found = ksg(x + 100 * labels, labels)
+    sizes = np.bincount(labels)
+    assert float(found.value) == pytest.approx(digamma(1000) - sizes @ digamma(sizes) / 1000, abs=1e-12)
+    assert mixture.is_saturated(found) and not mixture.is_saturated(ksg(x + labels, labels))
+
+
+def test_units_do_not_count(rng):
+    x, y = rng.normal(size=(2, 400, 2))
+    y = y + x
+    maps = [np.array([1.0, 1.0]), np.array([1e4, 1.0]), np.array([-1e-6, 1e9])]
+    for estimator in (ksg, lambda x, y: binned(x, y, bins=5)):
+        found = [estimator(x * scale + shift, y * scale[::-1]) for scale in maps[:2] for shift in (0.0, 1e3)]
+        found += [estimator(x, y * scale) for scale in maps] if estimator is ksg else []
+        for other in found[1:]:
+            assert float(other.value) == pytest.approx(float(found[0].value), abs=1e-12)
+    u, v = bivariate(2000, math.sqrt(1 - math.exp(-1)))
+    for left, right in ((1e4 * u, v), (u, 1e-8 * v), (np.exp(4 * u), v**3)):
+        assert abs(float(ksg(left, right).value) - 0.5) < 5 * float(ksg(u, v).stderr) + 0.01
+    with pytest.warns(UserWarning, match=r"the columns have standard deviations that differ by a factor of .*e\+0.*"):
+        assert abs(float(ksg(1e4 * u, v, standardize=False).value)) < 0.1
+
+
+def test_one_size_of_bins_for_columns_of_different_scales_is_told(rng):
+    x, y = rng.normal(size=(2, 100))
+    for options in ({"width": 0.5}, {"bins": 5, "range": (-1e5, 1e5)}):
+        with pytest.warns(UserWarning, match="Bins of one size"):
+            binned(1e4 * x, y, **options)
+    with pytest.warns(UserWarning, match="Bins of one size"):
+        binned(np.stack([x, 20 * x], axis=1), y, range=((-100, 100), None))
+    # Ranges of their own, integers and constants are no such case.
+    binned(1e4 * x, y, range=((-1e5, 1e5), (-5, 5)))
+    binned(np.stack([x, np.full(100, 0.1)], axis=1), np.arange(100) * 1000, width=0.5)
+
+
+def test_binned_saturates_at_the_smaller_entropy(rng):
+    x = rng.normal(size=(300, 6))
+    labels = rng.integers(0, 3, size=300)
+    found = binned(x, labels)  # every sample has a cell of its own: all of H(Y), though they are independent
+    p = np.bincount(labels) / 300
+    assert float(found.value) == pytest.approx(-np.sum(p * np.log(p))) and mixture.is_saturated(found)
+    assert not mixture.is_saturated(binned(x[:, 0], labels, bins=4))
+
+
+def test_kde_saturates_at_its_ceilings(rng):
+    t, y = rng.normal(size=(30, 2)), np.arange(30) % 3
+    soft = np.full((30, 3), 0.1) + 0.7 * np.eye(3)[y]
+    for classes, i_xy in ((y, math.log(3)), (soft, math.log(3) + 0.8 * math.log(0.8) + 0.2 * math.log(0.1))):
+        for variance, saturated in ((1e-9, True), (10.0, False)):
+            about_x, about_y = kde_pair(t, classes, variance=variance)
+            assert mixture.is_saturated(about_x) == mixture.is_saturated(about_y) == saturated
+            np.testing.assert_allclose([about_x.ceiling, about_y.ceiling], [math.log(30), i_xy], rtol=1e-12)
+
+
+def test_scales_of_units_in_kde(rng):
+    t, y = rng.normal(size=(2, 50, 3)), rng.integers(0, 2, size=50)
+    scaled = t * np.array([1.0, 1e4, 1e-3]) + 5
+    with pytest.warns(UserWarning, match=r"the units of `t` have standard deviations .*standardize=True"):
+        kde(scaled, variance=0.1)
+    for labels in (None, y):
+        found, other = (kde(each, labels, variance=0.1, standardize=True) for each in (t, scaled))
+        np.testing.assert_allclose(found.value, other.value, rtol=1e-9)
+        unit = (t - t.mean(1, keepdims=True)) / t.std(1, keepdims=True)
+        np.testing.assert_allclose(found.value, kde(unit, labels, variance=0.1).value, rtol=1e-12)
+    # Where one noise for all is meant, nothing is said, nor of a unit that is constant.
+    kde(scaled, variance=0.1, standardize=False)
+    kde(t * np.array([1.0, 0.0, 1.0]) + 0.1, variance=0.1)
+    for standardize in (None, True):
+        slope = jax.grad(lambda t, s=standardize: kde(t, variance=0.1, standardize=s).value.sum())
+        assert np.isfinite(slope(jnp.asarray(t * np.array([1.0, 0.0, 1.0])))).all()
 
 
 # Refusals
@@ -429,5 +517,8 @@ def test_miller_madow_is_the_number_of_occupied_cells():
 @pytest.mark.parametrize(("n", "blocks"), [(32, 2), (64, 4), (100, 6), (160, 10), (400, 10)])
 def test_number_of_blocks_of_the_ksg_error(rng, n, blocks):
     x, y = rng.normal(size=(2, n))
-    estimates = [float(ksg(x[b::blocks], y[b::blocks]).value) for b in range(blocks)]
-    assert float(ksg(x, y).stderr) == pytest.approx(np.std(estimates, ddof=1) / np.sqrt(blocks), rel=1e-9)
+    parts = [(x[b::blocks], y[b::blocks]) for b in range(blocks)]
+    estimates = [float(ksg(*part, standardize=False).value) for part in parts]
+    assert float(ksg(x, y, standardize=False).stderr) == pytest.approx(
+        np.std(estimates, ddof=1) / np.sqrt(blocks), rel=1e-9
+    )

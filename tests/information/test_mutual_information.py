@@ -214,6 +214,37 @@ def test_label_information_of_real_labels():
     assert float(fitted.value) > float(unit.value)
     known = information.label_information(z, y, label_entropy=h + 1.0)
     assert float(known.value) == pytest.approx(float(unit.value) + 1.0)
+    # An entropy assumed to be that of Gaussian labels is of another joint distribution than log m.
+    assert unit.upper == fitted.upper == np.inf and float(known.upper) == pytest.approx(np.log(50))
+    with pytest.raises(ValueError, match="`m` must be given"):
+        information.is_saturated(unit)
+
+
+def test_a_lower_bound_above_log_m_is_told():
+    z, y = Gaussian(jnp.array([[0.0], [1.0], [2.0]]), jnp.full(3, 1e-12)), np.array([0.0, 1.0, 2.0])
+    with pytest.warns(UserWarning, match=r"13\.8.* nats, is above log m = 1\.099.*taken for that of Gaussian labels"):
+        found = information.label_information(z, y, noise="fit")
+    assert float(found.lower) == pytest.approx(13.8, abs=0.1) and found.upper == np.inf
+    with pytest.warns(UserWarning, match="the `label_entropy` given is not that of these labels"):
+        found = information.label_information(z, y, noise="fit", label_entropy=1.0)
+    assert float(found.upper) == pytest.approx(np.log(3)) and float(found.lower) > 11
+
+
+def test_a_noise_far_from_the_error_is_told():
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(50, 1))
+    y = mean + 0.3 * rng.normal(size=(50, 1))
+    for scale in (167.0, 1e-3):  # raw prices, or small numbers: at noise 1 both say nothing
+        z = Gaussian(jnp.asarray(scale * mean), jnp.full(50, (0.3 * scale) ** 2))
+        with pytest.warns(UserWarning, match=r'bound on I\(Y;Z\) is -.* which says nothing.*noise="fit"'):
+            information.label_information(z, scale * y)
+        fitted = information.label_information(z, scale * y, noise="fit")
+        unit = information.label_information(Gaussian(z.mean / scale, z.variance / scale**2), y, noise="fit")
+        assert float(fitted.value) == pytest.approx(float(unit.value)) and float(unit.value) > 0.5
+    # Of several times only where none is of use; never under tracing.
+    several = Gaussian(jnp.stack([z.mean, 1e3 * z.mean]), jnp.stack([z.variance, 1e6 * z.variance]))
+    information.label_information(several, 1e3 * scale * y)
+    jax.jit(lambda z: information.label_information(z, scale * y, task="regression").value)(z)
 
 
 def test_constant_labels_carry_nothing(trained):
@@ -267,6 +298,9 @@ def z_of(k=1):
         (lambda: information.label_information(z_of(), np.ones(4), task="classes", noise=-1.0, method="decoder"),
          ValueError, "`noise` must be positive and finite; got -1"),
         (lambda: information.label_information(z_of(), np.arange(4.0), task="classes"), ValueError, "name classes"),
+        (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise="fit"), ValueError, "a number for classes"),
+        (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise="best"), ValueError, "one of 'fit'"),
+        (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise=-1.0), ValueError, "must be positive"),
         (lambda: information.label_information(z_of(), np.full(4, 0.5)), ValueError, "`label_entropy` must be given"),
         (lambda: information.losses(z_of(), np.ones((4, 2))), ValueError, r"shape \(m, k\) = \(4, 1\) of `z`"),
         (lambda: information.losses(z_of(), np.ones(4), noise=0.0), ValueError, "`noise` must be positive"),

@@ -43,7 +43,7 @@ def test_follows_the_theory(ensembles, k):
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_limits(ensembles, k):
-    """Nothing at t = 0, s² times traces for small times, k s tr Θ for late ones; none of the parts ever decreases."""
+    """Nothing at t = 0, s² times traces for small times, k s tr Θ for late ones; the linear part never decreases."""
     net, ens = ensembles[k]
     nngp, ntk = (np.asarray(part) for part in kernels.kernels(net, ens.x))
     hessian = np.asarray(kernels.hessian(net, ens.x))
@@ -60,7 +60,25 @@ def test_limits(ensembles, k):
     np.testing.assert_allclose(late.linear, k * (s * np.trace(ntk) - ens.n) + np.trace(weight @ inverse) / 2)
     np.testing.assert_allclose(late.curvature, np.trace(weight @ inverse @ hessian @ inverse) / 2, rtol=1e-9)
     path = ni.information.parameter_divergence(ens, np.linspace(0, 60, 50))
-    assert all(np.all(np.diff(part) > 0) for part in path)
+    assert np.all(np.diff(path.linear) > 0)
+
+
+def test_curvature_and_total_can_decrease():
+    """Against matrix exponentials at both ends of the fall; the linear part rises all the while."""
+    net = stax.serial(stax.Dense(1, 1.5, 0.5), stax.Erf(), stax.Dense(1, 1.5, 0.5))
+    ens = ni.Ensemble.fit(net, np.array([[1.0], [2.0], [-0.5]]), np.array([-60.2, -76.2, 23.9]))
+    t = np.concatenate([[0.0], np.geomspace(1e-2, 1e6, 400)])
+    path = ni.information.parameter_divergence(ens, t)
+    assert np.all(np.diff(path.linear) > 0)
+    fall = np.maximum.accumulate(path.total) - path.total
+    last = int(np.argmax(fall))
+    first = int(np.argmax(np.where(np.arange(len(t)) <= last, path.total, -np.inf)))
+    assert fall[last] > 5.8
+    assert path.curvature[first] - path.curvature[last] > fall[last]  # the linear part rose
+    nngp, ntk = (np.asarray(part) for part in kernels.kernels(net, ens.x))
+    hessian = np.asarray(kernels.hessian(net, ens.x))
+    peak, trough = (sum(reference(nngp, ntk, hessian, np.asarray(ens.y), t[i])) for i in (first, last))
+    assert peak - trough == pytest.approx(float(fall[last]), rel=1e-4)
 
 
 def test_the_excess_is_exact_to_rounding():

@@ -26,6 +26,11 @@ def infer(name, mean, variance, labels=None, n_classes=3):
     return getattr(mixture, f"label_{name}")(mean, variance, labels, n_classes, **options)
 
 
+def bounds(result):
+    """Lower and upper bound, of what bounds anything."""
+    return [] if result.method == "monte_carlo" else [result.lower, result.upper]
+
+
 def both(name, mean, variance):
     """Input and label information of one estimator."""
     options = {"key": KEY, "n_samples": 3} if name in SAMPLED else {}
@@ -144,14 +149,21 @@ def test_pairwise_agrees_with_its_formulas():
 @pytest.mark.parametrize("name", ["exact", "monte_carlo", "pairwise"])
 def test_one_point_has_no_information(name):
     result = infer(name, np.ones((1, 1)), np.ones(1))
-    np.testing.assert_allclose([result.value, result.lower, result.upper, result.stderr], 0, atol=2e-13)
+    np.testing.assert_allclose([result.value, *bounds(result), result.stderr], 0, atol=2e-13)
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("labels", [None, LABELS])
 def test_identical_points_have_no_information(name, labels):
     result = infer(name, np.full((6, 1), 0.7), np.full(6, 0.2), labels)
-    np.testing.assert_allclose([result.value, result.lower, result.upper, result.stderr], 0, atol=2e-13)
+    np.testing.assert_allclose([result.value, *bounds(result), result.stderr], 0, atol=2e-13)
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_an_estimate_bounds_nothing(labels):
+    result = infer("monte_carlo", *channel(lead=(2,)), labels)
+    assert (np.asarray(result.lower) == -np.inf).all() and (np.asarray(result.upper) == np.inf).all()
+    assert result.lower.shape == result.upper.shape == result.value.shape
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -160,11 +172,14 @@ def test_points_far_apart_have_all_of_it(name):
     result, label = infer(name, mean, variance), infer(name, mean, variance, LABELS)
     p = np.array([2, 3, 1]) / 6
     np.testing.assert_allclose(result.value, np.log(6), rtol=1e-12)
-    assert mixture.is_saturated(result, 6)
+    assert mixture.is_saturated(result) and mixture.is_saturated(result, 6)
+    np.testing.assert_allclose([result.ceiling, label.ceiling], [np.log(6), -np.sum(p * np.log(p))], rtol=1e-12)
     if name != "minibatch":  # leave-one-out has no ceiling
         np.testing.assert_allclose(label.value, -np.sum(p * np.log(p)), rtol=1e-12)
-        np.testing.assert_allclose(result.upper, np.log(6), rtol=1e-12)
-    assert np.isfinite(np.asarray(jax.tree.leaves((result, label)))).all()
+        assert mixture.is_saturated(label)
+        np.testing.assert_allclose(bounds(result), np.log(6), rtol=1e-12)
+    for each in (result, label):
+        assert np.isfinite([each.value, *bounds(each), each.stderr]).all()
 
 
 def test_early_information_is_quadratic_in_the_spread():
@@ -175,6 +190,11 @@ def test_early_information_is_quadratic_in_the_spread():
 def test_saturation():
     result = mixture.Information(np.log(10) * np.array([0.98, 0.995]), None, None, None, "exact")
     np.testing.assert_array_equal(mixture.is_saturated(result, 10), [False, True])
+    own = mixture.Information(result.value, None, None, None, "ksg", ceiling=np.log([9.0, 20.0]))
+    np.testing.assert_array_equal(mixture.is_saturated(own), [True, False])
+    np.testing.assert_array_equal(mixture.is_saturated(own, 10), [True, True])
+    with pytest.raises(ValueError, match=r"`m` must be given.*'exact'"):
+        mixture.is_saturated(result)
     with pytest.raises(ValueError, match="`m` must be at least 2"):
         mixture.is_saturated(result, 1)
 
@@ -281,7 +301,7 @@ def test_gradients_agree_with_differences(name):
 
     @jax.jit
     def totals(mean, variance):
-        bounds = ("value",) if name == "exact" else ("value", "lower", "upper")
+        bounds = ("value",) if name in ("exact", "monte_carlo") else ("value", "lower", "upper")
         return jnp.stack([jnp.sum(getattr(r, bound)) for r in both(name, mean, variance) for bound in bounds])
 
     rng = np.random.default_rng(1)

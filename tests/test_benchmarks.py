@@ -1,0 +1,57 @@
+"""What the benchmarks say and do: their claims are those of their results, and run again they compute again."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_bottleneck_claims_no_more_than_its_result():
+    first = (ROOT / "bottleneck.py").read_text().splitlines()[0]
+    claimed = float(re.search(r"once compiled, .* at least (\d+) times as fast as embo", first)[1])
+    problems = json.loads((ROOT / "results" / "bottleneck.json").read_text())["problems"]
+    ratios = [
+        ratio["mean_excess"]["ratio"]
+        for problem in problems
+        for peer, ratio in problem["ratios"].items()
+        if peer.startswith("embo")
+    ]
+    assert ratios and claimed <= min(ratios)
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    module = script("paper_figure2")
+    calls = []
+
+    def informations(w, data, t, key, options):
+        calls.append(w)
+        return {name: [float(len(calls))] * len(t) for name in ("infonce", "infonce_stderr", "exact", "label")}
+
+    monkeypatch.setattr(module, "informations", informations)
+    monkeypatch.setattr(module, "figure", lambda *arguments: None)
+    return module, calls
+
+
+def test_the_published_figure_is_computed_again_unless_asked_to_resume(figure, tmp_path, capsys):
+    module, calls = figure
+    scales, small = len(module.PUBLISHED), ["--n-train", "5", "--n-test", "4", "--out", str(tmp_path)]
+    module.main(["--seeds", "1", *small])
+    assert len(calls) == scales
+    module.main(["--seeds", "2", "--resume", *small])
+    assert len(calls) == 2 * scales
+    module.main(["--seeds", "2", *small])
+    assert len(calls) == 4 * scales
+    assert list(json.loads((tmp_path / "paper_figure2.json").read_text())["seeds"]) == ["0", "1"]
+    capsys.readouterr()
