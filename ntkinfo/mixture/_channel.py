@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tracing
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information
-from ntkinfo._numerics import pair_sums
+from ntkinfo._numerics import padding, pair_sums
 from ntkinfo.mixture import _quadrature
 
 ACCURACY = 1e-8
@@ -19,7 +19,11 @@ ACCURACY = 1e-8
 
 def _door(mean, variance, classes=None, *, one_output: bool = False, least: int = 1):
     """Checks a channel; returns its arrays flattened over leading axes, the classes, and the leading shape."""
-    mean, variance = check.array("mean", mean), check.array("variance", variance)
+    mean, variance = (
+        # Known values stay on the host, where neither slices nor casts are compiled for every new shape.
+        np.asarray(value) if check.concrete(value) else value
+        for value in (check.native("mean", mean), check.native("variance", variance))
+    )
     if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
         raise ValueError(
             f"`mean` must have shape (..., m, k) and `variance` (..., m); got {mean.shape} and {variance.shape}."
@@ -43,9 +47,10 @@ def _door(mean, variance, classes=None, *, one_output: bool = False, least: int 
             )
     dtype = jnp.result_type(mean.dtype, variance.dtype)
     if classes is None:
-        classes = jnp.ones((m, 1), dtype)
+        classes = np.ones((m, 1), dtype)
     else:
-        classes = check.array("one_hot", classes, 2).astype(dtype)
+        classes = check.native("one_hot", classes, 2)
+        classes = (np.asarray(classes) if check.concrete(classes) else classes).astype(dtype)
         if classes.shape[0] != m:
             raise ValueError(f"`one_hot` must have one row for each of the m = {m} points; got {classes.shape}.")
         if check.concrete(classes):
@@ -58,12 +63,40 @@ def _door(mean, variance, classes=None, *, one_output: bool = False, least: int 
                 )
     lead = variance.shape[:-1]
     flat = mean.reshape((-1, m, k)).astype(dtype), variance.reshape((-1, m)).astype(dtype)
-    return *flat, jax.lax.stop_gradient(classes), lead
+    return *flat, classes if check.concrete(classes) else jax.lax.stop_gradient(classes), lead
 
 
 @jax.jit
 def _exact(mean, variance, classes):
     return jax.lax.map(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), (mean, variance))
+
+
+@jax.jit
+def _first(mean, variance, classes, count):
+    """`_exact` of the first `count` channels; zeros for those that only fill up the arrays."""
+
+    def one(item):
+        index, mean, variance = item
+        nothing = (jnp.zeros((2,), variance.dtype),) * 2
+        channel = mean[:, 0], variance, classes
+        return jax.lax.cond(index < count, lambda: _quadrature.information_pair(*channel), lambda: nothing)
+
+    return jax.lax.map(one, (jnp.arange(len(variance)), mean, variance))
+
+
+def _exact_padded(mean, variance, classes):
+    """`_exact` of known values, filled up on the host to a size that serves all neighbouring ones."""
+    mean, variance, classes = (np.asarray(a) for a in (mean, variance, classes))
+    count, m = variance.shape
+    points, channels = padding.size(m, _quadrature.CHUNK), padding.size(count)
+    full_mean, full_variance = (
+        padding.repeat_last(padding.repeat_last(a, points, axis=1), channels) for a in (mean, variance)
+    )
+    # A row without a class is an absent point.
+    full_classes = np.zeros((points, classes.shape[1]), classes.dtype)
+    full_classes[:m] = classes
+    value, error = _first(full_mean, full_variance, full_classes, count)
+    return np.asarray(value)[:count], np.asarray(error)[:count]
 
 
 def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
@@ -81,11 +114,17 @@ def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
       ValueError: more than one output, variances that are not positive, shapes or classes that do not fit.
     """
     mean, variance, classes, lead = _door(mean, variance, one_hot, one_output=True)
-    value, error = _exact(mean, variance, classes)
-    about_input, about_label = (
-        Information(v, v - e, v + e, jnp.zeros_like(v), "exact", jnp.zeros_like(v), jnp.zeros_like(v))
-        for v, e in ((value[:, i].reshape(lead), error[:, i].reshape(lead)) for i in range(2))
-    )
+    known = check.concrete(mean, variance, classes) and not tracing.is_tracing()
+    value, error = (_exact_padded if known else _exact)(mean, variance, classes)
+    xp = np if known else jnp
+
+    def information(v, e):
+        zero = xp.zeros_like(v)
+        values = v, v - e, v + e, zero, zero, zero
+        v, low, up, *zeros = (jnp.asarray(value) for value in values)
+        return Information(v, low, up, zeros[0], "exact", zeros[1], zeros[2])
+
+    about_input, about_label = (information(value[:, i].reshape(lead), error[:, i].reshape(lead)) for i in range(2))
     warn_if_inaccurate(about_input)
     return about_input, about_label
 
