@@ -1,5 +1,6 @@
 """Networks of other libraries as one type: pairs (init, apply), and the kernel function of a stax network."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -45,30 +46,7 @@ def from_flax(module: Any) -> Network:
             f"`module` must have `init` and `apply`, as Flax linen modules do; got {type(module).__name__}."
         )
 
-    def init(key, x):
-        variables = module.init(key, x)
-        if not isinstance(variables, Mapping):
-            raise TypeError(
-                "`module.init` must return a mapping of collections, as Flax linen modules do; got "
-                f"{type(variables).__name__}. A pair (init, apply) needs no adapter: `Network(init, apply)`."
-            )
-        if "params" not in variables:
-            raise ValueError(
-                "`module` must have a collection 'params', the only one that is trained; got "
-                f"{', '.join(map(repr, variables)) or 'none'}. A pair (init, apply) needs no adapter: "
-                "`Network(init, apply)`."
-            )
-        return {"params": variables["params"]}
-
-    def apply(params, x):
-        key = jax.random.key(0)
-        # Which collections there are is known without computing them; most modules have no other.
-        if set(jax.eval_shape(module.init, key, x)) == {"params"}:
-            return module.apply(params, x)
-        fixed = {name: value for name, value in module.init(key, x).items() if name != "params"}
-        return module.apply({**fixed, **params}, x)
-
-    return Network(init, apply)
+    return Network(_FlaxInit(module), _FlaxApply(module))
 
 
 def from_equinox(make: Callable[[jax.Array], Any]) -> Network:
@@ -120,12 +98,82 @@ def from_stax(network: tuple) -> Network:
     """
     if not (isinstance(network, tuple) and len(network) >= 2 and all(map(callable, network[:2]))):
         raise TypeError(f"`network` must be a stax tuple (init, apply, ...); got {type(network).__name__}.")
-    stax_init, stax_apply = network[:2]
+    return Network(_StaxInit(network[0]), _StaxApply(network[1]))
 
-    def init(key, x):
-        return jax.tree.map(lambda leaf: leaf.astype(x.dtype), stax_init(key, (-1, *x.shape[1:]))[1])
 
-    return Network(init, lambda params, x: stax_apply(params, x))
+# Functions as objects that compare by what they were made of: a program compiled for one is found by its equals. No
+# tuples, which JAX would take apart.
+
+
+@dataclasses.dataclass(frozen=True)
+class _StaxInit:
+    init: Callable
+
+    def __call__(self, key, x):
+        return jax.tree.map(lambda leaf: leaf.astype(x.dtype), self.init(key, (-1, *x.shape[1:]))[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _StaxApply:
+    apply: Callable
+
+    def __call__(self, params, x):
+        return self.apply(params, x)
+
+
+class _OfFlax:
+    """Equal where the modules are, as Flax modules with equal fields; only to itself where they cannot be compared."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __eq__(self, other):
+        return type(other) is type(self) and _equal_modules(self.module, other.module)
+
+    def __hash__(self):
+        try:
+            return hash((type(self), self.module))
+        except TypeError:
+            return hash((type(self), id(self.module)))
+
+
+class _FlaxInit(_OfFlax):
+    def __call__(self, key, x):
+        variables = self.module.init(key, x)
+        if not isinstance(variables, Mapping):
+            raise TypeError(
+                "`module.init` must return a mapping of collections, as Flax linen modules do; got "
+                f"{type(variables).__name__}. A pair (init, apply) needs no adapter: `Network(init, apply)`."
+            )
+        if "params" not in variables:
+            raise ValueError(
+                "`module` must have a collection 'params', the only one that is trained; got "
+                f"{', '.join(map(repr, variables)) or 'none'}. A pair (init, apply) needs no adapter: "
+                "`Network(init, apply)`."
+            )
+        return {"params": variables["params"]}
+
+
+class _FlaxApply(_OfFlax):
+    def __call__(self, params, x):
+        module, key = self.module, jax.random.key(0)
+        # Which collections there are is known without computing them; most modules have no other.
+        if set(jax.eval_shape(module.init, key, x)) == {"params"}:
+            return module.apply(params, x)
+        fixed = {name: value for name, value in module.init(key, x).items() if name != "params"}
+        return module.apply({**fixed, **params}, x)
+
+
+def _equal_modules(a, b) -> bool:
+    if a is b:
+        return True
+    try:
+        hash(a)
+        # 1 and True and 1.0 are equal, and may make different programs; they read differently.
+        return type(a) is type(b) and bool(a == b) and repr(a) == repr(b)
+    # Fields that are arrays cannot be compared as a whole.
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_float(leaf) -> bool:

@@ -11,6 +11,8 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import ArrayLike, Float
 
+from ntkinfo._common import programs
+
 
 def concrete(*values) -> bool:
     """Whether every value can be read now, that is, none is being traced."""
@@ -33,6 +35,8 @@ def native(
     name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True
 ) -> jax.Array | np.ndarray:
     """`array`, but what is on the host stays there, in its own precision whatever JAX's."""
+    # Every public call comes through here, before it compiles anything.
+    programs.relieve()
     if not isinstance(value, jax.Array):
         value = _from_host(name, value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
@@ -118,6 +122,7 @@ def signs(name: str, y) -> None:
 
 def times(name: str, value) -> jax.Array:
     """`value` as a scalar or vector of training times: not negative, not NaN; infinity is allowed."""
+    programs.relieve()
     value = value if isinstance(value, jax.Array) else np.asarray(value)
     if value.dtype == bool or not (
         jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)

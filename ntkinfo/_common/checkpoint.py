@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from ntkinfo._common import npz
+
 _ARGUMENTS = "arguments.json"
 # Inside each part: under which name, and of which run, it was saved.
 _NAME, _RUN = "checkpoint_name", "checkpoint_run"
@@ -166,9 +168,7 @@ class Checkpoint:
         """
         file = self._file(name)
         try:
-            # Opened here: NumPy leaves the file open where it cannot read it.
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
-                arrays = dict(stored)
+            arrays = npz.load(file)[1]
         except FileNotFoundError:
             return None
         except Exception as error:

@@ -8,6 +8,7 @@ kernel function, and a register says of every kernel function what is in the way
 
 import functools
 import inspect
+import itertools
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from ntkinfo._common import interning
 
 
 class KernelTraits(NamedTuple):
@@ -26,6 +29,10 @@ class KernelTraits(NamedTuple):
 
 # By kernel function itself, not as an attribute of it: decorators copy attributes to functions that compute otherwise.
 _registry: weakref.WeakKeyDictionary[Callable, KernelTraits] = weakref.WeakKeyDictionary()
+# By kernel function, of layers that are one object whenever they are made: the two other functions, and a number that
+# stands for the layer in descriptions of what is composed of it.
+_shared: weakref.WeakKeyDictionary[Callable, tuple[weakref.ref, weakref.ref, int]] = weakref.WeakKeyDictionary()
+_numbers = itertools.count()
 _KINK = "its Hessian kernel is singular where two inputs agree"
 
 
@@ -33,7 +40,6 @@ def parametrised(constructor: Callable) -> Callable:
     """A layer of weights and biases: multiplies its cross-covariance by ρ."""
     signature = inspect.signature(constructor)
 
-    @functools.wraps(constructor)
     def make(*args, **kwargs):
         init_fn, apply_fn, inner = constructor(*args, **kwargs)
 
@@ -50,7 +56,7 @@ def parametrised(constructor: Callable) -> Callable:
         unknown = () if given == "ntk" else (f"{constructor.__name__} with parameterization={given!r}",)
         return init_fn, apply_fn, _registered(kernel_fn, KernelTraits(unknown))
 
-    return make
+    return _interned(make, constructor)
 
 
 def without_parameters(constructor: Callable) -> Callable:
@@ -85,7 +91,6 @@ def conditional(constructor: Callable, argument: str, accepted: Any, otherwise: 
 def combinator(constructor: Callable) -> Callable:
     """Layers composed of layers: in the way is what is in the way of any of them."""
 
-    @functools.wraps(constructor)
     def make(*layers, **kwargs):
         made = constructor(*layers, **kwargs)
         if "layer" in kwargs:
@@ -96,17 +101,37 @@ def combinator(constructor: Callable) -> Callable:
         )
         return made
 
-    return make
+    return _interned(make, constructor)
 
 
 def _made(constructor: Callable, traits: Callable) -> Callable:
-    @functools.wraps(constructor)
     def make(*args, **kwargs):
         made = constructor(*args, **kwargs)
         _registered(made[2], traits(made))
         return made
 
-    return make
+    return _interned(make, constructor)
+
+
+def _interned(make: Callable, constructor: Callable) -> Callable:
+    """Layers made again with equal arguments, and compositions of such layers, are one object: one compiled program."""
+    return interning.interned(make, constructor, describe=_describe, remember=_remember)
+
+
+def _describe(value: Any) -> Any:
+    """As `interning.describe`; a layer that is one object whenever it is made is its number."""
+    if not isinstance(value, tuple | list):
+        return interning.describe(value)
+    if len(value) == 3 and callable(value[2]):
+        known = _shared.get(value[2])
+        if known is None or known[0]() is not value[0] or known[1]() is not value[1]:
+            raise interning.UnknownError
+        return "layer", known[2]
+    return type(value), tuple(_describe(item) for item in value)
+
+
+def _remember(made: tuple) -> None:
+    _shared.setdefault(made[2], (weakref.ref(made[0]), weakref.ref(made[1]), next(_numbers)))
 
 
 def _registered(kernel_fn: Callable, traits: KernelTraits) -> Callable:

@@ -4,11 +4,14 @@ Both readers return `((x, y), test)`, where `test` is a second such pair or None
 """
 
 import gzip
-import zipfile
+import math
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from ntkinfo._common import memory
+from ntkinfo._common import npz as stored_arrays
 
 
 def mnist(folder: Path):
@@ -42,12 +45,8 @@ def npz(path: Path):
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be an .npz file; there is no file {path}.")
     try:
-        # Opened here: of a damaged file `numpy.load` would leave its own handle open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            names = list(stored)
-            arrays = {key: stored[key] for key in ("x", "y", "x_test", "y_test") if key in names}
-    # A damaged archive surfaces as any of these; `.npy` files load as arrays, which are no context managers.
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        names, arrays = stored_arrays.load(path, ("x", "y", "x_test", "y_test"))
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"{path} must be an .npz file of plain arrays, as `numpy.savez(path, x=x, y=y)` writes it; got: {error}"
         ) from error
@@ -117,26 +116,30 @@ def _idx_pair(folder: Path, part: str):
 
 def _idx(path: Path, rank: int) -> np.ndarray:
     """The unsigned bytes of an IDX file: magic number 0x000008RR, RR sizes of four big-endian bytes, then the data."""
+    start = 4 + 4 * rank
+    magic = bytes((0, 0, 8, rank))
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            content = file.read()
+            header = file.read(start)
+            if header[:4] != magic:
+                raise ValueError(
+                    f"{path} must begin with the magic number {magic.hex()} (IDX, bytes, rank {rank}); got "
+                    f"{header[:4].hex() or 'an empty file'}."
+                )
+            if len(header) < start:
+                raise ValueError(f"{path} is cut short: its header must have {start} bytes; got {len(header)}.")
+            shape = tuple(int(size) for size in np.frombuffer(header, ">u4", rank, 4))
+            size = math.prod(shape)
+            memory.require(f"{path} of {' x '.join(map(str, shape))} bytes", size, "Take a part of the data.")
+            # One byte more than the header says, never all that a small file may unpack to.
+            content = stored_arrays.read_at_most(file, size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read, it may be cut short or not gzipped: {error}") from error
-    magic = bytes((0, 0, 8, rank))
-    if content[:4] != magic:
-        raise ValueError(
-            f"{path} must begin with the magic number {magic.hex()} (IDX, bytes, rank {rank}); got "
-            f"{content[:4].hex() or 'an empty file'}."
-        )
-    start = 4 + 4 * rank
-    if len(content) < start:
-        raise ValueError(f"{path} is cut short: its header must have {start} bytes; got {len(content)}.")
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
-    if len(content) - start != np.prod(shape, dtype=object):
+    if len(content) != size:
         raise ValueError(
             f"{path} must hold {' x '.join(map(str, shape))} bytes after its header, as that says; got "
-            f"{len(content) - start}. It may be cut short: fetch it again."
+            f"{'more' if len(content) > size else len(content)}. It may be cut short: fetch it again."
         )
     if 0 in shape:
         raise ValueError(f"{path} must not be empty; got shape {shape}.")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkinfo._common import check, checkpoint, labels
+from ntkinfo._common import check, checkpoint, interning, labels
 from ntkinfo._numerics.mlp import ACTIVATIONS, LOSSES
 from ntkinfo.finite import _sgd
 
@@ -95,7 +95,7 @@ def optimizer(optimizer, learning_rate) -> optax.GradientTransformation:
         )
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise TypeError(f"`optimizer` must be one of optax, with `init` and `update`; got {type(optimizer).__name__}.")
-    return optimizer
+    return interning.transformation(optimizer)
 
 
 def schedule(record, epochs) -> np.ndarray:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tracing
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information, estimate, full
-from ntkinfo._numerics import pair_sums
+from ntkinfo._numerics import padding, pair_sums
 from ntkinfo._numerics.entropy import entropy
 from ntkinfo.mixture import _quadrature
 
@@ -27,7 +27,11 @@ Labels = Integer[ArrayLike, " m"]
 
 def _check_arguments(mean, variance, classes=None, *, one_output: bool = False, least: int = 1):
     """Checks a channel; returns its arrays flattened over leading axes, the classes, and the leading shape."""
-    mean, variance = check.array("mean", mean), check.array("variance", variance)
+    mean, variance = (
+        # Known values stay on the host, where neither slices nor casts are compiled for every new shape.
+        np.asarray(value) if check.concrete(value) else value
+        for value in (check.native("mean", mean), check.native("variance", variance))
+    )
     if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
         raise ValueError(
             f"`mean` must have shape (..., m, k) and `variance` (..., m); got {mean.shape} and {variance.shape}."
@@ -51,9 +55,10 @@ def _check_arguments(mean, variance, classes=None, *, one_output: bool = False, 
             )
     dtype = jnp.result_type(mean.dtype, variance.dtype)
     if classes is None:
-        classes = jnp.ones((m, 1), dtype)
+        classes = np.ones((m, 1), dtype)
     else:
-        classes = check.array("one_hot", classes, 2).astype(dtype)
+        classes = check.native("one_hot", classes, 2)
+        classes = (np.asarray(classes) if check.concrete(classes) else classes).astype(dtype)
         if classes.shape[0] != m:
             raise ValueError(f"`one_hot` must have one row for each of the m = {m} points; got {classes.shape}.")
         if check.concrete(classes):
@@ -66,7 +71,7 @@ def _check_arguments(mean, variance, classes=None, *, one_output: bool = False, 
                 )
     lead = variance.shape[:-1]
     flat = mean.reshape((-1, m, k)).astype(dtype), variance.reshape((-1, m)).astype(dtype)
-    return *flat, jax.lax.stop_gradient(classes), lead
+    return *flat, classes if check.concrete(classes) else jax.lax.stop_gradient(classes), lead
 
 
 def _ceilings(classes):
@@ -78,6 +83,34 @@ def _ceilings(classes):
 @jax.jit
 def _exact(mean, variance, classes):
     return jax.lax.map(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), (mean, variance))
+
+
+@jax.jit
+def _first(mean, variance, classes, count):
+    """`_exact` of the first `count` channels; zeros for those that only fill up the arrays."""
+
+    def one(item):
+        index, mean, variance = item
+        nothing = (jnp.zeros((2,), variance.dtype),) * 2
+        channel = mean[:, 0], variance, classes
+        return jax.lax.cond(index < count, lambda: _quadrature.information_pair(*channel), lambda: nothing)
+
+    return jax.lax.map(one, (jnp.arange(len(variance)), mean, variance))
+
+
+def _exact_padded(mean, variance, classes):
+    """`_exact` of known values, filled up on the host to a size that serves all neighbouring ones."""
+    mean, variance, classes = (np.asarray(a) for a in (mean, variance, classes))
+    count, m = variance.shape
+    points, channels = padding.size(m, _quadrature.CHUNK), padding.size(count)
+    full_mean, full_variance = (
+        padding.repeat_last(padding.repeat_last(a, points, axis=1), channels) for a in (mean, variance)
+    )
+    # A row without a class is an absent point.
+    full_classes = np.zeros((points, classes.shape[1]), classes.dtype)
+    full_classes[:m] = classes
+    value, error = _first(full_mean, full_variance, full_classes, count)
+    return np.asarray(value)[:count], np.asarray(error)[:count]
 
 
 def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:
@@ -95,12 +128,16 @@ def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Inf
       ValueError: more than one output, variances that are not positive, shapes or classes that do not fit.
     """
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, one_output=True)
-    value, error = _exact(mean, variance, classes)
-    value, error = (a.T.reshape((2, *lead)) for a in (value, error))
-    zero = full(value[0], 0.0)
+    known = check.concrete(mean, variance, classes) and not tracing.is_tracing()
+    value, error = (_exact_padded if known else _exact)(mean, variance, classes)
+    xp = np if known else jnp
+
+    def information(v, e, ceiling):
+        v, low, up, zero = (jnp.asarray(xp.reshape(a, lead)) for a in (v, v - e, v + e, xp.zeros_like(v)))
+        return Information(v, low, up, zero, "exact", zero, zero, full(v, ceiling))
+
     about_input, about_label = (
-        Information(v, v - e, v + e, zero, "exact", zero, zero, full(v, ceiling))
-        for v, e, ceiling in zip(value, error, _ceilings(classes), strict=True)
+        information(value[:, i], error[:, i], ceiling) for i, ceiling in enumerate(_ceilings(classes))
     )
     warn_if_inaccurate(about_input)
     return about_input, about_label

@@ -3,6 +3,9 @@
 Behind `mixture.exact`: pure functions of arrays, no checks. The line is cut into panels no wider than a
 constant times the narrowest component that has mass there; how many are needed depends on the values, so the loop
 over panels has a trip count that is only known when it runs, and derivatives are written by hand.
+
+A row of zeros among the classes marks a point that is absent, with whatever mean and a positive variance: it fills up
+arrays to a size that is compiled already. Memory is O(m log m).
 """
 
 import math
@@ -31,24 +34,50 @@ def _block(m: int) -> int:
     return int(np.clip(2**16 // (ORDER * m), 4, 32))
 
 
-def _standardise(mean, variance):
+def _standardise(mean, variance, present):
     """Means and standard deviations in units of the typical one, so that logarithms stay of order one.
 
     The unit is a power of two: dividing by it rounds nothing. Nor are means shifted: that would round their gaps.
     """
     sigma = jnp.sqrt(variance)
-    _, exponent = jnp.frexp(jnp.exp(jnp.mean(jnp.log(sigma))))
+    _, exponent = jnp.frexp(jnp.exp(jnp.sum(present * jnp.log(sigma)) / jnp.sum(present)))
     unit = jnp.ldexp(jnp.ones((), sigma.dtype), exponent)
     return mean / unit, sigma / unit, unit
 
 
-def _mesh(mean, sigma):
+def _narrowest(sigma, low, high):
+    """The least sigma that covers each interval j, low <= j < high; infinite where none does. O(m log m).
+
+    Every range of intervals is the union of two, overlapping, whose length is a power of two. From the longest down,
+    each of those hands its minimum to its two halves.
+    """
+    size = 2 * sigma.size
+    length = 31 - jax.lax.clz((high - low).astype(jnp.int32))
+    levels = size.bit_length()
+    table = jnp.full((levels, size), jnp.inf, sigma.dtype)
+    table = table.at[length, low].min(sigma).at[length, high - (1 << length)].min(sigma)
+    index = jnp.arange(size)
+
+    def halve(least, level):
+        half = 1 << (level - 1)
+        least = jnp.minimum(least, table[level])
+        later = jnp.where(index >= half, least[jnp.maximum(index - half, 0)], jnp.inf)
+        return jnp.minimum(least, later), None
+
+    least, _ = jax.lax.scan(halve, jnp.full((size,), jnp.inf, sigma.dtype), jnp.arange(levels - 1, 0, -1))
+    return jnp.minimum(least, table[0])[:-1]
+
+
+def _mesh(mean, sigma, present):
     """The cut of the line: knots, the panel number reached at each, and the islands that no panel may leave.
 
     Between two neighbouring ends of windows the local scale is that of the narrowest component covering the
     interval. Intervals covered by none are gaps without mass; between gaps lie the islands.
     """
-    ends = jnp.concatenate([mean - WINDOW * sigma, mean + WINDOW * sigma])
+    low, high = mean - WINDOW * sigma, mean + WINDOW * sigma
+    # Windows of absent points are empty, at the end of the line.
+    top = jnp.max(jnp.where(present > 0, high, -jnp.inf))
+    ends = jnp.concatenate([jnp.where(present > 0, low, top), jnp.where(present > 0, high, top)])
     order = jnp.argsort(ends)
     knots = ends[order]
     # Knots on a coarse binary grid make panel centres and half-widths exact: panels then tile without rounding,
@@ -58,9 +87,7 @@ def _mesh(mean, sigma):
     left, right = knots[:-1], knots[1:]
     # Covering is decided by ranks: a compiler may round the same end differently in two places.
     rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
-    interval = jnp.arange(left.size)[:, None]
-    covers = (rank[None, : mean.size] <= interval) & (rank[None, mean.size :] > interval)
-    scale = jnp.min(jnp.where(covers, sigma[None, :], jnp.inf), axis=1)
+    scale = _narrowest(sigma, rank[: mean.size], rank[mean.size :])
     gap = jnp.isinf(scale)
     need = jnp.where(gap, 0.0, (right - left) / (WIDTH * scale))
     island = jnp.cumsum(gap)
@@ -95,16 +122,22 @@ def _log(x):
     return jnp.log(jnp.where(x > 0, x, 1.0))
 
 
+def _present(one_hot):
+    """1 for points, 0 for absent ones, (m,)."""
+    return jnp.sum(one_hot, axis=1)
+
+
 def _components(mean, sigma, one_hot):
-    """Components in the order of their windows, filled up with empty ones to whole chunks."""
-    m = mean.size
-    order = jnp.argsort(mean - WINDOW * sigma)
-    mean, sigma, one_hot = mean[order], sigma[order], one_hot[order]
-    chunk = min(m, CHUNK)
-    fill = (0, -m % chunk)
-    low = jnp.pad(mean - WINDOW * sigma, fill, constant_values=np.inf)
-    reach = jnp.pad(jax.lax.cummax(mean + WINDOW * sigma), fill, constant_values=np.inf)
-    height = 1.0 / (sigma * (m * math.sqrt(2 * np.pi)))
+    """Components in the order of their windows, absent ones last, filled up with empty ones to whole chunks."""
+    present = _present(one_hot)
+    order = jnp.argsort(jnp.where(present > 0, mean - WINDOW * sigma, jnp.inf))
+    mean, sigma, one_hot, present = mean[order], sigma[order], one_hot[order], present[order]
+    chunk = min(mean.size, CHUNK)
+    fill = (0, -mean.size % chunk)
+    low = jnp.pad(jnp.where(present > 0, mean - WINDOW * sigma, jnp.inf), fill, constant_values=np.inf)
+    reach = jax.lax.cummax(jnp.where(present > 0, mean + WINDOW * sigma, jnp.inf))
+    reach = jnp.pad(reach, fill, constant_values=np.inf)
+    height = present / (sigma * (jnp.sum(present) * math.sqrt(2 * np.pi)))
     values = jnp.pad(mean, fill), jnp.pad(1.0 / sigma, fill), jnp.pad(height, fill), jnp.pad(one_hot, (fill, (0, 0)))
     return low, reach, values, order, chunk
 
@@ -124,7 +157,7 @@ def _loop(mean, sigma, one_hot, body, start):
     Only chunks of components with mass on the block are looked at; `over_components(f, x)` runs f(x, start, u, p,
     one_hot) over them. Where all components are apart, this saves a factor of m.
     """
-    mesh, total = _mesh(mean, sigma)
+    mesh, total = _mesh(mean, sigma, _present(one_hot))
     low, reach, values, _, chunk = _components(mean, sigma, one_hot)
     block = _block(chunk)
     rule = jnp.asarray(WEIGHTS, mean.dtype)
@@ -150,7 +183,9 @@ def _loop(mean, sigma, one_hot, body, start):
 
 
 def _integrals(mean, variance, one_hot):
-    mu, sigma, _ = _standardise(mean, variance)
+    present = _present(one_hot)
+    count = jnp.sum(present)
+    mu, sigma, _ = _standardise(mean, variance, present)
     dtype = mean.dtype
     tail = jnp.asarray(TAIL, dtype)
 
@@ -167,11 +202,11 @@ def _integrals(mean, variance, one_hot):
 
     zero, two = jnp.zeros((), dtype), jnp.zeros((2,), dtype)
     integral, mass, error, size = _loop(mu, sigma, one_hot, body, (two, zero, two, two))
-    share = jnp.mean(one_hot, axis=0)
-    noise = jnp.mean(jnp.log(sigma)) + 0.5 * math.log(2 * np.pi * np.e)
+    share = jnp.sum(one_hot, axis=0) / count
+    noise = jnp.sum(present * jnp.log(sigma)) / count + 0.5 * math.log(2 * np.pi * np.e)
     value = integral - jnp.stack([noise, jnp.sum(plogp(share))])
     # Mass that the panels missed or doubled counts with the largest |log p| inside a window.
-    largest = 0.5 * WINDOW**2 + 2.0 + math.log(mean.size) + jnp.max(jnp.abs(jnp.log(sigma)))
+    largest = 0.5 * WINDOW**2 + 2.0 + jnp.log(count) + jnp.max(jnp.abs(jnp.log(sigma)))
     error = error + jnp.abs(1.0 - mass) * largest + 16 * jnp.finfo(dtype).eps * (1.0 + size + jnp.abs(noise))
     valid = jnp.all(variance > 0) & jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(variance))
     return jnp.where(valid, value, jnp.nan), jnp.where(valid, error, jnp.nan)
@@ -189,7 +224,7 @@ def information_pair(mean, variance, one_hot):
     Args:
       mean: (m,).
       variance: (m,), positive; otherwise `nan` comes out.
-      one_hot: (m, C), the class of each point as a row of a unit matrix.
+      one_hot: (m, C), the class of each point as a row of a unit matrix; a row of zeros for a point that is absent.
 
     Returns:
       Two arrays of shape (2,): the informations (X, Y), and estimates of the error of each.
@@ -203,8 +238,9 @@ def information_pair(mean, variance, one_hot):
 def _information_pair_jvp(primals, tangents):
     mean, variance, one_hot = primals
     value, error = _integrals(mean, variance, one_hot)
-    mu, sigma, unit = _standardise(mean, variance)
-    share = jnp.mean(one_hot, axis=0)
+    present = _present(one_hot)
+    mu, sigma, unit = _standardise(mean, variance, present)
+    share = jnp.sum(one_hot, axis=0) / jnp.sum(present)
     log_share = _log(share)
 
     _, _, (_, _, _, member), order, _ = _components(mu, sigma, one_hot)
@@ -226,6 +262,6 @@ def _information_pair_jvp(primals, tangents):
     sums = _loop(mu, sigma, one_hot, body, jnp.zeros((2, 2, member.shape[0]), mean.dtype))
     by_mean, by_variance = jnp.zeros((2, 2, mean.size), mean.dtype).at[:, :, order].set(sums[:, :, : mean.size])
     by_mean = by_mean / (sigma * unit)[None, :]
-    noise_share = jnp.stack([jnp.ones_like(variance), jnp.zeros_like(variance)]) / mean.size
+    noise_share = jnp.stack([present, jnp.zeros_like(variance)]) / jnp.sum(present)
     by_variance = 0.5 * (by_variance - noise_share) / variance[None, :]
     return (value, error), (by_mean @ tangents[0] + by_variance @ tangents[1], jnp.zeros_like(error))

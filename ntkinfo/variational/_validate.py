@@ -13,7 +13,7 @@ import optax
 from jax import Array
 from jaxtyping import ArrayLike, Float, Integer
 
-from ntkinfo._common import check, checkpoint, labels
+from ntkinfo._common import check, checkpoint, interning, labels
 from ntkinfo.networks import Network
 from ntkinfo.variational import _objectives, _training_loop, encoders, label_noise
 from ntkinfo.variational._objectives import Spec
@@ -177,7 +177,7 @@ def optimiser(optimizer, learning_rate) -> optax.GradientTransformation:
         return _adam(float(learning_rate))
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"`optimizer` must be an optax optimiser; got {type(optimizer).__name__}.")
-    return optimizer
+    return interning.transformation(optimizer)
 
 
 def rows_of_a_step(batch_size, n: int) -> int | None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ntkinfo import mixture
-from ntkinfo.mixture import _channel
+from ntkinfo.mixture import _channel, _quadrature
+from tests.compilations import counted
 from tests.references import mixture as reference
 
 KEY = jax.random.key(0)
@@ -407,3 +408,61 @@ def test_lost_precision_is_warned_about():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mixture.exact(np.array([[1.0], [2.0]]), np.array([1e-20, 1e-20]))
+
+
+# Few programs, little memory
+
+
+@pytest.mark.parametrize("m", [1, 2, 5, 15, 16, 17, 30])
+def test_absent_points_change_nothing(m):
+    mean, variance = channel(m, seed=m)
+    one_hot = np.eye(2)[np.arange(m) % 2]
+    want = jax.jit(_quadrature.information_pair)(mean[:, 0], variance, one_hot)
+    # Wherever the absent ones stand, and whatever they hold.
+    rng = np.random.default_rng(m)
+    order = rng.permutation(m + 9)
+    extra = rng.normal(size=9) * 5, rng.uniform(1e-4, 10, 9), np.zeros((9, 2))
+    given = (mean[:, 0], variance, one_hot)
+    full = tuple(np.concatenate([a, b])[order] for a, b in zip(given, extra, strict=True))
+    got = jax.jit(_quadrature.information_pair)(*full)
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-12, atol=1e-14)
+    assert (np.asarray(got[1]) < 1e-11).all()
+
+    def total(mean, variance, one_hot):
+        return jnp.sum(_quadrature.information_pair(mean, variance, one_hot)[0])
+
+    slopes = jax.grad(total, (0, 1))(*given)
+    padded = jax.grad(total, (0, 1))(*(jnp.asarray(a) for a in full))
+    for slope, of_all in zip(slopes, padded, strict=True):
+        np.testing.assert_allclose(np.asarray(of_all)[np.argsort(order)], np.r_[slope, np.zeros(9)], atol=1e-11)
+
+
+def test_neighbouring_sizes_share_a_program():
+    mixture.exact(*channel(20, lead=(3,)))
+    with counted() as count:
+        for m in (17, 18, 25, 32):
+            for lead in ((3,), (4,), (2, 2)):
+                got = mixture.exact(*channel(m, lead=lead, seed=m))
+                assert got.value.shape == got.stderr.shape == lead
+    assert count.number == 0
+    want = jax.jit(mixture.exact)(*channel(25, lead=(2, 2), seed=25))
+    got = mixture.exact(*channel(25, lead=(2, 2), seed=25))
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
+
+
+def test_the_narrowest_cover_agrees_with_looking_at_all():
+    rng = np.random.default_rng(0)
+    for m in (1, 2, 3, 8, 9, 40):
+        low, high = np.sort(rng.permutation(2 * m).reshape(m, 2), axis=1).T
+        sigma = rng.uniform(1, 2, m)
+        covers = (low[None] <= np.arange(2 * m - 1)[:, None]) & (high[None] > np.arange(2 * m - 1)[:, None])
+        want = np.min(np.where(covers, sigma[None], np.inf), axis=1)
+        np.testing.assert_array_equal(_quadrature._narrowest(jnp.asarray(sigma), low, high), want)
+
+
+def test_memory_of_the_exact_information_grows_with_the_points_alone():
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float64) for shape in ((20_000,), (20_000,), (20_000, 1))]
+    used = jax.jit(_quadrature.information_pair).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    # The matrix of which window covers which interval had 2 m² entries, 800 MB in bytes alone.
+    assert used < 5e7
