@@ -16,10 +16,10 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, pytree
-from ntkinfo._numerics import spectral_filters, spectrum
+from ntkinfo._numerics import eigenspaces, spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import _moments
-from ntkinfo.ensemble._moments import CrossKernels
+from ntkinfo.ensemble._moments import Coupled, CrossKernels
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import Kernels
 
@@ -42,6 +42,9 @@ class Ensemble:
       nngp_rotated: K̃ = UᵀKU of the NNGP kernel K, (n, n).
       y_rotated: UᵀY, (n, k).
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
+      coupling: zeros (n, n) that carry derivatives within eigenspaces (`ntkinfo._numerics.eigenspaces`) where the
+        ensemble was made under tracing, else None. The derivatives of the arrays above are complete only where
+        eigenvalues are distinct; those of every quantity are complete everywhere.
 
     Source: Lee et al. 2019 (arXiv 1902.06720); Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); theory, section 1.
     """
@@ -53,6 +56,7 @@ class Ensemble:
     nngp_rotated: Array
     y_rotated: Array
     kernel_fn: Callable
+    coupling: Array | None = None
 
     @classmethod
     def fit(
@@ -109,10 +113,10 @@ class Ensemble:
         singular: str = "error",
     ) -> "Ensemble":
         """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
-        parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
-        if check.concrete(parts):
-            parts = (spectrum.check_spectrum(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])
-        return cls(x, y.astype(x.dtype), *parts, kernel_fn=kernel_fn)
+        y = y.astype(x.dtype)
+        eigenvalues, *parts, coupling = _diagonalise(both.nngp, both.ntk, y, not check.concrete(both))
+        eigenvalues = spectrum.checked(eigenvalues, x, y.size, singular)
+        return cls(x, y, eigenvalues, *parts, kernel_fn=kernel_fn, coupling=coupling)
 
     @property
     def n(self) -> int:
@@ -265,12 +269,29 @@ class Ensemble:
         values = function(filters)
         if weight == "trace":
             return jnp.sum(values, axis=-1)
-        nngp, squares = jnp.diagonal(self.nngp_rotated), jnp.sum(self.y_rotated**2, axis=1)
-        return values @ {"nngp": nngp, "labels": squares, "second_moment": self.k * nngp + squares}[weight]
+        weights = self._weights(weight, jnp.diagonal(self.nngp_rotated), jnp.sum(self.y_rotated**2, axis=1))
+        if self.coupling is None:
+            return values @ weights
+        # Of equal eigenvalues the weights next to the diagonal count as well, in derivatives.
+        nngp = jnp.sum(self.nngp_rotated * self.coupling, axis=1)
+        squares = jnp.sum(self.y_rotated * eigenspaces.product(self.y_rotated.T, self.coupling).T, axis=1)
+        slope = eigenspaces.slope(lambda rates: function(spectral_filters.filters(rates, filters.s)), filters.rates)
+        return values @ weights + slope @ self._weights(weight, nngp, squares)
+
+    def _weights(self, weight, nngp, squares):
+        return {"nngp": nngp, "labels": squares, "second_moment": self.k * nngp + squares}[weight]
 
     def means(self, cross: CrossKernels, filters: Filters) -> Float[Array, "T m k"]:
         """Means μ_t of the outputs at the test inputs, (T, m, k)."""
-        return _moments.means(filters.growth, cross.ntk * filters.pseudo_inverse[None, :], self.y_rotated)
+        # (1 - e^{-sλ})/λ splits into a factor of time and one of the input, Θ_* U / λ.
+        vectors = cross.ntk * filters.pseudo_inverse[None, :]
+        return _moments.means(filters.growth, vectors, self.y_rotated, self._coupled(cross, filters))
+
+    def _coupled(self, cross: CrossKernels, filters: Filters) -> Coupled | None:
+        def reach(rates):
+            return spectral_filters.reach(rates, filters.s)
+
+        return _moments.coupled(cross.ntk, reach, filters.rates, self.coupling, filters.s)
 
     def covariances(
         self,
@@ -290,9 +311,10 @@ class Ensemble:
         Returns:
           A pytree of what `then` returns, with a leading axis (T, ...).
         """
-        # (1 - e^{-sλ})/λ splits into a factor of time and one of the input, Θ_* U / λ.
         vectors = cross.ntk * filters.pseudo_inverse[None, :]
-        return _moments.covariances(filters.growth, vectors, cross.nngp, cross.prior, self.nngp_rotated, then, basis)
+        extra = self._coupled(cross, filters)
+        parts = (vectors, cross.nngp, cross.prior, self.nngp_rotated)
+        return _moments.covariances(filters.growth, *parts, then, basis, extra)
 
     def predictive(
         self, cross: CrossKernels, filters: Filters, basis: Float[Array, "T r"] | None = None, *, joint: bool = False
@@ -303,9 +325,8 @@ class Ensemble:
             covariance = self.covariances(cross, filters, lambda _, matrix: matrix, basis)
             return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
         vectors = cross.ntk * filters.pseudo_inverse[None, :]
-        linear = filters.growth @ (vectors * cross.nngp).T
-        quadratic = spectral_filters.quadratic_forms(vectors, filters.growth, self.nngp_rotated, basis)
-        return Gaussian(mean, cross.prior[None, :] + quadratic - 2 * linear)
+        parts = (vectors, cross.nngp, cross.prior, self.nngp_rotated)
+        return Gaussian(mean, _moments.variances(filters.growth, *parts, basis, self._coupled(cross, filters)))
 
     def time_basis(self, t: Num[Array, "*T"], *, joint_with: int | None = None) -> Float[Array, "T_all r"] | None:
         """The expansion of many times in few functions, or None where it saves nothing or values are traced.
@@ -313,7 +334,8 @@ class Ensemble:
         Where the covariance matrix of `joint_with` inputs is wanted, to rounding, and unless it would need more memory
         than some multiples of the ensemble itself.
         """
-        if t.size <= spectral_filters.FEW_TIMES or not check.concrete(self.eigenvalues, t):
+        known = self.coupling is None and check.concrete(self.eigenvalues, t)
+        if t.size <= spectral_filters.FEW_TIMES or not known:
             return None
         s = np.asarray(self.rescaled_time(t)).ravel()
         basis = spectral_filters.time_basis(np.asarray(self.eigenvalues), s, fine=joint_with is not None)
@@ -322,12 +344,14 @@ class Ensemble:
         return jnp.asarray(basis) if basis.shape[1] <= 0.75 * t.size else None
 
 
-@jax.jit
-def _diagonalise(nngp, ntk, y):
-    eigenvalues, u = jnp.linalg.eigh(ntk)
+@functools.partial(jax.jit, static_argnames="coupled")
+def _diagonalise(nngp, ntk, y, coupled):
+    # The rounding error that `spectrum` takes for zero.
+    eigenvalues, u, coupling = eigenspaces.eigh(ntk, np.sqrt(len(ntk)))
     nngp_rotated = u.T @ (nngp @ u)
     # Symmetric up to rounding; exactly so, half of it suffices for every quadratic form.
-    return eigenvalues, u, 0.5 * (nngp_rotated + nngp_rotated.T), u.T @ y
+    nngp_rotated = 0.5 * (nngp_rotated + nngp_rotated.T)
+    return eigenvalues, u, nngp_rotated, u.T @ y, coupling if coupled else None
 
 
 @functools.partial(jax.jit, static_argnames="joint")
@@ -344,11 +368,15 @@ def predictive(
 
 @functools.partial(jax.jit, static_argnames="joint")
 def _predict_train(ens: Ensemble, t: Array, joint: bool) -> Gaussian:
-    decay = ens.filters(ens.rescaled_time(t)).decay
-    mean = ens.y[None] - _moments.means(decay, ens.eigenvectors, ens.y_rotated)
+    s = ens.rescaled_time(t)
+    decay, u = ens.filters(s).decay, ens.eigenvectors
+
+    def of_rates(rates):
+        return spectral_filters.decay(rates, s)
+
+    extra = _moments.coupled(u, of_rates, ens.eigenvalues, ens.coupling, jnp.zeros_like(s))
+    mean = ens.y[None] - _moments.means(decay, u, ens.y_rotated, extra)
     if joint:
-        covariance = _moments.covariances(
-            decay, ens.eigenvectors, None, None, ens.nngp_rotated, lambda _, matrix: matrix
-        )
+        covariance = _moments.covariances(decay, u, None, None, ens.nngp_rotated, lambda _, matrix: matrix, extra=extra)
         return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
-    return Gaussian(mean, spectral_filters.quadratic_forms(ens.eigenvectors, decay, ens.nngp_rotated))
+    return Gaussian(mean, _moments.variances(decay, u, None, None, ens.nngp_rotated, extra=extra))
