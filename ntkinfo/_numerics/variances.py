@@ -16,13 +16,13 @@ def rounding(prior: Array, explained: Array) -> Array:
     return jnp.finfo(prior.dtype).eps * (jnp.sqrt(prior) + explained) ** 2
 
 
-def resolved(variance: Array, error: Array, prior: Array) -> Array:
+def resolved(variance: Array, error: Array) -> Array:
     """Variances (...) with 0 for those up to their rounding error, of either sign; derivatives stay.
 
     What is negative beyond any rounding stays as it is: its kernel is no covariance.
     """
-    impossible = -jnp.sqrt(jnp.finfo(variance.dtype).eps) * prior
-    lost = (variance <= error) & (variance > impossible)
+    impossible = -error / jnp.sqrt(jnp.finfo(variance.dtype).eps)
+    lost = (variance <= error) & (variance >= impossible)
     return jnp.where(lost, variance - jax.lax.stop_gradient(variance), variance)
 
 

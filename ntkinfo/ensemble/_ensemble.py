@@ -114,9 +114,15 @@ class Ensemble:
     ) -> "Ensemble":
         """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
         y = y.astype(x.dtype)
-        eigenvalues, *parts, coupling = _diagonalise(both.nngp, both.ntk, y, not check.concrete(both))
-        eigenvalues = spectrum.checked(eigenvalues, x, y.size, singular)
-        return cls(x, y, eigenvalues, *parts, kernel_fn=kernel_fn, coupling=coupling)
+        # Outside `jit`, so that `grad` sees values where it has to refuse.
+        decompose = _diagonalise if check.concrete(both) else _diagonalise_coupled
+        eigenvalues, *parts = decompose(both.nngp, both.ntk, y)
+        if check.concrete(eigenvalues, x):
+            eigenvalues = spectrum.check_spectrum(np.asarray(eigenvalues), np.asarray(x), y.size, singular)
+        else:
+            eigenvalues = spectrum.checked(eigenvalues, x, y.size, singular)
+        eigenvectors, nngp_rotated, y_rotated, *coupling = parts
+        return cls(x, y, eigenvalues, eigenvectors, nngp_rotated, y_rotated, kernel_fn, *coupling)
 
     @property
     def n(self) -> int:
@@ -167,7 +173,8 @@ class Ensemble:
 
         Returns:
           `Gaussian` with mean (T, m, k), variance (T, m) and, if `joint`, covariance (T, m, m); without the leading
-          axis for a scalar t. Exact at infinite width.
+          axis for a scalar t. Exact at infinite width. A variance below its rounding error is 0: on and beside
+          training inputs at late times no more can be known of it.
 
         Raises:
           TypeError: `x_test` does not hold floating-point numbers.
@@ -328,6 +335,12 @@ class Ensemble:
         parts = (vectors, cross.nngp, cross.prior, self.nngp_rotated)
         return Gaussian(mean, _moments.variances(filters.growth, *parts, basis, self._coupled(cross, filters)))
 
+    def rounding_errors(self, cross: CrossKernels, filters: Filters) -> Float[Array, "T m"]:
+        """Rounding errors (T, m) of the variances of `predictive`: those below are 0 there."""
+        prior = cross.prior if cross.prior.ndim == 1 else jnp.diagonal(cross.prior)
+        vectors = cross.ntk * filters.pseudo_inverse[None, :]
+        return _moments.rounding_errors(filters.growth, vectors, prior, self.nngp_rotated)
+
     def time_basis(self, t: Num[Array, "*T"], *, joint_with: int | None = None) -> Float[Array, "T_all r"] | None:
         """The expansion of many times in few functions, or None where it saves nothing or values are traced.
 
@@ -344,14 +357,18 @@ class Ensemble:
         return jnp.asarray(basis) if basis.shape[1] <= 0.75 * t.size else None
 
 
-@functools.partial(jax.jit, static_argnames="coupled")
-def _diagonalise(nngp, ntk, y, coupled):
+@jax.jit
+def _diagonalise(nngp, ntk, y):
+    return _diagonalise_coupled(nngp, ntk, y)[:-1]
+
+
+def _diagonalise_coupled(nngp, ntk, y):
     # The rounding error that `spectrum` takes for zero.
     eigenvalues, u, coupling = eigenspaces.eigh(ntk, np.sqrt(len(ntk)))
     nngp_rotated = u.T @ (nngp @ u)
     # Symmetric up to rounding; exactly so, half of it suffices for every quadratic form.
     nngp_rotated = 0.5 * (nngp_rotated + nngp_rotated.T)
-    return eigenvalues, u, nngp_rotated, u.T @ y, coupling if coupled else None
+    return eigenvalues, u, nngp_rotated, u.T @ y, coupling
 
 
 @functools.partial(jax.jit, static_argnames="joint")

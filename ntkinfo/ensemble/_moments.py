@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels
 from ntkinfo._numerics import eigenspaces, spectral_filters
+from ntkinfo._numerics import variances as numerics
 
 # Times whose covariances are computed from products held in memory at once.
 _TIMES_TOGETHER = 8
@@ -112,12 +113,19 @@ def variances(
     basis: Float[Array, "T r"] | None = None,
     extra: Coupled | None = None,
 ) -> Float[Array, "T m"]:
-    """The diagonals (T, m) of `covariances`, whose arguments these are, at a fraction of their cost."""
+    """The diagonals (T, m) of `covariances`, whose arguments these are, at a fraction of their cost.
+
+    Those below their rounding error are 0.
+    """
+    error = rounding_errors(functions, vectors, prior, nngp_rotated)
+    own = jnp.zeros(len(vectors), vectors.dtype) if prior is None else prior
     if extra is None:
-        quadratic = spectral_filters.quadratic_forms(vectors, functions, nngp_rotated, basis)
-        if nngp is None or prior is None:
-            return quadratic
-        return prior[None, :] + quadratic - 2 * functions @ (vectors * nngp).T
+        value = spectral_filters.quadratic_forms(vectors, functions, nngp_rotated, basis)
+        if nngp is not None:
+            # The same functions in both terms: their sum is then the variance of a predictor, which is not negative.
+            spanned = functions if basis is None else basis @ (basis.T @ functions)
+            value = own[None, :] + value - 2 * spanned @ (vectors * nngp).T
+        return numerics.resolved(value, error)
     columns = spectral_filters.symmetric_half(nngp_rotated)
 
     def at_time(item):
@@ -126,8 +134,23 @@ def variances(
         half = spectral_filters.half_matmul(rows, columns)
         return 2 * jnp.sum((half if nngp is None else half - nngp) * rows, axis=1)
 
-    reduction = jax.lax.map(at_time, (functions, extra.times))
-    return reduction if prior is None else prior[None, :] + reduction
+    return numerics.resolved(own[None, :] + jax.lax.map(at_time, (functions, extra.times)), error)
+
+
+def rounding_errors(
+    functions: Float[Array, "T n"],
+    vectors: Float[Array, "m n"],
+    prior: Float[Array, " m"] | None,
+    nngp_rotated: Float[Array, "n n"],
+) -> Float[Array, "T m"]:
+    """Rounding errors (T, m) of `variances`; constants under differentiation."""
+    functions, vectors, prior, own = jax.lax.stop_gradient((functions, vectors, prior, jnp.diagonal(nngp_rotated)))
+    stds = jnp.sqrt(jnp.maximum(own, 0.0))
+    explained = functions @ (jnp.abs(vectors) * stds[None, :]).T
+    if prior is not None:
+        return numerics.rounding(prior[None, :], explained)
+    # No prior to cancel against: what is left is the rounding of K̃ itself, whose small entries are sums of large ones.
+    return numerics.rounding(jnp.max(own) * (functions**2 @ (vectors**2).T), explained)
 
 
 def covariances(
@@ -143,15 +166,18 @@ def covariances(
     """`then(index, Σ)` for the covariance Σ (m, m) of each time in turn, stacked.
 
     Σ = K_** + b K̃ bᵀ - b Cᵀ - C bᵀ with b_xi = `functions`_ti `vectors`_xi, C = `nngp` and K_** = `prior`; without the
-    last two, b K̃ bᵀ alone. With a `basis` (T, r) of the functions the products with K̃ are r instead of T, and held
-    in memory; it goes without `extra`, which the rows b of each time have besides.
+    last two, b K̃ bᵀ alone. The diagonal is that of `variances`. With a `basis` (T, r) of the functions the products
+    with K̃ are r instead of T, and held in memory; it goes without `extra`, what the rows b of each time have besides.
     """
     columns = spectral_filters.symmetric_half(nngp_rotated)
+    own = None if prior is None else jnp.diagonal(prior)
+    errors = rounding_errors(functions, vectors, own, nngp_rotated)
 
     def covariance(index, rows, left):
         # One product and its transpose: exactly symmetric at half the flops.
         half = (left if nngp is None else left - nngp) @ rows.T
-        return then(index, half + half.T if prior is None else prior + half + half.T)
+        value = half + half.T if prior is None else prior + half + half.T
+        return then(index, numerics.with_diagonal(value, numerics.resolved(jnp.diagonal(value), errors[index])))
 
     def at_time(item):
         index, h, time = item

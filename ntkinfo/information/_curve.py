@@ -15,7 +15,7 @@ from ntkinfo import mixture
 from ntkinfo._common import check, labels, pytree
 from ntkinfo._common.results import Information
 from ntkinfo.ensemble import CrossKernels, Ensemble
-from ntkinfo.information import _decoder, _geometry, _losses
+from ntkinfo.information import _decoder, _geometry, _losses, _resolution
 from ntkinfo.information._losses import Losses
 from ntkinfo.information._quantities import QUANTITIES, Quantity
 
@@ -139,10 +139,12 @@ def curve(
 
     Raises:
       TypeError: arguments that do not hold floating-point numbers.
-      ValueError: shapes that do not fit, negative times, a missing key, predictive variances that vanish.
+      ValueError: shapes that do not fit, negative times, a missing key, predictive variances that vanish: of test
+        inputs trained on, at late times, which the message names.
 
     Warns:
-      UserWarning: the joint divergence is left out because a covariance is singular to working precision.
+      UserWarning: variances of other inputs are below their rounding error, and taken for as large as that; the joint
+        divergence is left out because a covariance is singular to working precision.
 
     Example:
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
@@ -172,7 +174,7 @@ def curve(
         cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
     else:
         cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
-    result, lowest = _curve(
+    result, *variances = _curve(
         ens,
         cross,
         jnp.asarray(read.targets, ens.y.dtype),
@@ -186,14 +188,18 @@ def curve(
         method=method,
         n_samples=n_samples,
         joint=joint,
+        known=(known := check.concrete(ens, cross, t)),
     )
-    return _checked(result, lowest) if check.concrete(result) else result
+    if not known:
+        return result
+    _resolution.judge(ens, cross, None if isinstance(x_test, CrossKernels) else x_test, np.asarray(t), *variances)
+    return _checked(result)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint"))
+@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint", "known"))
 def _curve(
     ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, basis, noise, label_entropy, key,
-    *, method, n_samples, joint,
+    *, method, n_samples, joint, known,
 ):  # fmt: skip
     filters = ens.filters(ens.rescaled_time(t))
     if joint:
@@ -201,8 +207,11 @@ def _curve(
         prior = jnp.diagonal(cross.prior)
     else:
         z, divergence_joint, prior = ens.predictive(cross, filters, basis), None, cross.prior
+    error = ens.rounding_errors(cross, filters)
+    # Under tracing nobody can be told: variances lost in rounding give `nan` and infinity.
+    resolved = _resolution.floored(z, error) if known else z
     input_information, label_information = mixture.pair(
-        z.mean, z.variance, one_hot, method=method, key=key, n_samples=n_samples
+        resolved.mean, resolved.variance, one_hot, method=method, key=key, n_samples=n_samples
     )
     if classes is None:
         label_information = _decoder.gaussian_density(z, targets, noise, label_entropy)
@@ -212,7 +221,7 @@ def _curve(
         t=t,
         input_information=input_information,
         label_information=label_information,
-        output_divergence=_geometry.pointwise_divergence(z, prior),
+        output_divergence=_geometry.pointwise_divergence(resolved, prior),
         output_divergence_joint=divergence_joint,
         parameter_distance=_geometry.distance_core(ens, filters),
         action=_geometry.action_core(ens, filters, "euclidean"),
@@ -227,18 +236,11 @@ def _curve(
         m=m,
         k=ens.k,
     )
-    return result, jnp.min(z.variance, axis=-1)
+    return result, z.variance, error
 
 
-def _checked(result: Curve, lowest: Array) -> Curve:
-    """Refuses a curve with vanishing variances; warns where the joint divergence had to be left out."""
-    if float(jnp.min(lowest)) <= 0:
-        first = int(np.argmin(np.asarray(lowest) > 0))
-        raise ValueError(
-            f"The predictive variance must be positive; got {float(lowest[first]):.3g} at "
-            f"t = {float(result.t[first]):.4g}. On inputs trained on it vanishes at late times: leave them out of "
-            "`x_test` or use earlier times; in float32, compute in float64."
-        )
+def _checked(result: Curve) -> Curve:
+    """Warns where the information is not exact, or the joint divergence had to be left out."""
     mixture.warn_if_inaccurate(result.input_information)
     divergence = result.output_divergence_joint
     if divergence is not None and not bool(jnp.all(jnp.isfinite(divergence))):

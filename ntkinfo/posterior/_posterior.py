@@ -16,7 +16,7 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, pytree
-from ntkinfo._numerics import eigenspaces
+from ntkinfo._numerics import eigenspaces, variances
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _noise
 from ntkinfo.posterior._noise import NoiseFit
@@ -122,7 +122,9 @@ class Posterior:
         prior: str = "nngp",
     ) -> "Posterior":
         """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
-        eigenvalues, u, y_rotated, coupling = _diagonalise(q, y, not check.concrete(q))
+        # Outside `jit`, so that `grad` sees values where it has to refuse.
+        decompose = _diagonalise if check.concrete(q) else _diagonalise_coupled
+        eigenvalues, u, y_rotated, *coupling = decompose(q, y)
         eigenvalues = _noise.checked(eigenvalues, noise)
         noise_fit = None
         if isinstance(noise, str):
@@ -130,7 +132,7 @@ class Posterior:
             noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
             if check.concrete(noise, noise_fit):
                 _noise.warn_fit(noise, noise_fit)
-        return cls(x, y, eigenvalues, u, y_rotated, jnp.asarray(noise, x.dtype), noise_fit, kernel_fn, prior, coupling)
+        return cls(x, y, eigenvalues, u, y_rotated, jnp.asarray(noise, x.dtype), noise_fit, kernel_fn, prior, *coupling)
 
     @property
     def n(self) -> int:
@@ -160,8 +162,8 @@ class Posterior:
           batch_size: rows of a block of kernel evaluation; None chooses.
 
         Returns:
-          `Gaussian` with mean (m, k), variance (m,) and, if `joint`, covariance (m, m). Exact. On training inputs
-          `predict_train` is more accurate where the noise is small.
+          `Gaussian` with mean (m, k), variance (m,) and, if `joint`, covariance (m, m). Exact; a variance below its
+          rounding error is 0. On training inputs `predict_train` is more accurate where the noise is small.
 
         Raises:
           TypeError: `x_test` does not hold floating-point numbers.
@@ -230,10 +232,14 @@ class Posterior:
         return _leave_one_out(self)
 
 
-@functools.partial(jax.jit, static_argnames="coupled")
-def _diagonalise(q, y, coupled):
+@jax.jit
+def _diagonalise(q, y):
+    return _diagonalise_coupled(q, y)[:-1]
+
+
+def _diagonalise_coupled(q, y):
     eigenvalues, u, coupling = eigenspaces.eigh(q, _noise.NULL_FACTOR * np.sqrt(len(q)))
-    return eigenvalues, u, u.T @ y, coupling if coupled else None
+    return eigenvalues, u, u.T @ y, coupling
 
 
 @functools.partial(jax.jit, static_argnames="joint")
@@ -246,13 +252,17 @@ def predictive(
     def inverse(q):
         return 1 / (q + post.noise)
 
-    mean = eigenspaces.bilinear(vectors, inverse, post.eigenvalues, post.y_rotated, post.coupling)
+    q = post.eigenvalues
+    mean = eigenspaces.bilinear(vectors, inverse, q, post.y_rotated, post.coupling)
+    own = jnp.diagonal(prior) if joint else prior
+    explained = jnp.abs(vectors) @ (jnp.sqrt(jax.lax.stop_gradient(q)) * inverse(q))
+    error = jax.lax.stop_gradient(variances.rounding(own, explained))
     if joint:
-        known = eigenspaces.bilinear(vectors, inverse, post.eigenvalues, vectors.T, post.coupling)
+        known = eigenspaces.bilinear(vectors, inverse, q, vectors.T, post.coupling)
         covariance = prior - 0.5 * (known + known.T)
-        return Gaussian(mean, jnp.diagonal(covariance), covariance)
-    known = eigenspaces.diagonal(vectors, inverse, post.eigenvalues, post.coupling)
-    return Gaussian(mean, prior - known)
+        variance = variances.resolved(jnp.diagonal(covariance), error)
+        return Gaussian(mean, variance, variances.with_diagonal(covariance, variance))
+    return Gaussian(mean, variances.resolved(prior - eigenspaces.diagonal(vectors, inverse, q, post.coupling), error))
 
 
 @functools.partial(jax.jit, static_argnames="joint")
