@@ -9,9 +9,11 @@ from jax import Array
 
 
 def rounding(prior: Array, explained: Array) -> Array:
-    """The rounding error of variances (...), from K(x, x) and Σ_i |a_i| std(f_i), a bound on the std of a·f.
+    """The rounding error of variances (...), from K(x, x) and `explained`, Σ_i |a_i| std(f_i).
 
-    Signed errors of (√K(x, x) + Σ_i |a_i| std(f_i))², of which the variance is what cancellation leaves.
+    eps (√K(x, x) + Σ_i |a_i| std(f_i))²: a variance is what cancellation leaves of terms as large as that.
+
+    Source: theory, section 1.
     """
     return jnp.finfo(prior.dtype).eps * (jnp.sqrt(prior) + explained) ** 2
 

@@ -72,6 +72,9 @@ class Ensemble:
     ) -> "Ensemble":
         """Evaluates both kernels on the training inputs and diagonalises Θ = U diag(λ) Uᵀ. O(n³), once.
 
+        Differentiable by whatever the kernels depend on: the derivatives of all quantities are exact, of equal
+        eigenvalues as well; second ones are refused (under `jit`, `nan`) where eigenvalues are equal or zero.
+
         Args:
           net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
           x: training inputs, (n, ...), floating point.
@@ -85,7 +88,8 @@ class Ensemble:
 
         Raises:
           TypeError: `net` is no network, or `x` or `y` do not hold floating-point numbers.
-          ValueError: wrong ranks or sizes, NaN or Inf, a singular or indefinite kernel, an unknown option.
+          ValueError: wrong ranks or sizes, NaN or Inf, a singular or indefinite kernel (under `jit`, `nan` comes out),
+            an unknown option.
 
         Warns:
           UserWarning: float32 (or float64) resolves the slowest modes poorly; the message says from which time on.

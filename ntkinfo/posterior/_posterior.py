@@ -72,6 +72,9 @@ class Posterior:
     ) -> "Posterior":
         """Evaluates the prior kernel on the training inputs and diagonalises it. O(n³), once.
 
+        Differentiable by whatever the kernel depends on: the derivatives of all quantities are exact, of equal
+        eigenvalues as well; second ones are refused (under `jit`, `nan`) where eigenvalues are equal or zero.
+
         Args:
           net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
           x: training inputs, (n, ...), floating point.
