@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,36 +9,38 @@ import scipy.linalg
 import ntkinfo as ni
 from ntkinfo import information
 from ntkinfo._numerics import eigenspaces
-from tests.differences import INPUTS, check_derivative, flat, scaled
+from tests.differences import INPUTS, LOW_RANK, X_TEST, Derivative, Y, flat, scaled
 
-X_TEST = {d: np.random.default_rng(1).normal(size=(3, d)) for d in (2, 3, 8)}
-Y = np.random.default_rng(2).normal(size=(8, 2))
 TIMES = jnp.array([0.0, 2.0, 100.0])
 
 
-def moments(ens, x_test, t, singular=False):
-    joint = ens.predict(x_test, t, joint=True)
-    return flat(
+def everything(a, x, last, d_w, d_x, d_y, linear=False):
+    """All quantities with the scale of the weights, inputs or labels moving at given rates; `last` ends the times."""
+    ens = ni.Ensemble.fit(scaled(1.5 + a * d_w, linear=linear), x + a * d_x, Y + a * d_y, singular="project")
+    t = jnp.append(TIMES, last)
+    joint = ens.predict(X_TEST, t, joint=True)
+    divergence = information.parameter_divergence(ens, TIMES)
+    values = flat(
         joint.mean,
         joint.covariance,
-        ens.predict(x_test, t).variance,
+        ens.predict(X_TEST, t).variance,
         ens.predict_train(t, joint=True),
         ens.predict_train(t).variance,
-    )
-
-
-def quantities(ens, x_test, t, singular=False):
-    finite = t[jnp.isfinite(t)]
-    divergence = information.parameter_divergence(ens, finite)
-    return flat(
         information.parameter_distance(ens, t),
         information.action(ens, t),
         information.action(ens, t, metric="fisher"),
         information.fisher_trace(ens),
-        *([] if singular else [information.output_divergence(ens, x_test, t, joint=joint) for joint in (False, True)]),
         divergence.linear,
         divergence.curvature,
     )
+    if linear:
+        return values
+    # A linear network has a singular prior.
+    return flat(values, [information.output_divergence(ens, X_TEST, t, joint=joint) for joint in (False, True)])
+
+
+DERIVATIVE = Derivative(everything)
+STILL, LEAVING = np.zeros((8, 8)), np.random.default_rng(3).normal(size=(8, 8))
 
 
 @pytest.mark.parametrize("gap", [0.0, 1e-15, 1e-12, 1e-9, 1e-7, 1e-6, 1e-4])
@@ -63,39 +67,27 @@ def test_functions_of_matrices_with_close_eigenvalues_have_their_derivative(gap)
     np.testing.assert_allclose(jnp.vdot(reverse, direction), expected[2], rtol=1e-8)
 
 
-@pytest.mark.parametrize("values", [moments, quantities])
 @pytest.mark.parametrize("kind", INPUTS)
-def test_derivatives_by_the_scale_of_the_weights(kind, values):
-    x, t = INPUTS[kind], jnp.append(TIMES, jnp.inf)
-
-    def function(w_std):
-        ens = ni.Ensemble.fit(scaled(kind, w_std), x, Y, singular="project")
-        # The outputs of a linear network are as many as its inputs: their prior is singular, their variance vanishes.
-        return values(ens, X_TEST[x.shape[1]], t, singular=kind == "low_rank")
-
-    check_derivative(function, 1.5, compiled=kind in ("repeated", "circle"))
+def test_derivatives_on_equal_eigenvalues(kind):
+    # By the scale of the weights, and by inputs that leave the symmetry, and labels.
+    DERIVATIVE.check(0.0, INPUTS[kind], jnp.inf, 1.0, STILL, 0.0, eager=kind == "circle")
+    DERIVATIVE.check(0.0, INPUTS[kind], 300.0, 0.0, LEAVING, 1.0, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("values", [moments, quantities])
-@pytest.mark.parametrize("kind", ["repeated", "circle"])
-def test_derivatives_by_inputs_that_leave_the_symmetry(kind, values):
-    x, direction = INPUTS[kind], np.random.default_rng(3).normal(size=INPUTS[kind].shape)
-
-    def function(a):
-        ens = ni.Ensemble.fit(scaled(kind, 1.5), x + a * direction, Y + a, singular="project")
-        return values(ens, X_TEST[x.shape[1]], TIMES)
-
-    check_derivative(function, 0.0, rtol=1e-5, atol=1e-6)
+def test_derivatives_on_kernels_of_low_rank():
+    derivative = Derivative(functools.partial(everything, linear=True))
+    derivative.check(0.0, LOW_RANK, jnp.inf, 1.0, STILL, 0.0)
+    derivative.check(0.0, LOW_RANK, 300.0, 0.0, LEAVING, 1.0, rtol=1e-5, atol=1e-6)
 
 
 def test_derivatives_of_information_losses_and_a_curve():
-    x, x_test, y_test = INPUTS["circle"], X_TEST[2], np.array([1.0, -1.0, 1.0])
+    y_test = np.array([1.0, -1.0, 1.0])
 
     def function(w_std):
-        ens = ni.Ensemble.fit(scaled("circle", w_std, 1), x, Y[:, 0])
-        z = ens.predict(x_test, TIMES)
+        ens = ni.Ensemble.fit(scaled(w_std, outputs=1), INPUTS["circle"], Y[:, 0])
+        z = ens.predict(X_TEST, TIMES)
         losses = information.losses(z, y_test, noise=0.5, task="regression")
-        curve = information.curve(ens, x_test, y_test, TIMES, task="regression")
+        curve = information.curve(ens, X_TEST, y_test, TIMES, task="regression")
         return flat(
             information.input_information(z).value,
             information.label_information(z, y_test, noise=0.5, task="regression").value,
@@ -108,16 +100,16 @@ def test_derivatives_of_information_losses_and_a_curve():
             curve.train_mean_mse,
         )
 
-    check_derivative(function, 1.5, rtol=1e-5, atol=1e-6)
+    Derivative(function).check(1.5, rtol=1e-5, atol=1e-6)
 
 
 def test_an_own_sum_over_the_spectrum_has_a_derivative_too():
     def function(w_std, scale=0.3):
-        ens = ni.Ensemble.fit(scaled("cube", w_std), INPUTS["cube"], Y)
+        ens = ni.Ensemble.fit(scaled(w_std), INPUTS["cube"], Y)
         filters = ens.filters(TIMES)
         return ens.spectral_sum(lambda f: scale * f.decay**3 * jnp.sqrt(f.rates)[None, :], "second_moment", filters)
 
-    check_derivative(function, 1.5)
+    Derivative(function).check(1.5)
     # By what the function closes over as well.
     slope = jax.grad(lambda scale: jnp.sum(function(1.5, scale)))(0.3)
     np.testing.assert_allclose(slope, jnp.sum(function(1.5)) / 0.3, rtol=1e-9)
@@ -125,8 +117,8 @@ def test_an_own_sum_over_the_spectrum_has_a_derivative_too():
 
 def test_second_derivatives_are_right_or_refused():
     def value(w_std, kind="distinct"):
-        ens = ni.Ensemble.fit(scaled(kind, w_std), INPUTS[kind], Y, singular="project")
-        return jnp.sum(ens.predict(X_TEST[INPUTS[kind].shape[1]], 5.0).variance)
+        ens = ni.Ensemble.fit(scaled(w_std), INPUTS[kind], Y, singular="project")
+        return jnp.sum(ens.predict(X_TEST, 5.0).variance)
 
     slope, step = jax.grad(value), 1e-4
     numeric = (slope(1.5 + step) - slope(1.5 - step)) / (2 * step)
@@ -137,7 +129,7 @@ def test_second_derivatives_are_right_or_refused():
 
 def test_what_fit_refuses_it_refuses_under_differentiation():
     def value(w_std):
-        return ni.Ensemble.fit(scaled("repeated", w_std), INPUTS["repeated"], Y).predict(X_TEST[3], 5.0).mean.sum()
+        return ni.Ensemble.fit(scaled(w_std), INPUTS["repeated"], Y).predict(X_TEST, 5.0).mean.sum()
 
     with pytest.raises(ValueError, match="rows 0 and 1 of `x` are equal"):
         jax.grad(value)(1.5)
@@ -145,4 +137,4 @@ def test_what_fit_refuses_it_refuses_under_differentiation():
 
 
 def test_nothing_is_carried_where_nothing_is_differentiated():
-    assert ni.Ensemble.fit(scaled("distinct", 1.5), INPUTS["distinct"], Y).coupling is None
+    assert ni.Ensemble.fit(scaled(1.5), INPUTS["distinct"], Y).coupling is None

@@ -1,3 +1,4 @@
+import functools
 import warnings
 
 import jax
@@ -6,14 +7,17 @@ import numpy as np
 import pytest
 
 from ntkinfo.posterior import Posterior
-from tests.differences import INPUTS, check_derivative, flat, scaled
+from tests.differences import INPUTS, LOW_RANK, X_TEST, Derivative, Y, flat, scaled
 
-X_TEST = {d: np.random.default_rng(1).normal(size=(3, d)) for d in (2, 3, 8)}
-Y = np.random.default_rng(2).normal(size=(8, 2))
+NETWORK = scaled(1.5, outputs=1)
 
 
-def everything(post, x_test):
-    joint = post.predict(x_test, joint=True)
+def everything(a, x, d_w, d_x, d_rest, linear=False):
+    """All quantities with the scale of the weights, inputs, or labels and noise moving at given rates."""
+    net, moved, y, noise = scaled(1.5 + a * d_w, linear=linear), x + a * d_x, Y + a * d_rest, 0.1 + a * d_rest
+    post = Posterior.fit(net, moved, y, noise=noise, prior="ntk")
+    joint = post.predict(X_TEST, joint=True)
+    nngp = Posterior.fit(net, moved, y, noise=noise)
     return flat(
         post.log_marginal_likelihood,
         post.kl,
@@ -21,50 +25,46 @@ def everything(post, x_test):
         post.leave_one_out(),
         joint.mean,
         joint.covariance,
-        post.predict(x_test).variance,
+        post.predict(X_TEST).variance,
         post.predict_train(joint=True),
         post.predict_train().variance,
+        nngp.log_marginal_likelihood,
+        nngp.kl,
     )
 
 
+DERIVATIVE = Derivative(everything)
+STILL, LEAVING = np.zeros((8, 8)), np.random.default_rng(3).normal(size=(8, 8))
+
+
 @pytest.mark.parametrize("kind", INPUTS)
-def test_derivatives_by_the_scale_of_the_weights(kind):
-    x = INPUTS[kind]
-    for prior in ("nngp", "ntk"):
-
-        def values(w_std, prior=prior):
-            post = Posterior.fit(scaled(kind, w_std), x, Y, noise=0.1, prior=prior)
-            return everything(post, X_TEST[x.shape[1]])
-
-        check_derivative(values, 1.5, compiled=prior == "ntk")
+def test_derivatives_on_equal_eigenvalues(kind):
+    # By the scale of the weights, by inputs that leave the symmetry, by labels and noise.
+    DERIVATIVE.check(0.0, INPUTS[kind], 1.0, STILL, 0.0, eager=kind == "repeated")
+    DERIVATIVE.check(0.0, INPUTS[kind], 0.0, LEAVING, 1.0)
 
 
-@pytest.mark.parametrize("kind", ["repeated", "circle", "low_rank"])
-def test_derivatives_by_inputs_that_leave_the_symmetry(kind):
-    x, direction = INPUTS[kind], np.random.default_rng(3).normal(size=INPUTS[kind].shape)
-
-    def values(a):
-        post = Posterior.fit(scaled(kind, 1.5), x + a * direction, Y + a, noise=0.1 + a)
-        return everything(post, X_TEST[x.shape[1]])
-
-    check_derivative(values, 0.0)
+def test_derivatives_on_kernels_of_low_rank():
+    derivative = Derivative(functools.partial(everything, linear=True))
+    derivative.check(0.0, LOW_RANK, 1.0, STILL, 0.0)
+    derivative.check(0.0, LOW_RANK, 0.0, LEAVING, 1.0)
 
 
 def test_a_fitted_noise_is_a_constant_on_equal_eigenvalues():
     x = INPUTS["repeated"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        noise = float(Posterior.fit(scaled("repeated", 1.5), x, Y, noise="fit").noise)
+        noise = float(Posterior.fit(scaled(1.5), x, Y, noise="fit").noise)
 
     def value(w_std, noise):
-        return Posterior.fit(scaled("repeated", w_std), x, Y, noise=noise).kl
+        return Posterior.fit(scaled(w_std), x, Y, noise=noise).kl
 
     np.testing.assert_allclose(jax.grad(value)(1.5, "fit"), jax.grad(value)(1.5, noise), rtol=1e-9)
 
 
 def test_second_derivatives_are_right_or_refused():
     def value(w_std, kind="distinct"):
-        return Posterior.fit(scaled(kind, w_std), INPUTS[kind], Y, noise=0.1).log_marginal_likelihood
+        return Posterior.fit(scaled(w_std), INPUTS[kind], Y, noise=0.1).log_marginal_likelihood
 
     slope, step = jax.grad(value), 1e-4
     numeric = (slope(1.5 + step) - slope(1.5 - step)) / (2 * step)
@@ -76,7 +76,7 @@ def test_second_derivatives_are_right_or_refused():
 
 def test_what_fit_refuses_it_refuses_under_differentiation():
     def value(w_std):
-        return Posterior.fit(scaled("repeated", w_std), INPUTS["repeated"], Y, noise=1e-18).kl
+        return Posterior.fit(scaled(w_std), INPUTS["repeated"], Y, noise=1e-18).kl
 
     with pytest.raises(ValueError, match="`noise` must exceed the rounding error"):
         jax.grad(value)(1.5)
@@ -114,7 +114,7 @@ def test_variances_are_never_negative(seed):
     x, y = rng.normal(size=(10, 1 + seed % 3)), rng.normal(size=(10, 1))
     x_test = np.concatenate([x, x[:4], x + 1e-9 * rng.normal(size=x.shape), rng.normal(size=x.shape)])
     for noise in (1e-9, 1e-3):
-        post = Posterior.fit(scaled("distinct", 1.5, 1), x, y, noise=noise, prior="ntk" if seed % 2 else "nngp")
+        post = Posterior.fit(NETWORK, x, y, noise=noise, prior="ntk" if seed % 2 else "nngp")
         z, joint = post.predict(x_test), post.predict(x_test, joint=True)
         assert (z.variance >= 0).all() and (jnp.diagonal(joint.covariance) >= 0).all()
         np.testing.assert_array_equal(joint.variance, jnp.diagonal(joint.covariance))
