@@ -65,20 +65,32 @@ def exponents(eigenvalues: Array, s: Array) -> tuple[Array, Array]:
 
 def growth(eigenvalues: Array, s: Array) -> Array:
     """1 - e^{-sλ}, (T, n), for rescaled times s (T,); 0 where λ = 0, also at s = ∞."""
-    positive, exponent = exponents(eigenvalues, s)
-    return jnp.where(positive, -jnp.expm1(-exponent), 0.0)
+    positive, ended, exponent = _finite_exponents(eigenvalues, s)
+    return jnp.where(positive, jnp.where(ended, 1.0, -jnp.expm1(-exponent)), 0.0)
 
 
 def decay(eigenvalues: Array, s: Array) -> Array:
     """e^{-sλ}, (T, n), for rescaled times s (T,); 1 where λ = 0, also at s = ∞."""
-    positive, exponent = exponents(eigenvalues, s)
-    return jnp.where(positive, jnp.exp(-exponent), 1.0)
+    positive, ended, exponent = _finite_exponents(eigenvalues, s)
+    return jnp.where(positive, jnp.where(ended, 0.0, jnp.exp(-exponent)), 1.0)
+
+
+def _finite_exponents(eigenvalues: Array, s: Array) -> tuple[Array, Array, Array]:
+    """`exponents` with 0 for those at s = ∞, whose derivatives would be infinity times zero, and which these are."""
+    ended = jnp.isinf(s)
+    positive, exponent = exponents(eigenvalues, jnp.where(ended, 0.0, s))
+    return positive, ended[:, None], exponent
 
 
 def pseudo_inverse(eigenvalues: Array) -> Array:
     """1/λ, and 0 where λ = 0, since flow never moves along null directions."""
     positive = eigenvalues > 0
     return jnp.where(positive, 1.0 / jnp.where(positive, eigenvalues, 1.0), 0.0)
+
+
+def reach(eigenvalues: Array, s: Array) -> Array:
+    """(1 - e^{-sλ})/λ, (T, n), for rescaled times s (T,); 0 where λ = 0."""
+    return growth(eigenvalues, s) * pseudo_inverse(eigenvalues)[None, :]
 
 
 def time_basis(eigenvalues: np.ndarray, s: np.ndarray, *, fine: bool = False) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Whether a kernel can be used: its eigenvalues checked against the rounding error of their dtype."""
 
+import functools
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 # Modes slower than this many times the rounding error of eigenvalues are reported.
 _RESOLUTION_FACTOR = 1e3
@@ -69,6 +71,28 @@ def check_spectrum(eigenvalues: np.ndarray, x: np.ndarray, nk: int, singular: st
             stacklevel=4,
         )
     return jnp.asarray(np.where(null, np.zeros_like(eigenvalues), eigenvalues))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def checked(eigenvalues: jax.Array, x: jax.Array, nk: int, singular: str) -> jax.Array:
+    """`check_spectrum` under `grad` as well; under tracing, `nan` where it would refuse.
+
+    Derivatives are those of eigenvalues above rounding: projected ones stay at 0.
+    """
+    if not isinstance(eigenvalues, Tracer) and not isinstance(x, Tracer):
+        return check_spectrum(np.asarray(eigenvalues), np.asarray(x), nk, singular)
+    floor = rounding(eigenvalues)
+    null = eigenvalues <= floor
+    refused = (eigenvalues[0] < -10 * floor) | ~(eigenvalues[-1] > 0)
+    if singular == "error":
+        refused |= jnp.any(null)
+    return jnp.where(refused, jnp.nan, jnp.where(null, 0.0, eigenvalues))
+
+
+@checked.defjvp
+def _checked_derivative(nk, singular, primals, tangents):
+    values = checked(*primals, nk, singular)
+    return values, jnp.where(values == 0, 0.0, tangents[0])
 
 
 def _singular_message(eigenvalues, floor, x, count):

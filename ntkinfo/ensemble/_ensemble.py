@@ -16,10 +16,10 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, pytree
-from ntkinfo._numerics import spectral_filters, spectrum
+from ntkinfo._numerics import eigenspaces, spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import _moments
-from ntkinfo.ensemble._moments import CrossKernels
+from ntkinfo.ensemble._moments import Coupled, CrossKernels
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import Kernels
 
@@ -43,6 +43,9 @@ class Ensemble:
       y_rotated: UᵀY, (n, k).
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
       prior_saw_data: whether the kernels were learned from these data; no bound on the risk follows then.
+      coupling: zeros (n, n) that carry derivatives within eigenspaces (`ntkinfo._numerics.eigenspaces`) where the
+        ensemble was made under tracing, else None. The derivatives of the arrays above are complete only where
+        eigenvalues are distinct; those of every quantity are complete everywhere.
 
     Source: Lee et al. 2019 (arXiv 1902.06720); Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); theory, section 1.
     """
@@ -55,6 +58,7 @@ class Ensemble:
     y_rotated: Array
     kernel_fn: Callable
     prior_saw_data: bool = False
+    coupling: Array | None = None
 
     @classmethod
     def fit(
@@ -71,6 +75,9 @@ class Ensemble:
     ) -> "Ensemble":
         """Evaluates both kernels on the training inputs and diagonalises Θ = U diag(λ) Uᵀ. O(n³), once.
 
+        Differentiable by whatever the kernels depend on: the derivatives of all quantities are exact, of equal
+        eigenvalues as well; second ones are refused (under `jit`, `nan`) where eigenvalues are equal or zero.
+
         Args:
           net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
           x: training inputs, (n, ...), floating point.
@@ -86,7 +93,8 @@ class Ensemble:
 
         Raises:
           TypeError: `net` is no network, or `x` or `y` do not hold floating-point numbers.
-          ValueError: wrong ranks or sizes, NaN or Inf, a singular or indefinite kernel, an unknown option.
+          ValueError: wrong ranks or sizes, NaN or Inf, a singular or indefinite kernel (under `jit`, `nan` comes out),
+            an unknown option.
 
         Warns:
           UserWarning: float32 (or float64) resolves the slowest modes poorly; the message says from which time on.
@@ -115,11 +123,17 @@ class Ensemble:
         prior_saw_data: bool | None = None,
     ) -> "Ensemble":
         """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
-        parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
-        if check.concrete(parts):
-            parts = (spectrum.check_spectrum(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])
+        y = y.astype(x.dtype)
+        # Outside `jit`, so that `grad` sees values where it has to refuse.
+        decompose = _diagonalise if check.concrete(both) else _diagonalise_coupled
+        eigenvalues, *parts = decompose(both.nngp, both.ntk, y)
+        if check.concrete(eigenvalues, x):
+            eigenvalues = spectrum.check_spectrum(np.asarray(eigenvalues), np.asarray(x), y.size, singular)
+        else:
+            eigenvalues = spectrum.checked(eigenvalues, x, y.size, singular)
+        eigenvectors, nngp_rotated, y_rotated, *coupling = parts
         saw = networks.saw_data(kernel_fn, prior_saw_data)
-        return cls(x, y.astype(x.dtype), *parts, kernel_fn=kernel_fn, prior_saw_data=saw)
+        return cls(x, y, eigenvalues, eigenvectors, nngp_rotated, y_rotated, kernel_fn, saw, *coupling)
 
     @property
     def n(self) -> int:
@@ -170,7 +184,8 @@ class Ensemble:
 
         Returns:
           `Gaussian` with mean (T, m, k), variance (T, m) and, if `joint`, covariance (T, m, m); without the leading
-          axis for a scalar t. Exact at infinite width.
+          axis for a scalar t. Exact at infinite width. A variance below its rounding error is 0: on and beside
+          training inputs at late times no more can be known of it.
 
         Raises:
           TypeError: `x_test` does not hold floating-point numbers.
@@ -272,12 +287,29 @@ class Ensemble:
         values = function(filters)
         if weight == "trace":
             return jnp.sum(values, axis=-1)
-        nngp, squares = jnp.diagonal(self.nngp_rotated), jnp.sum(self.y_rotated**2, axis=1)
-        return values @ {"nngp": nngp, "labels": squares, "second_moment": self.k * nngp + squares}[weight]
+        weights = self._weights(weight, jnp.diagonal(self.nngp_rotated), jnp.sum(self.y_rotated**2, axis=1))
+        if self.coupling is None:
+            return values @ weights
+        # Of equal eigenvalues the weights next to the diagonal count as well, in derivatives.
+        nngp = jnp.sum(self.nngp_rotated * self.coupling, axis=1)
+        squares = jnp.sum(self.y_rotated * eigenspaces.product(self.y_rotated.T, self.coupling).T, axis=1)
+        slope = eigenspaces.slope(lambda rates: function(spectral_filters.filters(rates, filters.s)), filters.rates)
+        return values @ weights + slope @ self._weights(weight, nngp, squares)
+
+    def _weights(self, weight, nngp, squares):
+        return {"nngp": nngp, "labels": squares, "second_moment": self.k * nngp + squares}[weight]
 
     def means(self, cross: CrossKernels, filters: Filters) -> Float[Array, "T m k"]:
         """Means μ_t of the outputs at the test inputs, (T, m, k)."""
-        return _moments.means(filters.growth, cross.ntk * filters.pseudo_inverse[None, :], self.y_rotated)
+        # (1 - e^{-sλ})/λ splits into a factor of time and one of the input, Θ_* U / λ.
+        vectors = cross.ntk * filters.pseudo_inverse[None, :]
+        return _moments.means(filters.growth, vectors, self.y_rotated, self._coupled(cross, filters))
+
+    def _coupled(self, cross: CrossKernels, filters: Filters) -> Coupled | None:
+        def reach(rates):
+            return spectral_filters.reach(rates, filters.s)
+
+        return _moments.coupled(cross.ntk, reach, filters.rates, self.coupling, filters.s)
 
     def covariances(
         self,
@@ -297,9 +329,10 @@ class Ensemble:
         Returns:
           A pytree of what `then` returns, with a leading axis (T, ...).
         """
-        # (1 - e^{-sλ})/λ splits into a factor of time and one of the input, Θ_* U / λ.
         vectors = cross.ntk * filters.pseudo_inverse[None, :]
-        return _moments.covariances(filters.growth, vectors, cross.nngp, cross.prior, self.nngp_rotated, then, basis)
+        extra = self._coupled(cross, filters)
+        parts = (vectors, cross.nngp, cross.prior, self.nngp_rotated)
+        return _moments.covariances(filters.growth, *parts, then, basis, extra)
 
     def predictive(
         self, cross: CrossKernels, filters: Filters, basis: Float[Array, "T r"] | None = None, *, joint: bool = False
@@ -310,9 +343,14 @@ class Ensemble:
             covariance = self.covariances(cross, filters, lambda _, matrix: matrix, basis)
             return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
         vectors = cross.ntk * filters.pseudo_inverse[None, :]
-        linear = filters.growth @ (vectors * cross.nngp).T
-        quadratic = spectral_filters.quadratic_forms(vectors, filters.growth, self.nngp_rotated, basis)
-        return Gaussian(mean, cross.prior[None, :] + quadratic - 2 * linear)
+        parts = (vectors, cross.nngp, cross.prior, self.nngp_rotated)
+        return Gaussian(mean, _moments.variances(filters.growth, *parts, basis, self._coupled(cross, filters)))
+
+    def rounding_errors(self, cross: CrossKernels, filters: Filters) -> Float[Array, "T m"]:
+        """Rounding errors (T, m) of the variances of `predictive`: those below are 0 there."""
+        prior = cross.prior if cross.prior.ndim == 1 else jnp.diagonal(cross.prior)
+        vectors = cross.ntk * filters.pseudo_inverse[None, :]
+        return _moments.rounding_errors(filters.growth, vectors, prior, self.nngp_rotated)
 
     def time_basis(self, t: Num[Array, "*T"], *, joint_with: int | None = None) -> Float[Array, "T_all r"] | None:
         """The expansion of many times in few functions, or None where it saves nothing or values are traced.
@@ -320,7 +358,8 @@ class Ensemble:
         Where the covariance matrix of `joint_with` inputs is wanted, to rounding, and unless it would need more memory
         than some multiples of the ensemble itself.
         """
-        if t.size <= spectral_filters.FEW_TIMES or not check.concrete(self.eigenvalues, t):
+        known = self.coupling is None and check.concrete(self.eigenvalues, t)
+        if t.size <= spectral_filters.FEW_TIMES or not known:
             return None
         s = np.asarray(self.rescaled_time(t)).ravel()
         basis = spectral_filters.time_basis(np.asarray(self.eigenvalues), s, fine=joint_with is not None)
@@ -331,10 +370,16 @@ class Ensemble:
 
 @jax.jit
 def _diagonalise(nngp, ntk, y):
-    eigenvalues, u = jnp.linalg.eigh(ntk)
+    return _diagonalise_coupled(nngp, ntk, y)[:-1]
+
+
+def _diagonalise_coupled(nngp, ntk, y):
+    # The rounding error that `spectrum` takes for zero.
+    eigenvalues, u, coupling = eigenspaces.eigh(ntk, np.sqrt(len(ntk)))
     nngp_rotated = u.T @ (nngp @ u)
     # Symmetric up to rounding; exactly so, half of it suffices for every quadratic form.
-    return eigenvalues, u, 0.5 * (nngp_rotated + nngp_rotated.T), u.T @ y
+    nngp_rotated = 0.5 * (nngp_rotated + nngp_rotated.T)
+    return eigenvalues, u, nngp_rotated, u.T @ y, coupling
 
 
 @functools.partial(jax.jit, static_argnames="joint")
@@ -351,11 +396,15 @@ def predictive(
 
 @functools.partial(jax.jit, static_argnames="joint")
 def _predict_train(ens: Ensemble, t: Array, joint: bool) -> Gaussian:
-    decay = ens.filters(ens.rescaled_time(t)).decay
-    mean = ens.y[None] - _moments.means(decay, ens.eigenvectors, ens.y_rotated)
+    s = ens.rescaled_time(t)
+    decay, u = ens.filters(s).decay, ens.eigenvectors
+
+    def of_rates(rates):
+        return spectral_filters.decay(rates, s)
+
+    extra = _moments.coupled(u, of_rates, ens.eigenvalues, ens.coupling, jnp.zeros_like(s))
+    mean = ens.y[None] - _moments.means(decay, u, ens.y_rotated, extra)
     if joint:
-        covariance = _moments.covariances(
-            decay, ens.eigenvectors, None, None, ens.nngp_rotated, lambda _, matrix: matrix
-        )
+        covariance = _moments.covariances(decay, u, None, None, ens.nngp_rotated, lambda _, matrix: matrix, extra=extra)
         return Gaussian(mean, jnp.diagonal(covariance, axis1=-2, axis2=-1), covariance)
-    return Gaussian(mean, spectral_filters.quadratic_forms(ens.eigenvectors, decay, ens.nngp_rotated))
+    return Gaussian(mean, _moments.variances(decay, u, None, None, ens.nngp_rotated, extra=extra))

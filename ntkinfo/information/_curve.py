@@ -16,7 +16,7 @@ from ntkinfo._common import check, labels, pytree
 from ntkinfo._common.quantities import QUANTITIES, Quantity
 from ntkinfo._common.results import Information
 from ntkinfo.ensemble import CrossKernels, Ensemble
-from ntkinfo.information import _decoder, _geometry, _losses
+from ntkinfo.information import _decoder, _geometry, _losses, _resolution
 from ntkinfo.information._losses import Losses
 
 if TYPE_CHECKING:
@@ -144,11 +144,13 @@ def curve(
 
     Raises:
       TypeError: arguments that do not hold floating-point numbers.
-      ValueError: shapes that do not fit, negative times, a missing key, predictive variances that vanish.
+      ValueError: shapes that do not fit, negative times, a missing key, predictive variances that vanish: of test
+        inputs trained on, at late times, which the message names.
 
     Warns:
-      UserWarning: the joint divergence is left out because a covariance is singular to working precision; a bound on
-        I(Y;Z) for real labels that is above log m, or far below 0 at all times, as `label_information` says.
+      UserWarning: variances of other inputs are below their rounding error, and taken for as large as that; the joint
+        divergence is left out because a covariance is singular to working precision; a bound on I(Y;Z) for real labels
+        that is above log m, or far below 0 at all times, as `label_information` says.
 
     Example:
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
@@ -179,7 +181,7 @@ def curve(
         cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
     else:
         cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
-    result, lowest = _curve(
+    result, *variances = _curve(
         ens,
         cross,
         jnp.asarray(read.targets, ens.y.dtype),
@@ -194,14 +196,18 @@ def curve(
         n_samples=n_samples,
         joint=joint,
         known=known,
+        traced=(traced := not check.concrete(ens, cross, t)),
     )
-    return _checked(result, lowest, known) if check.concrete(result) else result
+    if traced:
+        return result
+    _resolution.judge(ens, cross, None if isinstance(x_test, CrossKernels) else x_test, np.asarray(t), *variances)
+    return _checked(result, known)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint", "known"))
+@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint", "known", "traced"))
 def _curve(
     ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, basis, noise, label_entropy, key,
-    *, method, n_samples, joint, known,
+    *, method, n_samples, joint, known, traced,
 ):  # fmt: skip
     filters = ens.filters(ens.rescaled_time(t))
     if joint:
@@ -209,8 +215,11 @@ def _curve(
         prior = jnp.diagonal(cross.prior)
     else:
         z, divergence_joint, prior = ens.predictive(cross, filters, basis), None, cross.prior
+    error = ens.rounding_errors(cross, filters)
+    # Under tracing nobody can be told: variances lost in rounding give `nan` and infinity.
+    resolved = z if traced else _resolution.floored(z, error)
     input_information, label_information = mixture.pair(
-        z.mean, z.variance, one_hot, method=method, key=key, n_samples=n_samples
+        resolved.mean, resolved.variance, one_hot, method=method, key=key, n_samples=n_samples
     )
     if classes is None:
         label_information = _decoder.gaussian_density(z, targets, noise, label_entropy, known=known)
@@ -220,7 +229,7 @@ def _curve(
         t=t,
         input_information=input_information,
         label_information=label_information,
-        output_divergence=_geometry.pointwise_divergence(z, prior),
+        output_divergence=_geometry.pointwise_divergence(resolved, prior),
         output_divergence_joint=divergence_joint,
         parameter_distance=_geometry.distance_core(ens, filters),
         action=_geometry.action_core(ens, filters, "euclidean"),
@@ -235,18 +244,11 @@ def _curve(
         m=m,
         k=ens.k,
     )
-    return result, jnp.min(z.variance, axis=-1)
+    return result, z.variance, error
 
 
-def _checked(result: Curve, lowest: Array, known: bool) -> Curve:
-    """Refuses a curve with vanishing variances; warns where the joint divergence had to be left out."""
-    if float(jnp.min(lowest)) <= 0:
-        first = int(np.argmin(np.asarray(lowest) > 0))
-        raise ValueError(
-            f"The predictive variance must be positive; got {float(lowest[first]):.3g} at "
-            f"t = {float(result.t[first]):.4g}. On inputs trained on it vanishes at late times: leave them out of "
-            "`x_test` or use earlier times; in float32, compute in float64."
-        )
+def _checked(result: Curve, known: bool) -> Curve:
+    """Warns where the information is not exact or bounds nothing, or the joint divergence had to be left out."""
     mixture.warn_if_inaccurate(result.input_information)
     _decoder.warn_if_no_bound(result.label_information, result.m, result.k, known)
     divergence = result.output_divergence_joint

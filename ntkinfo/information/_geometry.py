@@ -14,6 +14,7 @@ from ntkinfo._numerics import cholesky
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.gaussian import Gaussian
+from ntkinfo.information import _resolution
 
 METRICS = ("euclidean", "fisher")
 
@@ -103,11 +104,16 @@ def output_divergence(
         batch as one vector, never less than any single one, and at most the divergence of the parameters.
 
     Returns:
-      Array like `t`, exact for this data set at infinite width. Under tracing, `nan` where a covariance is singular.
+      Array like `t`, exact for this data set at infinite width. Under tracing, infinite or `nan` where a variance
+      vanishes or a covariance is singular.
 
     Raises:
-      ValueError: inputs of another shape than trained on, negative times; variances or covariances that vanish to
-        working precision (training inputs at late times; repeated test inputs): the divergence is then not finite.
+      ValueError: inputs of another shape than trained on, negative times; variances that vanish (inputs trained on, at
+        late times; the message names them), or covariances singular to working precision (repeated test inputs): the
+        divergence is then not finite.
+
+    Warns:
+      UserWarning: variances of other inputs are below their rounding error, and taken for as large as that.
 
     Source: theory, section 4; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189).
     """
@@ -115,7 +121,10 @@ def output_divergence(
     t = check.times("t", t)
     cross = ens.cross_kernels(x_test, joint=joint)
     basis = ens.time_basis(t, joint_with=len(x_test) if joint else None)
-    value = _output_divergence(ens, cross, jnp.atleast_1d(t), basis, joint)
+    known = check.concrete(ens, cross, t)
+    value, *variances = _output_divergence(ens, cross, jnp.atleast_1d(t), basis, joint, known)
+    if known and not joint:
+        _resolution.judge(ens, cross, x_test, np.atleast_1d(np.asarray(t)), *variances)
     if check.concrete(value) and not np.isfinite(np.asarray(value)).all():
         bad = np.atleast_1d(np.asarray(t))[~np.isfinite(np.asarray(value))]
         raise ValueError(
@@ -126,12 +135,14 @@ def output_divergence(
     return value.reshape(t.shape)
 
 
-@functools.partial(jax.jit, static_argnames="joint")
-def _output_divergence(ens, cross, t, basis, joint):
+@functools.partial(jax.jit, static_argnames=("joint", "known"))
+def _output_divergence(ens, cross, t, basis, joint, known):
     filters = _filters(ens, t)
     if joint:
-        return joint_statistics(ens, cross, filters, basis)[1]
-    return pointwise_divergence(ens.predictive(cross, filters, basis), cross.prior)
+        return (joint_statistics(ens, cross, filters, basis)[1],)
+    z, error = ens.predictive(cross, filters, basis), ens.rounding_errors(cross, filters)
+    value = pointwise_divergence(_resolution.floored(z, error) if known else z, cross.prior)
+    return value, z.variance, error
 
 
 def pointwise_divergence(z: Gaussian, prior: Float[Array, " m"]) -> Float[Array, "..."]:

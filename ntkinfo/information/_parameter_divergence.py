@@ -15,7 +15,7 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
 from ntkinfo._common import check
-from ntkinfo._numerics import spectral_filters
+from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.information import _geometry
@@ -144,7 +144,20 @@ def curvature_core(ens: Ensemble, hessian: Array, filters: Filters) -> Array:
     second_moment = ens.k * ens.nngp_rotated + ens.y_rotated @ ens.y_rotated.T
     hessian_rotated = ens.eigenvectors.T @ (hessian @ ens.eigenvectors)
     reach = filters.growth * filters.pseudo_inverse[None, :]
-    return 0.5 * jnp.sum((reach @ (second_moment * hessian_rotated)) * reach, axis=1)
+    if ens.coupling is None:
+        return 0.5 * jnp.sum((reach @ (second_moment * hessian_rotated)) * reach, axis=1)
+    # Under differentiation: H leaves its zeros along null modes, where g has the limit s, and A has terms within the
+    # eigenspaces, see `eigenspaces`.
+    null = ~(filters.rates > 0)
+    either = null[:, None] | null[None, :]
+    hessian_rotated = hessian_rotated - jnp.where(either, jax.lax.stop_gradient(hessian_rotated), 0.0)
+    limits = jnp.where(jnp.isinf(filters.s), 0.0, filters.s)
+    reach = jnp.where(null[None, :], limits[:, None], reach)
+    slope = eigenspaces.slope(lambda rates: spectral_filters.reach(rates, filters.s), filters.rates)
+    within = second_moment * eigenspaces.product(hessian_rotated, ens.coupling)
+    within = within + eigenspaces.product(second_moment, ens.coupling) * hessian_rotated
+    value = jnp.sum((reach @ (second_moment * hessian_rotated)) * reach, axis=1)
+    return 0.5 * (value + jnp.sum((reach @ within) * slope, axis=1))
 
 
 def excess(z: Array) -> Array:

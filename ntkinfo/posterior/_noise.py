@@ -21,6 +21,8 @@ _STEPS = 60
 _SMALLEST = 1e-8
 # Rounding of an eigenvalue, eps √n of the largest, must be this many times below noise + eigenvalue.
 RESOLUTION_FACTOR = 10.0
+# Up to this many times that rounding an eigenvalue counts as zero; less than the noise by the factor above.
+NULL_FACTOR = 4.0
 
 
 class NoiseFit(NamedTuple):
@@ -94,10 +96,32 @@ def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> 
     return jnp.exp(log_noise), NoiseFit(-slope * count * k, steps, jnp.abs(slope) <= tolerance, at_limit)
 
 
-def check_noise(eigenvalues: Array, noise: float | str | Array) -> None:
+def checked(eigenvalues: Array, noise: float | str | Array) -> Array:
+    """Eigenvalues of the prior kernel, ascending (n,), after `check_noise`, with those lost in rounding set to 0.
+
+    Labels off the range of a singular kernel weigh its null eigenvalues by 1/σ⁴: rounding must not enter there.
+    """
+    return _checked(eigenvalues, None if isinstance(noise, str) else noise)
+
+
+@jax.custom_jvp
+def _checked(eigenvalues, noise):
+    if check.concrete(eigenvalues, noise):
+        check_noise(eigenvalues, noise)
+    return jnp.where(eigenvalues <= NULL_FACTOR * spectrum.rounding(eigenvalues), 0.0, eigenvalues)
+
+
+@_checked.defjvp
+def _checked_derivative(primals, tangents):
+    # A rule, so that values are checked under `grad` as well.
+    values = _checked(*primals)
+    return values, jnp.where(values == 0, 0.0, tangents[0])
+
+
+def check_noise(eigenvalues: Array, noise: float | Array | None) -> None:
     """Refuses prior kernels (eigenvalues ascending, (n,)) that are no covariance, and noise lost in their rounding."""
     floor = spectrum.check_semidefinite("prior", eigenvalues)
-    if isinstance(noise, str) or not check.concrete(noise):
+    if noise is None:
         return
     smallest = float(eigenvalues[0])
     if max(smallest, 0.0) + float(noise) < RESOLUTION_FACTOR * floor:

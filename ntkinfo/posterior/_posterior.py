@@ -16,6 +16,7 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, pytree
+from ntkinfo._numerics import eigenspaces, variances
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _noise
 from ntkinfo.posterior._noise import NoiseFit
@@ -32,7 +33,7 @@ class Posterior:
     Attributes:
       x: training inputs, (n, ...).
       y: training labels, (n, k).
-      eigenvalues: q of the prior kernel Q = U diag(q) Uᵀ in ascending order, (n,).
+      eigenvalues: q of the prior kernel Q = U diag(q) Uᵀ in ascending order, (n,); 0 where they are rounding.
       eigenvectors: U, (n, n), one eigenvector a column.
       y_rotated: UᵀY, (n, k).
       noise: σ², a scalar.
@@ -40,6 +41,9 @@ class Posterior:
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
       prior: "nngp" or "ntk", the kernel taken for Q.
       prior_saw_data: whether the kernel was learned from these data; `ntkinfo.bounds` then refuses the divergence.
+      coupling: zeros (n, n) that carry derivatives within eigenspaces (`ntkinfo._numerics.eigenspaces`) where the
+        posterior was made under tracing, else None. The derivatives of the arrays above are complete only where
+        eigenvalues are distinct; those of every quantity are complete everywhere.
 
     Source: Lee et al. 2018 (arXiv 1711.00165); He et al. 2020 (arXiv 2007.05864); theory, sections 1 and 4.
     """
@@ -54,6 +58,7 @@ class Posterior:
     kernel_fn: Callable
     prior: str
     prior_saw_data: bool = False
+    coupling: Array | None = None
 
     @classmethod
     def fit(
@@ -69,6 +74,9 @@ class Posterior:
         progress: bool | None = None,
     ) -> "Posterior":
         """Evaluates the prior kernel on the training inputs and diagonalises it. O(n³), once.
+
+        Differentiable by whatever the kernel depends on: the derivatives of all quantities are exact, of equal
+        eigenvalues as well; second ones are refused (under `jit`, `nan`) where eigenvalues are equal or zero.
 
         Args:
           net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
@@ -123,19 +131,19 @@ class Posterior:
         prior_saw_data: bool | None = None,
     ) -> "Posterior":
         """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
-        eigenvalues, u, y_rotated = _diagonalise(q, y)
-        if check.concrete(eigenvalues):
-            _noise.check_noise(eigenvalues, noise)
-        # Eigenvalues of the order of rounding may come out negative; the kernel is not.
-        eigenvalues = jnp.maximum(eigenvalues, 0.0)
+        # Outside `jit`, so that `grad` sees values where it has to refuse.
+        decompose = _diagonalise if check.concrete(q) else _diagonalise_coupled
+        eigenvalues, u, y_rotated, *coupling = decompose(q, y)
+        eigenvalues = _noise.checked(eigenvalues, noise)
         noise_fit = None
         if isinstance(noise, str):
             constants = jax.lax.stop_gradient((eigenvalues, jnp.sum(y_rotated**2, axis=1)))
             noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
             if check.concrete(noise, noise_fit):
                 _noise.warn_fit(noise, noise_fit)
+        noise = jnp.asarray(noise, x.dtype)
         saw = networks.saw_data(kernel_fn, prior_saw_data)
-        return cls(x, y, eigenvalues, u, y_rotated, jnp.asarray(noise, x.dtype), noise_fit, kernel_fn, prior, saw)
+        return cls(x, y, eigenvalues, u, y_rotated, noise, noise_fit, kernel_fn, prior, saw, *coupling)
 
     @property
     def n(self) -> int:
@@ -165,8 +173,8 @@ class Posterior:
           batch_size: rows of a block of kernel evaluation; None chooses.
 
         Returns:
-          `Gaussian` with mean (m, k), variance (m,) and, if `joint`, covariance (m, m). Exact. On training inputs
-          `predict_train` is more accurate where the noise is small.
+          `Gaussian` with mean (m, k), variance (m,) and, if `joint`, covariance (m, m). Exact; a variance below its
+          rounding error is 0. On training inputs `predict_train` is more accurate where the noise is small.
 
         Raises:
           TypeError: `x_test` does not hold floating-point numbers.
@@ -189,7 +197,13 @@ class Posterior:
     @property
     def log_marginal_likelihood(self) -> Float[Array, ""]:
         """log p(Y|X) = log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, a scalar. Exact."""
-        return _noise.log_marginal_likelihood(self.eigenvalues, jnp.sum(self.y_rotated**2, axis=1), self.k, self.noise)
+        return -0.5 * (
+            self._quadratic(lambda q: 1 / (q + self.noise))
+            + self.k * jnp.sum(jnp.log(2 * np.pi * (self.eigenvalues + self.noise)))
+        )
+
+    def _quadratic(self, function: Callable[[Array], Array]) -> Array:
+        return eigenspaces.quadratic(function, self.eigenvalues, self.y_rotated, self.coupling)
 
     @property
     def information_gain(self) -> Float[Array, ""]:
@@ -214,9 +228,9 @@ class Posterior:
 
         Source: theory, section 4, "Bayesian posteriors".
         """
-        q, total = self.eigenvalues, self.eigenvalues + self.noise
-        spread = self.k * (jnp.log1p(q / self.noise) - q / total)
-        return 0.5 * jnp.sum(spread + q * jnp.sum(self.y_rotated**2, axis=1) / total**2)
+        q = self.eigenvalues
+        spread = self.k * jnp.sum(jnp.log1p(q / self.noise) - q / (q + self.noise))
+        return 0.5 * (spread + self._quadratic(lambda q: q / (q + self.noise) ** 2))
 
     def leave_one_out(self) -> Gaussian:
         """The posterior of each training output given all *other* labels: mean (n, k), variance (n,). Exact, O(n²).
@@ -232,8 +246,12 @@ class Posterior:
 
 @jax.jit
 def _diagonalise(q, y):
-    eigenvalues, u = jnp.linalg.eigh(q)
-    return eigenvalues, u, u.T @ y
+    return _diagonalise_coupled(q, y)[:-1]
+
+
+def _diagonalise_coupled(q, y):
+    eigenvalues, u, coupling = eigenspaces.eigh(q, _noise.NULL_FACTOR * np.sqrt(len(q)))
+    return eigenvalues, u, u.T @ y, coupling
 
 
 @functools.partial(jax.jit, static_argnames="joint")
@@ -242,33 +260,50 @@ def predictive(
 ) -> Gaussian:
     """The core of `predict`, without checks: Q_* (m, n), and Q(x, x) (m,) or, if `joint`, Q_** (m, m)."""
     vectors = cross @ post.eigenvectors
-    total = post.eigenvalues + post.noise
-    mean = vectors @ (post.y_rotated / total[:, None])
+
+    def inverse(q):
+        return 1 / (q + post.noise)
+
+    q = post.eigenvalues
+    mean = eigenspaces.bilinear(vectors, inverse, q, post.y_rotated, post.coupling)
+    own = jnp.diagonal(prior) if joint else prior
+    explained = jnp.abs(vectors) @ (jnp.sqrt(jax.lax.stop_gradient(q)) * inverse(q))
+    error = jax.lax.stop_gradient(variances.rounding(own, explained))
     if joint:
-        scaled = vectors / jnp.sqrt(total)[None, :]
-        covariance = prior - scaled @ scaled.T
-        return Gaussian(mean, jnp.diagonal(covariance), covariance)
-    return Gaussian(mean, prior - jnp.sum(vectors**2 / total[None, :], axis=1))
+        known = eigenspaces.bilinear(vectors, inverse, q, vectors.T, post.coupling)
+        covariance = prior - 0.5 * (known + known.T)
+        variance = variances.resolved(jnp.diagonal(covariance), error)
+        return Gaussian(mean, variance, variances.with_diagonal(covariance, variance))
+    return Gaussian(mean, variances.resolved(prior - eigenspaces.diagonal(vectors, inverse, q, post.coupling), error))
 
 
 @functools.partial(jax.jit, static_argnames="joint")
 def _predict_train(post: Posterior, joint: bool) -> Gaussian:
-    u = post.eigenvectors
-    kept = post.eigenvalues / (post.eigenvalues + post.noise)
-    mean = u @ (kept[:, None] * post.y_rotated)
+    u, q, coupling = post.eigenvectors, post.eigenvalues, post.coupling
+
+    def hat(q):
+        return q / (q + post.noise)
+
+    mean = eigenspaces.bilinear(u, hat, q, post.y_rotated, coupling)
     if joint:
-        covariance = (u * (post.noise * kept)[None, :]) @ u.T
+        covariance = post.noise * eigenspaces.bilinear(u, hat, q, u.T, coupling)
         covariance = 0.5 * (covariance + covariance.T)
         return Gaussian(mean, jnp.diagonal(covariance), covariance)
-    return Gaussian(mean, u**2 @ (post.noise * kept))
+    return Gaussian(mean, post.noise * eigenspaces.diagonal(u, hat, q, coupling))
 
 
 @jax.jit
 def _leave_one_out(post: Posterior) -> Gaussian:
-    u, total = post.eigenvectors, post.eigenvalues + post.noise
+    u, q, coupling = post.eigenvectors, post.eigenvalues, post.coupling
+
+    def rest(q):
+        return post.noise / (q + post.noise)
+
+    def hat(q):
+        return q / (q + post.noise)
+
     # σ²(Q + σ²I)⁻¹ and the hat matrix Q(Q + σ²I)⁻¹ have diagonals that add up to one; both are computed, so that
     # neither is the small difference of two large numbers.
-    rest = u**2 @ (post.noise / total)
-    hat = u**2 @ (post.eigenvalues / total)
-    residual = u @ (post.y_rotated * (post.noise / total)[:, None])
-    return Gaussian(post.y - residual / rest[:, None], post.noise * hat / rest)
+    rests, hats = (eigenspaces.diagonal(u, function, q, coupling) for function in (rest, hat))
+    residual = eigenspaces.bilinear(u, rest, q, post.y_rotated, coupling)
+    return Gaussian(post.y - residual / rests[:, None], post.noise * hats / rests)
