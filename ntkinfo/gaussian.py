@@ -55,6 +55,7 @@ def check_marginals(name: str, p: Gaussian, *, zero: bool = False) -> Gaussian:
       TypeError: `p` is no `Gaussian`, or does not hold floating-point numbers.
       ValueError: shapes that do not fit, NaN or Inf, a variance that is negative, or zero unless `zero`.
     """
+    check.flag("zero", zero)
     check.instance(name, p, Gaussian, maker="`Ensemble.predict`")
     mean, variance = _moments(f"{name}.mean", f"{name}.variance", p.mean, p.variance)
     check.positive(f"{name}.variance", variance, zero=zero)

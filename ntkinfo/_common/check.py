@@ -274,11 +274,7 @@ def path(name: str, value) -> pathlib.Path:
 
 
 def instance(name: str, value, kind: type | tuple[type, ...], maker: str = "") -> None:
-    """Refuses objects of another type than `kind` (one, or several); `maker` names what makes such an object.
-
-    Example:
-      >>> instance("z", z, Gaussian, maker="`Ensemble.predict`")
-    """
+    """Refuses objects of another type than `kind` (one, or several); `maker` names what makes such an object."""
     if not isinstance(value, kind):
         kinds = " or ".join(f"`{one.__name__}`" for one in (kind if isinstance(kind, tuple) else (kind,)))
         made = f", as made by {maker}" if maker else ""

@@ -100,6 +100,8 @@ def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
 
 def refuse_impossible(information: Information, m: int) -> None:
     """Refuses an exact information that is known to be wrong: outside 0 and log m, or by more than log m uncertain."""
+    check.instance("information", information, Information, maker="`mixture.exact`")
+    m = check.integer("m", m)
     if information.method != "exact" or not check.concrete(information):
         return
     value = np.atleast_1d(np.asarray(information.value))
