@@ -117,7 +117,8 @@ def scales(
     check.option("singular", singular, ("error", "project"))
     check.flag("progress", progress, none=True)
     folder = None if folder is None else check.path("folder", folder)
-    unknown = set(options) - set(inspect.signature(curve).parameters) | {"batch_size"} & set(options)
+    parameters = inspect.signature(curve).parameters.values()
+    unknown = set(options) - {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     if unknown:
         raise TypeError(f"`options` must be those of `information.curve`; got {', '.join(sorted(unknown))}.")
     w_grid, b_grid = _grid("w_std", w_std, zero=False), _grid("b_std", b_std, zero=True)

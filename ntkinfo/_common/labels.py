@@ -121,6 +121,7 @@ def entropy(labels: Labels) -> float:
 
 def real_targets(name: str, y: Array, n: int) -> Array:
     """Labels as (n, k): a vector is one output."""
+    n = check.integer("n", n)
     y = check.array(name, y, (1, 2))
     check.small_enough(name, y)
     y = y[:, None] if y.ndim == 1 else y
