@@ -129,7 +129,8 @@ def scales(
             "`build` must return a network of `ntkinfo.stax`, or a kernel function, for two numbers (w_std, b_std); "
             f"for {w_grid[0]:g} and {b_grid[0]:g}: {error}"
         ) from error
-    x, x_test = check.inputs("x", x), check.inputs("x_test", x_test)
+    x = check.inputs("x", x)
+    x_test = check.inputs_like("x_test", x_test, x)
     y, times = labels.real_targets("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))
     store = None
     if folder is not None:
