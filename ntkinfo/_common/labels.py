@@ -51,7 +51,7 @@ def read(name: str, labels, m: int, task: str = "auto") -> Labels:
         jit with task="auto": their values decide what is computed.
     """
     check.option("task", task, TASKS)
-    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    labels = check.values(name, labels)
     if not check.concrete(labels):
         if task != "regression":
             raise ValueError(
@@ -60,7 +60,7 @@ def read(name: str, labels, m: int, task: str = "auto") -> Labels:
             )
     elif jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1 and task != "regression":
         return _from_integers(name, np.asarray(labels), m)
-    check.array(name, labels, (1, 2))
+    check.small_enough(name, check.array(name, labels, (1, 2)))
     # On the host where it can be: inside `jit` even a constant that JAX has touched cannot be read any more.
     targets = np.asarray(labels) if check.concrete(labels) else labels
     targets = targets[:, None] if targets.ndim == 1 else targets
@@ -122,7 +122,9 @@ def entropy(labels: Labels) -> float:
 
 def real_targets(name: str, y: Float[ArrayLike, "rows ..."], n: int) -> Float[Array, "rows k"]:
     """Labels as (n, k): a vector is one output."""
+    n = check.integer("n", n)
     y = check.array(name, y, (1, 2))
+    check.small_enough(name, y)
     y = y[:, None] if y.ndim == 1 else y
     if len(y) != n:
         raise ValueError(f"`{name}` must have one row per input; got {len(y)} rows for {n} inputs.")
@@ -136,7 +138,7 @@ def class_numbers(labels, n_classes: int | None) -> tuple[np.ndarray | jax.Array
       TypeError: labels that are not integers.
       ValueError: labels that are not a vector or outside the range.
     """
-    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    labels = check.values("labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"`labels` must be integers from 0 to n_classes - 1; got dtype {labels.dtype}.")
     if labels.ndim != 1 or labels.size == 0:
@@ -156,7 +158,10 @@ def one_hot(labels: Integer[ArrayLike, " m"], n_classes: int, dtype=None) -> Flo
     Raises:
       TypeError, ValueError: as `class_numbers`.
     """
-    labels, n_classes = class_numbers(labels, check.integer("n_classes", n_classes))
+    n_classes = check.integer("n_classes", n_classes)
+    if dtype is not None:
+        check.float_dtype("dtype", dtype)
+    labels, n_classes = class_numbers(labels, n_classes)
     return jax.nn.one_hot(labels, n_classes, dtype=jnp.result_type(float) if dtype is None else dtype)
 
 
@@ -176,7 +181,7 @@ def distributions(name: str, y, n: int, n_classes: int | None = None) -> np.ndar
       TypeError: labels that are neither integers nor floating point.
       ValueError: wrong shape, negative or too large class numbers, rows that are no distributions.
     """
-    y = y if isinstance(y, jax.Array) else np.asarray(y)
+    y = check.values(name, y)
     if y.ndim == 0 or len(y) != n:
         raise ValueError(f"`{name}` must have one row for each of the {n} inputs; got shape {y.shape}.")
     if y.ndim == 1:

@@ -72,6 +72,7 @@ def is_saturated(information: Information, m: int | None = None) -> Bool[jax.Arr
     Raises:
       ValueError: no `m` for information without a ceiling of its own.
     """
+    check.instance("information", information, Information, maker="`information.input_information`")
     ceilings = [] if information.ceiling is None else [information.ceiling]
     if m is not None:
         ceilings.append(math.log(check.integer("m", m, least=2)))

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ntkinfo._common import interning
+from ntkinfo._common import check, interning
 
 
 class KernelTraits(NamedTuple):
@@ -33,6 +33,8 @@ _registry: weakref.WeakKeyDictionary[Callable, KernelTraits] = weakref.WeakKeyDi
 # stands for the layer in descriptions of what is composed of it.
 _shared: weakref.WeakKeyDictionary[Callable, tuple[weakref.ref, weakref.ref, int]] = weakref.WeakKeyDictionary()
 _numbers = itertools.count()
+# The square of a larger one is no float64.
+_LARGEST_SCALE = 1e154
 _KINK = "its Hessian kernel is singular where two inputs agree"
 
 
@@ -41,6 +43,7 @@ def parametrised(constructor: Callable) -> Callable:
     signature = inspect.signature(constructor)
 
     def make(*args, **kwargs):
+        _check_layer(signature.bind(*args, **kwargs).arguments)
         init_fn, apply_fn, inner = constructor(*args, **kwargs)
 
         @functools.wraps(inner)
@@ -57,6 +60,16 @@ def parametrised(constructor: Callable) -> Callable:
         return init_fn, apply_fn, _registered(kernel_fn, KernelTraits(unknown))
 
     return _interned(make, constructor)
+
+
+def _check_layer(arguments) -> None:
+    """Refuses numbers of units that are none, and scales that are NaN or whose squares overflow."""
+    for name in ("out_dim", "out_chan"):
+        if name in arguments:
+            check.integer(name, arguments[name])
+    for name in ("W_std", "b_std"):
+        if arguments.get(name) is not None:
+            check.number(name, arguments[name], -_LARGEST_SCALE, _LARGEST_SCALE)
 
 
 def without_parameters(constructor: Callable) -> Callable:
@@ -155,15 +168,15 @@ def require(kernel_fn: Callable, *, smooth: bool) -> None:
     traits = _traits(kernel_fn)
     if traits.unknown:
         raise ValueError(
-            "A correlated-parameter kernel needs a network built from the layers of `ntkinfo.stax` alone, with "
+            "`net` must be built from the layers of `ntkinfo.stax` alone for a correlated-parameter kernel, with "
             f"parameters from N(0, 1); in the way: {', '.join(traits.unknown)}. Build the network from `ntkinfo.stax` "
             "(Dense, Conv, pooling, smooth activations, serial, parallel, repeat, FanOut, FanInSum), or take the "
             "linear part alone (`parameter_divergence(..., curvature=False)`)."
         )
     if smooth and traits.nonsmooth:
         raise ValueError(
-            f"The Hessian kernel needs smooth activations; got {'; '.join(traits.nonsmooth)}. Use Erf, Gelu or Sin, or "
-            "take the linear part alone (`parameter_divergence(..., curvature=False)`)."
+            f"`net` must have smooth activations for the Hessian kernel; got {'; '.join(traits.nonsmooth)}. Use Erf, "
+            "Gelu or Sin, or take the linear part alone (`parameter_divergence(..., curvature=False)`)."
         )
 
 

@@ -156,8 +156,22 @@ def curve(
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
       >>> axes = c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
+    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    check.flag("joint", joint)
+    check.positive("noise", noise, scalar=True)
+    mixture.select_method(method, ens.k, key)
+    n_samples = check.integer("n_samples", n_samples)
+    if label_entropy is not None:
+        check.number("label_entropy", label_entropy, ends=False)
+    if batch_size is not None:
+        check.integer("batch_size", batch_size)
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)
+        shapes = tuple(jnp.shape(part) for part in x_test)
+        if shapes[:2] != ((m, ens.n),) * 2 or shapes[2] not in ((m,), (m, m)):
+            raise ValueError(
+                f"`x_test` must be kernels of shapes (m, n), (m, n) and (m,) or (m, m), n = {ens.n}; got {shapes}."
+            )
         if joint and x_test.prior.ndim == 1:
             raise ValueError(
                 "`x_test` must be kernels with a prior matrix (m, m) for the joint divergence; got one of shape "
@@ -171,8 +185,6 @@ def curve(
     if read.targets is None or read.targets.shape[1] != ens.k:
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
         raise ValueError(f"`y_test` must have the {ens.k} outputs trained on, as floating-point numbers; got {got}.")
-    check.positive("noise", noise)
-    mixture.select_method(method, ens.k, key)
     known = label_entropy is not None and read.classes is None
     ceiling = label_entropy if known else labels.entropy(read)
     classes = None if read.classes is None else jnp.asarray(read.classes)
@@ -234,7 +246,7 @@ def _curve(
         parameter_distance=_geometry.distance_core(ens, filters),
         action=_geometry.action_core(ens, filters, "euclidean"),
         fisher_action=_geometry.action_core(ens, filters, "fisher"),
-        fisher_trace=_geometry.fisher_trace(ens),
+        fisher_trace=_geometry.fisher_trace_core(ens),
         losses=_losses.compute(z, targets, classes, noise),
         train_gibbs_mse=train_gibbs,
         train_mean_mse=train_mean,
@@ -249,6 +261,9 @@ def _curve(
 
 def _checked(result: Curve, known: bool) -> Curve:
     """Warns where the information is not exact or bounds nothing, or the joint divergence had to be left out."""
+    check.finite_result("a loss", result.losses, "`noise` and `y_test`")
+    check.finite_result("the information of labels", result.label_information, "`noise` and `y_test`")
+    mixture.refuse_impossible(result.input_information, result.m)
     mixture.warn_if_inaccurate(result.input_information)
     _decoder.warn_if_no_bound(result.label_information, result.m, result.k, known)
     divergence = result.output_divergence_joint

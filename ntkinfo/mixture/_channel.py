@@ -25,7 +25,13 @@ OneHot = Float[ArrayLike, "m c"]
 Labels = Integer[ArrayLike, " m"]
 
 
-def _check_arguments(mean, variance, classes=None, *, one_output: bool = False, least: int = 1):
+def _points(variance) -> int:
+    """m, the number of points; `_check_arguments` refuses what has none."""
+    variance = check.native("variance", variance)
+    return variance.shape[-1] if variance.ndim else 1
+
+
+def _check_arguments(mean, variance, classes, *, one_output: bool = False, least: int = 1):
     """Checks a channel; returns its arrays flattened over leading axes, the classes, and the leading shape."""
     mean, variance = (
         # Known values stay on the host, where neither slices nor casts are compiled for every new shape.
@@ -39,11 +45,13 @@ def _check_arguments(mean, variance, classes=None, *, one_output: bool = False, 
     m, k = mean.shape[-2:]
     if one_output and k != 1:
         raise ValueError(
-            f"the exact information is for one output, k = 1; got k = {k}. "
+            f"`mean` must be of one output, k = 1, for the exact information; got k = {k}. "
             "Use `monte_carlo` (unbiased), `minibatch` or `pairwise` (bounds)."
         )
     if m < least:
-        raise ValueError(f"leave-one-out bounds need at least {least} points; got m = {m}. Use `monte_carlo`.")
+        raise ValueError(
+            f"`mean` must have at least {least} points for leave-one-out bounds; got m = {m}. Use `monte_carlo`."
+        )
     if check.concrete(variance):
         host = np.asarray(variance)
         if (host <= 0).any():
@@ -54,21 +62,20 @@ def _check_arguments(mean, variance, classes=None, *, one_output: bool = False, 
                 "Use a finite t, other inputs, or add the variance of observation noise."
             )
     dtype = jnp.result_type(mean.dtype, variance.dtype)
-    if classes is None:
-        classes = np.ones((m, 1), dtype)
-    else:
-        classes = check.native("one_hot", classes, 2)
-        classes = (np.asarray(classes) if check.concrete(classes) else classes).astype(dtype)
-        if classes.shape[0] != m:
-            raise ValueError(f"`one_hot` must have one row for each of the m = {m} points; got {classes.shape}.")
-        if check.concrete(classes):
-            host = np.asarray(classes)
-            if not (((host == 0) | (host == 1)).all() and (host.sum(axis=1) == 1).all()):
-                raise ValueError(
-                    "`one_hot` must hold a single 1 in each row and 0 elsewhere; got "
-                    f"entries from {host.min()} to {host.max()}, row sums from {host.sum(1).min()} to "
-                    f"{host.sum(1).max()}. `mixture.one_hot(labels, n_classes)` makes it."
-                )
+    classes = check.native("one_hot", classes, 2)
+    classes = (np.asarray(classes) if check.concrete(classes) else classes).astype(dtype)
+    if classes.shape[0] != m:
+        raise ValueError(
+            f"`one_hot`, or `labels`, must have one row for each of the m = {m} points; got {len(classes)} rows."
+        )
+    if check.concrete(classes):
+        host = np.asarray(classes)
+        if not (((host == 0) | (host == 1)).all() and (host.sum(axis=1) == 1).all()):
+            raise ValueError(
+                "`one_hot` must hold a single 1 in each row and 0 elsewhere; got "
+                f"entries from {host.min()} to {host.max()}, row sums from {host.sum(1).min()} to "
+                f"{host.sum(1).max()}. `mixture.one_hot(labels, n_classes)` makes it."
+            )
     lead = variance.shape[:-1]
     flat = mean.reshape((-1, m, k)).astype(dtype), variance.reshape((-1, m)).astype(dtype)
     return *flat, classes if check.concrete(classes) else jax.lax.stop_gradient(classes), lead
@@ -139,16 +146,41 @@ def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Inf
     about_input, about_label = (
         information(value[:, i], error[:, i], ceiling) for i, ceiling in enumerate(_ceilings(classes))
     )
+    refuse_impossible(about_input, mean.shape[-2])
     warn_if_inaccurate(about_input)
     return about_input, about_label
 
 
+def refuse_impossible(information: Information, m: int) -> None:
+    """Refuses an exact information that is known to be wrong: outside 0 and log m, or by more than log m uncertain."""
+    check.instance("information", information, Information, maker="`mixture.exact`")
+    m = check.integer("m", m)
+    if information.method != "exact" or not check.concrete(information):
+        return
+    value = np.atleast_1d(np.asarray(information.value))
+    error = np.atleast_1d(np.asarray(information.upper)) - value
+    limit = _accuracy(value.dtype)
+    possible = (value > -limit) & (value < np.log(m) + limit) & (error < max(np.log(m), limit))
+    if not possible.all():
+        raise ValueError(
+            "`variance` must not be so small beside the means that the information cannot be computed in "
+            f"{value.dtype}: got {value[~possible][0]:.3g} nats with an estimated error of {error[~possible][0]:.1e}, "
+            f"while it lies between 0 and log m = {np.log(m):.3g}. Shift the means towards 0, or use float64."
+        )
+
+
+def _accuracy(dtype) -> float:
+    """What the quadrature promises, in nats."""
+    return ACCURACY if dtype == np.float64 else 1e-3
+
+
 def warn_if_inaccurate(information: Information) -> None:
     """Warns where the quadrature of an exact information could not keep the accuracy promised; not under tracing."""
+    check.instance("information", information, Information, maker="`mixture.exact`")
     if information.method != "exact" or not check.concrete(information):
         return
     error = float(np.max(np.asarray(information.upper) - np.asarray(information.value)))
-    limit = ACCURACY if information.value.dtype == jnp.float64 else 1e-3
+    limit = _accuracy(information.value.dtype)
     if error > limit:
         warnings.warn(
             f"the quadrature of the exact information has an estimated error of {error:.1e} nats, above {limit:.0e}: "
@@ -183,7 +215,7 @@ def exact(mean: OneMean, variance: Variances) -> Information:
       >>> round(float(exact(np.array([[0.0], [100.0]]), np.ones(2)).value), 6)  # log 2
       0.693147
     """
-    m = jnp.shape(variance)[-1] if jnp.ndim(variance) else 1
+    m = _points(variance)
     return exact_pair(mean, variance, np.ones((m, 1)))[0]
 
 
@@ -232,9 +264,11 @@ def monte_carlo_pair(
     n_samples: int,
 ) -> tuple[Information, Information]:
     """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass."""
+    key = check.key("key", key)
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
+    check.finite_result("the information", (average[0], average[2], error[0], error[2]), "`mean` and `variance`")
     return tuple(
         estimate(average[i], error[i], "monte_carlo", full(average[i], ceiling))
         for i, ceiling in zip((0, 2), _ceilings(classes), strict=True)
@@ -264,7 +298,7 @@ def monte_carlo(mean: Means, variance: Variances, *, key: Array, n_samples: int)
 
     Source: theory, section 3.
     """
-    m = jnp.shape(variance)[-1] if jnp.ndim(variance) else 1
+    m = _points(variance)
     return monte_carlo_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
 
 
@@ -290,9 +324,11 @@ def minibatch_pair(
     n_samples: int,
 ) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats from the same scores: `minibatch` and `label_minibatch` in one pass."""
+    key = check.key("key", key)
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, least=2)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
+    check.finite_result("the bounds", (average, error), "`mean` and `variance`")
     rows = zip(((0, 0, 1), (2, 3, 4)), (full(average[0], ceiling) for ceiling in _ceilings(classes)), strict=True)
     return tuple(
         Information(average[v], average[low], average[up], error[v], "minibatch", error[low], error[up], ceiling)
@@ -325,7 +361,7 @@ def minibatch(mean: Means, variance: Variances, *, key: Array, n_samples: int) -
 
     Source: theory, section 3; Poole et al. 2019, arXiv 1905.06922.
     """
-    m = jnp.shape(variance)[-1] if jnp.ndim(variance) else 1
+    m = _points(variance)
     return minibatch_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
 
 
@@ -356,6 +392,7 @@ def pairwise_pair(mean: Means, variance: Variances, one_hot: OneHot) -> tuple[In
     """Bounds on I(X;Z) and I(Y;Z) in nats without sampling: `pairwise` and `label_pairwise` in one pass."""
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
     lower, upper, class_lower, class_upper = _pairwise(mean, variance, classes).T.reshape((4, *lead))
+    check.finite_result("the bounds", (lower, upper, class_lower, class_upper), "`mean` and `variance`")
     zero = full(lower, 0.0)
     bounds = (lower, upper), (lower - class_upper, upper - class_lower)
     return tuple(
@@ -378,7 +415,7 @@ def pairwise(mean: Means, variance: Variances) -> Information:
 
     Source: theory, section 3; Kolchinsky & Tracey 2017, arXiv 1706.02419.
     """
-    m = jnp.shape(variance)[-1] if jnp.ndim(variance) else 1
+    m = _points(variance)
     return pairwise_pair(mean, variance, np.ones((m, 1)))[0]
 
 
