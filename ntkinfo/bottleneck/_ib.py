@@ -12,6 +12,9 @@ from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver
 from ntkinfo.bottleneck._curve import BottleneckCurve
 from ntkinfo.bottleneck._distortion import Problem
 
+# A cluster is missing where it would lower the Lagrangian by more than this, in nats.
+_GAP_TOLERANCE = 5e-10
+
 
 @_curve.in_double
 def ib(
@@ -238,8 +241,12 @@ def _search(
         gaps = certified = None
         if certificate:
             solution, gaps, certified = _solver.certify(
-                problem, grid, solution, gap_tolerance=5e-10, solve_options=options
+                problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
             )
+        elif anneal and alpha == 1 and n_clusters is None:
+            solution = _solver.add_missing_clusters(
+                problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
+            )[0]
     used = int(_solver.n_used(solution).max())
     clusters = jnp.asarray(solution.log_p_z[:, :used]), jnp.asarray(solution.log_p_y_given_z[:, :used])
     encoders = _solver.encoders(problem, beta, a, *clusters)
