@@ -33,6 +33,7 @@ SMOKE = (
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow simulations as well")
+    parser.addoption("--fuzz", action="store_true", help="every public function with every hostile argument, hours")
     parser.addoption("--smoke", action="store_true", help="only a file or two of each corridor, about two minutes")
     parser.addoption("--float32", action="store_true", help="leave JAX in float32; only tests that hold in both")
 
@@ -47,6 +48,10 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow simulation: pass --slow"))
+    if not config.getoption("--fuzz"):
+        for item in items:
+            if "fuzz" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="the whole fuzz: pass --fuzz"))
     if config.getoption("--float32"):
         left_out = [item for item in items if "any_precision" not in item.keywords]
         config.hook.pytest_deselected(items=left_out)

@@ -64,15 +64,9 @@ def native(
 
 def _from_host(name, value):
     """A list, table or array as a NumPy array that JAX can read."""
-    if np.ma.is_masked(value):
-        raise ValueError(
-            f"`{name}` must have no masked entries; got {np.ma.count_masked(value)}. Remove or fill them first: the "
-            "mask would be lost."
-        )
-    try:
-        value = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"`{name}` must be an array; got {type(value).__name__} with ragged rows.") from error
+    if not concrete(value):
+        return jnp.asarray(value)
+    value = _host(name, value)
     if value.dtype.kind != "f":
         return value
     return (
@@ -80,6 +74,33 @@ def _from_host(name, value):
         if value.dtype.itemsize > 8
         else value.astype(value.dtype.newbyteorder("="), copy=False)
     )
+
+
+def _host(name, value) -> np.ndarray:
+    """What is concrete as a NumPy array, of any dtype."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"`{name}` must have no masked entries; got {np.ma.count_masked(value)}. Remove or fill them first: the "
+            "mask would be lost."
+        )
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        raise TypeError(f"`{name}` must hold numbers; got {described(value)}.")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be an array; got {type(value).__name__} with ragged rows.") from error
+    except Exception as error:
+        raise TypeError(f"`{name}` must be an array; got {described(value)}.") from error
+
+
+def described(value) -> str:
+    """What came, for messages: short values as they are, arrays by dtype and shape, the rest by type."""
+    if value is None or isinstance(value, bool | int | float | complex | str):
+        text = repr(value)
+        return text if len(text) <= 40 else f"{text[:37]}..."
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{type(value).__name__} of dtype {value.dtype}, shape {value.shape}" if value.shape else f"{value!r}"
+    return type(value).__name__
 
 
 # Probabilities sum to one within this, in float64: what a table computed in float32 keeps.
@@ -117,7 +138,7 @@ def signs(name: str, y) -> None:
 
 def times(name: str, value) -> jax.Array:
     """`value` as a scalar or vector of training times: not negative, not NaN; infinity is allowed."""
-    value = value if isinstance(value, jax.Array) else np.asarray(value)
+    value = value if isinstance(value, jax.Array) else _from_host(name, value)
     if value.dtype == bool or not (
         jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
     ):
@@ -134,32 +155,85 @@ def times(name: str, value) -> jax.Array:
     return jnp.asarray(value, dtype=jnp.result_type(float))
 
 
-def positive(name: str, value, *, zero: bool = False) -> None:
-    """Refuses numbers that are NaN, infinite, negative or (unless `zero`) zero. Nothing is checked under tracing."""
+def positive(name: str, value, *, zero: bool = False, scalar: bool = False) -> None:
+    """Refuses numbers that are NaN, infinite, negative or (unless `zero`) zero; if `scalar`, more than one number.
+
+    Of traced values only the shape and the dtype are looked at.
+    """
+    value = _real(name, value, scalar)
     if not concrete(value):
         return
     host = np.asarray(value)
-    if not np.issubdtype(host.dtype, np.number) or np.issubdtype(host.dtype, np.complexfloating):
-        raise TypeError(f"`{name}` must be a real number; got {value!r}.")
     bad = ~np.isfinite(host) | (host < 0) | ((host == 0) & (not zero))
     if bad.any():
         wanted = "not negative" if zero else "positive"
         raise ValueError(f"`{name}` must be {wanted} and finite; got {host.ravel()[bad.ravel()][0]}.")
 
 
-def integer(name: str, value, *, least: int = 1) -> int:
-    """`value` as an int of at least `least`."""
+def number(name: str, value, low: float = -np.inf, high: float = np.inf, *, ends: bool = True) -> None:
+    """Refuses what is not one real number between `low` and `high`, with or without the ends; NaN always."""
+    value = _real(name, value, scalar=True)
+    if concrete(value):
+        real_numbers(name, value, low, high, ends=ends)
+
+
+def _real(name, value, scalar):
+    """`value` as real numbers, an array of JAX or of NumPy; if `scalar`, a single one."""
+    given, value = value, value if isinstance(value, jax.Array) else _from_host(name, value)
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        wanted = "a real number" if scalar else "a real number, or an array of them"
+        raise TypeError(f"`{name}` must be {wanted}; got {described(given)}.")
+    if scalar and value.ndim:
+        raise ValueError(f"`{name}` must be one number; got {type(given).__name__} of shape {value.shape}.")
+    if value.size == 0:
+        raise ValueError(f"`{name}` must not be empty; got shape {value.shape}.")
+    return value
+
+
+# No array of a larger size can be indexed by JAX without x64, and none that large is meant.
+LARGEST = 2**31 - 1
+
+
+def integer(name: str, value, *, least: int = 1, most: int = LARGEST) -> int:
+    """`value` as an int of at least `least` and at most `most`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
+        raise TypeError(f"`{name}` must be an integer; got {described(value)}.")
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}; got {value}.")
+    if value > most:
+        raise ValueError(f"`{name}` must be at most {most}; got {described(int(value))}.")
     return int(value)
 
 
 def option(name: str, value, accepted) -> None:
-    """Refuses a `value` outside the names in `accepted`."""
-    if value not in accepted:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, accepted))}; got {value!r}.")
+    """Refuses a `value` outside the names in `accepted`, None among them where it is one."""
+    # An array among the values compared would be asked for its truth, a list for its hash.
+    if not (value is None or isinstance(value, str)) or value not in accepted:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, accepted))}; got {described(value)}.")
+
+
+def flag(name: str, value, *, none: bool = False) -> None:
+    """Refuses what is neither True nor False (nor None, where that is `none`)."""
+    if not (isinstance(value, bool | np.bool_) or (none and value is None)):
+        raise TypeError(f"`{name}` must be True or False{' or None' if none else ''}; got {described(value)}.")
+
+
+def function(name: str, value, meaning: str = "a function") -> None:
+    """Refuses what cannot be called; `meaning` says what it is called with and returns."""
+    if not callable(value):
+        raise TypeError(f"`{name}` must be {meaning}; got {described(value)}.")
+
+
+def instance(name: str, value, kind: type | tuple[type, ...], maker: str = "") -> None:
+    """Refuses objects of another type than `kind` (one, or several); `maker` names what makes such an object.
+
+    Example:
+      >>> instance("z", z, Gaussian, maker="`Ensemble.predict`")
+    """
+    if not isinstance(value, kind):
+        kinds = " or ".join(f"`{one.__name__}`" for one in (kind if isinstance(kind, tuple) else (kind,)))
+        made = f", as made by {maker}" if maker else ""
+        raise TypeError(f"`{name}` must be of type {kinds}{made}; got {described(value)}.")
 
 
 def inputs(name: str, x: Array) -> Array:
@@ -195,12 +269,7 @@ def real_numbers(name: str, value, low: float = -np.inf, high: float = np.inf, *
             f"`{name}` must be known numbers; got a traced value. Bounds are computed on the host in float64: "
             "call them outside jit, vmap and grad; they take arrays."
         )
-    try:
-        host = np.asarray(value)
-    except ValueError as error:
-        raise TypeError(f"`{name}` must be real numbers; got a ragged {type(value).__name__}.") from error
-    if host.dtype == bool or not (np.issubdtype(host.dtype, np.integer) or np.issubdtype(host.dtype, np.floating)):
-        raise TypeError(f"`{name}` must be real numbers; got dtype {host.dtype}.")
+    host = np.asarray(_real(name, value, scalar=False))
     host = host.astype(np.float64)
     inside = (host >= low) & (host <= high) if ends else (host > low) & (host < high)
     if not inside.all():
@@ -211,9 +280,12 @@ def real_numbers(name: str, value, low: float = -np.inf, high: float = np.inf, *
     return host
 
 
-def key(key):
-    """Refuses what is not one random key."""
-    key = key if isinstance(key, jax.Array) else np.asarray(key)
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if key.shape != () if typed else (key.dtype != np.uint32 or key.ndim != 1):
-        raise TypeError(f"`key` must be one random key, as of jax.random.key(0); got {key.dtype}, shape {key.shape}.")
+def key(name: str, value) -> Array:
+    """`value` as one random key: typed, as of `jax.random.key`, or raw, as of `jax.random.PRNGKey`."""
+    if isinstance(value, jax.Array | np.ndarray):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            if value.shape == ():
+                return value
+        elif value.dtype == np.uint32 and value.shape == jax.eval_shape(jax.random.PRNGKey, 0).shape:
+            return jnp.asarray(value)
+    raise TypeError(f"`{name}` must be one random key, as of `jax.random.key(0)`; got {described(value)}.")

@@ -92,7 +92,7 @@ def train(
     t, host = _validate.finite_times(t)
     check.option("method", method, _gradient_descent.METHODS)
     n_networks, max_steps = check.integer("n_networks", n_networks), check.integer("max_steps", max_steps)
-    check.key(key)
+    check.key("key", key)
     config = _gradient_descent.Config(init_fn, apply_fn, method, 1, bool(train_outputs), bool(fisher_trace))
     _validate.outputs(config, x, y)
     rate, limit = _validate.learning_rate(learning_rate, net, x, y)

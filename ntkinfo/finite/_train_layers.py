@@ -111,7 +111,7 @@ def train_layers(
     sizes = _validate_layers.sizes(sizes, data)
     names, functions = _validate_layers.activations(activation, len(sizes) - 2)
     n_networks, epochs = check.integer("n_networks", n_networks), check.integer("epochs", epochs)
-    check.key(key)
+    check.key("key", key)
     batch = n_train if batch_size is None else check.integer("batch_size", batch_size)
     if batch > n_train:
         raise ValueError(f"`batch_size` must be at most the {n_train} training rows; got {batch}. None takes them all.")

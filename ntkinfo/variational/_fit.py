@@ -105,7 +105,7 @@ class VariationalFit:
         Raises:
           TypeError, ValueError: as `encode`; a key that is none, `samples` below 1.
         """
-        check.key(key)
+        check.key("key", key)
         x = _validate.read_inputs(self.model, self.params, x)
         return _predict.predict(self.model, self.params, x, key, check.integer("samples", samples))
 
@@ -284,7 +284,7 @@ def make_plan(
         early_stopping = check.integer("early_stopping", early_stopping)
         if test is None:
             raise ValueError("`early_stopping` judges by the test loss: it needs `x_test` and `y_test`.")
-    check.key(key)
+    check.key("key", key)
     return Plan(spec, optimizer, batch, data, test, jnp.stack([key]), betas, gammas, record, early_stopping)
 
 

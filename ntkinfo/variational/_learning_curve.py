@@ -68,7 +68,7 @@ def learning_curve(
       TypeError, ValueError: as `fit`; sizes out of range.
       DivergedError: as `fit`.
     """
-    check.key(key)
+    check.key("key", key)
     sizes = [check.integer("sizes", size, least=2) for size in np.atleast_1d(np.asarray(sizes))]
     repeats = check.integer("repeats", repeats)
     task = options.get("task", "classes")

@@ -90,7 +90,7 @@ def measure(
 
     Source: theory, sections 3 and 8; van den Oord et al. 2018 (arXiv 1807.03748); Poole et al. 2019 (arXiv 1905.06922).
     """
-    check.key(key)
+    check.key("key", key)
     rows = _validate.read_like(fit.model, fit.params, x, y)
     samples, batch = check.integer("samples", samples), check.integer("batch", batch, least=2)
     if label_entropy is not None:
@@ -190,7 +190,7 @@ def error_under_noise(
     Raises:
       TypeError, ValueError: as `measure`; negative standard deviations.
     """
-    check.key(key)
+    check.key("key", key)
     rows = _validate.read_like(fit.model, fit.params, x, y)
     stds = jnp.asarray(check.array("stds", stds, 1), rows.x.dtype)
     check.positive("stds", stds, zero=True)

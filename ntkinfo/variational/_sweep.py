@@ -133,7 +133,7 @@ def sweep(
 
     Source: theory, section 8; the thesis (arXiv 2202.06749), chapter 4; arXiv 2006.04641.
     """
-    check.key(key)
+    check.key("key", key)
     host = np.asarray(check.array("betas", np.asarray(betas, float), 1))
     check.positive("betas", host)
     names = (names,) if isinstance(names, str) else tuple(names)

@@ -72,3 +72,76 @@ def test_signs():
     check.signs("y", np.array([-1.0, 1.0]))
     with pytest.raises(ValueError, match="`y` must hold -1 and 1 only"):
         check.signs("y", np.array([0.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "got None"),
+        (0, "got 0"),
+        ("a", "got 'a'"),
+        (jax.random.split(jax.random.key(0)), r"got .*shape \(2,\)"),
+        (np.zeros(2), r"got ndarray of dtype float64, shape \(2,\)"),
+        (np.zeros(3, np.uint32), r"shape \(3,\)"),
+        (jax.random.split(jax.random.PRNGKey(0)), r"shape \(2, 2\)"),
+    ],
+)
+def test_what_is_no_random_key_is_named(value, message):
+    with pytest.raises(TypeError, match=f"`draw` must be one random key.*{message}"):
+        check.key("draw", value)
+
+
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "raw"])
+def test_keys_pass_typed_raw_and_traced(make):
+    assert check.key("key", make(1)) is not None
+    assert jax.vmap(lambda key: jax.random.normal(check.key("key", key)))(jax.random.split(make(1))).shape == (2,)
+    assert isinstance(check.key("key", np.asarray(jax.random.PRNGKey(1))), jax.Array)
+
+
+@pytest.mark.parametrize("value", [None, 0, True, np.array("a"), np.array(["a", "b"]), ["a"], "A", {"a"}])
+def test_options_of_any_kind_are_compared_without_their_truth_or_hash(value):
+    with pytest.raises(ValueError, match="`method` must be one of 'a', 'b'; got "):
+        check.option("method", value, ("a", "b"))
+    check.option("method", None, ("a", None))
+    check.option("method", "b", {"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize("value", [[0.5], np.array([0.5]), np.array([[0.5]]), Table()])
+def test_a_vector_is_no_single_number(value):
+    for refuse in (lambda: check.positive("noise", value, scalar=True), lambda: check.number("noise", value)):
+        with pytest.raises(ValueError, match=r"`noise` must be one number; got \w+ of shape"):
+            refuse()
+    with pytest.raises(ValueError, match="`noise` must be one number"):
+        jax.jit(lambda noise: check.number("noise", noise))(np.array([0.5]))
+
+
+@pytest.mark.parametrize("value", ["1", None, 1j, True, [], [[1.0], [1.0, 2.0]], jax.random.key(0), 10**30, object()])
+def test_what_is_no_real_number_is_named(value):
+    for refuse in (check.positive, check.number, check.real_numbers, check.times, check.array):
+        with pytest.raises((TypeError, ValueError), match="`noise` must"):
+            refuse("noise", value)
+
+
+def test_numbers_within_their_ends():
+    check.number("x", 1, 0, 1)
+    jax.jit(lambda x: check.number("x", x, 0, 1))(7.0)
+    for value, ends in ((1, False), (2, True), (np.nan, True), (np.inf, False)):
+        with pytest.raises(ValueError, match="`x` must lie in"):
+            check.number("x", value, 0, 1, ends=ends)
+
+
+def test_integers_flags_functions_and_objects():
+    assert check.integer("n", np.int32(3)) == 3
+    for value in (2**62, 10**30):
+        with pytest.raises(ValueError, match="`n` must be at most 2147483647; got"):
+            check.integer("n", value)
+    check.flag("joint", np.bool_(True))
+    check.flag("progress", None, none=True)
+    for value in (None, "no", 1, np.array([True])):
+        with pytest.raises(TypeError, match="`joint` must be True or False; got"):
+            check.flag("joint", value)
+    with pytest.raises(TypeError, match="`build` must be a function of x; got 3"):
+        check.function("build", 3, "a function of x")
+    check.instance("p", np.ones(3), (np.ndarray, list))
+    with pytest.raises(TypeError, match=r"`p` must be of type `Table` or `dict`, as made by `f`; got ndarray of dtype"):
+        check.instance("p", np.ones(3), (Table, dict), maker="`f`")

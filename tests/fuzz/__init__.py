@@ -1,0 +1,1 @@
+"""A fuzz of every public function: each argument in turn replaced by hostile values; see `hostile` and `judge`."""

@@ -1,0 +1,137 @@
+"""What became of a call with a hostile argument: a clear error, a sane result, or a fault."""
+
+import inspect
+import opcode
+import re
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+import ntkinfo
+from tests.fuzz import hostile
+from tests.fuzz.hostile import Value
+
+PACKAGE = str(Path(ntkinfo.__file__).parent)
+# Seconds a call may take.
+LIMIT = 60.0
+CLEAR, SANE = "clear error", "sane result"
+# Faults: an error from inside that says nothing of the argument; an error of ours that does not name it; NaN or Inf
+# where a valid call has none; a value accepted that must not be; longer than the limit; the end of the process.
+RAW, UNNAMED, SILENT, ACCEPTED, ENDLESS, ABORT = (
+    "raw traceback", "argument not named", "silent NaN or Inf", "wrong input accepted", "too long", "abort",
+)  # fmt: skip
+FAULTS = (RAW, UNNAMED, SILENT, ACCEPTED, ENDLESS, ABORT)
+
+
+class Call(NamedTuple):
+    """A valid call of a public function.
+
+    Attributes:
+      function: what is called, a method of an object bound to it.
+      valid: its arguments by name.
+      kinds: the kind of an argument, where its name does not say it.
+      infinite: whether results may be infinite, as documented.
+      samples: valid values of optional arguments that the call leaves out, from which hostile ones are made.
+    """
+
+    function: Any
+    valid: dict[str, Any]
+    kinds: dict[str, str] = {}  # noqa: RUF012 - never changed
+    infinite: bool = False
+    samples: dict[str, Any] = {}  # noqa: RUF012
+
+
+class Outcome(NamedTuple):
+    kind: str
+    text: str
+
+
+def parameters(function) -> dict[str, inspect.Parameter]:
+    """The parameters of a function but those that hand others on."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: p for name, p in inspect.signature(function).parameters.items() if p.kind not in variable}
+
+
+def cases(call: Call, kinds: dict[str, str]) -> list[tuple[str, Value]]:
+    """Every argument with every hostile value of its kind, those that ask for memory last."""
+    pairs = []
+    for name, parameter in parameters(call.function).items():
+        default = None if parameter.default is parameter.empty else parameter.default
+        valid = call.valid.get(name, call.samples.get(name, default))
+        for value in hostile.KINDS[call.kinds.get(name) or kinds[name]](_example(valid)):
+            # None is no hostile value where it is the default.
+            if not (value.value is None and parameter.default is None):
+                pairs.append((name, value))
+    return sorted(pairs, key=lambda pair: pair[1].tag in hostile.LATE)
+
+
+def _example(valid):
+    return np.ones(3) if valid is None else valid
+
+
+def run(call: Call, name: str, value: Value) -> Outcome:
+    """The outcome of one case."""
+    start = time.monotonic()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            result = call.function(**{**call.valid, name: value.value})
+        except Exception as error:
+            outcome = _judge_error(error, parameters(call.function))
+        else:
+            outcome = _judge_result(call, result, value, warned)
+        finally:
+            plt.close("all")
+    seconds = time.monotonic() - start
+    return Outcome(ENDLESS, f"{seconds:.0f} s") if seconds > LIMIT else outcome
+
+
+def _judge_error(error, names) -> Outcome:
+    text = f"{type(error).__name__}: {error}"
+    if not isinstance(error, ValueError | TypeError | OSError):
+        return Outcome(RAW, text)
+    if re.search(rf"`(\w+: )?({'|'.join(names)})\b", str(error)):
+        return Outcome(CLEAR, text)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    instructions = [index for _, index in _places(error.__traceback__)]
+    ours = frames[-1].f_code.co_filename.startswith(PACKAGE)
+    raised = frames[-1].f_code.co_code[instructions[-1]] == opcode.opmap["RAISE_VARARGS"]
+    return Outcome(UNNAMED if ours and raised else RAW, text)
+
+
+def _places(trace):
+    while trace is not None:
+        yield trace.tb_frame, trace.tb_lasti
+        trace = trace.tb_next
+
+
+def _judge_result(call, result, value, warned) -> Outcome:
+    text = f"accepted, returned {type(result).__name__}"
+    if value.refused:
+        return Outcome(ACCEPTED, text)
+    if any(issubclass(warning.category, UserWarning) for warning in warned):
+        return Outcome(SANE, "with a warning")
+    bad = _not_finite(result)
+    if not bad:
+        return Outcome(SANE, "")
+    known = _not_finite(call.function(**call.valid))
+    silent = {place for place, what in bad.items() if place not in known and not (call.infinite and what == "inf")}
+    return Outcome(SILENT, ", ".join(sorted(silent))) if silent else Outcome(SANE, "not finite, as documented")
+
+
+def _not_finite(result) -> dict[str, str]:
+    """Which leaves of a result are not finite, and whether they are NaN."""
+    bad = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(result)[0]:
+        if isinstance(leaf, jax.Array | np.ndarray | float | np.floating) and np.asarray(leaf).dtype.kind == "f":
+            if np.isnan(np.asarray(leaf)).any():
+                bad[jax.tree_util.keystr(path)] = "nan"
+            elif np.isinf(np.asarray(leaf)).any():
+                bad[jax.tree_util.keystr(path)] = "inf"
+    return bad
