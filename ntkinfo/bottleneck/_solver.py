@@ -176,8 +176,9 @@ def _newton(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
             point, value, count, _ = state
             gradient, curvature = jax.grad(free_energy)(point), jax.hessian(free_energy)(point)
             values, vectors = jnp.linalg.eigh(curvature)
-            # Uphill and flat directions (the normalisations) are left as they are.
-            size = jnp.where(values > 1e-14, values, jnp.inf)
+            # Downhill along negative curvature too, in which a cluster of little mass grows; flat directions (the
+            # normalisations) are left as they are.
+            size = jnp.where(jnp.abs(values) > 1e-14, jnp.abs(values), jnp.inf)
             step = -vectors @ ((vectors.T @ gradient) / size)
             step = jnp.where(free, step / jnp.maximum(1, jnp.max(jnp.abs(step)) / 2), 0)
             candidates = jnp.stack([point + step, point + step / 8])
