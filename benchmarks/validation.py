@@ -425,10 +425,38 @@ def jax_versions() -> str:
     )
 
 
+def hostile_arguments() -> str:
+    """`benchmarks/fuzz.py`."""
+    what = (
+        "`benchmarks/fuzz.py` calls every public function with each of its arguments replaced in turn by hostile values: "
+        "arrays of another rank or dtype, empty, NaN, infinite or huge; numbers out of range; unknown options; what is no "
+        "random key; results of other functions. Right is a `ValueError` or `TypeError` that names the argument, or a "
+        "result that is finite (or not finite, as documented)."
+    )
+    if not (RESULTS / "fuzz.json").exists():
+        return section("hostile-arguments", "Hostile arguments", what, "**Being measured.**")
+    result = load("fuzz")
+    outcomes = list(next(iter(result.values()))["outcomes"])
+    rows = [
+        [name, str(r["functions"]), str(sum(r["outcomes"].values())), *(str(r["outcomes"][kind]) for kind in outcomes)]
+        for name, r in result.items()
+    ]
+    total = [str(sum(int(row[i]) for row in rows)) for i in range(1, len(rows[0]))]
+    return section(
+        "hostile-arguments",
+        "Hostile arguments",
+        what,
+        table(["module", "functions", "cases", *outcomes], [*rows, ["all", *total]]),
+        "A sample of it runs with the tests, which fail for a public function that has no call in the table. The layers "
+        "of `stax` are neural-tangents' and are not among them.",
+    )
+
+
 def page() -> str:
     """The whole page."""
     sections = (
         speed, finite_networks, published_figure, parameters, bounds, bottleneck, layered, variational, jax_versions,
+        hostile_arguments,
     )  # fmt: skip
     text = "\n\n".join([HEAD.strip(), *(make() for make in sections)]) + "\n"
     assert not re.search(r"\b(nan|inf)\b", text), "a result holds no number"

@@ -41,8 +41,8 @@ def network(
     check.option("activation", activation, ACTIVATIONS)
     depth, outputs = check.integer("depth", depth), check.integer("outputs", outputs)
     width = check.integer("width", width)
-    check.positive("w_std", w_std)
-    check.positive("b_std", b_std, zero=True)
+    check.positive("w_std", w_std, scalar=True)
+    check.positive("b_std", b_std, zero=True, scalar=True)
     from ntkinfo import stax
 
     nonlinear = {

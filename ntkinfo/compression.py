@@ -51,11 +51,28 @@ def gaussian_layer_bound(
     for name, value, d in (("cov_t", cov_t, d_in), ("cov_noise", noise, d_out)):
         if value.ndim < 2 or value.shape[-2:] != (d, d):
             raise ValueError(f"`{name}` must have shape (..., {d}, {d}); got {value.shape}.")
+    for name, value in (("cov_t", cov_t), ("cov_noise", noise)):
+        if check.concrete(value):
+            _check_covariance(name, np.asarray(value, np.float64))
     if check.concrete(noise) and (np.linalg.eigvalsh(np.asarray(noise, np.float64)) <= 0).any():
         raise ValueError("`cov_noise` must be positive definite: without noise the information is infinite.")
     signal = jnp.einsum("...io,...ij,...jp->...op", weight, cov_t, weight)
     noise = jnp.broadcast_to(noise, jnp.broadcast_shapes(noise.shape, signal.shape))
-    return 0.5 * (_log_det(noise + jnp.broadcast_to(signal, noise.shape)) - _log_det(noise))
+    bound = 0.5 * (_log_det(noise + jnp.broadcast_to(signal, noise.shape)) - _log_det(noise))
+    check.finite_result("the bound", bound, "`weight`, `cov_t` and `cov_noise`")
+    return bound
+
+
+def _check_covariance(name, value):
+    """Refuses matrices that are not symmetric, or have an eigenvalue below zero by more than rounding."""
+    scale = np.abs(value).max(axis=(-2, -1), keepdims=True)
+    if (np.abs(value - np.swapaxes(value, -2, -1)) > 1e-5 * scale).any():
+        raise ValueError(f"`{name}` must be symmetric, as covariances are; got a matrix that is not.")
+    lowest = np.linalg.eigvalsh(value).min(axis=-1)
+    if (lowest < -1e-5 * scale[..., 0, 0]).any():
+        raise ValueError(
+            f"`{name}` must be positive semidefinite, as covariances are; got eigenvalue {lowest.min():.3g}."
+        )
 
 
 def weight_noise_bound(
@@ -86,16 +103,20 @@ def weight_noise_bound(
     d_in, d_out = _sizes(weight)
     if t.ndim < 2 or t.shape[-1] != d_in or t.shape[-2] < 2:
         raise ValueError(f"`activations` must have shape (..., n, {d_in}) with n of at least 2; got {t.shape}.")
-    check.positive("std", std)
+    check.positive("std", std, scalar=True)
     squared = jnp.sum(t**2, axis=-1)
     if check.concrete(squared) and not (np.asarray(squared) > 0).all():
         raise ValueError("`activations` must have no row of zeros: noise on the weights does not reach it.")
     centred = t - jnp.mean(t, axis=-2, keepdims=True)
     projected = jnp.einsum("...nd,...do->...no", centred, weight)
     signal = jnp.einsum("...no,...np->...op", projected, projected) / t.shape[-2]
-    noise = std**2 * jnp.mean(squared, axis=-1)
-    total = signal + jnp.einsum("...,op->...op", noise, jnp.eye(d_out, dtype=t.dtype))
-    return 0.5 * _log_det(total) - 0.5 * d_out * jnp.mean(jnp.log(std**2 * squared), axis=-1)
+    # Relative to the noise: neither its square nor that of the signal over- or underflows where the ratio does not.
+    power = jnp.mean(squared, axis=-1)
+    ratio = signal / (jnp.asarray(std, t.dtype) ** 2 * power)[..., None, None]
+    total = ratio + jnp.eye(d_out, dtype=t.dtype)
+    bound = 0.5 * (_log_det(total) + d_out * (jnp.log(power) - jnp.mean(jnp.log(squared), axis=-1)))
+    check.finite_result("the bound", bound, "`weight`, `activations` and `std`")
+    return bound
 
 
 class RelaxationTimes(NamedTuple):
@@ -124,7 +145,7 @@ def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
       delta_s: ΔS_k in nats, (..., K), not negative: layers of a network only forget.
 
     Returns:
-      `RelaxationTimes` of arrays (...).
+      `RelaxationTimes` of arrays (...); times beyond the range of the dtype are infinite, `faster` is right there too.
 
     Raises:
       TypeError, ValueError: not floats, negative.
@@ -139,6 +160,7 @@ def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
     if delta_s.ndim < 1:
         raise ValueError(f"`delta_s` must have shape (..., K); got {delta_s.shape}.")
     check.positive("delta_s", delta_s, zero=True)
+    # exp of the sum is the largest, and leaves the range of the dtype first.
     layers, single = jnp.sum(jnp.exp(delta_s), axis=-1), jnp.exp(jnp.sum(delta_s, axis=-1))
     beyond = jnp.sum(jnp.expm1(delta_s), axis=-1), jnp.expm1(jnp.sum(delta_s, axis=-1))
     # Σ_k exp(-Σ_{j≠k} ΔS_j) ≤ 1, free of overflow. The largest term goes to the right, and logarithms are compared:
@@ -174,14 +196,18 @@ def measured_compression_time(
       >>> measured_compression_time([0, 1, 10, 100], np.array([1.0, 3.0, 2.0, 1.0])).item()
       10
     """
-    times = np.asarray(epochs)
+    times = np.asarray(check.values("epochs", epochs))
     values = np.asarray(check.array("i_xt", i_xt), np.float64)
     if times.ndim != 1 or values.ndim < 1 or values.shape[-1] != len(times):
         raise ValueError(f"`i_xt` must have shape (..., {times.size}), as `epochs`; got {values.shape}.")
+    times = check.real_numbers("epochs", times, ends=False) if times.dtype.kind == "f" else times
+    check.positive("epochs", times, zero=True)
     if (np.diff(times) <= 0).any():
         raise ValueError("`epochs` must be ascending.")
-    if not 0 < fraction <= 1:
+    check.positive("fraction", fraction, scalar=True)
+    if fraction > 1:
         raise ValueError(f"`fraction` must lie in (0, 1]; got {fraction}.")
+    check.positive("least", least, zero=True, scalar=True)
     most, at, last = values.max(-1), values.argmax(-1), values[..., -1]
     level = most - fraction * (most - last)
     reached = (values <= level[..., None] + 1e-12) & (np.arange(len(times)) >= at[..., None])

@@ -28,7 +28,18 @@ def entropy(p: Float[ArrayLike, "..."], axis: int | tuple[int, ...] | None = -1)
     Raises:
       TypeError, ValueError: no probabilities that sum to 1 over `axis` (under tracing values are not looked at).
     """
+    p = check.array("p", p)
+    _check_axis(axis, p.ndim)
     return _entropy.entropy(check.probabilities("p", p, axis=axis), axis=axis)
+
+
+def _check_axis(axis, ndim):
+    """Refuses what is neither None nor an axis, or several, of an array of this rank."""
+    for one in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
+            raise TypeError(f"`axis` must be an integer, a tuple of them, or None; got {check.described(axis)}.")
+        if not -ndim <= one < ndim:
+            raise ValueError(f"`axis` must be an axis of an array of rank {ndim}; got {axis}.")
 
 
 def kl(
@@ -40,7 +51,11 @@ def kl(
       TypeError, ValueError: no probabilities that sum to 1 over `axis` (under tracing values are not looked at).
     """
     p, q = check.array("p", p), check.array("q", q)
-    shape = jnp.broadcast_shapes(p.shape, q.shape)
+    try:
+        shape = jnp.broadcast_shapes(p.shape, q.shape)
+    except ValueError:
+        raise ValueError(f"`p` and `q` must have shapes that broadcast; got {p.shape} and {q.shape}.") from None
+    _check_axis(axis, len(shape))
     check.probabilities("p", jnp.broadcast_to(p, shape), axis=axis)
     check.probabilities("q", jnp.broadcast_to(q, shape), axis=axis)
     return _kl(p, q, axis)
@@ -102,6 +117,8 @@ def check_conditional(name: str, table: Float[ArrayLike, "..."], shape: tuple[in
       TypeError: not floating-point numbers.
       ValueError: another shape, negative or NaN entries, rows that do not sum to one.
     """
+    if not isinstance(shape, tuple | list):
+        raise TypeError(f"`shape` must be a tuple of sizes, None for any; got {check.described(shape)}.")
     table = check.array(name, table, len(shape))
     if any(wanted is not None and wanted != got for wanted, got in zip(shape, table.shape, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
@@ -123,7 +140,7 @@ def smooth(p_xy: Float[ArrayLike, "x y"], epsilon: float) -> Float[Array, "x y"]
       TypeError, ValueError: not a joint distribution, ε outside (0, 1].
     """
     p_xy = check_joint("p_xy", p_xy)
-    check.positive("epsilon", epsilon)
+    check.positive("epsilon", epsilon, scalar=True)
     if check.concrete(epsilon) and float(epsilon) > 1:
         raise ValueError(f"`epsilon` must lie in (0, 1]; got {epsilon}.")
     p_x = jnp.sum(p_xy, axis=1, keepdims=True)
@@ -140,6 +157,7 @@ def merge_rows(p_xy: Float[ArrayLike, "x y"], *, relative: bool = False) -> tupl
     Raises:
       TypeError, ValueError: not a joint distribution, as for `check_joint`.
     """
+    check.flag("relative", relative)
     host = np.asarray(check.native("p_xy", p_xy, 2))
     check_joint("p_xy", host)
     rows = (host / host.sum(axis=1, keepdims=True)).astype(np.float64)

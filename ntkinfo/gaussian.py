@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkinfo._common import check
+from ntkinfo._numerics import variance_ratio
 from ntkinfo._numerics.cholesky import cholesky
 
 __all__ = [
     "STEP",
     "VALUES",
     "Gaussian",
+    "check_marginals",
     "cholesky",
     "entropy",
     "joint_divergence",
@@ -41,17 +43,31 @@ class Gaussian(NamedTuple):
     covariance: jax.Array | None = None
 
 
-def _door(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussian:
-    mean = check.array(f"{name}.mean", p.mean)
-    variance = check.array(f"{name}.variance", p.variance)
-    if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
-        raise ValueError(
-            f"`{name}` must have a mean of shape (..., m, k) and a variance of shape (..., m); "
-            f"got {mean.shape} and {variance.shape}."
-        )
+def check_marginals(name: str, p: Gaussian, *, zero: bool = False) -> Gaussian:
+    """`p` as a `Gaussian` of checked means (..., m, k) and variances (..., m), without a covariance.
+
+    Args:
+      name: what to call the argument in messages.
+      p: prediction.
+      zero: whether variances may vanish.
+
+    Raises:
+      TypeError: `p` is no `Gaussian`, or does not hold floating-point numbers.
+      ValueError: shapes that do not fit, NaN or Inf, a variance that is negative, or zero unless `zero`.
+    """
+    check.flag("zero", zero)
+    check.instance(name, p, Gaussian, maker="`Ensemble.predict`")
+    mean, variance = _moments(f"{name}.mean", f"{name}.variance", p.mean, p.variance)
+    check.positive(f"{name}.variance", variance, zero=zero)
+    return Gaussian(mean, variance)
+
+
+def _door(name: str, p: Gaussian, *, joint: bool) -> Gaussian:
+    check.flag("joint", joint)
     if not joint:
-        check.positive(f"{name}.variance", variance, zero=zero)
-        return Gaussian(mean, variance)
+        return check_marginals(name, p)
+    check.instance(name, p, Gaussian, maker="`Ensemble.predict`")
+    mean, variance = _moments(f"{name}.mean", f"{name}.variance", p.mean, p.variance)
     if p.covariance is None:
         raise ValueError(f"`{name}` must have a covariance for a joint result; got None. Predict with `joint=True`.")
     covariance = check.array(f"{name}.covariance", p.covariance)
@@ -60,6 +76,16 @@ def _door(name: str, p: Gaussian, *, joint: bool, zero: bool = False) -> Gaussia
             f"`{name}.covariance` must have shape {(*variance.shape, variance.shape[-1])}; got {covariance.shape}."
         )
     return Gaussian(mean, variance, covariance)
+
+
+def _moments(mean_name, variance_name, mean, variance):
+    mean, variance = check.array(mean_name, mean), check.array(variance_name, variance)
+    if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
+        raise ValueError(
+            f"`{mean_name}` must have shape (..., m, k) and `{variance_name}` (..., m); got {mean.shape} and "
+            f"{variance.shape}."
+        )
+    return mean, variance
 
 
 def _definite(name: str, result, factor):
@@ -96,7 +122,7 @@ def entropy(p: Gaussian, *, joint: bool = False) -> jax.Array:
     p = _door("p", p, joint=joint)
     m, k = p.mean.shape[-2:]
     if not joint:
-        return 0.5 * k * jnp.log(2 * np.pi * np.e * p.variance)
+        return 0.5 * k * (math.log(2 * np.pi * np.e) + jnp.log(p.variance))
     factor = _factors(p.covariance)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
     return _definite("p", 0.5 * k * (m * math.log(2 * np.pi * np.e) + log_det), factor)
@@ -116,17 +142,20 @@ def log_prob(p: Gaussian, y, *, noise=0.0) -> jax.Array:
     Raises:
       ValueError: a shape of `y` that does not fit, or variance + noise not positive.
     """
-    p = _door("p", p, joint=False, zero=True)
+    p = check_marginals("p", p, zero=True)
     y = check.array("y", y)
-    check.positive("noise", noise, zero=True)
+    check.positive("noise", noise, zero=True, scalar=True)
     if y.shape[-2:] != p.mean.shape[-2:] or y.ndim > p.mean.ndim:
         raise ValueError(f"`y` must have the shape (m, k) = {p.mean.shape[-2:]} of one prediction; got {y.shape}.")
     k = y.shape[-1]
     variance = p.variance + noise
     if check.concrete(variance):
         check.positive("variance + noise", variance)
-    squared = jnp.sum((jnp.broadcast_to(y, p.mean.shape) - p.mean) ** 2, axis=-1)
-    return -0.5 * (squared / variance + k * jnp.log(2 * np.pi * variance))
+    # Divided before it is squared, and the logarithm in parts: neither overflows where the result does not.
+    scaled = (jnp.broadcast_to(y, p.mean.shape) - p.mean) / jnp.sqrt(variance)[..., None]
+    result = -0.5 * (jnp.sum(scaled**2, axis=-1) + k * (math.log(2 * np.pi) + jnp.log(variance)))
+    check.finite_result("the log-probability", result, "`y`, `noise` and `p`")
+    return result
 
 
 def joint_divergence(mean: jax.Array, factor: jax.Array, factor0: jax.Array) -> jax.Array:
@@ -167,8 +196,9 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array
       are not positive definite.
 
     Raises:
+      TypeError: `p` or `q` is no `Gaussian`.
       ValueError: shapes that do not fit, a variance that is not positive, a covariance that is missing or not
-        positive definite to working precision.
+        positive definite to working precision; a divergence beyond the range of the dtype.
 
     Source: theory, section 4, "Output against prior".
     """
@@ -181,12 +211,18 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> jax.Array
     k = p.mean.shape[-1]
     shift = p.mean - jnp.broadcast_to(q.mean, p.mean.shape)
     if not joint:
-        reference = jnp.broadcast_to(q.variance, p.variance.shape)
-        # log1p keeps divergences between nearly equal variances accurate.
-        relative = (p.variance - reference) / reference
-        return 0.5 * (k * (relative - jnp.log1p(relative)) + jnp.sum(shift**2, axis=-1) / reference)
-    factor, factor0 = _factors(p.covariance), _factors(q.covariance)
-    return _definite("q", _definite("p", _joint_divergences(shift, factor, factor0), factor), factor0)
+        result = _pointwise(p.variance, jnp.broadcast_to(q.variance, p.variance.shape), shift, k)
+    else:
+        factor, factor0 = _factors(p.covariance), _factors(q.covariance)
+        result = _definite("q", _definite("p", _joint_divergences(shift, factor, factor0), factor), factor0)
+    check.finite_result("the divergence", result, "`p` and `q`")
+    return result
+
+
+def _pointwise(variance, reference, shift, k):
+    """KL at each point, (..., m)."""
+    scaled = shift / jnp.sqrt(reference)[..., None]
+    return 0.5 * (k * variance_ratio.excess(variance, reference) + jnp.sum(scaled**2, axis=-1))
 
 
 def sign_error(p: Gaussian, y) -> jax.Array:
@@ -201,7 +237,7 @@ def sign_error(p: Gaussian, y) -> jax.Array:
 
     Source: theory, section 2.
     """
-    p = _door("p", p, joint=False, zero=True)
+    p = check_marginals("p", p, zero=True)
     y = check.array("y", y, 2)
     if p.mean.shape[-1] != 1 or y.shape != p.mean.shape[-2:]:
         raise ValueError(f"`p` must have one output and `y` the shape (m, 1); got means {p.mean.shape}, y {y.shape}.")
@@ -262,10 +298,11 @@ def winning_probabilities(mean, variance) -> jax.Array:
 
     Source: theory, section 2.
     """
-    p = _door("p", Gaussian(mean, variance), joint=False, zero=True)
-    if p.mean.shape[-1] < 2:
+    mean, variance = _moments("mean", "variance", mean, variance)
+    check.positive("variance", variance, zero=True)
+    if mean.shape[-1] < 2:
         raise ValueError(
-            f"`mean` must have at least two outputs, one for each class; got shape {p.mean.shape}. "
+            f"`mean` must have at least two outputs, one for each class; got shape {mean.shape}. "
             "For one output and labels -1 and 1 use `sign_error`."
         )
-    return _winning(p.mean, p.variance)
+    return _winning(mean, variance)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkinfo._common import check
+
 __all__ = ["Network", "from_equinox", "from_flax", "from_stax", "kernel_function"]
 
 
@@ -85,7 +87,7 @@ def from_equinox(make: Callable[[jax.Array], Any]) -> Network:
     Raises:
       TypeError: `make` is a module itself, or does not make a function.
     """
-    made = make(jax.random.key(0)) if callable(make) and not _arrays(make) else None
+    made = make(jax.random.key(0)) if callable(make) and not _arrays(make) and check.takes(make, 1) else None
     if not callable(made):
         raise TypeError(
             "`make` must be a function of a key that returns an Equinox module; got "
@@ -150,9 +152,10 @@ def kernel_function(net: tuple | list | Callable) -> Callable:
     """
     if isinstance(net, tuple | list) and len(net) == 3 and callable(net[2]):
         return net[2]
-    if callable(net):
+    if callable(net) and check.takes(net, 3):
         return net
     raise TypeError(
         "`net` must be a network of `ntkinfo.stax`, that is a triple (init, apply, kernel), "
-        f"or a function kernel_fn(x1, x2, get); got {type(net).__name__}."
+        f"or a function kernel_fn(x1, x2, get); got {check.described(net)}"
+        f"{', which does not take three arguments' if callable(net) else ''}."
     )

@@ -5,6 +5,7 @@ Finished cells are written to disk, and an interrupted sweep goes on where it st
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,9 +113,21 @@ def scales(
       >>> s = scales(build, x, y, x_test, y_test, t, w_std=[0.5, 1.0, 2.0], b_std=[0.1], folder="sweep")
       >>> ni.plot.sweep(s.values["input_information"][:, :, -1], s.w_std, s.b_std)
     """
-    if not callable(build):
-        raise TypeError(f"`build` must be a function of (w_std, b_std) that returns a network; got {build!r}.")
+    check.function("build", build, "a function of (w_std, b_std) that returns a network", arguments=2)
+    check.option("singular", singular, ("error", "project"))
+    check.flag("progress", progress, none=True)
+    folder = None if folder is None else check.path("folder", folder)
+    unknown = set(options) - set(inspect.signature(curve).parameters) | {"batch_size"} & set(options)
+    if unknown:
+        raise TypeError(f"`options` must be those of `information.curve`; got {', '.join(sorted(unknown))}.")
     w_grid, b_grid = _grid("w_std", w_std, zero=False), _grid("b_std", b_std, zero=True)
+    try:
+        networks.kernel_function(build(w_grid[0], b_grid[0]))
+    except TypeError as error:
+        raise TypeError(
+            "`build` must return a network of `ntkinfo.stax`, or a kernel function, for two numbers (w_std, b_std); "
+            f"for {w_grid[0]:g} and {b_grid[0]:g}: {error}"
+        ) from error
     x, x_test = check.inputs("x", x), check.inputs("x_test", x_test)
     y, times = labels.real_targets("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))
     store = None
@@ -173,7 +186,7 @@ def _blocks(build, w, b, x1, x2):
 
 
 def _grid(name, values, *, zero):
-    values = np.atleast_1d(np.asarray(values))
+    values = np.atleast_1d(check.values(name, values))
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"`{name}` must be a vector of scales, not empty; got shape {values.shape}.")
     check.positive(name, values, zero=zero)

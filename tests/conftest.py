@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="slow simulation: pass --slow"))
     if not config.getoption("--fuzz"):
         for item in items:
-            if "fuzz" in item.keywords:
+            if item.get_closest_marker("fuzz"):
                 item.add_marker(pytest.mark.skip(reason="the whole fuzz: pass --fuzz"))
     if config.getoption("--float32"):
         left_out = [item for item in items if "any_precision" not in item.keywords]

@@ -1,6 +1,7 @@
 """The documents hold together: sections that the code cites, links, anchors, files, names, and figures from results."""
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -149,6 +150,18 @@ def validation():
 
 def test_the_page_of_checks_is_what_the_results_make():
     assert (ROOT / "docs" / "validation.md").read_text() == validation().page(), "run `python benchmarks/validation.py`"
+
+
+def test_the_table_of_hostile_arguments_adds_up(tmp_path, monkeypatch):
+    page = validation()
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    assert "Being measured" in page.hostile_arguments()
+    outcomes = {"clear error": 5, "sane result": 2, "raw traceback": 1}
+    (tmp_path / "fuzz.json").write_text(
+        json.dumps({name: {"functions": 2, "outcomes": outcomes, "faults": {}} for name in ("bounds", "discrete")})
+    )
+    text = page.hostile_arguments()
+    assert "| bounds | 2 | 8 | 5 | 2 | 1 |" in text and "| all | 4 | 16 | 10 | 4 | 2 |" in text
 
 
 def test_the_row_beside_the_peer_comes_back_with_its_measurement():

@@ -112,7 +112,7 @@ def test_errors():
     p = prediction()
     with pytest.raises(ValueError, match="`p` must have a covariance for a joint result"):
         entropy(Gaussian(p.mean, p.variance), joint=True)
-    with pytest.raises(ValueError, match=r"`p` must have a mean of shape \(..., m, k\)"):
+    with pytest.raises(ValueError, match=r"`p.mean` must have shape \(..., m, k\)"):
         entropy(Gaussian(p.mean[:, 0], p.variance))
     with pytest.raises(ValueError, match=r"`p.covariance` must have shape \(4, 4\)"):
         entropy(p._replace(covariance=p.covariance[:, :2]), joint=True)
@@ -228,3 +228,38 @@ def test_sign_error():
     np.testing.assert_allclose(sign_error(Gaussian(mean, variance), y), expected, atol=1e-14)
     gradient = jax.grad(lambda v: jnp.sum(sign_error(Gaussian(mean, v), y)))(jnp.array([0.0, 1.0, 1e-12, 1.0]))
     assert np.isfinite(gradient).all()
+
+
+def test_divergences_of_far_apart_variances_in_float64():
+    def gaussian(variance):
+        return Gaussian(np.zeros((1, 1)), np.array([variance]))
+
+    # ½ (r - 1 - log r), r = 1e∓60.
+    log_ratio = 60 * np.log(10)
+    np.testing.assert_allclose(kl_divergence(gaussian(1e-30), gaussian(1e30)), [0.5 * (log_ratio - 1)], rtol=1e-14)
+    np.testing.assert_allclose(kl_divergence(gaussian(1e30), gaussian(1e-30)), [0.5e60], rtol=1e-14)
+    gradient = jax.grad(lambda v: kl_divergence(gaussian(1.0)._replace(variance=v[None]), gaussian(1e30))[0])(1e-30)
+    np.testing.assert_allclose(gradient, -0.5e30, rtol=1e-12)
+
+
+def test_divergences_beyond_the_dtype_are_refused():
+    def gaussian(variance):
+        return Gaussian(jnp.zeros((1, 1), jnp.float32), jnp.array([variance], jnp.float32))
+
+    small, large = gaussian(1e-30), gaussian(1e30)
+    np.testing.assert_allclose(kl_divergence(small, large), [0.5 * (60 * np.log(10) - 1)], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"`p` and `q` must not be so large .* range of float32; got inf.* float64"):
+        kl_divergence(large, small)
+    with pytest.raises(ValueError, match="`y`, `noise` and `p` must not be so large"):
+        log_prob(small, np.array([[1e30]], np.float32))
+    assert jax.jit(kl_divergence)(large, small).shape == (1,)
+
+
+@pytest.mark.parametrize("value", [None, np.ones(3), "a", {}, (np.ones((2, 1)), np.ones(2), None)])
+def test_what_is_no_gaussian_is_named(value):
+    p = prediction()
+    for call in (lambda: entropy(value), lambda: log_prob(value, p.mean), lambda: kl_divergence(value, p)):
+        with pytest.raises(TypeError, match=r"`p` must be of type `Gaussian`, as made by `Ensemble\.predict`"):
+            call()
+    with pytest.raises(TypeError, match="`q` must be of type `Gaussian`"):
+        kl_divergence(p, value)

@@ -48,7 +48,7 @@ ALLOWED = {
     "finite": GROUNDS | DISTRIBUTIONS | NETWORKS | INFINITE | {"bottleneck"},
     "compression": GROUNDS,
     # Figures read results by their fields.
-    "plot": set(),
+    "plot": GROUNDS,
     # The command line may import everything, and only `__main__` imports it.
     "_cli": set(ENTRIES) - {"__main__", "__init__"},
     "__main__": {"_cli", "_common"},

@@ -4,6 +4,11 @@ Every message says what must hold, what was given and what to do. Values are loo
 concrete: under `jit`, `vmap` or `grad` shapes and dtypes are still checked, values cannot be.
 """
 
+import inspect
+import os
+import pathlib
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +37,7 @@ def native(
     name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True
 ) -> jax.Array | np.ndarray:
     """`array`, but what is on the host stays there, in its own precision whatever JAX's."""
-    if not isinstance(value, jax.Array):
-        value = _from_host(name, value)
+    value = values(name, value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         remedy = ""
         if jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool:
@@ -62,18 +66,22 @@ def native(
     return value
 
 
-def _from_host(name, value):
-    """A list, table or array as a NumPy array that JAX can read."""
+def values(name: str, value) -> jax.Array | np.ndarray:
+    """`value` as an array that JAX can read, of any dtype: native byte order, float64 for long doubles.
+
+    Raises:
+      TypeError, ValueError: no array, ragged rows, masked entries, random keys.
+    """
+    if isinstance(value, jax.Array):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            raise TypeError(f"`{name}` must hold numbers; got {described(value)}.")
+        return value
     if not concrete(value):
         return jnp.asarray(value)
     value = _host(name, value)
-    if value.dtype.kind != "f":
-        return value
-    return (
-        value.astype(np.float64)
-        if value.dtype.itemsize > 8
-        else value.astype(value.dtype.newbyteorder("="), copy=False)
-    )
+    if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+        return value.astype(np.float64)
+    return value.astype(value.dtype.newbyteorder("="), copy=False) if value.dtype.kind in "fiu" else value
 
 
 def _host(name, value) -> np.ndarray:
@@ -83,8 +91,6 @@ def _host(name, value) -> np.ndarray:
             f"`{name}` must have no masked entries; got {np.ma.count_masked(value)}. Remove or fill them first: the "
             "mask would be lost."
         )
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        raise TypeError(f"`{name}` must hold numbers; got {described(value)}.")
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -95,6 +101,8 @@ def _host(name, value) -> np.ndarray:
 
 def described(value) -> str:
     """What came, for messages: short values as they are, arrays by dtype and shape, the rest by type."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if value is None or isinstance(value, bool | int | float | complex | str):
         text = repr(value)
         return text if len(text) <= 40 else f"{text[:37]}..."
@@ -138,7 +146,7 @@ def signs(name: str, y) -> None:
 
 def times(name: str, value) -> jax.Array:
     """`value` as a scalar or vector of training times: not negative, not NaN; infinity is allowed."""
-    value = value if isinstance(value, jax.Array) else _from_host(name, value)
+    value = values(name, value)
     if value.dtype == bool or not (
         jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
     ):
@@ -179,7 +187,7 @@ def number(name: str, value, low: float = -np.inf, high: float = np.inf, *, ends
 
 def _real(name, value, scalar):
     """`value` as real numbers, an array of JAX or of NumPy; if `scalar`, a single one."""
-    given, value = value, value if isinstance(value, jax.Array) else _from_host(name, value)
+    given, value = value, values(name, value)
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         wanted = "a real number" if scalar else "a real number, or an array of them"
         raise TypeError(f"`{name}` must be {wanted}; got {described(given)}.")
@@ -188,6 +196,24 @@ def _real(name, value, scalar):
     if value.size == 0:
         raise ValueError(f"`{name}` must not be empty; got shape {value.shape}.")
     return value
+
+
+def float_dtype(name: str, value) -> np.dtype:
+    """float32 or float64, however it is spelled."""
+    try:
+        given = None if value is None else np.dtype(value).name
+    except TypeError:
+        given = None
+    # By name: NumPy takes None for float64, in `dtype` and in comparisons.
+    if given not in ("float32", "float64"):
+        raise ValueError(f"`{name}` must be float32 or float64; got {described(value)}.")
+    return np.dtype(given)
+
+
+def fields(name: str, value, wanted: tuple[str, ...], kind: str, maker: str) -> None:
+    """Refuses objects that lack one of the `wanted` fields of a result, `kind`, which `maker` makes."""
+    if isinstance(value, type) or not all(hasattr(value, field) for field in wanted):
+        raise TypeError(f"`{name}` must be a `{kind}`, as made by {maker}; got {described(value)}.")
 
 
 # No array of a larger size can be indexed by JAX without x64, and none that large is meant.
@@ -218,18 +244,37 @@ def flag(name: str, value, *, none: bool = False) -> None:
         raise TypeError(f"`{name}` must be True or False{' or None' if none else ''}; got {described(value)}.")
 
 
-def function(name: str, value, meaning: str = "a function") -> None:
-    """Refuses what cannot be called; `meaning` says what it is called with and returns."""
+def function(name: str, value, meaning: str = "a function", *, arguments: int | None = None) -> None:
+    """Refuses what cannot be called (with so many `arguments`); `meaning` says what it is called with and returns."""
     if not callable(value):
         raise TypeError(f"`{name}` must be {meaning}; got {described(value)}.")
+    if arguments is not None and not takes(value, arguments):
+        raise TypeError(f"`{name}` must be {meaning}; got one that does not take {arguments} arguments.")
+
+
+def takes(function: Callable, count: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as it says."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:
+        # Some compiled functions do not say.
+        return True
+    return True
+
+
+def path(name: str, value) -> pathlib.Path:
+    """`value` as a path, of text or of `pathlib`."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"`{name}` must be a path; got {described(value)}.")
+    if "\0" in os.fspath(value):
+        raise ValueError(f"`{name}` must be a path, which has no zero bytes; got {os.fspath(value)!r}.")
+    return pathlib.Path(value)
 
 
 def instance(name: str, value, kind: type | tuple[type, ...], maker: str = "") -> None:
-    """Refuses objects of another type than `kind` (one, or several); `maker` names what makes such an object.
-
-    Example:
-      >>> instance("z", z, Gaussian, maker="`Ensemble.predict`")
-    """
+    """Refuses objects of another type than `kind` (one, or several); `maker` names what makes such an object."""
     if not isinstance(value, kind):
         kinds = " or ".join(f"`{one.__name__}`" for one in (kind if isinstance(kind, tuple) else (kind,)))
         made = f", as made by {maker}" if maker else ""
@@ -244,7 +289,20 @@ def inputs(name: str, x: Array) -> Array:
             f"`{name}` must have an axis of samples and at least one of features; got shape {x.shape}. "
             f"Use `{name}[:, None]` for scalar inputs."
         )
+    small_enough(name, x)
     return x
+
+
+def small_enough(name: str, value) -> None:
+    """Refuses finite numbers whose squares add up to more than their dtype holds; not under tracing."""
+    if concrete(value):
+        with np.errstate(over="ignore"):
+            squares = np.sum(np.square(np.asarray(value)))
+        if not np.isfinite(squares):
+            raise ValueError(
+                f"`{name}` must not be so large that its squares leave the range of {value.dtype}; got entries up to "
+                f"{np.abs(np.asarray(value)).max():.3g}. Scale it first."
+            )
 
 
 def inputs_like(name: str, x: Array, trained_on: Array) -> Array:
@@ -278,6 +336,20 @@ def real_numbers(name: str, value, low: float = -np.inf, high: float = np.inf, *
             f"`{name}` must lie in {left[0]}{low:g}, {high:g}{right[1]} and not be NaN; got {host[~inside].flat[0]}."
         )
     return host
+
+
+def finite_result(what: str, value, names: str) -> None:
+    """Refuses a result that is not finite although the arguments in `names` were; not under tracing."""
+    if not concrete(value):
+        return
+    for leaf in jax.tree.leaves(value):
+        host = np.asarray(leaf)
+        if host.dtype.kind == "f" and not np.isfinite(host).all():
+            remedy = "Scale them" if host.dtype.itemsize > 4 else "Scale them, or compute in float64"
+            raise ValueError(
+                f"{names} must not be so large or so small that {what} leaves the range of {host.dtype}; got "
+                f"{host[~np.isfinite(host)].flat[0]}. {remedy}."
+            )
 
 
 def key(name: str, value) -> Array:

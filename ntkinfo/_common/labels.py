@@ -50,7 +50,7 @@ def read(name: str, labels, m: int, task: str = "auto") -> Labels:
         jit with task="auto": their values decide what is computed.
     """
     check.option("task", task, TASKS)
-    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    labels = check.values(name, labels)
     if not check.concrete(labels):
         if task != "regression":
             raise ValueError(
@@ -59,7 +59,7 @@ def read(name: str, labels, m: int, task: str = "auto") -> Labels:
             )
     elif jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1 and task != "regression":
         return _from_integers(name, np.asarray(labels), m)
-    check.array(name, labels, (1, 2))
+    check.small_enough(name, check.array(name, labels, (1, 2)))
     # On the host where it can be: inside `jit` even a constant that JAX has touched cannot be read any more.
     targets = np.asarray(labels) if check.concrete(labels) else labels
     targets = targets[:, None] if targets.ndim == 1 else targets
@@ -122,6 +122,7 @@ def entropy(labels: Labels) -> float:
 def real_targets(name: str, y: Array, n: int) -> Array:
     """Labels as (n, k): a vector is one output."""
     y = check.array(name, y, (1, 2))
+    check.small_enough(name, y)
     y = y[:, None] if y.ndim == 1 else y
     if len(y) != n:
         raise ValueError(f"`{name}` must have one row per input; got {len(y)} rows for {n} inputs.")
@@ -136,7 +137,9 @@ def one_hot(labels, n_classes: int, dtype=None) -> jax.Array:
       ValueError: labels that are not a vector or outside the range.
     """
     n_classes = check.integer("n_classes", n_classes)
-    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if dtype is not None:
+        check.float_dtype("dtype", dtype)
+    labels = check.values("labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"`labels` must be integers from 0 to n_classes - 1; got dtype {labels.dtype}.")
     if labels.ndim != 1 or labels.size == 0:
@@ -165,7 +168,7 @@ def distributions(name: str, y, n: int, n_classes: int | None = None) -> np.ndar
       TypeError: labels that are neither integers nor floating point.
       ValueError: wrong shape, negative or too large class numbers, rows that are no distributions.
     """
-    y = y if isinstance(y, jax.Array) else np.asarray(y)
+    y = check.values(name, y)
     if y.ndim == 0 or len(y) != n:
         raise ValueError(f"`{name}` must have one row for each of the {n} inputs; got shape {y.shape}.")
     if y.ndim == 1:

@@ -41,4 +41,5 @@ def is_saturated(information: Information, m: int) -> jax.Array:
     Returns:
       Booleans of the shape of `information.value`.
     """
+    check.instance("information", information, Information, maker="`information.input_information`")
     return jnp.asarray(information.value) >= 0.99 * math.log(check.integer("m", m, least=2))

@@ -130,15 +130,15 @@ def require(kernel_fn: Callable, *, smooth: bool) -> None:
     traits = _traits(kernel_fn)
     if traits.unknown:
         raise ValueError(
-            "A correlated-parameter kernel needs a network built from the layers of `ntkinfo.stax` alone, with "
+            "`net` must be built from the layers of `ntkinfo.stax` alone for a correlated-parameter kernel, with "
             f"parameters from N(0, 1); in the way: {', '.join(traits.unknown)}. Build the network from `ntkinfo.stax` "
             "(Dense, Conv, pooling, smooth activations, serial, parallel, repeat, FanOut, FanInSum), or take the "
             "linear part alone (`parameter_divergence(..., curvature=False)`)."
         )
     if smooth and traits.nonsmooth:
         raise ValueError(
-            f"The Hessian kernel needs smooth activations; got {'; '.join(traits.nonsmooth)}. Use Erf, Gelu or Sin, or "
-            "take the linear part alone (`parameter_divergence(..., curvature=False)`)."
+            f"`net` must have smooth activations for the Hessian kernel; got {'; '.join(traits.nonsmooth)}. Use Erf, "
+            "Gelu or Sin, or take the linear part alone (`parameter_divergence(..., curvature=False)`)."
         )
 
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkinfo._numerics import variance_ratio
+
 # Entries of one chunk of score rows: 2**20 float64 numbers are 8 MiB.
 CHUNK = 2**20
 
@@ -101,13 +103,11 @@ def pairwise(mean, variance, one_hot):
 
     def row(i):
         squared = jnp.sum((mean[i][None, :] - mean) ** 2, axis=1)
-        # log1p and the relative difference keep small distances accurate.
-        relative = (variance[i] - variance) / variance
         total = variance[i] + variance
         bhattacharyya = 0.25 * squared / total + 0.5 * k * jnp.log(
-            1.0 + (jnp.sqrt(variance[i]) - jnp.sqrt(variance)) ** 2 / (2 * jnp.sqrt(variance[i] * variance))
+            1.0 + (jnp.sqrt(variance[i]) - jnp.sqrt(variance)) ** 2 / (2 * jnp.sqrt(variance[i]) * jnp.sqrt(variance))
         )
-        divergence = 0.5 * (squared / variance + k * (relative - jnp.log1p(relative)))
+        divergence = 0.5 * (squared / variance + k * variance_ratio.excess(variance[i], variance))
         same = one_hot @ one_hot[i] > 0.5
         everything = jnp.ones(m, bool)
         size = jnp.sum(same).astype(mean.dtype)

@@ -92,24 +92,32 @@ def information_content(
       >>> bounds.information_content(c.value + 3 * c.stderr, n=len(x), delta=0.01)
     """
     x = check.inputs("x", x)
-    return of_kernel(
-        kernels.kernels(net, x, batch_size=batch_size).nngp, labels, key=key, n_samples=n_samples, method=method
-    )
+    options = _options(key, n_samples, method)
+    kernel = kernels.kernels(net, x, batch_size=batch_size).nngp
+    return _content(_door(kernel, labels, "the kernel of `x`"), *options)
 
 
 def of_kernel(kernel: Array, labels: Array, *, key: Array, n_samples: int = 4096, method: str = "tilted") -> Content:
     """`information_content` for a covariance of the outputs, (n, n), that is known already; the rest as there."""
+    options = _options(key, n_samples, method)
+    return _content(_door(kernel, labels), *options)
+
+
+def _options(key, n_samples, method):
     check.option("method", method, METHODS)
-    n_samples = check.integer("n_samples", n_samples, least=2)
+    return check.key("key", key), check.integer("n_samples", n_samples, least=2), method
+
+
+def _content(correlation, key, n_samples, method) -> Content:
     tilt = jnp.asarray(method == "tilted", jnp.result_type(float))
-    result = _estimate(_door(kernel, labels), key, tilt, n_samples, method == "isotropic")
+    result = _estimate(correlation, key, tilt, n_samples, method == "isotropic")
     if check.concrete(result) and not bool(result.reliable):
         warnings.warn(
             f"The information content {float(result.value):.4g} cannot be believed: of {n_samples} samples "
             f"{float(result.effective_samples):.1f} are effective (at least {MIN_EFFECTIVE_SAMPLES} are needed), "
             f"and bounds are {float(result.lower):.4g} and {float(result.upper):.4g}. Take `upper` for a bound, "
             + ("or more samples." if method == "tilted" else 'or method="tilted", or more samples.'),
-            stacklevel=2,
+            stacklevel=3,
         )
     return result
 
@@ -161,22 +169,32 @@ def positive_probability(
     Raises:
       TypeError, ValueError: as `information_content`; shapes that do not fit.
     """
+    key = check.key("key", key)
+    n_samples = check.integer("n_samples", n_samples, least=2)
+    kernel, labels = check.array("kernel", kernel, 2), check.array("labels", labels, (1, 2))
     correlation = _door(kernel, labels)
     cross, own = check.array("cross", cross, 2), check.array("own", own, 1)
+    check.positive("own", own)
     if cross.shape != (len(own), len(correlation)):
         raise ValueError(
             f"`cross` must have the shape (m, n) = {(len(own), len(correlation))} of `own` and `kernel`; "
             f"got {cross.shape}."
         )
-    n_samples = check.integer("n_samples", n_samples, least=2)
-    scaled = cross * (jnp.asarray(labels).reshape(-1) / jnp.sqrt(jnp.diagonal(jnp.asarray(kernel))))[None, :]
-    return _conditioned(correlation, scaled, own, key, n_samples)
+    scaled = cross * (labels.reshape(-1) / jnp.sqrt(jnp.diagonal(kernel)))[None, :]
+    probability, effective = _conditioned(correlation, scaled, own, key, n_samples)
+    if check.concrete(probability) and not np.isfinite(np.asarray(probability)).all():
+        first = int(np.argmin(np.isfinite(np.asarray(probability))))
+        raise ValueError(
+            "`cross`, `own` and `kernel` must together be a covariance, positive definite to working precision; got "
+            f"none at test input {first}. Leave out test inputs that were trained on, or use float64."
+        )
+    return probability, effective
 
 
 _conditioned = jax.jit(_orthant.conditioned, static_argnums=4)
 
 
-def _door(kernel, labels):
+def _door(kernel, labels, what="`kernel`"):
     """The correlation of the outputs times their labels: its positive orthant is the event."""
     kernel = check.array("kernel", kernel, 2)
     if kernel.shape[0] != kernel.shape[1]:
@@ -192,10 +210,10 @@ def _door(kernel, labels):
     correlation = _correlation(kernel, labels.astype(kernel.dtype))
     if check.concrete(correlation):
         if not np.allclose(kernel, kernel.T, rtol=1e-5, atol=1e-5 * float(jnp.max(jnp.abs(kernel)))):
-            raise ValueError("`kernel` must be symmetric; got one that is not.")
+            raise ValueError(f"{what} must be symmetric; got one that is not.")
         if not np.isfinite(np.asarray(cholesky.cholesky(correlation))).all():
             raise ValueError(
-                "`kernel` must be positive definite to working precision; got one that is not. Remove repeated inputs "
+                f"{what} must be positive definite to working precision; got one that is not. Remove repeated inputs "
                 "(their labels either agree or cannot be fitted), or use float64."
             )
     return correlation

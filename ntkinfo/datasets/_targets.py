@@ -87,14 +87,7 @@ def _parity(labels):
 
 def float_dtype(dtype) -> np.dtype:
     """float32 or float64, however it is spelled."""
-    try:
-        given = None if dtype is None else np.dtype(dtype).name
-    except TypeError:
-        given = None
-    # By name: NumPy takes None for float64, in `dtype` and in comparisons.
-    if given not in ("float32", "float64"):
-        raise ValueError(f"`dtype` must be float32 or float64; got {dtype!r}.")
-    return np.dtype(given)
+    return check.float_dtype("dtype", dtype)
 
 
 def cast(name: str, value: np.ndarray, dtype) -> np.ndarray:

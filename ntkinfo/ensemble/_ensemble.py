@@ -174,6 +174,7 @@ class Ensemble:
 
         Source: Lee et al. 2019 (arXiv 1902.06720), eqs. 14-15; theory, section 1.
         """
+        check.flag("joint", joint)
         x_test = self.check_inputs("x_test", x_test)
         t = check.times("t", t)
         cross = self.cross_kernels(x_test, joint=joint, batch_size=batch_size)
@@ -192,6 +193,7 @@ class Ensemble:
 
         Source: theory, section 1.
         """
+        check.flag("joint", joint)
         t = check.times("t", t)
         z = _predict_train(self, jnp.atleast_1d(t), joint)
         return z if t.ndim else jax.tree.map(lambda a: a[0], z)
@@ -223,7 +225,13 @@ class Ensemble:
         Raises:
           ValueError: kernels without a prior, or shapes that do not fit.
         """
+        check.flag("joint", joint)
+        if prior is not None:
+            prior = check.array("prior", prior, (1, 2))
+        if batch_size is not None:
+            check.integer("batch_size", batch_size)
         if not isinstance(x_test, Kernels):
+            x_test = self.check_inputs("x_test", x_test)
             cross = kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size)
             if joint:
                 prior = kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size).nngp
@@ -238,7 +246,6 @@ class Ensemble:
                 f"with `prior`, (m,) or (m, m); got {shapes[0]}, {shapes[1]} and "
                 f"{'no prior' if prior is None else jnp.shape(prior)}."
             )
-        prior = jnp.asarray(prior)
         if joint and prior.ndim == 1:
             raise ValueError(f"`prior` must be the matrix K_** for `joint=True`, ({m}, {m}); got {prior.shape}.")
         return _moments.rotate(self.eigenvectors, x_test, prior if joint or prior.ndim == 1 else jnp.diagonal(prior))

@@ -148,8 +148,22 @@ def curve(
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
       >>> c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
+    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    check.flag("joint", joint)
+    check.positive("noise", noise, scalar=True)
+    mixture.select_method(method, ens.k, key)
+    n_samples = check.integer("n_samples", n_samples)
+    if label_entropy is not None:
+        check.number("label_entropy", label_entropy, ends=False)
+    if batch_size is not None:
+        check.integer("batch_size", batch_size)
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)
+        shapes = tuple(jnp.shape(part) for part in x_test)
+        if shapes[:2] != ((m, ens.n),) * 2 or shapes[2] not in ((m,), (m, m)):
+            raise ValueError(
+                f"`x_test` must be kernels of shapes (m, n), (m, n) and (m,) or (m, m), n = {ens.n}; got {shapes}."
+            )
         if joint and x_test.prior.ndim == 1:
             raise ValueError(
                 "`x_test` must be kernels with a prior matrix (m, m) for the joint divergence; got one of shape "
@@ -163,8 +177,6 @@ def curve(
     if read.targets is None or read.targets.shape[1] != ens.k:
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
         raise ValueError(f"`y_test` must have the {ens.k} outputs trained on, as floating-point numbers; got {got}.")
-    check.positive("noise", noise)
-    mixture.select_method(method, ens.k, key)
     ceiling = labels.entropy(read) if label_entropy is None or read.classes is not None else label_entropy
     classes = None if read.classes is None else jnp.asarray(read.classes)
     one_hot = np.ones((m, 1)) if read.classes is None else labels.one_hot(read.classes, read.n_classes)
@@ -217,7 +229,7 @@ def _curve(
         parameter_distance=_geometry.distance_core(ens, filters),
         action=_geometry.action_core(ens, filters, "euclidean"),
         fisher_action=_geometry.action_core(ens, filters, "fisher"),
-        fisher_trace=_geometry.fisher_trace(ens),
+        fisher_trace=_geometry.fisher_trace_core(ens),
         losses=_losses.compute(z, targets, classes, noise),
         train_gibbs_mse=train_gibbs,
         train_mean_mse=train_mean,
@@ -235,10 +247,13 @@ def _checked(result: Curve, lowest: Array) -> Curve:
     if float(jnp.min(lowest)) <= 0:
         first = int(np.argmin(np.asarray(lowest) > 0))
         raise ValueError(
-            f"The predictive variance must be positive; got {float(lowest[first]):.3g} at "
+            f"The predictive variance at `x_test` must be positive; got {float(lowest[first]):.3g} at "
             f"t = {float(result.t[first]):.4g}. On inputs trained on it vanishes at late times: leave them out of "
             "`x_test` or use earlier times; in float32, compute in float64."
         )
+    check.finite_result("a loss", result.losses, "`noise` and `y_test`")
+    check.finite_result("the information of labels", result.label_information, "`noise` and `y_test`")
+    mixture.refuse_impossible(result.input_information, result.m)
     mixture.warn_if_inaccurate(result.input_information)
     divergence = result.output_divergence_joint
     if divergence is not None and not bool(jnp.all(jnp.isfinite(divergence))):

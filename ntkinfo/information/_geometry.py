@@ -26,6 +26,12 @@ def fisher_trace(ens: Ensemble) -> Float[Array, ""]:
 
     Source: theory, section 5.
     """
+    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    return fisher_trace_core(ens)
+
+
+def fisher_trace_core(ens: Ensemble) -> Array:
+    """The core of `fisher_trace`, a scalar."""
     return ens.k * ens.spectral_sum(lambda filters: filters.rates, "trace", ens.filters(jnp.zeros(1)))
 
 
@@ -41,6 +47,7 @@ def parameter_distance(ens: Ensemble, t: Num[ArrayLike, "*T"]) -> Float[Array, "
 
     Source: theory, section 5.
     """
+    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
     t = check.times("t", t)
     return distance_core(ens, _filters(ens, t)).reshape(t.shape)
 
@@ -74,6 +81,7 @@ def action(ens: Ensemble, t: Num[ArrayLike, "*T"], *, metric: str = "euclidean")
 
     Source: theory, section 5.
     """
+    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
     check.option("metric", metric, METRICS)
     t = check.times("t", t)
     return action_core(ens, _filters(ens, t), metric).reshape(t.shape)
@@ -111,6 +119,8 @@ def output_divergence(
 
     Source: theory, section 4; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189).
     """
+    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    check.flag("joint", joint)
     x_test = ens.check_inputs("x_test", x_test)
     t = check.times("t", t)
     cross = ens.cross_kernels(x_test, joint=joint)
@@ -119,9 +129,9 @@ def output_divergence(
     if check.concrete(value) and not np.isfinite(np.asarray(value)).all():
         bad = np.atleast_1d(np.asarray(t))[~np.isfinite(np.asarray(value))]
         raise ValueError(
-            f"The divergence is not finite at t = {bad[0]:.4g} ({bad.size} of {value.size} times): a predictive "
-            "variance or covariance vanishes to working precision. Leave out test inputs that repeat or that were "
-            "trained on, use earlier times or float64, or take `joint=False`."
+            f"The divergence at `x_test` is not finite at t = {bad[0]:.4g} ({bad.size} of {value.size} times): a "
+            "predictive variance or covariance vanishes to working precision. Leave out test inputs that repeat or "
+            "that were trained on, use earlier times or float64, or take `joint=False`."
         )
     return value.reshape(t.shape)
 

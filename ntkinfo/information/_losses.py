@@ -1,5 +1,6 @@
 """Losses of an ensemble: of one network drawn from it (Gibbs) and of its average."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -66,16 +67,18 @@ def losses(
 
     Source: theory, section 2.
     """
+    z = gaussian.check_marginals("z", z, zero=True)
+    if noise is not None:
+        check.positive("noise", noise, scalar=True)
     read = labels.read("y", y, z.mean.shape[-2], task)
     if read.targets is None:
         raise TypeError("`y` must hold floating-point targets; got integers. Code classes as -1 and 1 or one-hot rows.")
     targets = jnp.asarray(read.targets, z.mean.dtype)
     if targets.shape != z.mean.shape[-2:]:
         raise ValueError(f"`y` must have the shape (m, k) = {z.mean.shape[-2:]} of `z`; got {targets.shape}.")
-    check.positive("z.variance", z.variance, zero=True)
-    if noise is not None:
-        check.positive("noise", noise)
-    return compute(z, targets, read.classes, noise)
+    result = compute(z, targets, read.classes, noise)
+    check.finite_result("a loss", result, "`z`, `y` and `noise`")
+    return result
 
 
 def compute(z: Gaussian, targets: Array, classes: np.ndarray | Array | None, noise: float | Array | None) -> Losses:
@@ -85,9 +88,10 @@ def compute(z: Gaussian, targets: Array, classes: np.ndarray | Array | None, noi
     expected = of_mean + k * z.variance
     gibbs_nll = ensemble_nll = gibbs_error = mean_error = None
     if noise is not None:
-        gibbs_nll = jnp.mean(0.5 * (k * jnp.log(2 * jnp.pi * noise) + expected / noise), axis=-1)
-        total = z.variance + noise
-        ensemble_nll = jnp.mean(0.5 * (k * jnp.log(2 * jnp.pi * total) + of_mean / total), axis=-1)
+        # The logarithm in parts: 2πσ² may overflow where σ² does not.
+        constant, total = math.log(2 * math.pi), z.variance + noise
+        gibbs_nll = jnp.mean(0.5 * (k * (constant + jnp.log(noise)) + expected / noise), axis=-1)
+        ensemble_nll = jnp.mean(0.5 * (k * (constant + jnp.log(total)) + of_mean / total), axis=-1)
     if classes is not None:
         gibbs, mean = _errors(z, targets, jnp.asarray(classes))
         gibbs_error, mean_error = jnp.mean(gibbs, axis=-1), jnp.mean(mean, axis=-1)

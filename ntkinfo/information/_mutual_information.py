@@ -5,7 +5,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import mixture
+from ntkinfo import gaussian, mixture
 from ntkinfo._common import check
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information
@@ -38,6 +38,7 @@ def input_information(
 
     Source: theory, section 3; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); Poole et al. 2019 (arXiv 1905.06922).
     """
+    z = gaussian.check_marginals("z", z, zero=True)
     one_class = np.ones((z.mean.shape[-2], 1))
     return mixture.pair(z.mean, z.variance, one_class, method=method, key=key, n_samples=n_samples)[0]
 
@@ -81,6 +82,18 @@ def label_information(
 
     Source: theory, section 3.
     """
+    z = gaussian.check_marginals("z", z, zero=True)
+    if method is not None:
+        check.option("method", method, (*mixture.METHODS, "decoder"))
+    if key is not None:
+        check.key("key", key)
+    n_samples = check.integer("n_samples", n_samples)
+    if isinstance(noise, str):
+        check.option("noise", noise, ("fit",))
+    else:
+        check.positive("noise", noise, scalar=True)
+    if label_entropy is not None:
+        check.number("label_entropy", label_entropy, ends=False)
     m = z.mean.shape[-2]
     read = _labels.read("labels", labels, m, task)
     if label_entropy is None and (read.classes is None or method == "decoder"):
@@ -100,15 +113,11 @@ def _decode(z: Gaussian, read: _labels.Labels, noise, label_entropy, *, key=None
         raise ValueError('`labels` must be the targets (m, k) for method="decoder"; got integer class numbers.')
     if read.targets.shape != z.mean.shape[-2:]:
         raise ValueError(f"`labels` must have the shape (m, k) = {z.mean.shape[-2:]}; got {read.targets.shape}.")
-    check.positive("z.variance", z.variance, zero=True)
     targets = jnp.asarray(read.targets, z.mean.dtype)
     fit = isinstance(noise, str)
     if fit:
-        check.option("noise", noise, ("fit",))
         if read.classes is not None:
             raise ValueError('`noise` must be a number for classes; got "fit", which is for real labels.')
-    else:
-        check.positive("noise", noise)
     if read.classes is None:
         return _decoder.gaussian_density(z, targets, None if fit else noise, label_entropy)
     if z.mean.shape[-1] == 1:

@@ -84,6 +84,10 @@ def parameter_divergence(
 
     Source: theory, section 4.
     """
+    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    check.flag("curvature", curvature)
+    if batch_size is not None:
+        check.integer("batch_size", batch_size)
     t = _finite_times(t)
     s = ens.rescaled_time(jnp.atleast_1d(t))
     linear = _linear(ens, s).reshape(t.shape)
@@ -98,6 +102,7 @@ def parameter_divergence(
         if hessian.shape != (ens.n, ens.n):
             raise ValueError(f"`hessian` must have shape (n, n) = {(ens.n, ens.n)}; got {hessian.shape}.")
     curvature_part = _curvature(ens, hessian.astype(ens.x.dtype), s).reshape(t.shape)
+    check.finite_result("the divergence", (linear, curvature_part), "`t`, `hessian` and `ens`")
     return ParameterDivergence(linear, curvature_part, linear + curvature_part)
 
 

@@ -34,10 +34,25 @@ class Kernels(NamedTuple):
 
 def evaluate(kernel_fn: Callable, x1: Array, x2: Array | None = None) -> Kernels:
     """Both kernels in one piece, K(x1, x2) and Θ(x1, x2), each (a, b); jittable. `x2=None` stands for `x1`."""
-    both = kernel_fn(x1, x2, ("nngp", "ntk"))
-    nngp, ntk = (both.nngp, both.ntk) if hasattr(both, "nngp") else both
+    both = _two(kernel_fn(x1, x2, ("nngp", "ntk")))
     # A kernel function may promote float32 inputs; the promise is the dtype of the inputs.
-    return Kernels(jnp.asarray(nngp, x1.dtype), jnp.asarray(ntk, x1.dtype))
+    return Kernels(*(jnp.asarray(kernel, x1.dtype) for kernel in both))
+
+
+def _two(both) -> tuple:
+    """What a kernel function has returned, as two arrays."""
+    if hasattr(both, "nngp") and hasattr(both, "ntk"):
+        both = both.nngp, both.ntk
+    if not (isinstance(both, tuple | list) and len(both) == 2):
+        got = f"{type(both).__name__} of {len(both)}" if isinstance(both, tuple | list) else check.described(both)
+        raise TypeError(
+            '`net` must return two kernels for get=("nngp", "ntk"), as a pair or as an object with fields `nngp` and '
+            f"`ntk`; its kernel function returned {got}."
+        )
+    for kernel in both:
+        if not jnp.issubdtype(getattr(kernel, "dtype", object), jnp.floating):
+            raise TypeError(f"`net` must return kernels of floating-point numbers; got {check.described(kernel)}.")
+    return tuple(both)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -51,7 +66,15 @@ def _diagonal_blocks(kernel_fn, kernel, blocks):
 
 
 def block_size(x: Array) -> int:
-    """Rows of a block for inputs like `x`: a layer before pooling holds a value per pair of positions of two inputs."""
+    """Rows of a block for inputs like `x`: a layer before pooling holds a value per pair of positions of two inputs.
+
+    Raises:
+      TypeError, ValueError: no inputs (a, ...) of floating point.
+    """
+    return _block_size(check.inputs("x", x))
+
+
+def _block_size(x) -> int:
     positions = math.prod(x.shape[1:-1]) if x.ndim > 2 else 1
     return max(1, min(_LARGEST_BLOCK, math.isqrt(_ENTRIES // positions**2) if positions**2 < _ENTRIES else 1))
 
@@ -160,11 +183,10 @@ def correlated(net, x1: Array, x2: Array | None = None, *, rho) -> Array:
     x2 = None if x2 is None else check.inputs("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         raise ValueError(f"`x1` and `x2` must hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]}.")
-    if jnp.ndim(rho):
-        raise ValueError(f"`rho` must be a single number; got shape {jnp.shape(rho)}.")
-    if check.concrete(rho):
-        check.real_numbers("rho", rho, -1, 1)
-    return _correlated.kernel(kernel_fn, x1, x2, jnp.asarray(rho, x1.dtype))
+    check.number("rho", rho, -1, 1)
+    result = _correlated.kernel(kernel_fn, x1, x2, jnp.asarray(rho, x1.dtype))
+    check.finite_result("the kernel", result, "`x1`, `x2` and the scales of `net`")
+    return result
 
 
 def has_hessian(net) -> bool:
@@ -178,13 +200,15 @@ def has_hessian(net) -> bool:
 
 def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", "NTK")) -> Kernels:
     """What `kernel_fn` returns, two kernels, with inputs checked and in blocks; `names` are for error messages."""
+    check.flag("progress", progress, none=True)
+    _check_devices(devices)
     x1 = check.inputs("x1", x1)
     x2 = None if x2 is None else check.inputs("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         raise ValueError(f"`x1` and `x2` must hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]}.")
+    size = _block_size(x1) if batch_size is None else check.integer("batch_size", batch_size)
     if not check.concrete(x1, x2):
         return evaluate(kernel_fn, x1, x2)
-    size = block_size(x1) if batch_size is None else check.integer("batch_size", batch_size)
     rows = _starts(len(x1), size)
     if len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
         return _finite(_block(kernel_fn, x1, x2), names)
@@ -198,9 +222,18 @@ def diagonal(net, x: Array, *, kernel: str = "nngp") -> Array:
     check.option("kernel", kernel, Kernels._fields)
     kernel_fn = networks.kernel_function(net)
     x = check.inputs("x", x)
-    size = min(32, block_size(x), len(x))
+    size = min(32, _block_size(x), len(x))
     blocks = _padded(x, size).reshape(-1, size, *x.shape[1:])
-    return _diagonal_blocks(kernel_fn, kernel, blocks).reshape(-1)[: len(x)]
+    result = _diagonal_blocks(kernel_fn, kernel, blocks).reshape(-1)[: len(x)]
+    check.finite_result("the kernel", result, "`x` and the scales of `net`")
+    return result
+
+
+def _check_devices(devices) -> None:
+    if devices is not None and not (
+        isinstance(devices, list | tuple) and all(isinstance(device, jax.Device) for device in devices)
+    ):
+        raise TypeError(f"`devices` must be a list of devices, as of `jax.devices()`; got {check.described(devices)}.")
 
 
 def _starts(length, size):
@@ -257,13 +290,13 @@ def _finite(both: Kernels, names) -> Kernels:
     for name, kernel in zip(names, both, strict=True):
         if kernel.ndim != 2:
             raise ValueError(
-                f"The {name} kernel must be a matrix of samples by samples; got shape {kernel.shape}. "
+                f"The {name} kernel of `net` must be a matrix of samples by samples; got shape {kernel.shape}. "
                 "End a convolutional network with `Flatten` or `GlobalAvgPool`."
             )
         # Inputs that a jitted function closes over are concrete, what is computed from them is not.
         if check.concrete(kernel) and not bool(np.isfinite(float(jnp.sum(kernel)))):
             raise ValueError(
-                f"The {name} kernel has NaN or infinite entries. Scale the inputs, or lower W_std: "
+                f"The {name} kernel of `net` has NaN or infinite entries. Scale the inputs, or lower W_std: "
                 "a deep network with a large W_std overflows."
             )
     return both

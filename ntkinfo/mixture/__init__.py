@@ -27,12 +27,14 @@ from ntkinfo.mixture._channel import (
     monte_carlo_pair,
     pairwise,
     pairwise_pair,
+    refuse_impossible,
     warn_if_inaccurate,
 )
-from ntkinfo.mixture._dispatch import pair, require_key, select_method
+from ntkinfo.mixture._dispatch import METHODS, pair, require_key, select_method
 
 __all__ = [
     "ACCURACY",
+    "METHODS",
     "Information",
     "exact",
     "exact_pair",
@@ -49,6 +51,7 @@ __all__ = [
     "pair",
     "pairwise",
     "pairwise_pair",
+    "refuse_impossible",
     "require_key",
     "select_method",
     "warn_if_inaccurate",

@@ -17,7 +17,13 @@ from ntkinfo.mixture import _quadrature
 ACCURACY = 1e-8
 
 
-def _door(mean, variance, classes=None, *, one_output: bool = False, least: int = 1):
+def _points(variance) -> int:
+    """m, the number of points; `_door` refuses what has none."""
+    variance = check.native("variance", variance)
+    return variance.shape[-1] if variance.ndim else 1
+
+
+def _door(mean, variance, classes, *, one_output: bool = False, least: int = 1):
     """Checks a channel; returns its arrays flattened over leading axes, the classes, and the leading shape."""
     mean, variance = check.array("mean", mean), check.array("variance", variance)
     if mean.ndim < 2 or variance.shape != mean.shape[:-1]:
@@ -27,11 +33,13 @@ def _door(mean, variance, classes=None, *, one_output: bool = False, least: int 
     m, k = mean.shape[-2:]
     if one_output and k != 1:
         raise ValueError(
-            f"the exact information is for one output, k = 1; got k = {k}. "
+            f"`mean` must be of one output, k = 1, for the exact information; got k = {k}. "
             "Use `monte_carlo` (unbiased), `minibatch` or `pairwise` (bounds)."
         )
     if m < least:
-        raise ValueError(f"leave-one-out bounds need at least {least} points; got m = {m}. Use `monte_carlo`.")
+        raise ValueError(
+            f"`mean` must have at least {least} points for leave-one-out bounds; got m = {m}. Use `monte_carlo`."
+        )
     if check.concrete(variance):
         host = np.asarray(variance)
         if (host <= 0).any():
@@ -42,20 +50,19 @@ def _door(mean, variance, classes=None, *, one_output: bool = False, least: int 
                 "Use a finite t, other inputs, or add the variance of observation noise."
             )
     dtype = jnp.result_type(mean.dtype, variance.dtype)
-    if classes is None:
-        classes = jnp.ones((m, 1), dtype)
-    else:
-        classes = check.array("one_hot", classes, 2).astype(dtype)
-        if classes.shape[0] != m:
-            raise ValueError(f"`one_hot` must have one row for each of the m = {m} points; got {classes.shape}.")
-        if check.concrete(classes):
-            host = np.asarray(classes)
-            if not (((host == 0) | (host == 1)).all() and (host.sum(axis=1) == 1).all()):
-                raise ValueError(
-                    "`one_hot` must hold a single 1 in each row and 0 elsewhere; got "
-                    f"entries from {host.min()} to {host.max()}, row sums from {host.sum(1).min()} to "
-                    f"{host.sum(1).max()}. `mixture.one_hot(labels, n_classes)` makes it."
-                )
+    classes = check.array("one_hot", classes, 2).astype(dtype)
+    if classes.shape[0] != m:
+        raise ValueError(
+            f"`one_hot`, or `labels`, must have one row for each of the m = {m} points; got {len(classes)} rows."
+        )
+    if check.concrete(classes):
+        host = np.asarray(classes)
+        if not (((host == 0) | (host == 1)).all() and (host.sum(axis=1) == 1).all()):
+            raise ValueError(
+                "`one_hot` must hold a single 1 in each row and 0 elsewhere; got "
+                f"entries from {host.min()} to {host.max()}, row sums from {host.sum(1).min()} to "
+                f"{host.sum(1).max()}. `mixture.one_hot(labels, n_classes)` makes it."
+            )
     lead = variance.shape[:-1]
     flat = mean.reshape((-1, m, k)).astype(dtype), variance.reshape((-1, m)).astype(dtype)
     return *flat, jax.lax.stop_gradient(classes), lead
@@ -86,16 +93,41 @@ def exact_pair(mean, variance, one_hot) -> tuple[Information, Information]:
         Information(v, v - e, v + e, jnp.zeros_like(v), "exact", jnp.zeros_like(v), jnp.zeros_like(v))
         for v, e in ((value[:, i].reshape(lead), error[:, i].reshape(lead)) for i in range(2))
     )
+    refuse_impossible(about_input, mean.shape[-2])
     warn_if_inaccurate(about_input)
     return about_input, about_label
 
 
+def refuse_impossible(information: Information, m: int) -> None:
+    """Refuses an exact information that is known to be wrong: outside 0 and log m, or by more than log m uncertain."""
+    check.instance("information", information, Information, maker="`mixture.exact`")
+    m = check.integer("m", m)
+    if information.method != "exact" or not check.concrete(information):
+        return
+    value = np.atleast_1d(np.asarray(information.value))
+    error = np.atleast_1d(np.asarray(information.upper)) - value
+    limit = _accuracy(value.dtype)
+    possible = (value > -limit) & (value < np.log(m) + limit) & (error < max(np.log(m), limit))
+    if not possible.all():
+        raise ValueError(
+            "`variance` must not be so small beside the means that the information cannot be computed in "
+            f"{value.dtype}: got {value[~possible][0]:.3g} nats with an estimated error of {error[~possible][0]:.1e}, "
+            f"while it lies between 0 and log m = {np.log(m):.3g}. Shift the means towards 0, or use float64."
+        )
+
+
+def _accuracy(dtype) -> float:
+    """What the quadrature promises, in nats."""
+    return ACCURACY if dtype == np.float64 else 1e-3
+
+
 def warn_if_inaccurate(information: Information) -> None:
     """Warns where the quadrature of an exact information could not keep the accuracy promised; not under tracing."""
+    check.instance("information", information, Information, maker="`mixture.exact`")
     if information.method != "exact" or not check.concrete(information):
         return
     error = float(np.max(np.asarray(information.upper) - np.asarray(information.value)))
-    limit = ACCURACY if information.value.dtype == jnp.float64 else 1e-3
+    limit = _accuracy(information.value.dtype)
     if error > limit:
         warnings.warn(
             f"the quadrature of the exact information has an estimated error of {error:.1e} nats, above {limit:.0e}: "
@@ -130,7 +162,7 @@ def exact(mean, variance) -> Information:
       >>> round(float(exact(np.array([[0.0], [100.0]]), np.ones(2)).value), 6)  # log 2
       0.693147
     """
-    m = jnp.shape(variance)[-1] if jnp.ndim(variance) else 1
+    m = _points(variance)
     return exact_pair(mean, variance, np.ones((m, 1)))[0]
 
 
@@ -167,8 +199,10 @@ def _sampled(key, mean, variance, classes, n_samples):
 
 def monte_carlo_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Information, Information]:
     """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass."""
+    key = check.key("key", key)
     mean, variance, classes, lead = _door(mean, variance, one_hot)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
+    check.finite_result("the information", (average, error), "`mean` and `variance`")
     return tuple(
         Information(v, v, v, e, "monte_carlo", e, e)
         for v, e in ((average[:, i].reshape(lead), error[:, i].reshape(lead)) for i in (0, 2))
@@ -198,7 +232,7 @@ def monte_carlo(mean, variance, *, key, n_samples: int) -> Information:
 
     Source: theory, section 3.
     """
-    m = jnp.shape(variance)[-1] if jnp.ndim(variance) else 1
+    m = _points(variance)
     return monte_carlo_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
 
 
@@ -209,9 +243,11 @@ def label_monte_carlo(mean, variance, labels, n_classes: int, *, key, n_samples:
 
 def minibatch_pair(mean, variance, one_hot, *, key, n_samples: int) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats from the same scores: `minibatch` and `label_minibatch` in one pass."""
+    key = check.key("key", key)
     mean, variance, classes, lead = _door(mean, variance, one_hot, least=2)
     average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
+    check.finite_result("the bounds", (average, error), "`mean` and `variance`")
     return tuple(
         Information(average[v], average[low], average[up], error[v], "minibatch", error[low], error[up])
         for v, low, up in ((0, 0, 1), (2, 3, 4))
@@ -243,7 +279,7 @@ def minibatch(mean, variance, *, key, n_samples: int) -> Information:
 
     Source: theory, section 3; Poole et al. 2019, arXiv 1905.06922.
     """
-    m = jnp.shape(variance)[-1] if jnp.ndim(variance) else 1
+    m = _points(variance)
     return minibatch_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
 
 
@@ -266,6 +302,7 @@ def pairwise_pair(mean, variance, one_hot) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats without sampling: `pairwise` and `label_pairwise` in one pass."""
     mean, variance, classes, lead = _door(mean, variance, one_hot)
     lower, upper, class_lower, class_upper = _pairwise(mean, variance, classes).T.reshape((4, *lead))
+    check.finite_result("the bounds", (lower, upper, class_lower, class_upper), "`mean` and `variance`")
     zero = jnp.zeros_like(lower)
     return tuple(
         Information(low, low, up, zero, "pairwise", zero, zero)
@@ -287,7 +324,7 @@ def pairwise(mean, variance) -> Information:
 
     Source: theory, section 3; Kolchinsky & Tracey 2017, arXiv 1706.02419.
     """
-    m = jnp.shape(variance)[-1] if jnp.ndim(variance) else 1
+    m = _points(variance)
     return pairwise_pair(mean, variance, np.ones((m, 1)))[0]
 
 

@@ -23,6 +23,9 @@ def select_method(method: str | None, k: int, key: Array | None) -> str:
     Raises:
       ValueError: an unknown method, "exact" for several outputs, a sampled method without a key.
     """
+    k = check.integer("k", k)
+    if key is not None:
+        check.key("key", key)
     if method is None:
         method = "exact" if k == 1 else "monte_carlo"
     check.option("method", method, METHODS)
@@ -37,7 +40,7 @@ def require_key(key: Array | None, what: str) -> Array:
     """`key`, or a ValueError that says `what` it is needed for."""
     if key is None:
         raise ValueError(f"`key` must be given: {what} samples. Pass key=jax.random.key(0), or another seed.")
-    return key
+    return check.key("key", key)
 
 
 def pair(
@@ -70,6 +73,7 @@ def pair(
     if mean.ndim < 2:
         raise ValueError(f"`mean` must have shape (..., m, k); got {mean.shape}.")
     method = select_method(method, mean.shape[-1], key)
+    n_samples = check.integer("n_samples", n_samples)
     if method == "exact":
         return _channel.exact_pair(mean, variance, one_hot)
     if method == "pairwise":

@@ -1,7 +1,12 @@
 """What all figures share: colours, units, references, and the checks of their arguments."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+
+from ntkinfo._common import check
 
 # Okabe & Ito's colours, told apart with every common kind of colour vision; black is for references.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -14,6 +19,7 @@ UNITS = {"nats": 1.0, "bits": 1 / np.log(2)}
 
 def axes_of(ax):
     """`ax`, or the axes of a new figure."""
+    check_axes(ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
@@ -52,24 +58,53 @@ def log_axis(ax, values):
 
 def unit_factor(unit) -> float:
     """What nats are multiplied by."""
-    check_option("unit", unit, UNITS)
+    check.option("unit", unit, UNITS)
     return UNITS[unit]
 
 
-def check_option(name, value, accepted):
-    """Refuses a `value` outside the names in `accepted`."""
-    if value not in accepted:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, accepted))}; got {value!r}.")
+def check_axes(ax):
+    """Refuses what is neither None nor axes of matplotlib."""
+    if ax is not None:
+        check.instance("ax", ax, Axes, maker="`matplotlib.pyplot.subplots`")
 
 
 def check_names(argument, names, accepted):
     """One name or several as a list, refused where none or unknown."""
-    names = [names] if isinstance(names, str) else list(names)
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, list | tuple):
+        raise TypeError(f"`{argument}` must be a name or a list of names; got {check.described(names)}.")
     if not names:
         raise ValueError(f"`{argument}` must name at least one of {', '.join(map(repr, accepted))}; got none.")
     for name in names:
-        check_option(argument, name, accepted)
-    return names
+        check.option(argument, name, accepted)
+    return list(names)
+
+
+def check_title(title):
+    """Refuses a title that is neither None nor text."""
+    if title is not None and not isinstance(title, str):
+        raise TypeError(f"`title` must be text; got {check.described(title)}.")
+
+
+def check_curve(name, result):
+    """Refuses what has not the fields of a `Curve`."""
+    check.fields(name, result, ("t", "input_information", "losses"), "Curve", "`information.curve`")
+
+
+def by_name(name, values, field, kind, maker) -> dict:
+    """One result, a list of results or a mapping from names to them as a mapping, each with a `field`."""
+    if hasattr(values, field) and not isinstance(values, type):
+        values = {"": values}
+    elif isinstance(values, list | tuple):
+        values = {"": values[0]} if len(values) == 1 else {f"{i + 1}": value for i, value in enumerate(values)}
+    if not isinstance(values, Mapping):
+        raise TypeError(f"`{name}` must be a `{kind}`, a list or a mapping of them; got {check.described(values)}.")
+    if not values:
+        raise ValueError(f"`{name}` must hold at least one `{kind}`; got none.")
+    for value in values.values():
+        check.fields(name, value, (field,), kind, maker)
+    return dict(values)
 
 
 def as_vector(value) -> np.ndarray:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
+from ntkinfo._common import check
+from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, by_name, draw_legend, draw_level, unit_factor
 
 _BRANCHES = {"downward": "annealed downwards", "upward": "annealed upwards", "optimum": "optimum"}
 
@@ -27,9 +28,8 @@ def bottleneck(curves: Any, *, points: Mapping | None = None, unit: str = "nats"
       ValueError: an unknown unit, or no curve.
     """
     factor = unit_factor(unit)
-    curves = {"": curves} if hasattr(curves, "i_xz") else dict(curves)
-    if not curves:
-        raise ValueError("`curves` must hold at least one curve; got none.")
+    curves = by_name("curves", curves, "on_hull", "BottleneckCurve", "`bottleneck.ib`")
+    points = _points(points)
     ax = axes_of(ax)
     for (name, curve), color in zip(curves.items(), COLORS, strict=False):
         x, y = factor * np.asarray(curve.i_xz), factor * np.asarray(curve.i_zy)
@@ -37,7 +37,7 @@ def bottleneck(curves: Any, *, points: Mapping | None = None, unit: str = "nats"
         ax.plot(x[order], y[order], color=color, lw=1.2, label=name or None)
         ax.plot(x[kept], y[kept], color=color, ls="", marker="o", ms=3)
         ax.plot(x[~kept], y[~kept], color=color, ls="", marker="o", ms=4, mfc="white")
-    for (name, (i_xz, i_zy)), marker in zip((points or {}).items(), MARKERS[1:], strict=False):
+    for (name, (i_xz, i_zy)), marker in zip(points.items(), MARKERS[1:], strict=False):
         ax.plot(factor * i_xz, factor * i_zy, color="black", ls="", marker=marker, ms=6, label=name)
     height = factor * float(next(iter(curves.values())).i_xy)
     draw_level(ax, height, f"$I(X;Y)$ = {height:.3g} {unit}", ":")
@@ -45,6 +45,16 @@ def bottleneck(curves: Any, *, points: Mapping | None = None, unit: str = "nats"
     ax.set_ylabel(f"$I(Z;Y)$ [{unit}]")
     draw_legend(ax, loc="lower right")
     return ax
+
+
+def _points(points) -> dict:
+    """Pairs of numbers by name."""
+    if points is not None and not isinstance(points, Mapping):
+        raise TypeError(f"`points` must be a mapping from names to (i_xz, i_zy); got {check.described(points)}.")
+    for name, pair in (points or {}).items():
+        if check.real_numbers(f"points[{name!r}]", pair, ends=False).shape != (2,):
+            raise ValueError(f"`points[{name!r}]` must be (i_xz, i_zy), two numbers; got {check.described(pair)}.")
+    return dict(points or {})
 
 
 def bifurcation(result: Any, *, label: int = 1, critical: Any = None, ax: Axes | None = None) -> Axes:
@@ -62,8 +72,12 @@ def bifurcation(result: Any, *, label: int = 1, critical: Any = None, ax: Axes |
     Raises:
       ValueError: a label that there is none of.
     """
+    check.fields("result", result, tuple(_BRANCHES), "Bifurcation", "`bottleneck.bifurcation`")
+    if critical is not None:
+        check.fields("critical", critical, ("local", "global_"), "CriticalBetas", "`bottleneck.critical_betas`")
+    label = check.integer("label", label, least=0)
     n_labels = np.asarray(result.optimum.decoder).shape[2]
-    if not 0 <= label < n_labels:
+    if label >= n_labels:
         raise ValueError(f"`label` must be from 0 to {n_labels - 1}; got {label}.")
     ax = axes_of(ax)
     for (name, title), color, marker in zip(_BRANCHES.items(), COLORS, "ox.", strict=False):

@@ -9,13 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from ntkinfo._common import check
 from ntkinfo.plot._axes import (
     COLORS,
     MARKERS,
     as_vector,
     axes_of,
+    check_axes,
+    check_curve,
     check_names,
-    check_option,
+    check_title,
     draw_legend,
     draw_level,
     log_axis,
@@ -49,6 +52,7 @@ def curve(
       ValueError: an unknown unit or quantity, or none.
     """
     factor = unit_factor(unit)
+    check_curve("result", result)
     default = ("input_information", "label_information")
     symbols = symbols_of(result, "information")
     names = check_names("quantities", default if quantities is None else quantities, symbols)
@@ -85,6 +89,7 @@ def divergence(result: Any, *, unit: str = "nats", ax: Axes | None = None) -> Ax
       ValueError: an unknown unit.
     """
     factor = unit_factor(unit)
+    check_curve("result", result)
     series = {"output_divergence": "mean over test inputs", "output_divergence_joint": "joint over test inputs"}
     if result.output_divergence_joint is None:
         del series["output_divergence_joint"]
@@ -112,7 +117,8 @@ def losses(result: Any, kind: str = "mse", *, unit: str = "nats", ax: Axes | Non
       ValueError: an unknown kind or unit, a 0-1 error of a regression, or a log-likelihood without a noise.
     """
     factor = unit_factor(unit)
-    check_option("kind", kind, LOSSES)
+    check.option("kind", kind, LOSSES)
+    check_curve("result", result)
     if kind != "nll":
         factor = 1.0
     symbols = symbols_of(result, kind)
@@ -145,6 +151,7 @@ def geometry(result: Any, *, ax: Axes | None = None) -> Axes:
     Returns:
       The axes.
     """
+    check_curve("result", result)
     ax = axes_of(ax)
     _growth(ax, result, symbols_of(result, "geometry"), 1.0, COLORS)
     ax.set_ylabel(AXES["geometry"])
@@ -171,6 +178,13 @@ def finite(result: Any, samples: Mapping, *, unit: str = "nats", ax: Axes | None
       ValueError: an unknown unit or quantity, none, quantities of different kinds, or vectors of different lengths.
     """
     factor = unit_factor(unit)
+    check_curve("result", result)
+    check_axes(ax)
+    if not isinstance(samples, Mapping):
+        raise TypeError(
+            "`samples` must be a mapping from names to (t, mean, stderr), as `finite.summary` returns; got "
+            f"{check.described(samples)}."
+        )
     quantities = quantities_of(result)
     names = check_names("samples", list(samples), quantities)
     kinds = list(dict.fromkeys(quantities[name].kind for name in names))
@@ -178,7 +192,7 @@ def finite(result: Any, samples: Mapping, *, unit: str = "nats", ax: Axes | None
         raise ValueError(
             f"`samples` must be quantities of one kind for one axis; got {' and '.join(kinds)}. Call once for each."
         )
-    points = {name: tuple(as_vector(part) for part in samples[name]) for name in names}
+    points = {name: _parts(name, samples[name]) for name in names}
     for name, parts in points.items():
         if len(parts) != 3 or len({part.shape for part in parts}) != 1:
             raise ValueError(
@@ -230,7 +244,9 @@ def summary(result: Any, *, unit: str = "nats", bound: tuple | None = None, titl
       ValueError: an unknown unit, or a bound that is no pair of vectors of one length.
     """
     unit_factor(unit)
+    check_curve("result", result)
     check_bound(bound)
+    check_title(title)
     figure, axes = plt.subplots(2, 3, figsize=(12.5, 6.8), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     curve(result, unit=unit, ax=axes[0, 0])
     plane(result, unit=unit, bound=bound, ax=axes[0, 1])
@@ -246,6 +262,13 @@ def summary(result: Any, *, unit: str = "nats", bound: tuple | None = None, titl
     if title is not None:
         figure.suptitle(title)
     return figure
+
+
+def _parts(name, parts) -> tuple:
+    """Three vectors of numbers."""
+    if not isinstance(parts, list | tuple):
+        raise TypeError(f"`samples[{name!r}]` must be (t, mean, stderr); got {check.described(parts)}.")
+    return tuple(np.atleast_1d(check.real_numbers(f"samples[{name!r}]", part)) for part in parts)
 
 
 def _growth(ax, result, series, factor, colors):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from ntkinfo._common import check
 from ntkinfo.plot._axes import COLORS, END, REFERENCE, axes_of, draw_legend
 from ntkinfo.plot._times import draw_line, inner_times, time_axis
 
@@ -27,11 +28,10 @@ def gradients(phases: Any, *, layers: Sequence[int] | None = None, ax: Axes | No
     Raises:
       ValueError: no layer, or one that is not there.
     """
+    check.fields("phases", phases, ("snr", "transition"), "GradientPhases", "`finite.gradient_phases`")
     epochs, mean, std = np.asarray(phases.epochs, float), np.asarray(phases.mean), np.asarray(phases.std)
     n, _, total = mean.shape
-    shown = list(range(1, total + 1)) if layers is None else list(np.atleast_1d(layers))
-    if not shown or not set(shown) <= set(range(1, total + 1)):
-        raise ValueError(f"`layers` must be numbers from 1 to {total}; got {layers}.")
+    shown = list(range(1, total + 1)) if layers is None else _numbers(layers, total)
     ax = axes_of(ax)
     place = time_axis(ax, epochs)
     ax.set_yscale("log", nonpositive="mask")
@@ -59,3 +59,11 @@ def gradients(phases: Any, *, layers: Sequence[int] | None = None, ax: Axes | No
     ax.set_ylabel(r"$\Vert\nabla W\Vert\,/\,\Vert W\Vert$")
     draw_legend(ax)
     return ax
+
+
+def _numbers(layers, total) -> list[int]:
+    """Numbers of layers, from 1 on."""
+    layers = np.atleast_1d(check.values("layers", layers))
+    if layers.dtype.kind not in "iu" or layers.ndim != 1 or not layers.size or layers.min() < 1 or layers.max() > total:
+        raise ValueError(f"`layers` must be numbers from 1 to {total}; got {layers.tolist()}.")
+    return [int(layer) for layer in layers]

@@ -1,5 +1,6 @@
 """Layers of trained networks in the information plane, coloured by epoch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -9,7 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import SymLogNorm
 
-from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
+from ntkinfo._common import check
+from ntkinfo.plot._axes import (
+    COLORS,
+    MARKERS,
+    REFERENCE,
+    axes_of,
+    by_name,
+    check_axes,
+    check_curve,
+    check_title,
+    draw_legend,
+    draw_level,
+    unit_factor,
+)
+from ntkinfo.plot._planes import check_bound
 
 
 def layers(
@@ -40,6 +55,11 @@ def layers(
     Raises:
       ValueError: an unknown unit.
     """
+    _check(plane, bound, unit, ax)
+    check.flag("networks", networks)
+    check_title(title)
+    if ensemble is not None:
+        check_curve("ensemble", ensemble)
     ax = axes_of(ax)
     norm = _draw(ax, plane, bound, unit, networks)
     if ensemble is not None:
@@ -50,6 +70,14 @@ def layers(
     ax.set_title(plane.estimator if title is None else title, size="small")
     draw_legend(ax, loc="lower right")
     return ax
+
+
+def _check(plane, bound, unit, ax=None):
+    """What all figures of planes take."""
+    check.fields("plane", plane, ("i_xt", "saturated", "estimator"), "Plane", "`finite.information_plane`")
+    check_bound(bound)
+    unit_factor(unit)
+    check_axes(ax)
 
 
 def _draw(ax, plane, bound, unit, networks):
@@ -89,9 +117,11 @@ def estimators(planes: Any, *, bound: tuple | None = None, unit: str = "nats", c
     Raises:
       ValueError: an unknown unit, or no plane.
     """
-    planes = dict(planes) if hasattr(planes, "items") else {plane.estimator: plane for plane in planes}
-    if not planes:
-        raise ValueError("`planes` must hold at least one plane; got none.")
+    columns = check.integer("columns", columns)
+    unit_factor(unit)
+    check_bound(bound)
+    given = by_name("planes", planes, "saturated", "Plane", "`finite.information_plane`")
+    planes = given if isinstance(planes, Mapping) else {plane.estimator: plane for plane in given.values()}
     columns = min(columns, len(planes))
     rows = -(-len(planes) // columns)
     _, axes = plt.subplots(
@@ -128,6 +158,8 @@ def animate(
     Raises:
       ValueError: an unknown unit.
     """
+    _check(plane, bound, unit, ax)
+    interval = check.integer("interval", interval)
     factor = unit_factor(unit)
     ax = axes_of(ax)
     draw_frame(ax, plane, factor, unit, bound)
@@ -158,6 +190,7 @@ def training(run: Any) -> np.ndarray:
     Returns:
       The array of two axes. Test rows are dashed.
     """
+    check.fields("run", run, ("train_loss", "epochs", "loss"), "LayerRun", "`finite.train_layers`")
     _, axes = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
     epochs = np.asarray(run.epochs)
     for ax, quantity in zip(axes, ("loss", "error"), strict=True):
@@ -180,6 +213,7 @@ def training(run: Any) -> np.ndarray:
 
 def draw_frame(ax, plane, factor, unit, bound):
     """The axes of an information plane: its references and the curve nothing exceeds."""
+    bound = check_bound(bound)
     if bound is not None:
         ax.plot(factor * np.asarray(bound[0]), factor * np.asarray(bound[1]), color="black", lw=1.2, zorder=2)
     ax.axvline(factor * plane.log_n, color=REFERENCE, lw=0.9, ls="--", zorder=0)

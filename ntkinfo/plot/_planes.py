@@ -7,7 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
-from ntkinfo.plot._axes import END, MARKERS, REFERENCE, as_vector, axes_of, draw_legend, draw_level, unit_factor
+from ntkinfo._common import check
+from ntkinfo.plot._axes import (
+    END,
+    MARKERS,
+    REFERENCE,
+    as_vector,
+    axes_of,
+    by_name,
+    check_curve,
+    draw_legend,
+    draw_level,
+    unit_factor,
+)
 from ntkinfo.plot._fields import field_of, has_classes, symbols_of, value_of
 from ntkinfo.plot._times import inner_times, shown_range
 
@@ -31,12 +43,9 @@ def plane(results: Any, *, unit: str = "nats", ax: Axes | None = None, bound: tu
       ValueError: an unknown unit, no curve, or a bound that is no pair of vectors of one length.
     """
     factor = unit_factor(unit)
-    if hasattr(results, "input_information"):
-        results = {"": results}
-    elif not hasattr(results, "items"):
-        results = {"": results[0]} if len(results) == 1 else {f"{i + 1}": result for i, result in enumerate(results)}
-    if not results:
-        raise ValueError("`results` must hold at least one curve; got none.")
+    results = by_name("results", results, "input_information", "Curve", "`information.curve`")
+    for result in results.values():
+        check_curve("results", result)
     checked_bound = check_bound(bound)
     ax = axes_of(ax)
     times = np.concatenate([as_vector(result.t) for result in results.values()])
@@ -104,7 +113,9 @@ def check_bound(bound):
     """`bound` as two vectors of one length, or None."""
     if bound is None:
         return None
-    bound = [np.asarray(axis, float) for axis in bound]
+    if not isinstance(bound, list | tuple | np.ndarray):
+        raise TypeError(f"`bound` must be (i_xz, i_zy), two vectors; got {check.described(bound)}.")
+    bound = [check.real_numbers("bound", axis, ends=False) for axis in bound]
     if len(bound) != 2 or bound[0].ndim != 1 or bound[0].shape != bound[1].shape:
         shapes = ", ".join(str(axis.shape) for axis in bound)
         raise ValueError(f"`bound` must be (i_xz, i_zy), two vectors of one length; got shapes {shapes}.")

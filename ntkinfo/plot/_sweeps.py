@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ntkinfo.plot._axes import as_vector, axes_of, check_names, unit_factor
+from ntkinfo._common import check
+from ntkinfo.plot._axes import axes_of, unit_factor
 from ntkinfo.plot._fields import AXES, LOSSES, QUANTITIES
 
 
@@ -36,10 +37,11 @@ def sweep(
       ValueError: an unknown unit or quantity, or sizes that do not match.
     """
     factor = unit_factor(unit)
-    if isinstance(quantity, str):
-        check_names("quantity", [quantity], QUANTITIES)
+    if isinstance(quantity, str) or not hasattr(quantity, "symbol"):
+        check.option("quantity", quantity, QUANTITIES)
         quantity = QUANTITIES[quantity]
-    values, w_std, b_std = np.asarray(values, float), as_vector(w_std), as_vector(b_std)
+    values = _numbers("values", values)
+    w_std, b_std = (np.atleast_1d(check.real_numbers(*pair)) for pair in (("w_std", w_std), ("b_std", b_std)))
     if values.shape != (len(w_std), len(b_std)):
         raise ValueError(
             f"`values` must have shape (W, B) = ({len(w_std)}, {len(b_std)}), the lengths of `w_std` and `b_std`; got "
@@ -58,3 +60,13 @@ def sweep(
     ax.set_ylabel(r"bias scale $\sigma_b$")
     ax.figure.colorbar(image, ax=ax, label=label + (f" [{unit}]" if quantity.unit else ""))
     return ax
+
+
+def _numbers(name, values) -> np.ndarray:
+    """Numbers as floats; NaN marks what is missing."""
+    values = np.asarray(check.values(name, values))
+    if values.dtype.kind not in "fiu" or not values.size:
+        raise TypeError(f"`{name}` must hold real numbers; got dtype {values.dtype}, shape {values.shape}.")
+    if np.isinf(values).any():
+        raise ValueError(f"`{name}` must be finite, or NaN where a cell is missing; got inf.")
+    return values.astype(float)

@@ -7,7 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
+from ntkinfo._common import check
 from ntkinfo.plot._axes import COLORS, MARKERS, REFERENCE, axes_of, draw_legend, draw_level, unit_factor
+
+_QUANTITIES = ("error", "log_loss", "calibration_error", "brier")
+
+
+def _check(sweep):
+    """Refuses what has not the fields of a `Sweep`."""
+    check.fields("sweep", sweep, ("objectives", "beta", "i_xz_lower"), "Sweep", "`variational.sweep`")
 
 
 def variational(sweep: Any, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
@@ -26,6 +34,7 @@ def variational(sweep: Any, *, unit: str = "nats", ax: Axes | None = None) -> Ax
       ValueError: an unknown unit.
     """
     factor = unit_factor(unit)
+    _check(sweep)
     ax = axes_of(ax)
     for i, name in enumerate(sweep.objectives):
         lower, upper, label = (
@@ -55,7 +64,12 @@ def variational_error(sweep: Any, quantity: str = "error", *, ax: Axes | None = 
 
     Returns:
       The axes.
+
+    Raises:
+      TypeError, ValueError: no `Sweep`, an unknown quantity.
     """
+    _check(sweep)
+    check.option("quantity", quantity, _QUANTITIES)
     ax = axes_of(ax)
     beta = np.asarray(sweep.beta)
     for i, name in enumerate(sweep.objectives):
@@ -86,9 +100,9 @@ def dynamics(sweep: Any, objective: str | None = None, *, unit: str = "nats", ax
       ValueError: an unknown unit, an objective that was not swept.
     """
     factor = unit_factor(unit)
+    _check(sweep)
     objective = sweep.objectives[0] if objective is None else objective
-    if objective not in sweep.objectives:
-        raise ValueError(f"`objective` must be one of {', '.join(sweep.objectives)}; got {objective!r}.")
+    check.option("objective", objective, sweep.objectives)
     ax = axes_of(ax)
     beta, values = np.asarray(sweep.beta), np.asarray(sweep.i_xz)[sweep.objectives.index(objective)].mean(axis=1)
     norm = LogNorm(beta.min(), beta.max() if beta.max() > beta.min() else 10 * beta.min())

@@ -167,6 +167,7 @@ class Posterior:
 
         Source: theory, section 1, "Bayesian posteriors".
         """
+        check.flag("joint", joint)
         x_test = check.inputs_like("x_test", x_test, self.x)
         cross = getattr(kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size), self.prior)
         if joint:
@@ -177,6 +178,7 @@ class Posterior:
 
     def predict_train(self, joint: bool = False) -> Gaussian:
         """The posterior of the outputs on the training inputs, in closed form: Σ = σ² Q (Q + σ²I)⁻¹."""
+        check.flag("joint", joint)
         return _predict_train(self, joint)
 
     @property

@@ -36,7 +36,7 @@ KINDS = {
     "least": "not negative", "loss": "option", "m": "size", "make": "function", "matrix": "probabilities",
     "max_steps": "size", "max_sweeps": "size", "mean": "floats", "method": "option", "metric": "option",
     "multipliers": "floats", "n": "size", "n_classes": "size", "n_clusters": "size", "n_networks": "size",
-    "n_records": "size", "n_samples": "size", "n_test": "size", "n_train": "size", "name": "text", "names": "names",
+    "n_records": "size", "n_samples": "size", "n_test": "size", "n_train": "size", "name": "name", "names": "names",
     "net": "network", "network": "thing", "networks": "flag", "noise": "positive", "norms": "tuple",
     "objective": "option", "one_hot": "floats", "optimizer": "thing", "outputs": "size", "own": "variances",
     "p": "probabilities", "p_x": "probabilities", "p_xy": "probabilities", "p_y": "probabilities",
@@ -178,7 +178,7 @@ TABLE = {
     "kernels.correlated": lambda: Call(
         ni.kernels.correlated,
         {"net": o.network(), "x1": o.data()[0], "rho": 0.5},
-        {"rho": "probability"},
+        {"rho": "finite"},
         samples={"x2": o.data()[2]},
     ),
     "kernels.diagonal": lambda: Call(
@@ -304,7 +304,7 @@ TABLE = {
     "finite.train_layers": lambda: Call(
         ni.finite.train_layers,
         {"sizes": (3, 2, 2), "x": o.layer_task()[0], "y": o.layer_task()[1], "epochs": 2, "n_networks": 2}
-        | {"key": o.KEY, "record": 2, "progress": False},
+        | {"key": o.KEY, "batch_size": 4, "record": 2, "progress": False},
         {"y": "classes", "y_test": "classes", "sizes": "sizes"},
         samples={"x_test": o.layer_task()[0], "y_test": o.layer_task()[1]},
     ),
@@ -318,7 +318,7 @@ TABLE = {
         {"epochs": "finite numbers"},
     ),
     "compression.relaxation_times": lambda: Call(
-        ni.compression.relaxation_times, {"delta_s": np.array([1.0, 2.0])}, {"delta_s": "variances"}
+        ni.compression.relaxation_times, {"delta_s": np.array([1.0, 2.0])}, {"delta_s": "variances"}, True
     ),
     "compression.weight_noise_bound": lambda: Call(
         ni.compression.weight_noise_bound,
@@ -362,18 +362,21 @@ TABLE = {
     # Distributions.
     "discrete.check_conditional": lambda: Call(
         ni.discrete.check_conditional,
-        {"name": "p", "table": np.array([[0.9, 0.1], [0.2, 0.8]]), "shape": (2, None)},
-        {"name": "text", "shape": "thing"},
+        {"name": "table", "table": np.array([[0.9, 0.1], [0.2, 0.8]]), "shape": (2, None)},
+        {"shape": "shape"},
     ),
-    "discrete.check_joint": lambda: Call(ni.discrete.check_joint, {"name": "p", "p_xy": o.joint()}),
-    "discrete.entropy": lambda: Call(ni.discrete.entropy, {"p": np.array([0.9, 0.1])}, {"axis": "thing"}),
+    "discrete.check_joint": lambda: Call(ni.discrete.check_joint, {"name": "p_xy", "p_xy": o.joint()}),
+    "discrete.entropy": lambda: Call(ni.discrete.entropy, {"p": np.array([0.9, 0.1])}, {"axis": "axis"}),
     "discrete.is_deterministic": lambda: Call(ni.discrete.is_deterministic, {"p_xy": o.joint()}),
     "discrete.kl": lambda: Call(
-        ni.discrete.kl, {"p": np.array([0.9, 0.1]), "q": np.array([0.2, 0.8])}, {"axis": "thing"}, True
+        ni.discrete.kl, {"p": np.array([0.9, 0.1]), "q": np.array([0.2, 0.8])}, {"axis": "axis"}, True
     ),
     "discrete.merge_rows": lambda: Call(ni.discrete.merge_rows, {"p_xy": o.joint()}),
     "discrete.mutual_information": lambda: Call(ni.discrete.mutual_information, {"p_xy": o.joint()}),
     "discrete.smooth": lambda: Call(ni.discrete.smooth, {"p_xy": o.joint(), "epsilon": 0.1}),
+    "gaussian.check_marginals": lambda: Call(
+        ni.gaussian.check_marginals, {"name": "p", "p": o.z()}, {"p": "object", "zero": "flag"}
+    ),
     "gaussian.entropy": lambda: Call(ni.gaussian.entropy, {"p": o.z(True)}, {"p": "object"}),
     "gaussian.kl_divergence": lambda: Call(
         ni.gaussian.kl_divergence, {"p": o.z(True), "q": o.z(True)}, {"p": "object", "q": "object"}
@@ -396,16 +399,19 @@ TABLE = {
     "mixture.monte_carlo_pair": lambda: Call(
         ni.mixture.monte_carlo_pair, _channel(2) | {"one_hot": ONE_HOT} | _SAMPLED
     ),
-    "mixture.one_hot": lambda: Call(
-        ni.mixture.one_hot, {"labels": CLASSES, "n_classes": 2}, {"labels": "classes", "dtype": "dtype"}
-    ),
+    "mixture.one_hot": lambda: Call(ni.mixture.one_hot, {"labels": CLASSES, "n_classes": 2}, {"labels": "classes"}),
     "mixture.pair": lambda: Call(
         ni.mixture.pair, _channel(2) | {"one_hot": ONE_HOT} | _SAMPLED, samples={"method": "monte_carlo"}
     ),
     "mixture.pairwise": lambda: Call(ni.mixture.pairwise, _channel(2)),
     "mixture.pairwise_pair": lambda: Call(ni.mixture.pairwise_pair, _channel(2) | {"one_hot": ONE_HOT}),
-    "mixture.require_key": lambda: Call(ni.mixture.require_key, {"key": o.KEY, "what": "this"}, {"what": "text"}),
-    "mixture.select_method": lambda: Call(ni.mixture.select_method, {"method": "exact", "k": 1, "key": None}),
+    "mixture.require_key": lambda: Call(ni.mixture.require_key, {"key": o.KEY, "what": "this"}, {"what": "name"}),
+    "mixture.refuse_impossible": lambda: Call(ni.mixture.refuse_impossible, {"information": o.information(), "m": 4}),
+    "mixture.select_method": lambda: Call(
+        ni.mixture.select_method,
+        {"method": "exact", "k": 1, "key": None},
+        {"method": "option or None", "key": "key or None"},
+    ),
     "mixture.warn_if_inaccurate": lambda: Call(ni.mixture.warn_if_inaccurate, {"information": o.information()}),
     # Estimators from samples.
     "estimators.binned": lambda: Call(

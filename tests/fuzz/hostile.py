@@ -316,6 +316,21 @@ def _text(valid) -> list[Value]:
     return [Value(tag, value, True) for tag, value in refused.items()]
 
 
+def _axes(valid) -> list[Value]:
+    """For axes of an array."""
+    return [value._replace(refused=value.tag != "None") for value in _things(valid)]
+
+
+def _shapes(valid) -> list[Value]:
+    """For a tuple of sizes, None for any."""
+    return [Value(v.tag, v.value, v.tag not in ("list of numbers",)) for v in _things(valid)]
+
+
+def _labels_of_messages(valid) -> list[Value]:
+    """For what only stands in messages: anything will do, as long as nothing breaks."""
+    return [value._replace(refused=False) for value in _text(valid)]
+
+
 def _tuples(valid) -> list[Value]:
     """For a few numbers, as `range` or `norms`."""
     refused = {
@@ -391,6 +406,11 @@ KINDS = {
     "path": _paths,
     "pair": _pairs,
     "text": _text,
+    "name": _labels_of_messages,
+    "axis": _axes,
+    "shape": _shapes,
+    "option or None": lambda v: _accepting(_options(v), "None"),
+    "key or None": lambda v: _accepting(_keys(v), "None"),
     "dtype": _dtypes,
     "thing": _things,
 }

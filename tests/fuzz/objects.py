@@ -92,7 +92,9 @@ def layer_task():
 @once
 def layer_run():
     x, y = layer_task()
-    return ni.finite.train_layers((3, 2, 2), x, y, epochs=2, n_networks=2, key=KEY, record=2, progress=False)
+    return ni.finite.train_layers(
+        (3, 2, 2), x, y, epochs=2, n_networks=2, key=KEY, batch_size=4, record=2, progress=False
+    )
 
 
 @once

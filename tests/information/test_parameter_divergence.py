@@ -215,7 +215,7 @@ def test_bad_input(ensembles):
     with pytest.raises(ValueError, match="`hessian` must be None with `curvature=False`"):
         kl(ens, 1.0, curvature=False, hessian=np.eye(6))
     relu = ni.Ensemble.fit(network(activation=stax.Relu()), ens.x, ens.y)
-    with pytest.raises(ValueError, match="needs smooth activations; got Relu"):
+    with pytest.raises(ValueError, match="must have smooth activations for the Hessian kernel; got Relu"):
         kl(relu, 1.0)
     assert kl(relu, 1.0, curvature=False).linear > 0
     bare = ni.Ensemble.fit(lambda a, b, get: network()[2](a, b, get), ens.x, ens.y)

@@ -1,0 +1,42 @@
+"""Claim: no argument of any public function ends in a raw traceback, in silent NaN, or in an accepted wrong input.
+
+Every public function is called with each of its arguments replaced in turn by hostile values of its kind: arrays of
+another rank or dtype, empty, NaN, infinite, huge; numbers out of range; unknown options; what is no random key; results
+of other functions. The table of calls stands in `tests/fuzz/calls.py`; a test fails for a public function without one.
+
+    python benchmarks/fuzz.py                    # hours: most calls compile programs of their own
+    python benchmarks/fuzz.py bounds discrete    # some modules; those measured before are kept
+
+Writes `fuzz.json`: the number of cases of each module by outcome, and the faults by case.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "fuzz.json"
+sys.path.insert(0, str(ROOT))
+
+from tests.fuzz import campaign, judge
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", help="modules of ntkinfo; all by default")
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for module in parser.parse_args().modules or campaign.modules():
+        outcomes = campaign.run_module(module)
+        result[module] = {
+            "functions": len({case.split(":")[0] for case in outcomes}),
+            "outcomes": campaign.counts(outcomes),
+            "faults": {case: kind for case, (kind, _) in outcomes.items() if kind in judge.FAULTS},
+        }
+        RESULT.write_text(json.dumps(dict(sorted(result.items())), indent=1) + "\n")
+        print(campaign.table({module: result[module]["outcomes"]}), flush=True)
+    print(campaign.table({module: numbers["outcomes"] for module, numbers in sorted(result.items())}))
+
+
+if __name__ == "__main__":
+    main()
