@@ -116,9 +116,9 @@ def infonce(
     settings = _settings(critic, hidden, embedding, batch_size)
     steps = check.integer("steps", steps)
     for name, number in (("learning_rate", learning_rate), ("test_fraction", test_fraction)):
-        check.positive(name, number)
-        if np.ndim(number):
-            raise ValueError(f"`{name}` must be a single number; got shape {np.shape(number)}.")
+        check.positive(name, number, scalar=True)
+    check.key("key", key)
+    check.flag("progress", progress, none=True)
     if test_fraction >= 1:
         raise ValueError(f"`test_fraction` must be below 1, to leave samples to train on; got {test_fraction}.")
     variables = dict(zip("xt", _samples.samples(least=1, varying=True, x=x, t=t), strict=True))
@@ -142,11 +142,13 @@ def _settings(critic, hidden, embedding, batch_size) -> _Settings:
         if not isinstance(critic, str):
             raise TypeError(f"`critic` must be a name or a function of one x and one t; got {type(critic).__name__}.")
         check.option("critic", critic, CRITICS)
-    widths = tuple(check.integer("hidden", width) for width in np.atleast_1d(np.asarray(hidden)))
+    widths = check.widths("hidden", hidden)
     if not widths:
         raise ValueError("`hidden` must name at least one layer; got none. critic='bilinear' has no hidden layers.")
-    batch = check.integer("batch_size", batch_size, least=2)
-    return _Settings(critic, widths, check.integer("embedding", embedding), batch)
+    embedding = check.size("embedding", embedding)
+    check.entries("embedding", widths[-1] * embedding, f"{widths[-1]} x {embedding} weights")
+    batch = check.size("batch_size", batch_size, least=2)
+    return _Settings(critic, widths, embedding, batch)
 
 
 def _split(settings, n, test_fraction) -> tuple[int, int]:
