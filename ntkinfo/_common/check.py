@@ -314,6 +314,30 @@ def instance(name: str, value, kind: type | tuple[type, ...], maker: str = "") -
         raise TypeError(f"`{name}` must be of type {kinds}{made}; got {described(value)}.")
 
 
+def symmetric(name: str, matrix: Array) -> None:
+    """Refuses a square matrix that differs from its transpose by more than the root of its rounding; not under tracing.
+
+    Own kernel functions round as they please; one that is wrong differs by more.
+    """
+    if concrete(matrix):
+        host = np.asarray(matrix)
+        skew, most = np.abs(host - host.T).max(), np.abs(host).max()
+        if skew > np.sqrt(np.finfo(host.dtype).eps) * most:
+            raise ValueError(
+                f"`{name}` must be symmetric; got entries up to {most:.3g} that differ from those of the transpose by "
+                f"up to {skew:.3g}."
+            )
+
+
+def square(name: str, value, n: int, dtype) -> Array:
+    """`value` as a symmetric matrix (n, n), finite, of a dtype."""
+    value = array(name, value, 2)
+    if value.shape != (n, n):
+        raise ValueError(f"`{name}` must have shape ({n}, {n}), training inputs by training inputs; got {value.shape}.")
+    symmetric(name, value)
+    return value.astype(dtype)
+
+
 def inputs(name: str, x: Array) -> Array:
     """`x` as a batch of inputs: floating point, an axis of samples and at least one of features."""
     x = array(name, x)

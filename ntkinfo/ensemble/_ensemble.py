@@ -108,7 +108,17 @@ class Ensemble:
         *,
         singular: str = "error",
     ) -> "Ensemble":
-        """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
+        """`fit` for kernels `both` already evaluated on `x` (n, ...), with labels `y` (n, k) or (n,).
+
+        Raises:
+          TypeError, ValueError: as `fit`; kernels that are no `kernels.Kernels` of symmetric matrices (n, n).
+        """
+        check.function("kernel_fn", kernel_fn, "a function kernel_fn(x1, x2, get)", arguments=3)
+        x = check.inputs("x", x)
+        y = labels.real_targets("y", y, len(x))
+        check.option("singular", singular, ("error", "project"))
+        check.instance("both", both, Kernels, maker="`kernels.kernels`")
+        both = Kernels(*(check.square(f"both: {name}", one, len(x), x.dtype) for name, one in both._asdict().items()))
         parts = _diagonalise(both.nngp, both.ntk, y.astype(x.dtype))
         if check.concrete(parts):
             parts = (spectrum.check_spectrum(np.asarray(parts[0]), np.asarray(x), y.size, singular), *parts[1:])

@@ -131,6 +131,8 @@ def infonce(
         _check_critic(settings, pair)
         return _judge(settings, None, pair, n_test)
     pair = tuple(jnp.asarray(_encode(name, columns[order], n_test), jnp.float32) for name, columns in variables.items())
+    first = settings.hidden[0] * max(each.shape[1] for each in pair)
+    check.entries("hidden", first, f"{first} weights of the first layer")
     edges = (0, n_test, n_test + n_validation, n)
     _, validation, train = (tuple(each[a:b] for each in pair) for a, b in itertools.pairwise(edges))
     params = _train(settings, of_training, train, validation, steps, float(learning_rate), progress)

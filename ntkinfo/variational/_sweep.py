@@ -147,6 +147,9 @@ def sweep(
     for name in names:
         check.option("names", name, _objectives.OBJECTIVES)
     seeds, steps = check.integer("seeds", seeds), check.integer("steps", steps)
+    check.option("dual_prior", dual_prior, _objectives.PRIORS)
+    if noise is not None:
+        check.instance("noise", noise, LabelNoise, maker="`variational.label_noise.smoothing`")
     check.positive("dual_beta", dual_beta, zero=True, scalar=True)
     _validate.warn_trivial("vib" if "vib" in names else "", host)
     optimizer = _validate.optimiser(optimizer, learning_rate)

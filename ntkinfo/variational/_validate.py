@@ -4,6 +4,7 @@
 """
 
 import functools
+import math
 import warnings
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import optax
 from jax import Array
 from jaxtyping import ArrayLike, Float, Integer
 
+from ntkinfo import networks
 from ntkinfo._common import check, checkpoint, labels
 from ntkinfo.networks import Network
 from ntkinfo.variational import _objectives, _training_loop, encoders, label_noise
@@ -121,6 +123,7 @@ def network(name, pair) -> Network:
         return pair
     if isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair)):
         return Network(*pair)
+    networks.refuse_module(name, pair, "a pair (init, apply)")
     raise TypeError(
         f"`{name}` must be a pair (init, apply), init(key, x) -> params; got {type(pair).__name__}. "
         "`encoders.from_flax`, `from_equinox` and `from_stax` make one."
@@ -128,7 +131,17 @@ def network(name, pair) -> Network:
 
 
 def _check_outputs(name, pair, x, width, meant) -> None:
-    shape = jax.eval_shape(lambda x: pair.apply(pair.init(jax.random.key(0), x), x), x[:2]).shape
+    try:
+        params = jax.eval_shape(lambda x: pair.init(jax.random.key(0), x), x[:2])
+        shape = jax.eval_shape(lambda x: pair.apply(pair.init(jax.random.key(0), x), x), x[:2]).shape
+    except Exception as error:
+        if str(error).startswith("`"):
+            raise
+        raise ValueError(
+            f"`{name}` cannot be applied to rows of shape {x.shape[1:]}: {networks.reason(error)}"
+        ) from error
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    check.entries(name, count, f"its {count} parameters")
     if shape != (2, width):
         raise ValueError(
             f"`{name}` must return {meant} numbers for each row; got outputs of shape {shape} for two rows."
