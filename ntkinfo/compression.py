@@ -113,7 +113,7 @@ def weight_noise_bound(
     # Relative to the noise: neither its square nor that of the signal over- or underflows where the ratio does not.
     power = jnp.mean(squared, axis=-1)
     ratio = signal / (jnp.asarray(std, t.dtype) ** 2 * power)[..., None, None]
-    total = ratio + jnp.eye(d_out, dtype=t.dtype)
+    total = ratio + jnp.broadcast_to(jnp.eye(d_out, dtype=t.dtype), ratio.shape)
     bound = 0.5 * (_log_det(total) + d_out * (jnp.log(power) - jnp.mean(jnp.log(squared), axis=-1)))
     check.finite_result("the bound", bound, "`weight`, `activations` and `std`")
     return bound

@@ -117,7 +117,8 @@ def scales(
     check.option("singular", singular, ("error", "project"))
     check.flag("progress", progress, none=True)
     folder = None if folder is None else check.path("folder", folder)
-    unknown = set(options) - set(inspect.signature(curve).parameters) | {"batch_size"} & set(options)
+    parameters = inspect.signature(curve).parameters.values()
+    unknown = set(options) - {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     if unknown:
         raise TypeError(f"`options` must be those of `information.curve`; got {', '.join(sorted(unknown))}.")
     w_grid, b_grid = _grid("w_std", w_std, zero=False), _grid("b_std", b_std, zero=True)
@@ -128,7 +129,8 @@ def scales(
             "`build` must return a network of `ntkinfo.stax`, or a kernel function, for two numbers (w_std, b_std); "
             f"for {w_grid[0]:g} and {b_grid[0]:g}: {error}"
         ) from error
-    x, x_test = check.inputs("x", x), check.inputs("x_test", x_test)
+    x = check.inputs("x", x)
+    x_test = check.inputs_like("x_test", x_test, x)
     y, times = labels.real_targets("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))
     store = None
     if folder is not None:

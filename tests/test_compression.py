@@ -121,3 +121,50 @@ SQUARE = np.eye(2)
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_bounds_of_huge_and_tiny_matrices(rng):
+    weight, t = rng.normal(size=(3, 2)), rng.normal(size=(9, 3))
+    expected = compression.weight_noise_bound(weight, t, std=0.1)
+    for scale in (1e-120, 1e120):
+        # Noise and signal grow together: the bound does not change.
+        np.testing.assert_allclose(compression.weight_noise_bound(weight, scale * t, std=0.1), expected, rtol=1e-12)
+        np.testing.assert_allclose(
+            compression.weight_noise_bound(scale * weight, t, std=0.1 * scale), expected, rtol=1e-12
+        )
+    with pytest.raises(
+        ValueError, match=r"`weight`, `activations` and `std` must not be so large.*float64; got (inf|nan)"
+    ):
+        compression.weight_noise_bound(weight, 1e200 * t, std=0.1)
+    with pytest.raises(ValueError, match="`weight`, `cov_t` and `cov_noise` must not be so large"):
+        compression.gaussian_layer_bound(1e200 * weight, np.eye(3), np.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("cov_t", "cov_noise", "message"),
+    [
+        (-np.eye(3), np.eye(2), r"`cov_t` must be positive semidefinite.*got eigenvalue -1"),
+        (np.triu(np.ones((3, 3))), np.eye(2), "`cov_t` must be symmetric"),
+        (np.eye(3), np.triu(np.ones((2, 2))), "`cov_noise` must be symmetric"),
+    ],
+)
+def test_what_is_no_covariance_is_refused(cov_t, cov_noise, message):
+    with pytest.raises(ValueError, match=message):
+        compression.gaussian_layer_bound(np.ones((3, 2)), cov_t, cov_noise)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": [0.0, np.nan, 2.0]}, "`epochs`"),
+        ({"epochs": ["a", "b", "c"]}, "`epochs`"),
+        ({"epochs": np.ma.array([0, 1, 2], mask=[0, 1, 0])}, "`epochs` must have no masked entries"),
+        ({"fraction": [0.5]}, "`fraction` must be one number"),
+        ({"fraction": 1.5}, "`fraction` must lie in"),
+        ({"least": np.nan}, "`least`"),
+    ],
+)
+def test_times_of_compression_check_what_they_are_given(options, message):
+    arguments = {"epochs": [0, 1, 2], "i_xt": np.array([1.0, 3.0, 2.0])} | options
+    with pytest.raises((TypeError, ValueError), match=message):
+        compression.measured_compression_time(**arguments)

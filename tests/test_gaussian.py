@@ -126,7 +126,7 @@ def test_errors():
         kl_divergence(p, prediction(m=3))
     with pytest.raises(ValueError, match="`mean` must have at least two outputs"):
         winning_probabilities(np.ones((3, 1)), np.ones(3))
-    with pytest.raises(ValueError, match=r"`p\.variance` must be not negative"):
+    with pytest.raises(ValueError, match="`variance` must be not negative"):
         winning_probabilities(np.ones((3, 2)), -np.ones(3))
     with pytest.raises(ValueError, match="`y` must hold -1 and 1 only"):
         sign_error(Gaussian(p.mean[:, :1], p.variance), np.zeros((4, 1)))
@@ -248,7 +248,9 @@ def test_divergences_beyond_the_dtype_are_refused():
 
     small, large = gaussian(1e-30), gaussian(1e30)
     np.testing.assert_allclose(kl_divergence(small, large), [0.5 * (60 * np.log(10) - 1)], rtol=1e-5)
-    with pytest.raises(ValueError, match=r"`p` and `q` must not be so large .* range of float32; got inf.* float64"):
+    with pytest.raises(
+        ValueError, match=r"`p` and `q` must not be so large .* range of float32; got (inf|nan).* float64"
+    ):
         kl_divergence(large, small)
     with pytest.raises(ValueError, match="`y`, `noise` and `p` must not be so large"):
         log_prob(small, np.array([[1e30]], np.float32))

@@ -130,3 +130,19 @@ def test_finite_networks_agree_with_the_kernels(points):
     assert np.max(np.abs(z)) < 5
     # The check has teeth: the NTK is not the covariance of the outputs.
     assert np.max(np.abs((draws.mean(0) - np.asarray(kernel_fn(x, None, "ntk"))) / stderr)) > 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"W_std": float("nan")}, "`W_std` must lie in"),
+        ({"W_std": 1e308}, "`W_std` must lie in"),
+        ({"W_std": [1.5]}, "`W_std` must be one number"),
+        ({"b_std": "a"}, "`b_std` must be a real number"),
+        ({"out_dim": 2.5}, "`out_dim` must be an integer"),
+        ({"out_dim": 0}, "`out_dim` must be at least 1"),
+    ],
+)
+def test_scales_and_units_of_a_layer_are_checked(options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        stax.Dense(**{"out_dim": 1} | options)

@@ -116,3 +116,25 @@ def test_bad_input(data, change, error, message):
     arguments = {"build": build, "w_std": [1.0]} | change
     with pytest.raises(error, match=message):
         sweep.scales(arguments.pop("build"), *data, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"singular": "eror"}, "`singular` must be one of 'error', 'project'"),
+        ({"progress": "no"}, "`progress` must be True or False or None"),
+        ({"folder": 3.5}, "`folder` must be a path"),
+        ({"nois": 1.0}, "`options` must be those of `information.curve`; got nois"),
+        ({"ens": 3}, "`options` must be those of `information.curve`; got ens"),
+        ({"w_std": ["a"]}, "`w_std`"),
+    ],
+)
+def test_options_are_checked_before_any_cell(data, options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        sweep.scales(build, *data, **{"w_std": [1.0]} | options)
+
+
+@pytest.mark.parametrize("make", [lambda: 3, lambda w, b: None, lambda w, b: "a", lambda w: w])
+def test_what_makes_no_network_is_named(data, make):
+    with pytest.raises(TypeError, match="`build` must "):
+        sweep.scales(make, *data, w_std=[1.0])

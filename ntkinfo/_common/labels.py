@@ -139,6 +139,7 @@ def entropy(labels: Labels) -> float:
 
 def real_targets(name: str, y: Array, n: int) -> Array:
     """Labels as (n, k): a vector is one output."""
+    n = check.integer("n", n)
     y = check.values(name, y)
     _refuse_names(name, y)
     if y.ndim in (1, 2) and (jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == bool):

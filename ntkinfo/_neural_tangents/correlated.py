@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ntkinfo._common import check
+
 
 class KernelTraits(NamedTuple):
     """Why a network has no correlated kernel, and why no Hessian kernel: nothing in the way where both are empty."""
@@ -26,6 +28,8 @@ class KernelTraits(NamedTuple):
 
 # By kernel function itself, not as an attribute of it: decorators copy attributes to functions that compute otherwise.
 _registry: weakref.WeakKeyDictionary[Callable, KernelTraits] = weakref.WeakKeyDictionary()
+# The square of a larger one is no float64.
+_LARGEST_SCALE = 1e154
 _KINK = "its Hessian kernel is singular where two inputs agree"
 
 
@@ -35,6 +39,7 @@ def parametrised(constructor: Callable) -> Callable:
 
     @functools.wraps(constructor)
     def make(*args, **kwargs):
+        _check_layer(signature.bind(*args, **kwargs).arguments)
         init_fn, apply_fn, inner = constructor(*args, **kwargs)
 
         @functools.wraps(inner)
@@ -51,6 +56,16 @@ def parametrised(constructor: Callable) -> Callable:
         return init_fn, apply_fn, _registered(kernel_fn, KernelTraits(unknown))
 
     return make
+
+
+def _check_layer(arguments) -> None:
+    """Refuses numbers of units that are none, and scales that are NaN or whose squares overflow."""
+    for name in ("out_dim", "out_chan"):
+        if name in arguments:
+            check.integer(name, arguments[name])
+    for name in ("W_std", "b_std"):
+        if arguments.get(name) is not None:
+            check.number(name, arguments[name], -_LARGEST_SCALE, _LARGEST_SCALE)
 
 
 def without_parameters(constructor: Callable) -> Callable:

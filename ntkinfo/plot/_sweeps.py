@@ -41,7 +41,7 @@ def sweep(
         check.option("quantity", quantity, QUANTITIES)
         quantity = QUANTITIES[quantity]
     values = _numbers("values", values)
-    w_std, b_std = (np.atleast_1d(check.real_numbers(*pair)) for pair in (("w_std", w_std), ("b_std", b_std)))
+    w_std, b_std = (_scales(*pair) for pair in (("w_std", w_std), ("b_std", b_std)))
     if values.shape != (len(w_std), len(b_std)):
         raise ValueError(
             f"`values` must have shape (W, B) = ({len(w_std)}, {len(b_std)}), the lengths of `w_std` and `b_std`; got "
@@ -60,6 +60,15 @@ def sweep(
     ax.set_ylabel(r"bias scale $\sigma_b$")
     ax.figure.colorbar(image, ax=ax, label=label + (f" [{unit}]" if quantity.unit else ""))
     return ax
+
+
+def _scales(name, values) -> np.ndarray:
+    """Scales as a vector of floats."""
+    check.positive(name, values, zero=True)
+    scales = np.atleast_1d(np.asarray(values, float))
+    if scales.ndim != 1:
+        raise ValueError(f"`{name}` must be a vector of scales; got shape {scales.shape}.")
+    return scales
 
 
 def _numbers(name, values) -> np.ndarray:

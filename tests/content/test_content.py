@@ -235,3 +235,26 @@ def test_tolerance_of_symmetry():
                 content.upper_bound(kernel, ONES)
         else:
             content.upper_bound(kernel, ONES)
+
+
+@pytest.mark.parametrize("key", [None, 0, "a", jax.random.split(KEY), np.zeros(3, np.uint32)])
+def test_what_is_no_key_is_named(rng, key):
+    kernel, labels = covariance(rng, 3), np.ones(3)
+    calls = (
+        lambda: content.of_kernel(kernel, labels, key=key),
+        lambda: content.information_content(network(), rng.normal(size=(3, 2)), labels, key=key),
+        lambda: content.positive_probability(kernel, labels, kernel[:1], np.ones(1), key=key),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match="`key` must be one random key"):
+            call()
+
+
+def test_what_is_no_joint_covariance_is_refused(rng):
+    kernel = covariance(rng, 3)
+    with pytest.raises(ValueError, match=r"`cross`, `own` and `kernel` must together be a covariance.*test input 1"):
+        content.positive_probability(kernel, np.ones(3), np.array([[0.1] * 3, [1e3] * 3]), np.ones(2), key=KEY)
+    with pytest.raises(ValueError, match="`own` must be positive"):
+        content.positive_probability(kernel, np.ones(3), kernel[:1], -np.ones(1), key=KEY)
+    with pytest.raises(ValueError, match="the kernel of `x` must be positive definite"):
+        content.information_content(network(), np.ones((3, 2)), np.ones(3), key=KEY)

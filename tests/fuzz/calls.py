@@ -41,7 +41,7 @@ KINDS = {
     "objective": "option", "one_hot": "floats", "optimizer": "thing", "outputs": "size", "own": "variances",
     "p": "probabilities", "p_x": "probabilities", "p_xy": "probabilities", "p_y": "probabilities",
     "p_y_given_x": "probabilities", "p_z_given_y": "probabilities", "path": "path", "phases": "object",
-    "plane": "object", "points": "thing", "prior": "option", "progress": "flag", "q": "probabilities",
+    "plane": "object", "points": "mapping", "prior": "option", "progress": "flag", "q": "probabilities",
     "quantities": "names", "quantity": "option", "range": "option", "record": "size", "relative": "flag",
     "repeats": "size", "restarts": "count", "result": "object", "results": "object", "rho": "number",
     "risk": "numbers", "run": "object", "sample": "thing", "samples": "size", "scale": "flag", "seed": "count",
@@ -457,11 +457,10 @@ TABLE = {
     "plot.estimators": lambda: _of_result(
         ni.plot.estimators, {"planes": "object", "columns": "size"}, planes=[o.plane()]
     ),
-    "plot.finite": lambda: _of_result(
+    "plot.finite": lambda: Call(
         ni.plot.finite,
+        {"result": o.curve(), "samples": {"gibbs_mse": (o.T, np.ones(3), np.full(3, 0.1))}},
         {"samples": "object"},
-        result=o.curve(),
-        samples={"gibbs_mse": (o.T, np.ones(3), np.full(3, 0.1))},
     ),
     "plot.geometry": lambda: _of_result(ni.plot.geometry, result=o.curve()),
     "plot.gradients": lambda: _of_result(ni.plot.gradients, {"layers": "sizes"}, phases=o.phases()),
@@ -471,7 +470,7 @@ TABLE = {
     "plot.summary": lambda: _of_result(ni.plot.summary, result=o.curve()),
     "plot.sweep": lambda: _of_result(
         ni.plot.sweep,
-        {"values": "floats", "w_std": "positive numbers", "b_std": "positive numbers"},
+        {"values": "floats or nan", "w_std": "positive numbers", "b_std": "positive numbers"},
         values=np.ones((2, 1)),
         w_std=np.array([1.0, 2.0]),
         b_std=np.array([0.1]),

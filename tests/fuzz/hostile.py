@@ -372,6 +372,7 @@ def _things(valid) -> list[Value]:
 KINDS = {
     # Arrays of floating point: of a rank of their own, or with leading axes.
     "floats": lambda v: _refusing(_arrays(v), "number"),
+    "floats or nan": lambda v: _accepting(_arrays(v), "nan", "number"),
     "probabilities": lambda v: _refusing(_arrays(v), "number", "negative", "times 1e200", "times 1e-200"),
     "variances": lambda v: _refusing(_arrays(v), "number", "negative"),
     "times": lambda v: _accepting(_refusing(_arrays(v), "negative", "booleans"), "inf"),
@@ -407,6 +408,7 @@ KINDS = {
     "pair": _pairs,
     "text": _text,
     "name": _labels_of_messages,
+    "mapping": lambda v: _accepting(_things(v), "dict"),
     "axis": _axes,
     "shape": _shapes,
     "option or None": lambda v: _accepting(_options(v), "None"),

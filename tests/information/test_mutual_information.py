@@ -289,3 +289,44 @@ def test_losses_and_the_decoder_take_leading_axes_of_moments(rng):
     np.testing.assert_allclose(decoded.value[1, 2], of_alone.value)
     expected = np.mean(np.sum((np.asarray(z.mean) - y) ** 2, axis=-1) + 2 * np.asarray(z.variance), axis=-1)
     np.testing.assert_allclose(decoded.value, 1.3 - np.log(2 * np.pi * 0.7) - 0.5 * expected / 0.7, rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [None, np.ones(3), "a", (np.ones((2, 1)), np.ones(2), None)])
+def test_what_is_no_prediction_or_ensemble_is_named(value):
+    for call in (
+        lambda: information.input_information(value),
+        lambda: information.label_information(value, np.ones(3)),
+        lambda: information.losses(value, np.ones(3)),
+    ):
+        with pytest.raises(TypeError, match="`z` must be of type `Gaussian`, as made by"):
+            call()
+    for call in (
+        lambda: information.curve(value, np.ones((2, 1)), np.ones(2), 1.0),
+        lambda: information.fisher_trace(value),
+        lambda: information.parameter_distance(value, 1.0),
+        lambda: information.action(value, 1.0),
+        lambda: information.output_divergence(value, np.ones((2, 1)), 1.0),
+        lambda: information.parameter_divergence(value, 1.0),
+    ):
+        with pytest.raises(TypeError, match="`ens` must be of type `Ensemble`, as made by"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "nonsense"}, "`method` must be one of"),
+        ({"method": np.array(["exact", "exact"])}, "`method` must be one of"),
+        ({"key": 0}, "`key` must be one random key"),
+        ({"n_samples": 0}, "`n_samples` must be at least 1"),
+        ({"noise": -1.0}, "`noise` must be positive"),
+        ({"noise": [1.0]}, "`noise` must be one number"),
+        ({"noise": "best"}, "`noise` must be one of 'fit'"),
+        ({"label_entropy": np.nan}, "`label_entropy` must lie"),
+        ({"task": "nonsense"}, "`task` must be one of"),
+    ],
+)
+def test_options_are_checked_where_they_are_not_used(options, message):
+    z = Gaussian(np.array([[0.0], [1.0]]), np.ones(2))
+    with pytest.raises((TypeError, ValueError), match=message):
+        information.label_information(z, np.array([[1.0], [-1.0]]), **options)

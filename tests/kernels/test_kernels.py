@@ -113,3 +113,43 @@ def test_has_hessian():
     smooth, kinked = (stax.serial(stax.Dense(8), layer, stax.Dense(1)) for layer in (stax.Erf(), stax.Relu()))
     assert ni.kernels.has_hessian(smooth) and not ni.kernels.has_hessian(kinked)
     assert not ni.kernels.has_hessian(lambda x1, x2, get: None)
+
+
+@pytest.mark.parametrize(
+    ("kernel_fn", "message"),
+    [
+        (lambda x1, x2: x1 @ x1.T, "which does not take three arguments"),
+        (lambda x1, x2, get: x1 @ x1.T, "must return two kernels .* returned "),
+        (lambda x1, x2, get: {"nngp": x1 @ x1.T}, "must return two kernels .* returned dict"),
+        (lambda x1, x2, get: None, "must return two kernels .* returned None"),
+        (lambda x1, x2, get: ("a", "b"), "must return kernels of floating-point numbers; got 'a'"),
+    ],
+)
+def test_own_kernel_functions_that_are_none_are_named(rng, kernel_fn, message):
+    x = rng.normal(size=(5, 2))
+    for call in (kernels.kernels, kernels.diagonal, lambda net, x: ni.Ensemble.fit(net, x, np.ones(5))):
+        with pytest.raises(TypeError, match=f"`net` must.*{message}|`net` {message}"):
+            call(kernel_fn, x)
+
+
+@pytest.mark.parametrize("name", ["kernels", "diagonal", "hessian"])
+def test_inputs_whose_squares_overflow_are_refused(rng, name):
+    x = 1e200 * rng.normal(size=(5, 2))
+    with pytest.raises(ValueError, match=r"`x1?` must not be so large that its squares leave the range of float64"):
+        getattr(kernels, name)(network(), x)
+    with pytest.raises(ValueError, match="`x1`"):
+        kernels.correlated(network(), x, rho=0.5)
+
+
+def test_a_diagonal_that_overflows_is_refused(rng):
+    net = stax.serial(stax.Dense(1, W_std=1e150), stax.Abs(), stax.Dense(1, W_std=1e150))
+    with pytest.raises(ValueError, match="`x` and the scales of `net` must not be so large"):
+        kernels.diagonal(net, rng.normal(size=(5, 2)))
+
+
+@pytest.mark.parametrize("devices", [3, "cpu", [3], {}, np.ones(2)])
+def test_what_is_no_list_of_devices_is_named(rng, devices):
+    with pytest.raises(TypeError, match="`devices` must be a list of devices"):
+        kernels.kernels(network(), rng.normal(size=(5, 2)), devices=devices)
+    with pytest.raises(TypeError, match="`progress` must be True or False or None"):
+        kernels.kernels(network(), rng.normal(size=(5, 2)), progress="no")

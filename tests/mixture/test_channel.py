@@ -379,3 +379,42 @@ def test_lost_precision_is_warned_about():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mixture.exact(np.array([[1.0], [2.0]]), np.array([1e-20, 1e-20]))
+
+
+def test_an_information_known_to_be_wrong_is_refused():
+    mean = np.arange(4, dtype=np.float32)[:, None]
+    with pytest.raises(ValueError, match=r"`variance` must not be so small .* float32: got -0\.8.* log m = 1\.39"):
+        mixture.exact(mean, np.full(4, 1e-30, np.float32))
+    # The same in float64, and neighbours in float32 that can be computed.
+    with pytest.warns(UserWarning, match="estimated error of"):
+        value = mixture.exact(mean.astype(float), np.full(4, 1e-30)).value
+    np.testing.assert_allclose(value, np.log(4), rtol=1e-5)
+    np.testing.assert_allclose(mixture.exact(mean, np.full(4, 1e-6, np.float32)).value, np.log(4), rtol=1e-5)
+    assert jax.jit(lambda v: mixture.exact(mean, v).value)(np.full(4, 1e-30, np.float32)).shape == ()
+
+
+def test_pairwise_bounds_of_variances_far_apart():
+    mean, variance = np.zeros((2, 1)), np.array([1e-30, 1e30])
+    got = mixture.pairwise(mean, variance)
+    # D(p_1, p_2) = ½ (60 log 10 - 1), D(p_2, p_1) = 5e59; Bhattacharyya ½ log(1e30/2).
+    upper = np.log(2) - 0.5 * np.log1p(np.exp(-0.5 * (60 * np.log(10) - 1)))
+    lower = np.log(2) - np.log1p(np.exp(-0.5 * np.log(0.5e30)))
+    np.testing.assert_allclose([got.lower, got.upper], [lower, upper], rtol=1e-12)
+    np.testing.assert_allclose(mixture.pairwise(np.array([[0.0], [1e200]]), np.ones(2)).upper, np.log(2))
+    with pytest.raises(ValueError, match="`mean` and `variance` must not be so large"):
+        mixture.minibatch(np.array([[0.0], [1e200]]), np.ones(2), key=KEY, n_samples=2)
+
+
+@pytest.mark.parametrize("key", [None, 0, "a", jax.random.split(KEY), np.zeros(3, np.uint32)])
+@pytest.mark.parametrize("name", ["monte_carlo", "minibatch"])
+def test_what_is_no_key_is_named(name, key):
+    with pytest.raises(TypeError, match="`key` must be one random key"):
+        getattr(mixture, name)(*channel(), key=key, n_samples=2)
+    with pytest.raises(TypeError if key is not None else ValueError, match="`key` must be"):
+        mixture.select_method(name, 1, key)
+
+
+def test_what_is_no_information_is_named():
+    for call in (mixture.is_saturated, mixture.refuse_impossible):
+        with pytest.raises(TypeError, match="`information` must be of type `Information`"):
+            call(np.ones(3), 4)

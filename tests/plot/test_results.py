@@ -216,3 +216,40 @@ def test_finite_networks_are_drawn_over_their_closed_form():
         segments = np.array(bars.lines[2][0].get_segments())
         np.testing.assert_allclose(np.ptp(segments[:, :, 1], axis=1), 4 * stderr, atol=1e-12)
     assert ax.get_ylabel() == "distance, action"
+
+
+@pytest.mark.parametrize("value", [None, np.ones(3), "a", 3, {}, sweep.Sweep])
+def test_what_is_no_result_is_named(value):
+    calls = {
+        "result": [plot.curve, plot.divergence, plot.losses, plot.geometry, plot.summary, plot.bifurcation],
+        "results": [plot.plane],
+        "curves": [plot.bottleneck],
+        "plane": [plot.layers, plot.animate],
+        "planes": [plot.estimators],
+        "phases": [plot.gradients],
+        "run": [plot.training],
+        "sweep": [plot.variational, plot.variational_error, plot.dynamics],
+    }
+    for name, functions in calls.items():
+        for function in functions:
+            with pytest.raises((TypeError, ValueError), match=f"`{name}` must (be a `|hold at least one)"):
+                function(value)
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unit": np.array(["nats", "nats"])}, "`unit` must be one of"),
+        ({"ax": 3}, "`ax` must be of type `Axes`"),
+        ({"values": np.array([["a"]])}, "`values` must hold real numbers"),
+        ({"values": np.array([[np.inf]])}, "`values` must be finite, or NaN"),
+        ({"w_std": ["a"]}, "`w_std`"),
+        ({"quantity": "nonsense"}, "`quantity` must be one of"),
+        ({"quantity": 3}, "`quantity` must be one of"),
+    ],
+)
+def test_figures_of_sweeps_name_what_they_are_given(options, message):
+    arguments = {"values": np.ones((1, 1)), "w_std": [1.0], "b_std": [0.1]} | options
+    with pytest.raises((TypeError, ValueError), match=message):
+        plot.sweep(**arguments)
