@@ -5,6 +5,8 @@ from ntkinfo._common import check
 __all__ = ["ACTIVATIONS", "ARCHITECTURES", "network"]
 
 ARCHITECTURES = ("dense", "conv", "residual")
+# Layers are made one by one, and a kernel compiles them one by one.
+_DEEPEST = 1000
 ACTIVATIONS = ("erf", "relu", "gelu", "leaky_relu", "sin", "abs", "linear")
 
 
@@ -39,8 +41,8 @@ def network(
     """
     check.option("architecture", architecture, ARCHITECTURES)
     check.option("activation", activation, ACTIVATIONS)
-    depth, outputs = check.integer("depth", depth), check.integer("outputs", outputs)
-    width = check.integer("width", width)
+    depth, outputs = check.size("depth", depth, most=_DEEPEST), check.size("outputs", outputs)
+    width = check.size("width", width)
     check.positive("w_std", w_std, scalar=True)
     check.positive("b_std", b_std, zero=True, scalar=True)
     from ntkinfo import stax

@@ -1,6 +1,7 @@
 """Networks of other libraries as one type: pairs (init, apply), and the kernel function of a stax network."""
 
 import dataclasses
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -178,6 +179,39 @@ def _equal_modules(a, b) -> bool:
         return False
 
 
+# Where the classes of other libraries are defined, and what makes a `Network` of their objects.
+_LIBRARIES = {
+    "flax.linen": ("Flax module", "from_flax(module)"),
+    "flax.nnx": ("Flax nnx module", "Network(init, apply)` of `nnx.split` and `nnx.merge"),
+    "equinox": ("Equinox module", "from_equinox(make)` of a function make(key) -> module"),
+}
+
+
+def refuse_module(name: str, value, wanted: str) -> None:
+    """Refuses modules of other libraries as they are, and names the adapter; `wanted` says what must be given."""
+    for base in type(value).__mro__:
+        for library, (kind, adapter) in _LIBRARIES.items():
+            if base.__module__ == library or base.__module__.startswith(library + "."):
+                adapter = f"`ni.networks.{adapter}`"
+                raise TypeError(
+                    f"`{name}` must be {wanted}; got a {kind}, {type(value).__name__}. As a finite network it is taken "
+                    f"through {adapter} (see `ni.networks`)."
+                )
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error of a network's own functions, and what to do about those that are known."""
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if "Dropout" in text:
+        return 'its `Dropout` draws at random. Make it `Dropout(rate, mode="test")`: nothing here hands on random keys.'
+    if "MaskedArray" in text:
+        return "it returns a masked array. Take its apply function through `stax.unmask_fn`."
+    names = [frame.f_code.co_qualname for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if any("Aggregate" in name for name in names):
+        return "its `Aggregate` needs a graph. Fix one for both functions: `functools.partial(kernel_fn, pattern=...)`."
+    return text
+
+
 def _is_float(leaf) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
@@ -200,6 +234,7 @@ def kernel_function(net: tuple | list | Callable) -> Callable:
     """
     if isinstance(net, tuple | list) and len(net) == 3 and callable(net[2]):
         return net[2]
+    refuse_module("net", net, "a network of `ntkinfo.stax`: kernels are those of infinite width")
     if callable(net) and check.takes(net, 3):
         return net
     raise TypeError(

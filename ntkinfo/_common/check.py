@@ -5,6 +5,7 @@ concrete: under `jit`, `vmap` or `grad` shapes and dtypes are still checked, val
 """
 
 import inspect
+import itertools
 import os
 import pathlib
 from collections.abc import Callable
@@ -237,6 +238,38 @@ def integer(name: str, value, *, least: int = 1, most: int = LARGEST) -> int:
     return int(value)
 
 
+# More units in a layer, dimensions or layers are meant by nobody; more numbers than the second fit no machine at once.
+LARGEST_SIZE, MOST_ENTRIES = 2**20, 2**28
+
+
+def size(name: str, value, *, least: int = 1, most: int = LARGEST_SIZE) -> int:
+    """`value` as an int that arrays can be made of: units, dimensions, layers."""
+    return integer(name, value, least=least, most=most)
+
+
+def entries(name: str, count: int, what: str) -> None:
+    """Refuses arguments that ask for arrays of more than `MOST_ENTRIES` numbers; `what` says which."""
+    if count > MOST_ENTRIES:
+        raise ValueError(f"`{name}` must be smaller: {what} are more than {MOST_ENTRIES}, and fit in no memory.")
+
+
+def widths(name: str, value, *, least: int = 0) -> tuple[int, ...]:
+    """Units of the layers of a network, at least so many layers, from a number, a list, a tuple or a vector.
+
+    Raises:
+      TypeError, ValueError: no positive integers; layers of more weights than fit in memory.
+    """
+    given = values(name, value)
+    if given.ndim > 1 or (given.size and given.dtype.kind not in "iu" and given.dtype != object):
+        raise TypeError(f"`{name}` must be a list of positive integers; got {described(value)}.")
+    units = tuple(size(name, one) for one in np.atleast_1d(np.asarray(given)).tolist())
+    if len(units) < least:
+        raise ValueError(f"`{name}` must hold at least {least}; got {len(units)}.")
+    for before, after in itertools.pairwise(units):
+        entries(name, before * after, f"{before} x {after} weights")
+    return units
+
+
 def option(name: str, value, accepted) -> None:
     """Refuses a `value` outside the names in `accepted`, None among them where it is one."""
     # An array among the values compared would be asked for its truth, a list for its hash.
@@ -285,6 +318,30 @@ def instance(name: str, value, kind: type | tuple[type, ...], maker: str = "") -
         kinds = " or ".join(f"`{one.__name__}`" for one in (kind if isinstance(kind, tuple) else (kind,)))
         made = f", as made by {maker}" if maker else ""
         raise TypeError(f"`{name}` must be of type {kinds}{made}; got {described(value)}.")
+
+
+def symmetric(name: str, matrix: Array) -> None:
+    """Refuses a square matrix that differs from its transpose by more than the root of its rounding; not under tracing.
+
+    Own kernel functions round as they please; one that is wrong differs by more.
+    """
+    if concrete(matrix):
+        host = np.asarray(matrix)
+        skew, most = np.abs(host - host.T).max(), np.abs(host).max()
+        if skew > np.sqrt(np.finfo(host.dtype).eps) * most:
+            raise ValueError(
+                f"`{name}` must be symmetric; got entries up to {most:.3g} that differ from those of the transpose by "
+                f"up to {skew:.3g}."
+            )
+
+
+def square(name: str, value, n: int, dtype) -> Array:
+    """`value` as a symmetric matrix (n, n), finite, of a dtype."""
+    value = array(name, value, 2)
+    if value.shape != (n, n):
+        raise ValueError(f"`{name}` must have shape ({n}, {n}), training inputs by training inputs; got {value.shape}.")
+    symmetric(name, value)
+    return value.astype(dtype)
 
 
 def inputs(name: str, x: Float[ArrayLike, "n d ..."]) -> Float[Array, "n d ..."]:

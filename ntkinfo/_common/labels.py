@@ -15,8 +15,6 @@ from ntkinfo._common import check
 from ntkinfo._numerics import entropy as _entropy
 
 TASKS = ("auto", "classes", "regression")
-# A table of one entry for each input and class may have so many.
-_MOST_ENTRIES = 2**28
 
 
 class Labels(NamedTuple):
@@ -60,6 +58,7 @@ def read(name: str, labels, m: int, task: str = "auto") -> Labels:
             )
     elif jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1 and task != "regression":
         return _from_integers(name, np.asarray(labels), m)
+    _refuse_names(name, labels)
     check.small_enough(name, check.array(name, labels, (1, 2)))
     # On the host where it can be: inside `jit` even a constant that JAX has touched cannot be read any more.
     targets = np.asarray(labels) if check.concrete(labels) else labels
@@ -77,6 +76,15 @@ def read(name: str, labels, m: int, task: str = "auto") -> Labels:
     return Labels(targets, classes, max(2, targets.shape[1]))
 
 
+def _refuse_names(name: str, labels) -> None:
+    """Refuses text and objects, which name classes but number none."""
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "USO":
+        raise TypeError(
+            f"`{name}` must be numbers; got {'objects' if labels.dtype == object else 'text'}. Number classes first, "
+            f"for instance by `np.unique({name}, return_inverse=True)[1]`."
+        )
+
+
 def _from_integers(name, labels, m):
     if len(labels) != m:
         raise ValueError(f"`{name}` must have one entry per input; got {len(labels)} for {m} inputs.")
@@ -84,7 +92,17 @@ def _from_integers(name, labels, m):
         raise ValueError(
             f"`{name}` must hold class numbers from 0; got {labels.min()}. Labels -1 and 1 are floating point."
         )
+    _check_gaps(name, int(labels.max()), m)
     return Labels(None, labels, int(labels.max()) + 1)
+
+
+def _check_gaps(name, most: int, n: int) -> None:
+    """Refuses class numbers so large that a table of one entry for each input and class is out of the question."""
+    if n * (most + 1) > check.MOST_ENTRIES:
+        raise ValueError(
+            f"`{name}` must number its classes without gaps; got classes up to {most} for {n} inputs. Renumber "
+            "them first, for instance by `np.unique(y, return_inverse=True)[1]`."
+        )
 
 
 def _classes(targets):
@@ -123,6 +141,14 @@ def entropy(labels: Labels) -> float:
 def real_targets(name: str, y: Float[ArrayLike, "rows ..."], n: int) -> Float[Array, "rows k"]:
     """Labels as (n, k): a vector is one output."""
     n = check.integer("n", n)
+    y = check.values(name, y)
+    _refuse_names(name, y)
+    if y.ndim in (1, 2) and (jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == bool):
+        raise TypeError(
+            f"`{name}` must hold floating-point targets; got {y.dtype}. Of classes make one output each, by "
+            f"`ni.datasets.one_hot({name})`, or ±1, by `ni.datasets.parity({name})`; take numbers as such by "
+            f"`np.asarray({name}, float)`."
+        )
     y = check.array(name, y, (1, 2))
     check.small_enough(name, y)
     y = y[:, None] if y.ndim == 1 else y
@@ -162,6 +188,7 @@ def one_hot(labels: Integer[ArrayLike, " m"], n_classes: int, dtype=None) -> Flo
     if dtype is not None:
         check.float_dtype("dtype", dtype)
     labels, n_classes = class_numbers(labels, n_classes)
+    check.entries("n_classes", labels.size * n_classes, f"{labels.size} rows of {n_classes} classes")
     return jax.nn.one_hot(labels, n_classes, dtype=jnp.result_type(float) if dtype is None else dtype)
 
 
@@ -196,11 +223,7 @@ def distributions(name: str, y, n: int, n_classes: int | None = None) -> np.ndar
                 wanted = "from 0 on" if n_classes is None else f"from 0 to {n_classes - 1}"
                 raise ValueError(f"`{name}` must be classes {wanted}; got {least if least < 0 else most}.")
             n_classes = most + 1 if n_classes is None else n_classes
-            if n * n_classes > _MOST_ENTRIES:
-                raise ValueError(
-                    f"`{name}` must number its classes without gaps; got classes up to {most} for {n} inputs. Renumber "
-                    "them first, for instance by `np.unique(y, return_inverse=True)[1]`."
-                )
+            _check_gaps(name, n_classes - 1, n)
             rows = np.zeros((n, n_classes))
             rows[np.arange(n), np.asarray(y)] = 1
             return rows

@@ -10,6 +10,8 @@ from jax.core import Tracer
 
 # Modes slower than this many times the rounding error of eigenvalues are reported.
 _RESOLUTION_FACTOR = 1e3
+# The smallest eigenvalue kept is this near to rounding where eigenvalues decay, and far above it where there is a rank.
+_GRADUAL = 1e4
 
 
 def rounding(eigenvalues: np.ndarray | jax.Array) -> np.floating | jax.Array:
@@ -105,13 +107,43 @@ def _singular_message(eigenvalues, floor, x, count):
         cause = f"rows {int(first[group[j]])} and {j} of `x` are equal ({repeated.size} repeated rows in all)"
         remedy = "Drop repeated rows (average their labels)"
     else:
-        cause = "no two inputs are equal, so the kernel has low rank or the inputs are too alike for this precision"
-        remedy = _float64_remedy(eigenvalues.dtype, "a nonlinear network").rstrip(".")
+        cause, remedy = _why_low_rank(eigenvalues, floor, flat)
     return (
         f"The tangent kernel is singular to rounding: {count} of {len(eigenvalues)} eigenvalues lie below "
         f"{floor:.2g} (smallest {eigenvalues[0]:.2g}, largest {eigenvalues[-1]:.2g}); {cause}. {remedy}, "
         'or pass singular="project" to treat these directions as never learned.'
     )
+
+
+def _why_low_rank(eigenvalues, floor, flat):
+    """Cause and remedy of a singular kernel of inputs (n, d) no two of which are equal."""
+    kept = eigenvalues[eigenvalues > floor]
+    rank, d = len(kept), flat.shape[1]
+    if rank and kept[0] < _GRADUAL * floor:
+        # The next eigenvalue would lie just below: no edge of a rank, but a decay.
+        what = "no two inputs are equal, but eigenvalues fall gradually below rounding: the kernel is smooth, and"
+        cause = f"{what} {len(flat)} inputs of {d} dimension{'s' * (d > 1)} are too alike for it"
+        return cause, _float64_remedy(eigenvalues.dtype, "fewer inputs or such further apart, or Relu").rstrip(".")
+    parallel = _parallel(flat)
+    if parallel is not None:
+        cause = (
+            f"rows {parallel[0]} and {parallel[1]} of `x` are parallel, and a network without biases tells them apart"
+        )
+        return f"{cause} by scale alone", "Give the layers biases (b_std)"
+    if rank <= d + 1:
+        cause = f"no two inputs are equal, but the kernel has low rank, {rank} of at most d + 1 = {d + 1}"
+        return f"{cause}: that of a network linear in its d inputs", "Use a nonlinear network"
+    return f"no two inputs are equal, but the kernel has low rank, {rank} of {len(flat)}", "Use another network"
+
+
+def _parallel(flat) -> tuple[int, int] | None:
+    """The first two rows (n, d) that are positive multiples of each other, if any."""
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    unit = flat / np.where(length > 0, length, 1)
+    nearest = np.round(unit / (64 * np.finfo(flat.dtype).eps))
+    _, first, group = np.unique(nearest, axis=0, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(first[group.ravel()] != np.arange(len(flat)))
+    return (int(first[group.ravel()[repeated[0]]]), int(repeated[0])) if repeated.size else None
 
 
 def _float64_remedy(dtype, otherwise):

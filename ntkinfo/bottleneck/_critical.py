@@ -145,7 +145,10 @@ def critical_betas(
       2.7778
     """
     p_xy = discrete.check_joint("p_xy", p_xy)
-    return _critical_betas(p_xy, dual, beta_max, float(jnp.finfo(p_xy.dtype).eps))
+    check.flag("dual", dual)
+    if beta_max is not None:
+        check.positive("beta_max", beta_max, scalar=True)
+    return _critical_betas(p_xy, bool(dual), beta_max, float(jnp.finfo(p_xy.dtype).eps))
 
 
 @_curve.in_double
@@ -158,7 +161,6 @@ def _critical_betas(p_xy, dual, beta_max, resolution) -> CriticalBetas:
         return CriticalBetas(none, count, count, none, count, jnp.zeros(0, bool))
     if beta_max is None:
         beta_max = 10 / largest
-    check.positive("beta_max", beta_max)
     local = _transitions(problem, 1 / largest, beta_max, optimal=False)
     global_ = _transitions(problem, _first_global(problem, 1 / largest), beta_max, optimal=True)
     return CriticalBetas(
@@ -189,7 +191,8 @@ def bifurcation(p_xy: Float[ArrayLike, "x y"], beta: Float[ArrayLike, " b"], *, 
 
     Source: theory, section 7.
     """
-    problem = _problem(p_xy, dual)
+    check.flag("dual", dual)
+    problem = _problem(p_xy, bool(dual))
     beta = check.array("beta", beta, ndim=1)
     check.positive("beta", beta)
     grid = np.asarray(beta, np.float64)
@@ -281,10 +284,8 @@ def _iterate(problem, beta, log_p_z, log_p_y_given_z):
 
     start = (jnp.where(unused, -jnp.inf, log_p_z), log_p_y_given_z, 0, jnp.asarray(jnp.inf, dtype))
     log_p_z, log_p_y_given_z, _, _ = jax.lax.while_loop(unfinished, step, start)
-    # Heaviest first, for the merging: every cluster joins the first that it equals, and an empty one equals them all.
-    order = jnp.argsort(-log_p_z)
     log_p_z = jnp.maximum(log_p_z, jnp.log(jnp.asarray(smallest_probability(dtype), dtype)))
-    merged = _solver.merge(problem, jnp.reshape(beta, 1), 1.0, log_p_z[order][None], log_p_y_given_z[order][None])
+    merged = _solver.merge(problem, jnp.reshape(beta, 1), 1.0, log_p_z[None], log_p_y_given_z[None])
     return merged[0][0], merged[1][0], merged[3][0]
 
 

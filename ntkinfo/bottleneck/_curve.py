@@ -88,9 +88,9 @@ class BottleneckCurve(NamedTuple):
 
 def validate(p_xy: np.ndarray, beta: ArrayLike) -> tuple[Array, Array]:
     """The table and the grid of β as arrays; the table has been checked."""
-    beta = check.array("beta", np.atleast_1d(np.asarray(beta, np.float64)), 1)
     check.positive("beta", beta)
-    return jnp.asarray(p_xy), beta
+    beta = np.atleast_1d(np.asarray(check.values("beta", beta), np.float64))
+    return jnp.asarray(p_xy), check.array("beta", beta, 1)
 
 
 def check_dual(p_xy: np.ndarray | Array) -> None:

@@ -31,8 +31,13 @@ MAX_PAIRED = 8
 # Where there are more starts, the so many best after a few plain steps are followed to their end.
 N_FOLLOWED = 32
 WARMUP_STEPS = 12
+# Points of the simplex closer than this are alike; log G above the second is not rounding.
+ALIKE, ABOVE_ROUNDING = 1e-2, 1e-9
 # Groups of a tree that are starts, at most.
 MAX_CENTRES = 256
+# Of so many clusters, those closest to a split, both halves are starts that are always followed: the relative change of
+# their decoders, and the power iterations that find its direction.
+N_SPLIT, SPLIT_CHANGE, POWER_ITERATIONS = 8, 0.1, 30
 
 
 class Maximum(NamedTuple):
@@ -85,9 +90,9 @@ def maximise(
 
     Two classes: branch and bound over the interval between the smallest and the largest p(y|x), beyond which G cannot
     be largest; `log_g` is a proven upper bound but for rounding. More classes: ascent from every p(y|x), every decoder,
-    (of few decoders) the midpoint of every two, and the centres given, each step raising G (s ← the decoder of the
-    weights p(x) e^{-β d(x,s)}/Z(x)), the best after a few steps followed to their end; the maximum is searched, not
-    proven: see `_branch_and_bound` for three and four classes.
+    (of few decoders) the midpoint of every two, both halves of those closest to a split, and the centres given, each
+    step raising G (s ← the decoder of the weights p(x) e^{-β d(x,s)}/Z(x)), the best after a few steps followed to
+    their end; the maximum is searched, not proven: see `_branch_and_bound` for three and four classes.
 
     Args:
       problem: the problem.
@@ -185,12 +190,66 @@ def _ascend(problem, log_c, beta, log_p_y_given_z, centres):
     if len(starts) > N_FOLLOWED:
         # Most starts run to the decoders there are: a few steps tell which are worth following.
         starts = jax.lax.fori_loop(0, WARMUP_STEPS, lambda _, s: step(s)[0], starts)
-        starts = starts[jax.lax.top_k(log_g(problem, log_c, beta, log_floored(starts)), N_FOLLOWED)[1]]
+        starts = _worth_following(starts, log_g(problem, log_c, beta, log_floored(starts)), decoders)
+    starts = jnp.concatenate([starts, _halves(problem, log_c, beta, decoders)])
     infinite = jnp.full((len(starts), 1), jnp.inf, dtype)
     s = jax.lax.while_loop(unfinished, cycle, (starts, infinite, 0, infinite[0, 0]))[0]
     values = log_g(problem, log_c, beta, jnp.concatenate([log_floored(s), log_p_y_given_z]))
     best, candidates = jnp.argmax(values), jnp.concatenate([s, decoders])
     return Maximum(values[best], candidates[best], values[best], candidates, values)
+
+
+def _worth_following(s, values, decoders):
+    """Of points s (k, y) with log G = `values` (k,) the `N_FOLLOWED` largest that are neither alike nor at a decoder.
+
+    Many run to the decoders there are, where log G = 0: by their values alone they would crowd out what still climbs.
+    """
+
+    def squared_distances(a, b):
+        return jnp.sum(a**2, axis=1)[:, None] + jnp.sum(b**2, axis=1)[None, :] - 2 * a @ b.T
+
+    known = jnp.min(squared_distances(s, decoders), axis=1) < ALIKE**2
+    values = jnp.where(known & (values < ABOVE_ROUNDING), -jnp.inf, values)
+    values, index = jax.lax.top_k(values, min(4 * N_FOLLOWED, len(s)))
+    s, place = s[index], jnp.arange(len(index))
+    alike = (squared_distances(s, s) < ALIKE**2) & (place[None, :] < place[:, None])
+    return s[jax.lax.top_k(jnp.where(jnp.any(alike, axis=1), -jnp.inf, values), N_FOLLOWED)[1]]
+
+
+def _halves(problem, log_c, beta, decoders):
+    """Decoders to both sides of those along which log G curves up most, (2 k, y) of at most `N_SPLIT` clusters.
+
+    A cluster that is about to split has its decoder at a saddle of G, from which an ascent does not move. The direction
+    is that of the largest eigenvalue of the stability matrix (theory, section 7), times √s, for both distortions.
+    """
+    root = jnp.sqrt(decoders)
+    weights = jax.nn.softmax((log_c[:, None] - beta * distortion(problem, log_floored(decoders))).T, axis=1)
+
+    def apply(r):
+        if problem.dual:
+            u = r * root
+            inner = (u - decoders * jnp.sum(u, axis=1, keepdims=True)) @ problem.log_p_y_given_x.T
+            inner = weights * (inner - jnp.sum(weights * inner, axis=1, keepdims=True))
+            out = inner @ problem.log_p_y_given_x
+            return root * (out - jnp.sum(decoders * out, axis=1, keepdims=True))
+        u = r / jnp.where(root > 0, root, 1)
+        inner = weights * (u @ problem.p_y_given_x.T - jnp.sum(u * decoders, axis=1, keepdims=True))
+        out = inner @ problem.p_y_given_x - jnp.sum(inner, axis=1, keepdims=True) * decoders
+        return out / jnp.where(root > 0, root, 1)
+
+    def iterate(_, r):
+        r = apply(r)
+        length = jnp.linalg.norm(r, axis=1, keepdims=True)
+        return r / jnp.where(length > 0, length, 1)
+
+    # Any vector will do that no direction of the problem is orthogonal to.
+    start = jnp.cos(1 + jnp.arange(decoders.size, dtype=decoders.dtype)).reshape(decoders.shape)
+    r = jax.lax.fori_loop(0, POWER_ITERATIONS, iterate, start)
+    chosen = jax.lax.top_k(jnp.sum(r * apply(r), axis=1), min(N_SPLIT, len(decoders)))[1]
+    change, s = (root * r)[chosen], decoders[chosen]
+    room = jnp.min(jnp.where(change != 0, s / jnp.where(change != 0, jnp.abs(change), 1), jnp.inf), axis=1)
+    change = change * jnp.where(jnp.isfinite(room), SPLIT_CHANGE * room, 0)[:, None]
+    return jnp.concatenate([s + change, s - change])
 
 
 def _interval(problem, log_c, beta, log_p_y_given_z):

@@ -147,18 +147,22 @@ def bayes_error(
       0.028
     """
     p_z_given_y, p_y = _distributions("p_z_given_y", p_z_given_y), _distributions("p_y", p_y)
-    n = check.integer("n", n)
+    n, n_samples = check.integer("n", n), check.integer("n_samples", n_samples, least=2)
+    if key is not None:
+        check.key("key", key)
     if p_z_given_y.ndim != 2 or p_y.shape != p_z_given_y.shape[:1]:
         raise ValueError(
             f"`p_y` must have one entry per row of `p_z_given_y`; got {p_y.shape} and {p_z_given_y.shape}."
         )
     if key is not None:
-        return _sampled(p_z_given_y, p_y, n, key, check.integer("n_samples", n_samples, least=2))
+        check.entries("n_samples", n * n_samples, f"n x n_samples = {n} x {n_samples} draws")
+        return _sampled(p_z_given_y, p_y, n, key, n_samples)
     z = p_z_given_y.shape[1]
-    count = math.comb(n + z - 1, z - 1)
+    # With two symbols there are n + 1 of them, with more never fewer: no need to count what is far too many.
+    count = math.comb(n + z - 1, z - 1) if z == 1 or n < MAX_COUNT_VECTORS else n + 1
     if count > MAX_COUNT_VECTORS:
         raise ValueError(
-            f"`n` must give at most {MAX_COUNT_VECTORS} count vectors; got {count}. Pass `key` for an estimate."
+            f"`n` must give at most {MAX_COUNT_VECTORS} count vectors; got {count} or more. Pass `key` for an estimate."
         )
     # A count vector is z - 1 bars among n stars.
     bars = np.array(list(combinations(range(n + z - 1), z - 1))).reshape(count, z - 1)

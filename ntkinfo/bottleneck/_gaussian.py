@@ -166,7 +166,7 @@ def _check_modes(lam) -> None:
 
 
 def _numbers(name: str, value, dtype):
-    value = value if isinstance(value, Array) else np.asarray(value)
+    value = check.values(name, value)
     if value.ndim > 1:
         raise ValueError(f"`{name}` must be a scalar or a vector; got shape {value.shape}.")
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):

@@ -12,6 +12,9 @@ from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver
 from ntkinfo.bottleneck._curve import BottleneckCurve
 from ntkinfo.bottleneck._distortion import Problem
 
+# A cluster is missing where it would lower the Lagrangian by more than this, in nats.
+_GAP_TOLERANCE = 5e-10
+
 
 @_curve.in_double
 def ib(
@@ -66,7 +69,7 @@ def ib(
       ((50,), (50,), True)
     """
     options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
-    options["anneal"] = bool(anneal)
+    options["anneal"] = anneal
     return _search(p_xy, beta, 1.0, False, certificate, progress, **options)
 
 
@@ -104,9 +107,10 @@ def generalised_ib(
 
     Source: theory, section 7; Strouse & Schwab 2017 (arXiv 1604.00268).
     """
-    check.positive("alpha", alpha, zero=True)
-    if float(alpha) > 1:
-        raise ValueError(f"`alpha` must lie in [0, 1], 1 for the bottleneck, 0 for the deterministic one; got {alpha}.")
+    check.number("alpha", alpha, 0, 1)
+    check.flag("progress", progress, none=True)
+    if key is not None:
+        check.key("key", key)
     if float(alpha) == 0:
         if n_clusters is not None or restarts:
             raise ValueError("`n_clusters` and `restarts` must be left out for `alpha` = 0, a search over partitions.")
@@ -160,7 +164,7 @@ def dual_ib(
     Source: theory, section 8; Piran, Shwartz-Ziv & Tishby 2020 (arXiv 2006.04641).
     """
     options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
-    options["anneal"] = bool(anneal)
+    options["anneal"] = anneal
     family = _family(p_xy, features, multipliers)
     curve = _search(p_xy, beta, 1.0, True, certificate, progress, **options)
     if family is None:
@@ -177,8 +181,10 @@ def _family(p_xy, features, multipliers):
         return None
     if features is None or multipliers is None:
         raise ValueError("`features` and `multipliers` must be given together: A_r(x) (x, r) and λ_r(y) (y, r).")
-    features, multipliers = np.asarray(features, np.float64), np.asarray(multipliers, np.float64)
-    features, multipliers = check.array("features", features, 2), check.array("multipliers", multipliers, 2)
+    features, multipliers = (
+        jnp.asarray(np.asarray(check.native(name, value, 2), np.float64))
+        for name, value in (("features", features), ("multipliers", multipliers))
+    )
     shapes = (p_xy.shape[0], p_xy.shape[1])
     if (len(features), len(multipliers)) != shapes or features.shape[1] != multipliers.shape[1]:
         raise ValueError(
@@ -201,11 +207,16 @@ def _search(
     p_xy, beta = _curve.validate(p_xy, beta)
     if dual:
         _curve.check_dual(p_xy)
+    for name, value in (("certificate", certificate), ("anneal", anneal)):
+        check.flag(name, value)
+    check.flag("progress", show, none=True)
     restarts = check.integer("restarts", restarts, least=0)
-    if restarts and key is None:
+    if key is not None:
+        check.key("key", key)
+    elif restarts:
         raise ValueError("`key` must be given for `restarts`; got None. Pass `jax.random.key(0)`.")
     max_sweeps = check.integer("max_sweeps", max_sweeps)
-    check.positive("tolerance", tolerance)
+    check.positive("tolerance", tolerance, scalar=True)
     if n_clusters is not None:
         n_clusters = check.integer("n_clusters", n_clusters)
         if n_clusters > len(p_xy):
@@ -239,8 +250,12 @@ def _search(
         gaps = certified = None
         if certificate:
             solution, gaps, certified = _solver.certify(
-                problem, grid, solution, gap_tolerance=5e-10, solve_options=options
+                problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
             )
+        elif anneal and alpha == 1 and n_clusters is None:
+            solution = _solver.add_missing_clusters(
+                problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
+            )[0]
     used = int(_solver.n_used(solution).max())
     clusters = jnp.asarray(solution.log_p_z[:, :used]), jnp.asarray(solution.log_p_y_given_z[:, :used])
     encoders = _solver.encoders(problem, beta, a, *clusters)

@@ -40,8 +40,12 @@ def hull(curve: BottleneckCurve) -> tuple[Float[np.ndarray, " n"], Float[np.ndar
       (i_xz, i_zy), ascending vectors. Each point can be reached: a lower bound on the true curve, and where certified
       gaps are small the curve itself at its points.
 
+    Raises:
+      TypeError: not a `BottleneckCurve`.
+
     Source: theory, section 7.
     """
+    check.instance("curve", curve, BottleneckCurve, maker="`bottleneck.ib`")
     return concave_hull(curve.i_xz, curve.i_zy, curve.h_x, curve.i_xy)
 
 
@@ -85,11 +89,14 @@ def closest(curve: BottleneckCurve, i_xz: ArrayLike, i_zy: ArrayLike) -> Closest
       A `Closest`.
 
     Raises:
-      TypeError, ValueError: not finite numbers, shapes that differ, negative I(X;Z).
+      TypeError, ValueError: not a `BottleneckCurve`; not finite numbers, shapes that differ, negative I(X;Z).
 
     Source: theory, section 7; the points of layers as in Shwartz-Ziv & Tishby 2017 (arXiv 1703.00810), section 3.
     """
-    i_xz, i_zy = (np.asarray(check.array(name, np.asarray(v, float))) for name, v in (("i_xz", i_xz), ("i_zy", i_zy)))
+    check.instance("curve", curve, BottleneckCurve, maker="`bottleneck.ib`")
+    i_xz, i_zy = (check.real_numbers(name, v, ends=False) for name, v in (("i_xz", i_xz), ("i_zy", i_zy)))
+    check.small_enough("i_xz", i_xz)
+    check.small_enough("i_zy", i_zy)
     if i_xz.shape != i_zy.shape:
         raise ValueError(f"`i_zy` must have the shape of `i_xz`, {i_xz.shape}; got {i_zy.shape}.")
     check.positive("i_xz", i_xz, zero=True)

@@ -123,16 +123,22 @@ def merge(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
 
     def merge_one(arguments):
         beta, log_p_z, log_p_y_given_z = arguments
+        # Heaviest first: an empty cluster costs nothing to merge with any, and must join one of them, never they it.
+        heaviest = jnp.argsort(-log_p_z)
+        log_p_z, log_p_y_given_z = log_p_z[heaviest], log_p_y_given_z[heaviest]
         mass, decoders = jnp.exp(log_p_z), jnp.exp(log_p_y_given_z)
         entropy = -jnp.sum(decoders * log_p_y_given_z, axis=1)
         share = mass[:, None] / (mass[:, None] + mass[None, :])
         mixture = share[:, :, None] * decoders[:, None] + (1 - share)[:, :, None] * decoders[None]
         divergence = -jnp.sum(plogp(mixture), axis=2) - share * entropy[:, None] - (1 - share) * entropy[None, :]
         tolerance = jnp.maximum(MERGE_TOLERANCE, 10 * jnp.finfo(mass.dtype).eps)
-        close = (mass[:, None] + mass[None, :]) * beta * divergence < tolerance
-        # To the first of those close to it, where that one stands for itself.
-        target = jnp.argmax(close, axis=1)
-        target = jnp.where(target[target] == target, target, jnp.arange(len(mass)))
+        cost = (mass[:, None] + mass[None, :]) * beta * divergence
+        own = jnp.arange(len(mass))
+        cost = jnp.where(own[None, :] < own[:, None], cost, jnp.inf)
+        # To the nearest of those that are close to no heavier one; where none of them is close enough, to none.
+        stays = jnp.min(cost, axis=1) >= tolerance
+        cost = jnp.where(stays[None, :] & ~stays[:, None], cost, jnp.inf)
+        target = jnp.where(jnp.min(cost, axis=1) < tolerance, jnp.argmin(cost, axis=1), own)
         members = (target[None, :] == jnp.arange(len(mass))[:, None]) * mass[None, :]
         merged_mass = jnp.sum(members, axis=1)
         kept = merged_mass > tolerance
@@ -170,8 +176,9 @@ def _newton(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
             point, value, count, _ = state
             gradient, curvature = jax.grad(free_energy)(point), jax.hessian(free_energy)(point)
             values, vectors = jnp.linalg.eigh(curvature)
-            # Uphill and flat directions (the normalisations) are left as they are.
-            size = jnp.where(values > 1e-14, values, jnp.inf)
+            # Downhill along negative curvature too, in which a cluster of little mass grows; flat directions (the
+            # normalisations) are left as they are.
+            size = jnp.where(jnp.abs(values) > 1e-14, jnp.abs(values), jnp.inf)
             step = -vectors @ ((vectors.T @ gradient) / size)
             step = jnp.where(free, step / jnp.maximum(1, jnp.max(jnp.abs(step)) / 2), 0)
             candidates = jnp.stack([point + step, point + step / 8])
@@ -329,8 +336,7 @@ def certify(
     """
     options = {"gap_tolerance": gap_tolerance, "solve_options": solve_options, "rounds": rounds}
     n_labels = problem.p_y_given_x.shape[1]
-    gaps, missing = _gaps(problem, beta, solution)
-    solution, gaps, missing = _with_missing_clusters(problem, beta, solution, gaps, missing, **options)
+    solution, gaps, missing = add_missing_clusters(problem, beta, solution, **options)
     if n_labels not in _branch_and_bound.TOLERANCE:
         return solution, gaps, np.full(len(beta), n_labels == 2)
     proven, unproven = np.array(gaps), np.arange(len(beta))
@@ -346,6 +352,18 @@ def certify(
         gaps[unproven], missing[unproven] = found[overlooked], decoders[overlooked]
         solution, gaps, missing = _with_missing_clusters(problem, beta, solution, gaps, missing, **options)
     return solution, np.maximum(proven, gaps), np.full(len(beta), True)
+
+
+def add_missing_clusters(
+    problem: Problem, beta, solution: Solution, *, gap_tolerance: float, solve_options: dict, rounds: int = 6
+) -> tuple[Solution, np.ndarray, np.ndarray]:
+    """Solutions with the clusters that a search for the largest G finds missing; log max G (B,), and where (B, y).
+
+    What one β lacks does not depend on which others are asked for: neighbours alone leave a sparse grid behind.
+    """
+    gaps, missing = _gaps(problem, beta, solution)
+    options = {"gap_tolerance": gap_tolerance, "solve_options": solve_options, "rounds": rounds}
+    return _with_missing_clusters(problem, beta, solution, gaps, missing, **options)
 
 
 def _bound(problem: Problem, beta, solution: Solution, gaps, i: int) -> "_branch_and_bound.Bound":

@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
+from ntkinfo._common import check
 from ntkinfo.bottleneck import _curve, _ib
 from ntkinfo.bottleneck._curve import BottleneckCurve
 from ntkinfo.bottleneck._distortion import Problem
@@ -35,6 +36,13 @@ def squared_ib(
     Source: theory, section 7; Kolchinsky, Tracey & Van Kuyk 2019 (arXiv 1808.07593).
     """
     p_xy, beta = _curve.validate(p_xy, beta)
+    if curve is not None:
+        check.instance("curve", curve, BottleneckCurve, maker="`bottleneck.ib`")
+        if curve.encoder.shape[1] != len(p_xy):
+            raise ValueError(
+                f"`curve` must be that of `p_xy`, whose {len(p_xy)} inputs its encoders have; got encoders of "
+                f"{curve.encoder.shape[1]}."
+            )
     merged, index = discrete.merge_rows(p_xy)
     if curve is None:
         curve = _ib.ib(p_xy, np.geomspace(1.0, 1e3, 60))

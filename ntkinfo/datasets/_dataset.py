@@ -46,7 +46,11 @@ def subsample(n: int, sizes: Sequence[int], *, seed: int = 0) -> tuple[Int[np.nd
     Raises:
       ValueError: sizes that sum to more than `n`.
     """
-    sizes = [check.integer("sizes", size) for size in sizes]
+    n = check.integer("n", n)
+    sizes = np.atleast_1d(np.asarray(check.values("sizes", sizes)))
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iuO":
+        raise TypeError(f"`sizes` must be a list of positive integers; got {sizes.dtype}, shape {sizes.shape}.")
+    sizes = [check.integer("sizes", size) for size in sizes.tolist()]
     if sum(sizes) > n:
         raise ValueError(f"`sizes` must sum to at most n = {n}, the rows there are; got {' + '.join(map(str, sizes))}.")
     order = generator(seed).permutation(n)
@@ -55,6 +59,8 @@ def subsample(n: int, sizes: Sequence[int], *, seed: int = 0) -> tuple[Int[np.nd
 
 def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, scale="global", warn=False) -> Dataset:
     """Leaves out repeated inputs, chooses the rows, encodes the targets, scales the inputs."""
+    check.flag("flat", flat)
+    check.flag("scale", scale)
     dtype = float_dtype(dtype)
     first = len(x)
     if test is not None:

@@ -1,7 +1,5 @@
 """Where data come from: embedded digits, MNIST files, `.npz` files, a Gaussian problem with known I(X;Y)."""
 
-from pathlib import Path
-
 import numpy as np
 
 from ntkinfo._common import check
@@ -89,7 +87,7 @@ def mnist(
         asked for.
     """
     check.option("task", task, TASKS)
-    (x, y), test = _files.mnist(Path(folder))
+    (x, y), test = _files.mnist(check.path("folder", folder))
     return _dataset.split("mnist", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype)
 
 
@@ -136,11 +134,12 @@ def npz(
     """
     if task is not None:
         check.option("task", task, TASKS)
-    (x, y), test = _files.npz(Path(path))
+    path = check.path("path", path)
+    (x, y), test = _files.npz(path)
     if task is None:
         task = "regression" if y.dtype.kind == "f" else "classes"
     return _dataset.split(
-        Path(path).stem,
+        path.stem,
         x,
         y,
         n_train,
@@ -192,8 +191,9 @@ def gaussian(
       ((2000, 30), (2000, 1), 0.447)
     """
     n_train, n_test = (check.integer("n_train", n_train, least=2), check.integer("n_test", n_test))
-    dim = check.integer("dim", dim)
-    check.positive("information", information, zero=True)
+    dim = check.size("dim", dim)
+    check.entries("dim", (n_train + n_test) * dim, f"{n_train + n_test} rows of {dim} numbers")
+    check.positive("information", information, zero=True, scalar=True)
     dtype, rng = float_dtype(dtype), _dataset.generator(seed)
     a = rng.standard_normal(dim)
     if information > 300:

@@ -16,6 +16,13 @@ def parity(labels: Shaped[ArrayLike, " n"], *, dtype: DTypeLike = np.float64) ->
     Raises:
       ValueError: fewer than two classes; more than two that are not whole numbers, or all even, or all odd.
     """
+    labels = np.asarray(check.values("labels", labels))
+    if labels.ndim != 1 or not labels.size:
+        raise ValueError(f"`labels` must be a vector, not empty; got shape {labels.shape}.")
+    if labels.dtype.kind not in "iufbUS":
+        raise TypeError(f"`labels` must be numbers or text; got dtype {labels.dtype}.")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError("`labels` must be finite; got NaN or infinite ones.")
     return (2 * _parity(labels)[0] - 1).astype(float_dtype(dtype))[:, None]
 
 
@@ -37,9 +44,13 @@ def one_hot(
     Raises:
       TypeError, ValueError: labels that are no integers, or outside 0 … k - 1.
     """
-    labels, k = class_numbers(np.asarray(labels), n_classes)
+    check.flag("centred", centred)
+    labels, k = class_numbers(np.asarray(check.values("labels", labels)), n_classes)
+    check.entries("labels", len(labels) * k, f"{len(labels)} rows of {k} classes")
     dtype = float_dtype(dtype)
-    return np.eye(k, dtype=dtype)[labels] - np.asarray(1 / k if centred else 0, dtype)
+    rows = np.full((len(labels), k), -1 / k if centred else 0, dtype)
+    rows[np.arange(len(labels)), labels] += 1
+    return rows
 
 
 def encode(y, task, dtype):
@@ -47,19 +58,19 @@ def encode(y, task, dtype):
     if task == "regression":
         if y.dtype.kind not in "fiub":
             raise ValueError(
-                f"task 'regression' needs numbers; got y of dtype {y.dtype}. Use task 'classes' or 'parity'."
+                f"`task` 'regression' needs numbers; got y of dtype {y.dtype}. Use task 'classes' or 'parity'."
             )
         return cast("y", y if y.ndim == 2 else y[:, None], dtype), None, None
     if y.ndim == 2 and y.shape[1] > 1:
         raise ValueError(
-            f"task {task!r} needs one label for each row; got y of shape {y.shape}. Give y of shape (n,), or "
+            f"`task` {task!r} needs one label for each row; got y of shape {y.shape}. Give y of shape (n,), or "
             "use task 'regression'."
         )
     labels = y.reshape(len(y))
     if labels.dtype.kind == "f":
         if not (labels == np.round(labels)).all():
             raise ValueError(
-                f"task {task!r} needs whole numbers or text as labels; got y with fractions. Use task 'regression'."
+                f"`task` {task!r} needs whole numbers or text as labels; got y with fractions. Use task 'regression'."
             )
         labels = labels.astype(np.int64)
     if task == "parity":
@@ -67,7 +78,7 @@ def encode(y, task, dtype):
         return (2 * labels - 1).astype(dtype)[:, None], labels, classes
     values, labels = np.unique(labels, return_inverse=True)
     if len(values) < 2:
-        raise ValueError(f"task 'classes' needs at least two classes; got {values[0]} alone.")
+        raise ValueError(f"`task` 'classes' needs at least two classes; got {values[0]} alone.")
     return one_hot(labels, len(values), dtype=dtype), labels, tuple(map(str, values))
 
 
@@ -81,7 +92,7 @@ def _parity(labels):
     even = labels % 2 == 0 if whole else np.zeros(0, bool)
     if len(values) < 2 or not whole or even.all() or not even.any():
         raise ValueError(
-            "task 'parity' needs two classes, or whole numbers of which some are even and some odd; got "
+            "`labels` under task 'parity' must be of two classes, or whole numbers, some even and some odd; got "
             f"{len(values)} classes: {', '.join(map(str, values[:6]))}{' …' if len(values) > 6 else ''}."
         )
     return even.astype(np.int64), ("odd", "even")

@@ -106,8 +106,9 @@ def twelve_bit(
     check.option("labels", labels, LABELS)
     dtype = float_dtype(dtype)
     check.positive("norms", norms, zero=True)
-    if np.shape(norms) != (3,):
-        raise ValueError(f"`norms` must be the three weights of degrees 0, 1, 2; got shape {np.shape(norms)}.")
+    norms = np.asarray(check.values("norms", norms), np.float64)
+    if norms.shape != (3,):
+        raise ValueError(f"`norms` must be the three weights of degrees 0, 1, 2; got shape {norms.shape}.")
     x = (np.arange(4096)[:, None] >> np.arange(11, -1, -1)[None]) & 1
     score = _score(x, np.asarray(norms, np.float64))
     if np.ptp(score) == 0:
@@ -127,7 +128,7 @@ def twelve_bit(
             f"`information` and `gamma` must not both be given: one decides the other; got {information} and {gamma}."
         )
     else:
-        check.positive("gamma", gamma)
+        check.positive("gamma", gamma, scalar=True)
         gamma = _number("gamma", gamma)
     p = _probability(score, theta, gamma)
     return TwelveBit(
@@ -190,7 +191,7 @@ def _information(p: np.ndarray) -> float:
 
 def _slope(score, theta, information) -> float:
     """γ with the information asked for, which grows with γ where θ is not among the outermost scores."""
-    check.positive("information", information)
+    check.positive("information", information, scalar=True)
     # At a score equal to θ the probability is ½ for every slope.
     above = np.where(score == theta, 0.5, score > theta)
     most = _information(np.stack([1 - above, above], axis=1))

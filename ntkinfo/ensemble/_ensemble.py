@@ -122,8 +122,17 @@ class Ensemble:
         singular: str = "error",
         prior_saw_data: bool | None = None,
     ) -> "Ensemble":
-        """`fit` for kernels already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
-        y = y.astype(x.dtype)
+        """`fit` for kernels `both` already evaluated on `x` (n, ...), with labels `y` (n, k) or (n,).
+
+        Raises:
+          TypeError, ValueError: as `fit`; kernels that are no `kernels.Kernels` of symmetric matrices (n, n).
+        """
+        check.function("kernel_fn", kernel_fn, "a function kernel_fn(x1, x2, get)", arguments=3)
+        x = check.inputs("x", x)
+        y = labels.real_targets("y", y, len(x)).astype(x.dtype)
+        check.option("singular", singular, ("error", "project"))
+        check.instance("both", both, Kernels, maker="`kernels.kernels`")
+        both = Kernels(*(check.square(f"both: {name}", one, len(x), x.dtype) for name, one in both._asdict().items()))
         # Outside `jit`, so that `grad` sees values where it has to refuse.
         decompose = _diagonalise if check.concrete(both) else _diagonalise_coupled
         eigenvalues, *parts = decompose(both.nngp, both.ntk, y)

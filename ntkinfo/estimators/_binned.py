@@ -58,6 +58,7 @@ def binned(
       0.693147
     """
     check.option("correction", correction, (None, "miller_madow"))
+    check.flag("adaptive", adaptive)
     _samples.check_bins(bins, width)
     if adaptive and not (width is None and range is None):
         raise ValueError("`adaptive` bins follow from the samples; got a `width` or `range` as well. Leave it out.")

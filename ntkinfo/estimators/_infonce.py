@@ -116,9 +116,9 @@ def infonce(
     settings = _settings(critic, hidden, embedding, batch_size)
     steps = check.integer("steps", steps)
     for name, number in (("learning_rate", learning_rate), ("test_fraction", test_fraction)):
-        check.positive(name, number)
-        if np.ndim(number):
-            raise ValueError(f"`{name}` must be a single number; got shape {np.shape(number)}.")
+        check.positive(name, number, scalar=True)
+    check.key("key", key)
+    check.flag("progress", progress, none=True)
     if test_fraction >= 1:
         raise ValueError(f"`test_fraction` must be below 1, to leave samples to train on; got {test_fraction}.")
     variables = dict(zip("xt", _samples.samples(least=1, varying=True, x=x, t=t), strict=True))
@@ -131,6 +131,8 @@ def infonce(
         _check_critic(settings, pair)
         return _judge(settings, None, pair, n_test)
     pair = tuple(jnp.asarray(_encode(name, columns[order], n_test), jnp.float32) for name, columns in variables.items())
+    first = settings.hidden[0] * max(each.shape[1] for each in pair)
+    check.entries("hidden", first, f"{first} weights of the first layer")
     edges = (0, n_test, n_test + n_validation, n)
     _, validation, train = (tuple(columns[a:b] for columns in pair) for a, b in itertools.pairwise(edges))
     params = _train(settings, of_training, train, validation, steps, float(learning_rate), progress)
@@ -142,11 +144,13 @@ def _settings(critic, hidden, embedding, batch_size) -> _Settings:
         if not isinstance(critic, str):
             raise TypeError(f"`critic` must be a name or a function of one x and one t; got {type(critic).__name__}.")
         check.option("critic", critic, CRITICS)
-    widths = tuple(check.integer("hidden", width) for width in np.atleast_1d(np.asarray(hidden)))
+    widths = check.widths("hidden", hidden)
     if not widths:
         raise ValueError("`hidden` must name at least one layer; got none. critic='bilinear' has no hidden layers.")
-    batch = check.integer("batch_size", batch_size, least=2)
-    return _Settings(critic, widths, check.integer("embedding", embedding), batch)
+    embedding = check.size("embedding", embedding)
+    check.entries("embedding", widths[-1] * embedding, f"{widths[-1]} x {embedding} weights")
+    batch = check.size("batch_size", batch_size, least=2)
+    return _Settings(critic, widths, embedding, batch)
 
 
 def _split(settings, n, test_fraction) -> tuple[int, int]:

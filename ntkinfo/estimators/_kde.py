@@ -48,9 +48,7 @@ def _kde(t, classes, variance, standardize) -> tuple[Information, Information]:
     t = check.array("t", t)
     if t.ndim < 2 or t.shape[-2] < 2:
         raise ValueError(f"`t` must have shape (..., n, d) with at least two rows; got {t.shape}.")
-    if np.ndim(variance):
-        raise ValueError(f"`variance` must be a single number; got shape {np.shape(variance)}.")
-    check.positive("variance", variance)
+    check.positive("variance", variance, scalar=True)
     lead, (n, d) = t.shape[:-2], t.shape[-2:]
     if standardize:
         t = _standardised(t)
@@ -88,7 +86,7 @@ def kde_pair(
     """I(X;T) and I(T;Y) in nats for the price of one; see `kde`."""
     if not check.concrete(y):
         raise TypeError("`y` is being traced; close over it instead.")
-    classes = y if isinstance(y, jax.Array) else np.asarray(y)
+    classes = check.values("y", y)
     if classes.ndim == 1 and classes.size and classes.dtype.kind in "iub":
         # Any integers name classes here, negative ones and with gaps too.
         classes = np.unique(classes, return_inverse=True)[1]

@@ -53,14 +53,23 @@ def ksg(
     variables = dict(zip("xy", map(_samples.renumbered, _samples.samples(x=x, y=y)), strict=True))
     discrete = [name for name in variables if variables[name].dtype != np.float64]
     if len(discrete) == 2:
-        raise ValueError("`x` and `y` are both discrete; nearest neighbours need a density. Use `binned`.")
+        raise ValueError(
+            "`x` and `y` are both discrete (integers are taken for classes); nearest neighbours need a density. Use "
+            "`binned`, or pass what is a quantity as floats."
+        )
     labels = _binning.symbols(variables[discrete[0]]) if discrete else np.zeros(len(variables["x"]), int)
     smallest = int(np.bincount(labels).min())
     if smallest < 2 * (k + 1):
         where = f"each class of `{discrete[0]}`" if discrete else "all"
+        remedy = "Take a smaller k, or more samples."
+        if discrete:
+            remedy = (
+                f"Integers are taken for classes: where `{discrete[0]}` is a quantity, pass "
+                f"`{discrete[0]}.astype(float)`; else take a smaller k, or more samples."
+            )
         raise ValueError(
             f"`k` = {k} neighbours and a standard error need at least 2 (k + 1) = {2 * (k + 1)} samples in {where}; "
-            f"got {smallest}. Take a smaller k, or more samples."
+            f"got {smallest}. {remedy}"
         )
     for name, repeated, most in (
         *((name, _neighbours.coincident(variables[name]), k) for name in variables if name not in discrete),

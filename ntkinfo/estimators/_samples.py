@@ -19,16 +19,17 @@ def host(name: str, value) -> np.ndarray:
     """`value` as a host array of finite floats (float64, whatever JAX's precision), or of integers."""
     if not check.concrete(value):
         raise TypeError(f"`{name}` is being traced; this estimator runs on the host. Call it outside `jit` and `grad`.")
-    try:
-        host = np.asarray(value)
-    except ValueError:
-        host = np.empty(0)
+    host = np.asarray(check.values(name, value))
     if np.issubdtype(host.dtype, np.integer) or host.dtype == bool:
         if not host.size:
             raise ValueError(f"`{name}` must not be empty; got shape {host.shape}.")
         return host
-    check.array(name, value)
-    return host.astype(np.float64)
+    if host.dtype.kind in "US":
+        raise TypeError(
+            f"`{name}` must be numbers; got text. Number its values first, for instance by "
+            f"`np.unique({name}, return_inverse=True)[1]`: integers are taken for classes."
+        )
+    return np.asarray(check.native(name, host), np.float64)
 
 
 def samples(*, least: int = 2, varying: bool = False, **variables) -> list[np.ndarray]:
@@ -154,6 +155,4 @@ def check_bins(bins, width) -> None:
     if check.integer("bins", bins) > 2**31:
         raise ValueError(f"`bins` must be at most 2**31; got {bins}.")
     if width is not None:
-        if np.ndim(width):
-            raise ValueError(f"`width` must be a single number; got shape {np.shape(width)}.")
-        check.positive("width", width)
+        check.positive("width", width, scalar=True)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
+from ntkinfo._common import check
 from ntkinfo._numerics import spectral_filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.finite._run import Run
@@ -33,10 +34,13 @@ def kernel_flow(run: Run, ens: Ensemble, x_test: Float[ArrayLike, "m ..."] | Non
       from infinite width.
 
     Raises:
+      TypeError: not a `Run`, not an `Ensemble`.
       ValueError: 0 is not among the times, training outputs were not kept, or test inputs do not fit.
 
     Source: theory, sections 1 and 5.
     """
+    check.instance("run", run, Run, maker="`finite.train`")
+    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
     zero = jnp.flatnonzero(run.t == 0)
     if run.t.ndim != 1 or zero.size == 0 or run.train_outputs is None:
         raise ValueError(
@@ -47,10 +51,12 @@ def kernel_flow(run: Run, ens: Ensemble, x_test: Float[ArrayLike, "m ..."] | Non
         raise ValueError(f"`ens` must be fitted on the data of `run`, labels {run.y.shape}; got {ens.y.shape}.")
     cross = None
     if run.outputs is not None:
-        if x_test is None or len(x_test) != run.outputs.shape[2]:
-            got = "None" if x_test is None else len(x_test)
-            raise ValueError(f"`x_test` must be the {run.outputs.shape[2]} test inputs of `run`; got {got}.")
-        cross = ens.cross_kernels(ens.check_inputs("x_test", x_test)).ntk
+        if x_test is None:
+            raise ValueError(f"`x_test` must be the {run.outputs.shape[2]} test inputs of `run`; got None.")
+        x_test = ens.check_inputs("x_test", x_test)
+        if len(x_test) != run.outputs.shape[2]:
+            raise ValueError(f"`x_test` must be the {run.outputs.shape[2]} test inputs of `run`; got {len(x_test)}.")
+        cross = ens.cross_kernels(x_test).ntk
     start = None if run.outputs is None else run.outputs[:, zero[0]]
     return run._replace(**_flowed(ens, run.t, run.train_outputs[:, zero[0]], start, cross))
 

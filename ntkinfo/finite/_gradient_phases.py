@@ -67,8 +67,7 @@ def gradient_phases(run: LayerRun) -> GradientPhases:
       >>> phases.transition[:, 0].shape  # of the first layer, for each network
       (2,)
     """
-    if not isinstance(run, LayerRun):
-        raise TypeError(f"`run` must be a `LayerRun`, as of `train_layers`; got {type(run).__name__}.")
+    check.instance("run", run, LayerRun, maker="`finite.train_layers`")
     if run.steps_per_epoch == 1:
         raise ValueError(
             "`run` must have at least 2 minibatches an epoch; got full batches, and one batch has no standard "

@@ -118,6 +118,14 @@ def information_plane(
       >>> figure = ni.plot.layers(plane)
     """
     check.option("estimator", estimator, ESTIMATORS)
+    # Every option, whichever the estimator reads.
+    check.integer("bins", bins)
+    check.positive("variance", variance, scalar=True)
+    if width is not None:
+        check.positive("width", width, scalar=True)
+    check.flag("progress", progress, none=True)
+    if curve is not None:
+        check.instance("curve", curve, bottleneck.BottleneckCurve, maker="`bottleneck.ib`")
     source = _Source(run, x, n_networks, n_records)
     p = _conditional(p_y_given_x, source.n_inputs)
     weights = _inputs(p_x, source.n_inputs)
@@ -178,20 +186,23 @@ class _Source:
         self.run, self.layers = run, isinstance(run, _layer_run.LayerRun)
         if self.layers:
             epochs, self.n_all = np.asarray(run.epochs), run.weights[0].shape[0]
+            if not np.isfinite(epochs).all():
+                raise ValueError("`run` must have finite epochs; got NaN or infinite ones.")
             self.x = check.array("x", x, 2)
+            check.small_enough("x", self.x)
             self.n_inputs = len(self.x)
             self.kinds = (*run.activations, "sigmoid" if run.loss == "cross_entropy" else "linear")
             self.names = tuple(
                 f"{i + 1}: {size} {kind if isinstance(kind, str) else getattr(kind, '__name__', 'custom')}"
                 for i, (size, kind) in enumerate(zip(run.sizes[1:], (*run.activations, "output"), strict=True))
             )
-        elif getattr(run, "outputs", None) is not None:
+        elif isinstance(run, Run) and run.outputs is not None:
             epochs, self.n_all, self.n_inputs = np.asarray(run.t), run.outputs.shape[0], run.outputs.shape[2]
             self.kinds, self.names = ("linear",), ("output",)
         else:
             raise TypeError(
                 "`run` must be a `LayerRun` of `finite.train_layers`, or a `Run` of `finite.train` with test inputs; "
-                f"got {type(run).__name__}."
+                f"got {check.described(run)}."
             )
         self.n = self.n_all if n_networks is None else min(check.integer("n_networks", n_networks), self.n_all)
         count = len(epochs) if n_records is None else min(check.integer("n_records", n_records), len(epochs))
@@ -214,7 +225,7 @@ class _Source:
 
 def _conditional(p_y_given_x, n) -> np.ndarray:
     """p(y|x), (n, c), also from classes; checked where it is used first."""
-    host = np.asarray(p_y_given_x)
+    host = np.asarray(check.values("p_y_given_x", p_y_given_x))
     if np.issubdtype(host.dtype, np.integer) and host.ndim == 1:
         # Only which inputs share a class counts: class numbers may have gaps here, or be negative.
         host = np.unique(host, return_inverse=True)[1]
@@ -249,6 +260,8 @@ def _limits(source, limits) -> list:
         if None in bounds:
             bounds = [given or _widened(pair) for given, pair in zip(bounds, source.extremes, strict=True)]
         return bounds
+    if not isinstance(limits, list | tuple | np.ndarray):
+        raise TypeError(f"`range` must be a name, (lo, hi) or one pair for each layer; got {check.described(limits)}.")
     pairs = list(limits)
     if len(pairs) == 2 and all(np.ndim(edge) == 0 for edge in pairs):
         return [tuple(pairs)] * n

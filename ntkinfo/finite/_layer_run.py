@@ -70,14 +70,16 @@ def activations(
     Raises:
       TypeError, ValueError: inputs that are not floats of the right size; an index out of range.
     """
+    check.instance("run", run, LayerRun, maker="`finite.train_layers`")
     x = check.array("x", x, 2)
+    check.small_enough("x", x)
     if x.shape[1] != run.sizes[0]:
         raise ValueError(f"`x` must have {run.sizes[0]} columns, as the networks' inputs; got shape {x.shape}.")
     params = tuple(mlp.Layer(w, b) for w, b in zip(run.weights, run.biases, strict=True))
     if index is not None:
-        if not -len(run.epochs) <= int(index) < len(run.epochs):
-            raise ValueError(f"`index` must be that of one of the {len(run.epochs)} records; got {index}.")
-        params = jax.tree.map(lambda leaf: leaf[:, int(index)], params)
+        last = len(run.epochs) - 1
+        index = check.integer("index", index, least=-last - 1, most=last)
+        params = jax.tree.map(lambda leaf: leaf[:, index], params)
     functions = tuple(ACTIVATIONS[name] if isinstance(name, str) else name for name in run.activations)
     return _activate(functions, run.loss == "cross_entropy", params, jnp.asarray(x, params[0].weight.dtype))
 

@@ -61,13 +61,25 @@ def summary(
 
     Source: Busing et al. 1999 (Statistics and Computing 9, 3) for the jackknife with unequal groups.
     """
+    check.instance("run", run, Run, maker="`finite.train`")
+    if control is not None:
+        check.instance("control", control, Run, maker="`finite.kernel_flow`")
+    if key is not None:
+        check.key("key", key)
+    check.option("method", method, (None, *mixture.METHODS))
+    check.integer("n_samples", n_samples)
+    check.positive("noise", noise, scalar=True)
+    if label_entropy is not None:
+        check.number("label_entropy", label_entropy, ends=False)
+    check.option("task", task, labels.TASKS)
+    if prior is not None:
+        check.positive("prior", prior)
     if len(run.loss) < 4:
         raise ValueError(f"`run` must hold at least 4 networks for standard errors; got {len(run.loss)}.")
     t, run = _in_order(run)
     read = None
     if y_test is not None and run.outputs is not None:
         read = _read(y_test, run.outputs.shape[2:], task)
-        check.positive("noise", noise)
         if read.classes is None and label_entropy is None:
             label_entropy = labels.entropy(read)
     options = (t, read, prior, noise, label_entropy, {"method": method, "key": key, "n_samples": n_samples})

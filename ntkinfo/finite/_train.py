@@ -89,6 +89,11 @@ def train(
         x_test = check.inputs("x_test", x_test).astype(x.dtype)
         if x_test.shape[1:] != x.shape[1:]:
             raise ValueError(f"`x_test` must hold inputs of the shape of `x`, {x.shape[1:]}; got {x_test.shape[1:]}.")
+    for name, value in (("train_outputs", train_outputs), ("fisher_trace", fisher_trace)):
+        check.flag(name, value)
+    check.flag("progress", progress, none=True)
+    if checkpoint is not None:
+        checkpoint = check.path("checkpoint", checkpoint)
     t, host = _validate.finite_times(t)
     check.option("method", method, _gradient_descent.METHODS)
     n_networks, max_steps = check.integer("n_networks", n_networks), check.integer("max_steps", max_steps)

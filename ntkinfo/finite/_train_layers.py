@@ -108,6 +108,11 @@ def train_layers(
       >>> run.test_error.shape == (2, len(run.epochs))  # of each network, at each recorded epoch
       True
     """
+    check.flag("draw_labels", draw_labels)
+    check.flag("shuffle", shuffle)
+    check.flag("progress", progress, none=True)
+    if checkpoint is not None:
+        checkpoint = check.path("checkpoint", checkpoint)
     data, n_train = _validate_layers.data(x, y, x_test, y_test, loss, draw_labels, n_train)
     sizes = _validate_layers.sizes(sizes, data)
     names, functions = _validate_layers.activations(activation, len(sizes) - 2)
@@ -116,7 +121,7 @@ def train_layers(
     batch = n_train if batch_size is None else check.integer("batch_size", batch_size)
     if batch > n_train:
         raise ValueError(f"`batch_size` must be at most the {n_train} training rows; got {batch}. None takes them all.")
-    check.positive("weight_std", weight_std)
+    check.positive("weight_std", weight_std, scalar=True)
     config = _sgd.Config(
         sizes,
         functions,

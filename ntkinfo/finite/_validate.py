@@ -5,17 +5,19 @@ import math
 import jax
 import numpy as np
 
+from ntkinfo import networks
 from ntkinfo._common import check, checkpoint
 from ntkinfo.finite import _gradient_descent
 
 
 def network(net):
     """The functions init and apply of a network that has them."""
-    if isinstance(net, tuple | list) and len(net) == 3 and callable(net[0]) and callable(net[1]):
+    if isinstance(net, tuple | list) and len(net) == 3 and all(map(callable, net)):
         return net[0], net[1]
+    networks.refuse_module("net", net, "a network of `ntkinfo.stax`, a triple (init, apply, kernel)")
     raise TypeError(
         "`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel): a kernel function alone has no "
-        f"finite networks; got {type(net).__name__}."
+        f"finite networks; got {check.described(net)}."
     )
 
 
@@ -24,7 +26,8 @@ def finite_times(t):
     if not check.concrete(t):
         raise ValueError("`t` must be known outside `jit`: it decides the number of steps. Close over it.")
     # Read before it is converted: under jit even a constant becomes a tracer.
-    host = np.asarray(t, np.float64) if np.asarray(t).dtype.kind in "iuf" else None
+    given = np.asarray(check.values("t", t))
+    host = given.astype(np.float64) if given.dtype.kind in "iuf" else None
     t = check.times("t", t)
     if not np.isfinite(host).all():
         raise ValueError(
@@ -40,7 +43,10 @@ def outputs(config, x, y):
     def of_network():
         return config.apply_fn(_gradient_descent.initialise(config.init_fn, jax.random.key(0), x), x)
 
-    shape = jax.eval_shape(of_network).shape
+    try:
+        shape = jax.eval_shape(of_network).shape
+    except Exception as error:
+        raise ValueError(f"`net` cannot be applied to inputs of shape {x.shape}: {networks.reason(error)}") from error
     if shape != y.shape:
         raise ValueError(
             f"`y` must have the shape (n, k) of the outputs of `net`, {shape}; got {y.shape}. End the network with "
@@ -53,9 +59,7 @@ def learning_rate(given, net, x, y) -> tuple[float, float]:
     if given is not None:
         if not check.concrete(given):
             raise ValueError("`learning_rate` must be known outside `jit`: it decides the number of steps.")
-        check.positive("learning_rate", given)
-        if np.ndim(given):
-            raise ValueError(f"`learning_rate` must be one number; got shape {np.shape(given)}.")
+        check.positive("learning_rate", given, scalar=True)
         return float(given), math.nan
     if not check.concrete(x):
         raise ValueError("`learning_rate` must be given under `jit`: by default it depends on the values of `x`.")

@@ -13,12 +13,14 @@ from ntkinfo.finite import _sgd
 
 def data(x, y, x_test, y_test, loss, draw_labels, n_train) -> tuple[_sgd.Data, int]:
     check.option("loss", loss, LOSSES)
-    x = jnp.asarray(check.array("x", x, 2))
+    x = check.array("x", x, 2)
+    check.small_enough("x", x)
     y = _targets("y", y, len(x), loss, None)
     if (x_test is None) != (y_test is None):
         raise ValueError("`x_test` and `y_test` must be given together; got one of them.")
     if x_test is not None:
         x_test = jnp.asarray(check.array("x_test", x_test, 2), x.dtype)
+        check.small_enough("x_test", x_test)
         if x_test.shape[1] != x.shape[1]:
             raise ValueError(f"`x_test` must have the {x.shape[1]} columns of `x`; got shape {x_test.shape}.")
         y_test = jnp.asarray(_targets("y_test", y_test, len(x_test), loss, y.shape[1]), x.dtype)
@@ -32,7 +34,7 @@ def data(x, y, x_test, y_test, loss, draw_labels, n_train) -> tuple[_sgd.Data, i
 
 def _targets(name, y, n, loss, n_outputs) -> np.ndarray:
     """Classes as one-hot rows, probabilities and numbers as they are: (n, c)."""
-    host = np.asarray(y)
+    host = np.asarray(check.values(name, y))
     if host.ndim == 1 and (np.issubdtype(host.dtype, np.integer) or host.dtype == bool):
         host = host.astype(np.int64)
         # Labels that are all 0 are of one class of two.
@@ -50,10 +52,7 @@ def _targets(name, y, n, loss, n_outputs) -> np.ndarray:
 
 
 def sizes(sizes, data) -> tuple[int, ...]:
-    try:
-        units = tuple(check.integer("sizes", size) for size in sizes)
-    except TypeError as error:
-        raise TypeError(f"`sizes` must be a list of positive integers; got {sizes!r}.") from error
+    units = check.widths("sizes", sizes)
     if len(units) < 2:
         raise ValueError(f"`sizes` must hold the inputs and the outputs at least; got {units}.")
     if units[0] != data.x.shape[1] or units[-1] != data.y.shape[1]:
@@ -67,6 +66,10 @@ def sizes(sizes, data) -> tuple[int, ...]:
 def activations(activation, n) -> tuple[tuple, tuple]:
     """Names and functions of the n hidden layers."""
     several = isinstance(activation, list | tuple)
+    if isinstance(activation, np.ndarray):
+        raise TypeError(
+            f"`activation` must be a name, a function or a list of those; got {check.described(activation)}."
+        )
     names = tuple(activation) if several else (activation,) * n
     if len(names) != n:
         raise ValueError(f"`activation` must be one, or one for each of the {n} hidden layers; got {len(names)}.")
@@ -87,7 +90,7 @@ def _descent(learning_rate: float) -> optax.GradientTransformation:
 def optimizer(optimizer, learning_rate) -> optax.GradientTransformation:
     if optimizer is None:
         rate = 0.1 if learning_rate is None else learning_rate
-        check.positive("learning_rate", rate)
+        check.positive("learning_rate", rate, scalar=True)
         return _descent(float(rate))
     if learning_rate is not None:
         raise ValueError(
@@ -104,7 +107,7 @@ def schedule(record, epochs) -> np.ndarray:
         count = check.integer("record", record, least=2)
         # From the last epoch down to the first: where only one is asked for besides 0, it is the last.
         return np.unique(np.r_[0, np.geomspace(epochs, 1, count - 1).round()].astype(np.int64))
-    epochs_given = np.asarray(record)
+    epochs_given = np.asarray(check.values("record", record))
     if not np.issubdtype(epochs_given.dtype, np.integer) or epochs_given.ndim != 1 or not epochs_given.size:
         raise TypeError(f"`record` must be a number of epochs, or a list of whole ones; got {record!r}.")
     if epochs_given.min() < 0 or epochs_given.max() > epochs:

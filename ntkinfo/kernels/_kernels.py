@@ -40,7 +40,24 @@ def evaluate(
     kernel_fn: Callable, x1: Float[AnyArray, "a d ..."], x2: Float[AnyArray, "b d ..."] | None = None
 ) -> Kernels:
     """Both kernels in one piece, K(x1, x2) and Θ(x1, x2), each (a, b); jittable. `x2=None` stands for `x1`."""
-    both = _two(kernel_fn(x1, x2, ("nngp", "ntk")))
+    try:
+        both = kernel_fn(x1, x2, ("nngp", "ntk"))
+    except Exception as error:
+        if str(error).startswith("`"):
+            raise
+        raise ValueError(
+            f"`net` has a kernel function that cannot be evaluated on inputs of shape {x1.shape}: "
+            f"{networks.reason(error)}"
+        ) from error
+    both = _two(both)
+    shape = (len(x1), len(x1 if x2 is None else x2))
+    for name, kernel in zip(("first (NNGP)", "second (NTK)"), both, strict=True):
+        if kernel.shape != shape:
+            remedy = " End a convolutional network with `Flatten` or `GlobalAvgPool`." if x1.ndim > 2 else ""
+            raise ValueError(
+                f"`net` must return kernels of shape {shape}, samples by samples, for inputs of shape {x1.shape}; got "
+                f"{kernel.shape} as the {name}.{remedy}"
+            )
     # A kernel function may promote float32 inputs; the promise is the dtype of the inputs.
     return Kernels(*(jnp.asarray(kernel, x1.dtype) for kernel in both))
 
@@ -49,6 +66,11 @@ def _two(both) -> tuple:
     """What a kernel function has returned, as two arrays."""
     if hasattr(both, "nngp") and hasattr(both, "ntk"):
         both = both.nngp, both.ntk
+    if isinstance(both, tuple | list) and both and all(hasattr(one, "nngp") for one in both):
+        raise ValueError(
+            f"`net` must have one output; got {len(both)} branches side by side. Join them with `FanInConcat` or "
+            "`FanInSum`, or take one of them."
+        )
     if not (isinstance(both, tuple | list) and len(both) == 2):
         got = f"{type(both).__name__} of {len(both)}" if isinstance(both, tuple | list) else check.described(both)
         raise TypeError(
@@ -217,9 +239,16 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
         return evaluate(kernel_fn, x1, x2)
     rows = _starts(len(x1), size)
     if len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
-        return _finite(_block(kernel_fn, x1, x2), names)
-    if x2 is None:
-        return _finite(_symmetric(kernel_fn, x1, rows, size, devices, progress), names)
+        both = _finite(_block(kernel_fn, x1, x2), names)
+    elif x2 is None:
+        both = _finite(_symmetric(kernel_fn, x1, rows, size, devices, progress), names)
+    else:
+        both = None
+    if both is not None:
+        if x2 is None:
+            for name, kernel in zip(names, both, strict=True):
+                check.symmetric(f"net: {name} kernel", kernel)
+        return both
     return _finite(_rectangular(kernel_fn, x1, x2, rows, size, devices, progress), names)
 
 
@@ -294,11 +323,6 @@ def _rectangular(kernel_fn, x1, x2, starts, size, devices, progress):
 
 def _finite(both: Kernels, names) -> Kernels:
     for name, kernel in zip(names, both, strict=True):
-        if kernel.ndim != 2:
-            raise ValueError(
-                f"The {name} kernel of `net` must be a matrix of samples by samples; got shape {kernel.shape}. "
-                "End a convolutional network with `Flatten` or `GlobalAvgPool`."
-            )
         # Inputs that a jitted function closes over are concrete, what is computed from them is not.
         if check.concrete(kernel) and not bool(np.isfinite(float(jnp.sum(kernel)))):
             raise ValueError(

@@ -133,8 +133,17 @@ def check_noise(eigenvalues: Array, noise: float | Array | None) -> None:
         )
 
 
-def warn_fit(noise: Array, fit: NoiseFit) -> None:
-    """Says where the marginal likelihood has no maximum, or none was reached."""
+def warn_fit(noise: Array, fit: NoiseFit, y: Array) -> None:
+    """Says where the marginal likelihood has no maximum, none was reached, or the offset of y (n, k) became noise."""
+    labels = np.asarray(y, np.float64)
+    offset, spread = float(np.mean(labels.mean(0) ** 2)), float(np.mean(labels.var(0)))
+    if float(noise) > spread and offset > spread:
+        warnings.warn(
+            f'noise="fit" takes the offset of the labels for noise: {float(noise):.3g}, where their variance is '
+            f"{spread:.3g} and their mean square {offset + spread:.3g}. The prior has mean 0 and the scale of its "
+            "kernel: subtract the mean of `y`, and divide by its standard deviation.",
+            stacklevel=4,
+        )
     if bool(fit.at_limit):
         warnings.warn(
             f'noise="fit" stopped at the smallest noise tried, {float(noise):.3g}: the marginal likelihood still grows '

@@ -84,7 +84,7 @@ class Posterior:
           y: training labels, (n, k) or (n,) for one output, floating point.
           noise: the variance σ² of observation noise (not its standard deviation), positive; or "fit" for the value
             of largest marginal likelihood, with `noise_fit` saying how well it was found; it is a constant under
-            differentiation.
+            differentiation. It is absolute: neural-tangents' `diag_reg` is relative, noise = diag_reg · trace(Q)/n.
           prior: "nngp" for the Bayesian network, "ntk" for the process whose covariance is the tangent kernel.
           prior_saw_data: whether the kernel was learned from these data, labels or inputs; None asks the kernel
             function for an attribute of this name, and takes one without for fixed beforehand.
@@ -97,8 +97,8 @@ class Posterior:
             of a singular kernel, an indefinite kernel, an unknown prior.
 
         Warns:
-          UserWarning: noise="fit" found no best value (the likelihood grows down to the smallest noise tried), or
-            did not converge.
+          UserWarning: noise="fit" found no best value (the likelihood grows down to the smallest noise tried), did not
+            converge, or took for noise what is the offset of labels that are not centred.
 
         Example:
           >>> net = stax.serial(stax.Dense(512), stax.Erf(), stax.Dense(1))
@@ -108,13 +108,7 @@ class Posterior:
         kernel_fn = networks.kernel_function(net)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
-        check.option("prior", prior, PRIORS)
-        if isinstance(noise, str):
-            check.option("noise", noise, ("fit",))
-        else:
-            check.positive("noise", noise)
-            if np.shape(noise) != ():
-                raise ValueError(f"`noise` must be one number; got shape {np.shape(noise)}.")
+        _check_options(noise, prior)
         q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
         return cls.from_kernel(kernel_fn, x, y, q, noise=noise, prior=prior, prior_saw_data=prior_saw_data)
 
@@ -130,7 +124,16 @@ class Posterior:
         prior: str = "nngp",
         prior_saw_data: bool | None = None,
     ) -> "Posterior":
-        """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k); the rest as there."""
+        """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k) or (n,).
+
+        Raises:
+          TypeError, ValueError: as `fit`; a `q` that is no symmetric matrix (n, n).
+        """
+        check.function("kernel_fn", kernel_fn, "a function kernel_fn(x1, x2, get)", arguments=3)
+        x = check.inputs("x", x)
+        y = labels.real_targets("y", y, len(x)).astype(x.dtype)
+        _check_options(noise, prior)
+        q = check.square("q", q, len(x), x.dtype)
         # Outside `jit`, so that `grad` sees values where it has to refuse.
         decompose = _diagonalise if check.concrete(q) else _diagonalise_coupled
         eigenvalues, u, y_rotated, *coupling = decompose(q, y)
@@ -140,7 +143,7 @@ class Posterior:
             constants = jax.lax.stop_gradient((eigenvalues, jnp.sum(y_rotated**2, axis=1)))
             noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
             if check.concrete(noise, noise_fit):
-                _noise.warn_fit(noise, noise_fit)
+                _noise.warn_fit(noise, noise_fit, y)
         noise = jnp.asarray(noise, x.dtype)
         saw = networks.saw_data(kernel_fn, prior_saw_data)
         return cls(x, y, eigenvalues, u, y_rotated, noise, noise_fit, kernel_fn, prior, saw, *coupling)
@@ -244,6 +247,14 @@ class Posterior:
         Source: Rasmussen & Williams 2006, eq. 5.12.
         """
         return _leave_one_out(self)
+
+
+def _check_options(noise, prior) -> None:
+    check.option("prior", prior, PRIORS)
+    if isinstance(noise, str):
+        check.option("noise", noise, ("fit",))
+    else:
+        check.positive("noise", noise, scalar=True)
 
 
 @jax.jit

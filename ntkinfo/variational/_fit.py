@@ -154,7 +154,8 @@ def fit(
       y: integer classes (n,), or the distribution of each row's label (n, classes); for regression targets (n, k),
         or (n,) for one output.
       objective: "vib", "ceb" or "dual".
-      beta: β ≥ 0, or a function of the step (an optax schedule) for annealing.
+      beta: β ≥ 0, or a function of the step (an optax schedule) for annealing. It multiplies the cross-entropy: the β
+        of the VIB paper multiplies the rate, and is the inverse. Under "vib" a β of at most 1 trains to nothing.
       gamma: γ, likewise; for "dual" only, where it is required.
       key: random key, of the first parameters, batches and draws of z.
       encoder: an (init, apply) pair with `init(key, x) -> params` and `apply(params, x)` of 2 `latent` outputs (mean
@@ -189,6 +190,9 @@ def fit(
         that do not fit, shapes that do not.
       DivergedError: a loss or parameter that is not finite; its `step` and `fit` say where and what was before.
 
+    Warns:
+      UserWarning: "vib" with β of at most 1 at every step, for which a Z independent of x is optimal.
+
     Source: theory, section 8; Alemi et al. 2017 (arXiv 1612.00410); Fischer 2020 (arXiv 2002.05379); Piran, Shwartz-Ziv
     & Tishby 2020 (arXiv 2006.04641).
 
@@ -199,6 +203,9 @@ def fit(
       >>> bool(measured.error < 0.2)
       True
     """
+    check.flag("progress", progress, none=True)
+    if checkpoint is not None:
+        checkpoint = check.path("checkpoint", checkpoint)
     rows, test = _validate.read_rows(x, y, x_test, y_test, task)
     plan = make_plan(
         rows, test, objective=objective, beta=beta, gamma=gamma, key=key, encoder=encoder, latent=latent,
@@ -214,7 +221,8 @@ def fit(
     if failed >= 0:
         raise DivergedError(
             f"Training must stay finite; loss or parameters were not at step {failed} of {plan.steps}. `error.fit` is "
-            "the last good state. Lower the learning rate, clip the gradient (`optax.clip_by_global_norm`) or scale x.",
+            "the last good state. Lower `learning_rate` or `beta`, clip the gradient (`optax.clip_by_global_norm`) or "
+            "scale `x`.",
             step=failed,
             fit=result,
         )
@@ -280,6 +288,7 @@ def make_plan(
         raise ValueError("`gamma` must be positive for the dual objective; got 0 at every step. Or choose 'vib'.")
     if not (betas > 0).any() and not (gammas > 0).any():
         raise ValueError("`beta` must be positive at some step, or nothing is to be learned; got 0 at every step.")
+    _validate.warn_trivial(objective, betas)
     optimizer = _validate.optimiser(optimizer, learning_rate)
     batch = _validate.rows_of_a_step(batch_size, len(data.x))
     if early_stopping is not None:

@@ -59,7 +59,7 @@ def learning_curve(
       checkpoint: a folder that finished fits are written to; the same call goes on from it, with further sizes and
         repeats too.
       progress: whether to show a bar over fits; None shows it for work longer than three seconds.
-      **options: of `fit`: objective, beta, gamma, ...
+      **options: of `fit`: objective, beta, gamma, ...; a table of `label_noise.model` has a row for each row of `x`.
 
     Returns:
       A `LearningCurve`.
@@ -69,7 +69,10 @@ def learning_curve(
       DivergedError: as `fit`.
     """
     check.key("key", key)
-    sizes = [check.integer("sizes", size, least=2) for size in np.atleast_1d(np.asarray(sizes))]
+    check.flag("progress", progress, none=True)
+    if checkpoint is not None:
+        checkpoint = check.path("checkpoint", checkpoint)
+    sizes = _sizes(sizes)
     repeats = check.integer("repeats", repeats)
     task = options.get("task", "classes")
     rows, test = _validate.read_rows(x, y, x_test, y_test, task, _n_classes(y, y_test))
@@ -79,6 +82,7 @@ def learning_curve(
     if checkpoint is not None:
         folder = _checkpoint.Checkpoint(checkpoint, _arguments(rows, test, key, options))
     x, y = np.asarray(rows.x), np.asarray(rows.y)
+    noise = options.pop("label_noise", None)
     values = np.empty((3, len(sizes), repeats))
     cells = [(i, r) for i in range(len(sizes)) for r in range(repeats)]
     for i, r in progress_bar.bar(cells, desc="learning curve", unit="fit", progress=progress):
@@ -88,7 +92,8 @@ def learning_curve(
             cell_key = jax.random.fold_in(jax.random.fold_in(key, sizes[i]), r)
             key_rows, key_fit, key_test = jax.random.split(cell_key, 3)
             chosen = np.asarray(jax.random.permutation(key_rows, len(x)))[: sizes[i]]
-            fit = _fit.fit(x[chosen], y[chosen], key=key_fit, progress=False, **options)
+            noise_there = _validate.noise_of_rows(noise, chosen, len(x))
+            fit = _fit.fit(x[chosen], y[chosen], key=key_fit, label_noise=noise_there, progress=False, **options)
             measurement = measure_rows(fit, test, key_test)
             i_yz_lower = np.nan if measurement.i_yz_lower is None else float(measurement.i_yz_lower)
             stored = {"values": np.array([float(measurement.error), float(measurement.i_xz_lower), i_yz_lower])}
@@ -98,9 +103,16 @@ def learning_curve(
     return LearningCurve(np.asarray(sizes), *values)
 
 
-def _n_classes(*labels) -> int | None:
+def _sizes(sizes) -> list[int]:
+    sizes = np.atleast_1d(np.asarray(check.values("sizes", sizes)))
+    if sizes.ndim != 1 or not sizes.size:
+        raise ValueError(f"`sizes` must be one integer or a list of them, not empty; got shape {sizes.shape}.")
+    return [check.integer("sizes", size, least=2) for size in sizes.tolist()]
+
+
+def _n_classes(y, y_test) -> int | None:
     """How many classes integer labels name together: a subset, or the rows to fit, may lack one; None for others."""
-    labels = [np.asarray(y) for y in labels]
+    labels = [np.asarray(check.values(name, given)) for name, given in (("y", y), ("y_test", y_test))]
     integers = [y for y in labels if y.ndim == 1 and y.size and np.issubdtype(y.dtype, np.integer)]
     return max(int(y.max()) + 1 for y in integers) if len(integers) == len(labels) else None
 

@@ -90,6 +90,7 @@ def measure(
 
     Source: theory, sections 3 and 8; van den Oord et al. 2018 (arXiv 1807.03748); Poole et al. 2019 (arXiv 1905.06922).
     """
+    check.instance("fit", fit, VariationalFit, maker="`variational.fit`")
     check.key("key", key)
     rows = _validate.read_like(fit.model, fit.params, x, y)
     samples, batch = check.integer("samples", samples), check.integer("batch", batch, least=2)
@@ -99,12 +100,10 @@ def measure(
 
 
 def _check_label_entropy(label_entropy, task: str) -> None:
-    if np.ndim(label_entropy):
-        raise ValueError(f"`label_entropy` must be one number; got shape {np.shape(label_entropy)}.")
     if task == "classes":
-        check.positive("label_entropy", label_entropy, zero=True)
-    elif check.concrete(label_entropy):
-        check.real_numbers("label_entropy", label_entropy, ends=False)
+        check.positive("label_entropy", label_entropy, zero=True, scalar=True)
+    else:
+        check.number("label_entropy", label_entropy, ends=False)
 
 
 def measure_rows(
@@ -190,9 +189,11 @@ def error_under_noise(
     Raises:
       TypeError, ValueError: as `measure`; negative standard deviations.
     """
+    check.instance("fit", fit, VariationalFit, maker="`variational.fit`")
     check.key("key", key)
     rows = _validate.read_like(fit.model, fit.params, x, y)
     stds = jnp.asarray(check.array("stds", stds, 1), rows.x.dtype)
+    check.small_enough("stds", stds)
     check.positive("stds", stds, zero=True)
     return _errors_under_noise(fit.model, check.integer("samples", samples), fit.params, *rows, stds, key)
 

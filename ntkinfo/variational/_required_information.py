@@ -46,14 +46,13 @@ def required_information(sweep: Sweep, i_yz: float | Float[ArrayLike, ""] | None
       >>> {name: round(float(i_xz), 6) for name, i_xz in zip(needed.objectives, needed.i_xz)}
       {'vib': 1.5, 'dual': 0.75}
     """
+    check.instance("sweep", sweep, Sweep, maker="`variational.sweep`")
     i_xz_of_fits, i_yz_of_fits = (np.asarray(values).mean(axis=2) for values in (sweep.i_xz_lower, sweep.i_yz_lower))
     if i_yz is None:
         level = 0.95 * float(i_yz_of_fits.max(axis=1).min())
     else:
-        level = check.real_numbers("i_yz", i_yz, ends=False)
-        if level.ndim:
-            raise ValueError(f"`i_yz` must be one number; got shape {level.shape}.")
-        level = float(level)
+        check.number("i_yz", i_yz, ends=False)
+        level = float(np.asarray(i_yz))
     needed = [first_crossing(*curve, level) for curve in zip(i_xz_of_fits, i_yz_of_fits, strict=True)]
     return RequiredInformation(level, np.array(needed), sweep.objectives)
 

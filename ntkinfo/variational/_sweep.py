@@ -134,13 +134,24 @@ def sweep(
     Source: theory, section 8; the thesis (arXiv 2202.06749), chapter 4; arXiv 2006.04641.
     """
     check.key("key", key)
-    host = np.asarray(check.array("betas", np.asarray(betas, float), 1))
-    check.positive("betas", host)
-    names = (names,) if isinstance(names, str) else tuple(names)
+    check.flag("progress", progress, none=True)
+    if checkpoint is not None:
+        checkpoint = check.path("checkpoint", checkpoint)
+    check.positive("betas", betas)
+    host = np.asarray(check.array("betas", np.asarray(check.values("betas", betas), float), 1))
+    if isinstance(names, str):
+        names = (names,)
+    if not isinstance(names, list | tuple) or not names:
+        raise TypeError(f"`names` must be objectives out of {_objectives.OBJECTIVES}; got {check.described(names)}.")
+    names = tuple(names)
     for name in names:
         check.option("names", name, _objectives.OBJECTIVES)
     seeds, steps = check.integer("seeds", seeds), check.integer("steps", steps)
-    check.positive("dual_beta", dual_beta, zero=True)
+    check.option("dual_prior", dual_prior, _objectives.PRIORS)
+    if noise is not None:
+        check.instance("noise", noise, LabelNoise, maker="`variational.label_noise.smoothing`")
+    check.positive("dual_beta", dual_beta, zero=True, scalar=True)
+    _validate.warn_trivial("vib" if "vib" in names else "", host)
     optimizer = _validate.optimiser(optimizer, learning_rate)
     record = check.integer("record", record)
     rows, test_rows = _validate.read_rows(x, y, x_test, y_test, "classes")

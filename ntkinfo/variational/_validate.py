@@ -4,6 +4,8 @@
 """
 
 import functools
+import math
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -13,6 +15,7 @@ import optax
 from jax import Array
 from jaxtyping import ArrayLike, Float, Integer
 
+from ntkinfo import networks
 from ntkinfo._common import check, checkpoint, interning, labels
 from ntkinfo.networks import Network
 from ntkinfo.variational import _objectives, _training_loop, encoders, label_noise
@@ -41,6 +44,7 @@ def read_rows(x, y, x_test, y_test, task: str, classes: int | None = None) -> tu
     x = check.array("x", x)
     if x.ndim < 2 or len(x) < 2:
         raise ValueError(f"`x` must be two inputs or more, (n, d) or images; got shape {x.shape}.")
+    check.small_enough("x", x)
     if (x_test is None) != (y_test is None):
         raise ValueError("`x_test` and `y_test` must be given together; got only one of them.")
     rows = Rows(x, read_labels("y", y, len(x), task, x.dtype, classes))
@@ -49,6 +53,7 @@ def read_rows(x, y, x_test, y_test, task: str, classes: int | None = None) -> tu
     if x_test is None:
         return rows, None
     x_test = check.array("x_test", x_test)
+    check.small_enough("x_test", x_test)
     if x_test.shape[1:] != x.shape[1:]:
         raise ValueError(f"`x_test` must have rows of shape {x.shape[1:]}, as `x`; got {x_test.shape[1:]}.")
     test_labels = read_labels("y_test", y_test, len(x_test), task, x.dtype, rows.y.shape[1])
@@ -89,12 +94,13 @@ def build(rows: Rows, *, objective, encoder, latent, latent_kind, decoder, prior
     """What is fixed during a fit of these rows: objective, networks, sizes."""
     check.option("objective", objective, _objectives.OBJECTIVES)
     check.option("latent_kind", latent_kind, _objectives.LATENTS)
+    check.option("prior", prior, (None, *_objectives.PRIORS))
     prior = prior or ("backward" if objective == "ceb" else "learned")
     accepted = {"vib": ("learned", "fixed"), "ceb": ("backward",), "dual": _objectives.PRIORS}[objective]
     if prior not in accepted:
         wanted = ", ".join(map(repr, accepted))
         raise ValueError(f"`prior` must be one of {wanted} for the objective {objective!r}; got {prior!r}.")
-    latent = check.integer("latent", latent, least=1 if latent_kind == "gaussian" else 2)
+    latent = check.size("latent", latent, least=1 if latent_kind == "gaussian" else 2)
     x, outputs = rows.x, rows.y.shape[1]
     width = 2 * latent if latent_kind == "gaussian" else latent
     if encoder is None:
@@ -117,6 +123,7 @@ def network(name, pair) -> Network:
         return pair
     if isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair)):
         return Network(*pair)
+    networks.refuse_module(name, pair, "a pair (init, apply)")
     raise TypeError(
         f"`{name}` must be a pair (init, apply), init(key, x) -> params; got {type(pair).__name__}. "
         "`encoders.from_flax`, `from_equinox` and `from_stax` make one."
@@ -124,7 +131,17 @@ def network(name, pair) -> Network:
 
 
 def _check_outputs(name, pair, x, width, meant) -> None:
-    shape = jax.eval_shape(lambda x: pair.apply(pair.init(jax.random.key(0), x), x), x[:2]).shape
+    try:
+        params = jax.eval_shape(lambda x: pair.init(jax.random.key(0), x), x[:2])
+        shape = jax.eval_shape(lambda x: pair.apply(pair.init(jax.random.key(0), x), x), x[:2]).shape
+    except Exception as error:
+        if str(error).startswith("`"):
+            raise
+        raise ValueError(
+            f"`{name}` cannot be applied to rows of shape {x.shape[1:]}: {networks.reason(error)}"
+        ) from error
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    check.entries(name, count, f"its {count} parameters")
     if shape != (2, width):
         raise ValueError(
             f"`{name}` must return {meant} numbers for each row; got outputs of shape {shape} for two rows."
@@ -151,6 +168,17 @@ def _log_noise(spec, noise, rows, name):
     return jnp.asarray(np.log(noise.value), rows.x.dtype)
 
 
+def noise_of_rows(noise: LabelNoise | None, rows: np.ndarray, n: int) -> LabelNoise | None:
+    """The noise model of some of n rows: of a table, the same of its rows."""
+    if not isinstance(noise, LabelNoise) or noise.kind != "model" or callable(noise.value):
+        return noise
+    if len(noise.value) != n:
+        raise ValueError(
+            f"`label_noise` must have a row for each of the {n} rows of `x`; its table has {len(noise.value)}."
+        )
+    return LabelNoise("model", noise.value[rows])
+
+
 def check_gamma(objective, gamma) -> None:
     """Refuses a dual objective without γ, and γ with another objective."""
     if objective == "dual" and gamma is None:
@@ -162,18 +190,34 @@ def check_gamma(objective, gamma) -> None:
 def coefficients(name: str, value, steps: int) -> np.ndarray:
     """β or γ at every step, (steps,): a number, or a function of the step."""
     if callable(value):
-        value = jax.vmap(lambda t: jnp.asarray(value(t), float))(jnp.arange(steps))
-    elif np.ndim(value):
-        raise ValueError(f"`{name}` must be a number or a function of the step; got shape {np.shape(value)}.")
-    host = np.broadcast_to(np.asarray(value, float), (steps,))
-    check.positive(name, host, zero=True)
-    return host
+        check.function(name, value, "a number, or a function of the step alone", arguments=1)
+        try:
+            value = jax.vmap(lambda t: jnp.asarray(value(t), float))(jnp.arange(steps))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"`{name}` must return a number for every step of optax's kind; got {error}") from error
+        if value.shape != (steps,):
+            raise TypeError(f"`{name}` must return one number for every step; got shape {value.shape[1:]}.")
+        check.positive(name, value, zero=True)
+    else:
+        check.positive(name, value, zero=True, scalar=True)
+    return np.broadcast_to(np.asarray(value, float), (steps,))
+
+
+def warn_trivial(objective: str, betas: np.ndarray) -> None:
+    """Says where the objective is least for a Z that knows nothing of x: VIB, I(Z;Y) ≤ I(X;Z), β of at most 1."""
+    if objective == "vib" and betas.size and betas.max() <= 1:
+        warnings.warn(
+            f"`beta` of at most 1 makes a Z that is independent of x optimal under 'vib' (I(X;Z) is never below "
+            f"I(Z;Y)); got at most {betas.max():.3g}. β multiplies the cross-entropy here; that of the VIB paper "
+            "multiplies the rate, and is the inverse: pass 1/β.",
+            stacklevel=4,
+        )
 
 
 def optimiser(optimizer, learning_rate) -> optax.GradientTransformation:
     """Optax's transformation, Adam by default."""
     if optimizer is None:
-        check.positive("learning_rate", learning_rate)
+        check.positive("learning_rate", learning_rate, scalar=True)
         return _adam(float(learning_rate))
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"`optimizer` must be an optax optimiser; got {type(optimizer).__name__}.")

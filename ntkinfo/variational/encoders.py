@@ -5,6 +5,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,6 @@ from ntkinfo.networks import Network, from_equinox, from_flax, from_stax
 __all__ = ["Network", "conv", "from_equinox", "from_flax", "from_stax", "linear", "mlp"]
 
 
-# Made once for the same arguments, so that a second fit finds the program of the first one compiled.
-@functools.cache
 def linear(outputs: int) -> Network:
     """One affine map of the flattened input, W x + b.
 
@@ -32,15 +31,14 @@ def linear(outputs: int) -> Network:
     return mlp(outputs, ())
 
 
-@functools.cache
-def mlp(outputs: int, hidden: tuple[int, ...] = (256, 256)) -> Network:
+def mlp(outputs: int, hidden: Sequence[int] = (256, 256)) -> Network:
     """Fully connected layers of rectified linear units on the flattened input; the last layer is affine.
 
     Weights start from N(0, 2/d_in), those of the last layer from N(0, 1/d_in), biases at zero.
 
     Args:
       outputs: numbers returned for each row.
-      hidden: units of the hidden layers, a tuple.
+      hidden: units of the hidden layers, a list or tuple.
 
     Returns:
       A `Network`.
@@ -48,8 +46,14 @@ def mlp(outputs: int, hidden: tuple[int, ...] = (256, 256)) -> Network:
     Raises:
       TypeError, ValueError: sizes that are no positive integers.
     """
-    sizes = (*(check.integer("hidden", size) for size in hidden), check.integer("outputs", outputs))
+    hidden, outputs = check.widths("hidden", hidden), check.size("outputs", outputs)
+    check.entries("outputs", outputs * (hidden[-1] if hidden else 1), f"{outputs} outputs of the last layer")
+    return _mlp((*hidden, outputs))
 
+
+# Made once for the same arguments, so that a second fit finds the program of the first one compiled.
+@functools.cache
+def _mlp(sizes: tuple[int, ...]) -> Network:
     def init(key, x):
         widths = (math.prod(x.shape[1:]), *sizes)
         keys = jax.random.split(key, len(sizes))
@@ -67,13 +71,12 @@ def mlp(outputs: int, hidden: tuple[int, ...] = (256, 256)) -> Network:
     return Network(init, apply)
 
 
-@functools.cache
-def conv(outputs: int, channels: tuple[int, ...] = (16, 32), hidden: int = 128) -> Network:
+def conv(outputs: int, channels: Sequence[int] = (16, 32), hidden: int = 128) -> Network:
     """Convolutions of 3 by 3 with stride 2 and rectified linear units, one hidden dense layer, an affine last one.
 
     Args:
       outputs: numbers returned for each image.
-      channels: of the convolutions, a tuple.
+      channels: of the convolutions, a list or tuple.
       hidden: units of the dense layer.
 
     Returns:
@@ -82,8 +85,12 @@ def conv(outputs: int, channels: tuple[int, ...] = (16, 32), hidden: int = 128) 
     Raises:
       TypeError, ValueError: sizes that are no positive integers; `init`: inputs that are no images.
     """
-    channels = tuple(check.integer("channels", size) for size in channels)
-    head = mlp(outputs, (check.integer("hidden", hidden),))
+    return _conv(check.size("outputs", outputs), check.widths("channels", channels), check.size("hidden", hidden))
+
+
+@functools.cache
+def _conv(outputs: int, channels: tuple[int, ...], hidden: int) -> Network:
+    head = mlp(outputs, (hidden,))
 
     def features(filters, x):
         x = x[..., None] if x.ndim == 3 else x

@@ -47,9 +47,7 @@ def smoothing(epsilon: float) -> LabelNoise:
 
     Source: Szegedy et al. 2016, arXiv 1512.00567, section 7.
     """
-    check.positive("epsilon", epsilon)
-    if np.ndim(epsilon) or float(epsilon) >= 1:
-        raise ValueError(f"`epsilon` must be one number in (0, 1); got {epsilon}.")
+    check.number("epsilon", epsilon, 0, 1, ends=False)
     return LabelNoise("smoothing", float(epsilon))
 
 
@@ -87,9 +85,7 @@ def gaussian(std: float) -> LabelNoise:
     Raises:
       TypeError, ValueError: `std` that is no positive number.
     """
-    check.positive("std", std)
-    if np.ndim(std):
-        raise ValueError(f"`std` must be one number; got shape {np.shape(std)}.")
+    check.positive("std", std, scalar=True)
     return LabelNoise("gaussian", float(std))
 
 
@@ -97,8 +93,8 @@ def model(probabilities: Callable | Float[ArrayLike, "n classes"]) -> LabelNoise
     """p̃(y|x) of a given model, for instance of an ensemble trained before.
 
     Args:
-      probabilities: a table (n, classes), row i for input i of what is fitted; or a function of inputs (n, ...) that
-        returns such a table, needed where there are test inputs too.
+      probabilities: a table (n, classes), row i for input i of what is fitted (of `learning_curve`, of all its rows);
+        or a function of inputs (n, ...) that returns such a table, needed where `fit` has test inputs too.
 
     Returns:
       A `LabelNoise`.

@@ -52,6 +52,14 @@ def plain(p_xy, beta, dual, sweeps):
     return encoder, np.array(values)
 
 
+def count_table():
+    """Multinomial counts of few groups of alike inputs, many of them zero, as probabilities, (40, 3)."""
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet(np.full(3, 0.3), 5)[rng.integers(5, size=40)] * rng.dirichlet(np.full(40, 2.0))[:, None]
+    p = 0.9 * p / p.sum() + 0.1 * rng.dirichlet(np.ones(120)).reshape(40, 3)
+    return rng.multinomial(400, p.ravel() / p.sum()).reshape(40, 3) / 400
+
+
 @pytest.fixture(scope="module")
 def toy():
     options = {"certificate": True}
@@ -339,3 +347,31 @@ def test_what_is_proven_says_so(certified, rng):
         curve = bottleneck.ib(rng.dirichlet(np.ones(5 * labels)).reshape(5, labels), np.array([3.0]), certificate=True)
         assert bool(curve.certified.all()) is proven
     assert bottleneck.ib(TOY, 2.0).certified is None
+
+
+@pytest.mark.parametrize(
+    ("dual", "betas"), [(False, [5.888547304130838, 8.305698296492611]), (True, [36.34241185664282])]
+)
+def test_one_beta_alone_reaches_what_a_grid_and_the_certificate_reach(dual, betas):
+    table = count_table()
+    table, method = (bottleneck.smooth(table, 1e-3), bottleneck.dual_ib) if dual else (table, bottleneck.ib)
+    certified = method(table, betas, certificate=True)
+    assert (certified.gap < 1e-9).all() and certified.certified.all()
+    alone = [float(method(table, beta).lagrangian[0]) for beta in betas]
+    np.testing.assert_allclose(alone, certified.lagrangian, rtol=0, atol=1e-8)
+    grid = method(table, [beta * share for beta in betas for share in (0.957, 1.0, 1.045)])
+    np.testing.assert_allclose(grid.lagrangian[1::3], certified.lagrangian, rtol=0, atol=1e-8)
+
+
+def test_clusters_are_merged_wherever_an_empty_one_stands():
+    problem = Problem.from_joint(jnp.asarray(TOY), False)
+    decoders = np.log([[0.5, 0.5], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]])
+    masses = np.array([0.0, 0.2, 0.3, 0.5])
+    for order in itertools.permutations(range(4)):
+        arrays = _solver.log_floored(jnp.asarray(masses[list(order)])), jnp.asarray(decoders[list(order)])
+        log_p_z, log_p_y_given_z, _, count = _solver.merge(
+            problem, jnp.ones(1), 1.0, *(array[None] for array in arrays)
+        )
+        assert int(count[0]) == 2
+        np.testing.assert_allclose(np.exp(log_p_z[0, :2]), [0.7, 0.3])
+        np.testing.assert_allclose(np.exp(log_p_y_given_z[0, :2]), [[0.1, 0.9], [0.9, 0.1]])
