@@ -47,14 +47,16 @@ def subsample(n: int, sizes: Sequence[int], *, seed: int = 0) -> tuple[Int[np.nd
       ValueError: sizes that sum to more than `n`.
     """
     n = check.integer("n", n)
-    sizes = np.atleast_1d(np.asarray(check.values("sizes", sizes)))
-    if sizes.ndim != 1 or sizes.dtype.kind not in "iuO":
-        raise TypeError(f"`sizes` must be a list of positive integers; got {sizes.dtype}, shape {sizes.shape}.")
-    sizes = [check.integer("sizes", size) for size in sizes.tolist()]
-    if sum(sizes) > n:
-        raise ValueError(f"`sizes` must sum to at most n = {n}, the rows there are; got {' + '.join(map(str, sizes))}.")
+    given = np.atleast_1d(np.asarray(check.values("sizes", sizes)))
+    if given.ndim != 1 or given.dtype.kind not in "iuO":
+        raise TypeError(f"`sizes` must be a list of positive integers; got {given.dtype}, shape {given.shape}.")
+    counts = [check.integer("sizes", size) for size in given.tolist()]
+    if sum(counts) > n:
+        raise ValueError(
+            f"`sizes` must sum to at most n = {n}, the rows there are; got {' + '.join(map(str, counts))}."
+        )
     order = generator(seed).permutation(n)
-    return tuple(np.split(order, np.cumsum(sizes))[: len(sizes)])
+    return tuple(np.split(order, np.cumsum(counts))[: len(counts)])
 
 
 def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, scale="global", warn=False) -> Dataset:

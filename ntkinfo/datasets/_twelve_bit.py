@@ -106,11 +106,11 @@ def twelve_bit(
     check.option("labels", labels, LABELS)
     dtype = float_dtype(dtype)
     check.positive("norms", norms, zero=True)
-    norms = np.asarray(check.values("norms", norms), np.float64)
-    if norms.shape != (3,):
-        raise ValueError(f"`norms` must be the three weights of degrees 0, 1, 2; got shape {norms.shape}.")
+    weights = np.asarray(check.values("norms", norms), np.float64)
+    if weights.shape != (3,):
+        raise ValueError(f"`norms` must be the three weights of degrees 0, 1, 2; got shape {weights.shape}.")
     x = (np.arange(4096)[:, None] >> np.arange(11, -1, -1)[None]) & 1
-    score = _score(x, np.asarray(norms, np.float64))
+    score = _score(x, weights)
     if np.ptp(score) == 0:
         raise ValueError(f"`norms` must not all be zero, or the score is constant; got {norms}.")
     theta = _threshold(score) if theta is None else _number("theta", theta)
