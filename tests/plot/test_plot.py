@@ -354,7 +354,7 @@ def test_plot_imports_no_sibling():
             elif isinstance(node, ast.ImportFrom):
                 modules.add(".".join(node.module.split(".")[:2]))
     ours = {each for each in modules if each.startswith("ntkinfo")}
-    assert ours == {"ntkinfo.plot"}
+    assert ours == {"ntkinfo.plot", "ntkinfo._common"}
     others = {each.partition(".")[0] for each in modules - ours}
     assert others - sys.stdlib_module_names == {"matplotlib", "numpy"}
 
