@@ -15,12 +15,14 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, pytree
+from ntkinfo._common import check, labels, memory, pytree
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _noise
 from ntkinfo.posterior._noise import NoiseFit
 
 PRIORS = ("nngp", "ntk")
+# Matrices n x n held at once by `fit`.
+_FIT_COPIES = 6
 
 
 @pytree.dataclass("kernel_fn", "prior")
@@ -102,6 +104,11 @@ class Posterior:
             check.positive("noise", noise)
             if np.shape(noise) != ():
                 raise ValueError(f"`noise` must be one number; got shape {np.shape(noise)}.")
+        memory.require(
+            f"`x` with n = {len(x)} training inputs",
+            _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
+            "Take fewer (memory grows with n²), or float32.",
+        )
         q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
         return cls.from_kernel(kernel_fn, x, y, q, noise=noise, prior=prior)
 
