@@ -12,8 +12,6 @@ import warnings
 # Many small factorisations: with a thread for each core they starve each other on a busy machine. Only where the
 # user has not decided, and before JAX loads its linear algebra.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# XLA writes a page about the processor for every program that it reads from its cache. Its errors are raised as well.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from ntkinfo._cli import cache
 from ntkinfo._cli import main as main_job

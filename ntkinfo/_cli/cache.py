@@ -45,6 +45,9 @@ def used(wanted: bool = True):
     }  # fmt: skip
     if not wanted:
         settings = {"jax_enable_compilation_cache": False}
+    elif getattr(jax.config, "jax_logging_level", None) == "NOTSET":
+        # XLA writes a page about the processor for every program that it reads from its cache; what fails is raised.
+        settings["jax_logging_level"] = "CRITICAL"
     before = {name: getattr(jax.config, name) for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
