@@ -15,7 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from ntkinfo._cli import cache
 from ntkinfo._cli import main as main_job
-from ntkinfo._cli.arguments import JOBS, parser
+from ntkinfo._cli.arguments import JOBS, one_line, parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("NTKINFO_DEBUG"):
             raise
-        text = " ".join(str(error).split())
+        text = one_line(str(error))
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
             print(f"ntkinfo: error: {text}", file=sys.stderr)
             return 2

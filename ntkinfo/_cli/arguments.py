@@ -21,8 +21,7 @@ MOST_VALUES = 100_000
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         """One clear line instead of the usage, which --help shows."""
-        message = re.sub(r"^argument (\S+): must", r"\1 must", " ".join(message.split()))
-        message = re.sub(r"(\S{57})\S{4,}", r"\1...", message)
+        message = re.sub(r"^argument (\S+): must", r"\1 must", one_line(message, 60))
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
@@ -93,6 +92,11 @@ def name(text: str) -> str:
 def path(text: str) -> Path:
     """As `name`, a file or folder."""
     return Path(name(text))
+
+
+def one_line(text: str, longest: int = 200) -> str:
+    """A message on one line, words of more letters than `longest` cut off."""
+    return re.sub(rf"(\S{{{longest - 3}}})\S{{4,}}", r"\1...", " ".join(text.split()))
 
 
 def shown(text: str) -> str:
