@@ -5,8 +5,6 @@ python -m ntkinfo plane          # layers of trained networks in the information
 python -m ntkinfo variational    # variational bottlenecks on images
 """
 
-import argparse
-import importlib
 import os
 import sys
 import warnings
@@ -15,36 +13,58 @@ import warnings
 # user has not decided, and before JAX loads its linear algebra.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from ntkinfo._cli import cache
 from ntkinfo._cli import main as main_job
-from ntkinfo._cli.arguments import JOBS, Parser
+from ntkinfo._cli.arguments import JOBS, one_line, parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the main job with these command-line arguments; returns the exit status, 2 for bad options or data."""
+    """Runs a job with these command-line arguments; returns the exit status.
+
+    0: done. 2: bad options or data. 130: interrupted. 1: a fault of ntkinfo, which NTKINFO_DEBUG=1 shows in full.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in JOBS:
-        file, what = JOBS[arguments[0]]
-        job = importlib.import_module(f"ntkinfo._cli.{file}")
-        parser = Parser(
-            prog=f"ntkinfo {arguments[0]}", description=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
-        job.add_arguments(parser)
-        options, run = parser.parse_args(arguments[1:]), job.run
+        options, run = parser(arguments[0]).parse_args(arguments[1:]), _job(arguments[0])
     else:
-        options, run = main_job.parser().parse_args(arguments), main_job.run
+        options, run = parser().parse_args(arguments), main_job.run
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"ntkinfo: warning: {message}", file=sys.stderr)
+        with warnings.catch_warnings(), cache.used(not options.no_compilation_cache):
+            warnings.showwarning = _Warnings()
             run(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        if os.environ.get("NTKINFO_DEBUG"):
-            raise
-        print(f"ntkinfo: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("ntkinfo: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get("NTKINFO_DEBUG"):
+            raise
+        text = one_line(str(error))
+        if isinstance(error, ValueError | TypeError | OSError | ImportError):
+            print(f"ntkinfo: error: {text}", file=sys.stderr)
+            return 2
+        what = f"{type(error).__name__}: {text[:300]}"
+        print(f"ntkinfo: error: {what} (NTKINFO_DEBUG=1 shows where it comes from)", file=sys.stderr)
+        return 1
     return 0
+
+
+def _job(name):
+    import importlib
+
+    return importlib.import_module(f"ntkinfo._cli.{JOBS[name][0]}").run
+
+
+class _Warnings:
+    """Shows each warning for users once; what dependencies say to programmers, such as deprecations, never."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def __call__(self, message, category, *_, **__):
+        text = " ".join(str(message).split())
+        if issubclass(category, UserWarning | RuntimeWarning) and text not in self.seen:
+            self.seen.add(text)
+            print(f"ntkinfo: warning: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ntkinfo import architectures
-from ntkinfo._cli.arguments import JOBS, Parser
+from ntkinfo._cli import arguments
+from ntkinfo._cli.arguments import JOBS, Parser, integer, number
 
 DATA = ("digits", "gaussian")
 TASKS = ("parity", "classes", "regression")
@@ -24,45 +25,62 @@ def parser() -> argparse.ArgumentParser:
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data", default="digits", help="digits, gaussian, an .npz with x and y, or a folder of MNIST files"
+        "--data",
+        type=arguments.name,
+        default="digits",
+        help="digits, gaussian, an .npz with x and y, or a folder of MNIST files",
     )
     data.add_argument(
         "--task", choices=TASKS, help="default: parity for images, regression for gaussian, by y for .npz"
     )
-    data.add_argument("--n-train", type=int, help="training inputs; default 1000 (digits, MNIST), 2000 (gaussian)")
-    data.add_argument("--n-test", type=int, help="test inputs; default all the rest, or 1000")
+    data.add_argument(
+        "--n-train", type=integer(2, 10**7), help="training inputs; default 1000 (digits, MNIST), 2000 (gaussian)"
+    )
+    data.add_argument("--n-test", type=integer(1, 10**7), help="test inputs; default all the rest, or 1000")
     data.add_argument(
         "--scale", choices=("auto", "columns", "global", "none"), default="auto",
         help="of the inputs of an .npz: each column by its own, all by one; auto: by column for tables",
     )  # fmt: skip
-    data.add_argument("--seed", type=int, default=0, help="of the split, of finite networks and of sampling")
+    data.add_argument(
+        "--seed", type=integer(0, arguments.MOST_SEED), default=0, help="of the split, of finite networks, of sampling"
+    )
     network = parser.add_argument_group("network")
     network.add_argument("--architecture", choices=architectures.ARCHITECTURES, default="dense")
     network.add_argument("--activation", choices=architectures.ACTIVATIONS, default="erf")
-    network.add_argument("--depth", type=int, default=2, help="hidden layers")
-    network.add_argument("--w-std", type=float, default=1.5, help="standard deviation of the weights")
-    network.add_argument("--b-std", type=float, default=0.1, help="standard deviation of the biases")
+    network.add_argument("--depth", type=integer(1, 100), default=2, help="hidden layers")
+    network.add_argument("--w-std", type=number(1e-6, 1e6), default=1.5, help="standard deviation of the weights")
+    network.add_argument("--b-std", type=number(0, 1e6), default=0.1, help="standard deviation of the biases")
     run = parser.add_argument_group("computation")
     run.add_argument(
         "--times",
         default="0,0.1:1e6:60,inf",
         help="training times, with commas; first:last:number is a log-spaced range",
     )
-    run.add_argument("--noise", type=float, default=1.0, help="variance of the likelihood and of the decoder")
-    run.add_argument("--samples", type=int, default=16, help="draws per input, where information is sampled (k > 1)")
+    run.add_argument(
+        "--noise", type=number(1e-12, 1e12), default=1.0, help="variance of the likelihood and of the decoder"
+    )
+    run.add_argument(
+        "--samples", type=integer(1, 10**6), default=16, help="draws per input, where information is sampled (k > 1)"
+    )
     run.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     run.add_argument(
         "--singular", choices=("error", "project"), default="error", help="what to do with a singular kernel"
     )
-    run.add_argument("--delta", type=float, default=0.05, help="probability with which a bound may fail")
     run.add_argument(
-        "--finite", type=int, default=0, metavar="N", help="train N finite networks and overlay them (N >= 4)"
+        "--delta", type=number(0, 1, ends=False), default=0.05, help="probability with which a bound may fail"
     )
-    run.add_argument("--width", type=int, default=256, help="width of the finite networks")
-    run.add_argument("--finite-steps", type=int, default=1000, help="gradient steps of the finite networks, at most")
-    output = parser.add_argument_group("output")
-    output.add_argument("--unit", choices=("nats", "bits"), default="nats", help="of figures and of the printed table")
-    output.add_argument("--out", type=Path, default=Path("ntkinfo-report"), help="folder to write")
+    run.add_argument(
+        "--finite",
+        type=integer(0, 10**6),
+        default=0,
+        metavar="N",
+        help="train N finite networks and overlay them (N >= 4)",
+    )
+    run.add_argument("--width", type=integer(1, 10**6), default=256, help="width of the finite networks")
+    run.add_argument(
+        "--finite-steps", type=integer(1, 10**9), default=1000, help="gradient steps of the finite networks, at most"
+    )
+    arguments.add_output(parser, out="ntkinfo-report", unit="nats", resumes="finite networks, as they are trained")
     return parser
 
 
@@ -76,17 +94,19 @@ def parse_times(text: str) -> np.ndarray:
                 times.append(float(part))
                 continue
             first, last, number = float(pieces[0]), float(pieces[1]), int(pieces[2])
-            if len(pieces) != 3 or not (0 < first < last < np.inf) or number < 2:
+            if len(pieces) != 3 or not (0 < first < last < np.inf) or not 2 <= number <= arguments.MOST_VALUES:
                 raise ValueError
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, OverflowError):
             raise ValueError(
-                f"--times must be numbers, or ranges first:last:number with 0 < first < last and number >= 2, "
-                f"separated by commas; got {part!r}"
+                f"--times must be numbers, or ranges first:last:number with 0 < first < last and number from 2 to "
+                f"{arguments.MOST_VALUES}, separated by commas; got {arguments.shown(part)}"
             ) from None
         times.extend(np.geomspace(first, last, number))
     times = np.unique(times)
     if np.isnan(times).any() or (times < 0).any():
-        raise ValueError(f"--times must be from 0 to inf; got {text!r}")
+        raise ValueError(f"--times must be from 0 to inf; got {arguments.shown(text)}")
+    if len(times) > arguments.MOST_VALUES:
+        raise ValueError(f"--times must be at most {arguments.MOST_VALUES} times; got {len(times)}")
     return times
 
 
@@ -117,6 +137,8 @@ def _dataset(options):
 
 def _finite(options, net, data, times, key, label_options):
     """Quantities of trained finite networks at those times that the steps allow; a note on what was left out."""
+    import jax
+
     from ntkinfo import finite
 
     # A quarter of the stability limit: gradient descent is then within 0.09 of gradient flow at any time.
@@ -125,7 +147,9 @@ def _finite(options, net, data, times, key, label_options):
     reached = reached[np.unique(np.linspace(0, len(reached) - 1, min(len(reached), 12)).astype(int))]
     run = finite.train(
         net, data.x_train, data.y_train, reached, n_networks=options.finite, key=key, x_test=data.x_test,
-        learning_rate=rate, train_outputs=False,
+        learning_rate=rate, train_outputs=False, checkpoint=options.checkpoint,
+        # One network a call: the bar moves with each. On the CPU they train one after the other anyway.
+        chunk=_stored_chunk(options.checkpoint) or 1 if jax.default_backend() == "cpu" else None,
     )  # fmt: skip
     note = (
         f"{options.finite} networks of width {options.width}, trained by gradient descent with learning rate "
@@ -135,26 +159,28 @@ def _finite(options, net, data, times, key, label_options):
     return samples, note
 
 
+def _stored_chunk(folder) -> int | None:
+    from ntkinfo._common.checkpoint import Checkpoint
+
+    return None if folder is None else Checkpoint.stored_integer(folder, "chunk")
+
+
 def run(options: argparse.Namespace) -> None:
     """The main job: prints a table and writes the page, its figures and curve.csv."""
     times = parse_times(options.times)
     if options.finite and options.finite < 4:
         raise ValueError(f"--finite must be 0, or at least 4 for standard errors; got {options.finite}")
-    for name in ("n_train", "n_test", "finite_steps", "samples"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1; got {value}")
     if not np.isfinite(times).any():
         raise ValueError(f"--times must hold at least one finite time; got {options.times!r}")
-    if not 0 < options.delta < 1:
-        raise ValueError(f"--delta must lie strictly between 0 and 1; got {options.delta:g}")
+    if options.checkpoint is not None and not options.finite:
+        raise ValueError("--checkpoint keeps finite networks: give their number by --finite, or leave it out")
     data = _dataset(options)
 
     import jax
 
     jax.config.update("jax_enable_x64", options.dtype == "float64")
     from ntkinfo import information
-    from ntkinfo._cli import report
+    from ntkinfo._cli import output, report
     from ntkinfo._cli.risk_certificate import certificate
     from ntkinfo.ensemble import Ensemble
 
@@ -162,6 +188,8 @@ def run(options: argparse.Namespace) -> None:
         options.architecture, activation=options.activation, depth=options.depth, w_std=options.w_std,
         b_std=options.b_std, outputs=data.y_train.shape[1], width=options.width,
     )  # fmt: skip
+    output.require_figures()
+    out = output.Output(options.out, report.FILES)
     key = jax.random.key(options.seed)
     started = time.perf_counter()
     ens = Ensemble.fit(net, data.x_train, data.y_train, singular=options.singular)
@@ -175,15 +203,17 @@ def run(options: argparse.Namespace) -> None:
     )  # fmt: skip
     jax.block_until_ready(curve)
     seconds = time.perf_counter() - started
+    out.write("curve.csv", lambda path: curve.to_dataframe().to_csv(path, index=False))
     shown = times[report.rows(len(times))]
     guaranteed = certificate(
         ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=label_options["task"]
     )
-    samples = note = None
+    page = report.Report(curve, data, vars(options), seconds, guaranteed)
+    print(page.table(options.unit))
+    print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}", flush=True)
+    page.write(out, options.unit)
     if options.finite:
         samples, note = _finite(options, net, data, times, key, label_options)
-    page = report.Report(curve, data, vars(options), seconds, guaranteed, samples, note)
-    print(page.table(options.unit))
-    print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}")
-    page.write(options.out, options.unit)
-    print(f"\nWritten to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+        page = page._replace(samples=samples, note=note)
+    page.write(out, options.unit)
+    print(out.finish())

@@ -4,11 +4,14 @@ Trains an ensemble on the 12-bit task and writes its layers' information by seve
 losses, beside the bottleneck curve and the closed-form ensemble of the same depth.
 """
 
+import argparse
 import csv
 import time
-from pathlib import Path
 
 import numpy as np
+
+from ntkinfo._cli import arguments, output
+from ntkinfo._cli.arguments import integer, number
 
 SIZES = (12, 10, 7, 5, 4, 3, 2)
 # The infinite ensemble's activation: erf is tanh to 2 % once scaled, and has a closed-form kernel.
@@ -25,24 +28,28 @@ def add_arguments(parser) -> None:
     """The options of the job."""
     task = parser.add_argument_group("task")
     task.add_argument("--labels", choices=("hard", "soft"), default="hard", help="labels of the 12-bit task")
-    task.add_argument("--n-train", type=int, default=3481, help="training patterns, of 4096")
-    task.add_argument("--seed", type=int, default=0)
+    task.add_argument("--n-train", type=integer(2, 4096), default=3481, help="training patterns, of 4096")
+    task.add_argument("--seed", type=integer(0, arguments.MOST_SEED), default=0)
     network = parser.add_argument_group("networks")
     network.add_argument("--hidden", default="10,7,5,4,3", help="units of the hidden layers, with commas")
     network.add_argument("--activation", default="tanh", help="of the hidden layers")
-    network.add_argument("--networks", type=int, default=6, help="how many are trained")
+    network.add_argument("--networks", type=integer(1, 10**6), default=6, help="how many are trained")
     run = parser.add_argument_group("training")
-    run.add_argument("--epochs", type=int, default=2000)
-    run.add_argument("--batch-size", type=int, default=512, help="0 for all patterns at once")
-    run.add_argument("--learning-rate", type=float, default=0.1)
-    run.add_argument("--records", type=int, default=40, help="epochs to measure at, log-spaced")
+    run.add_argument("--epochs", type=integer(1, 10**9), default=2000)
+    run.add_argument("--batch-size", type=integer(0, 4096), default=512, help="0 for all patterns at once")
+    run.add_argument("--learning-rate", type=number(1e-12, 1e30), default=0.1)
+    run.add_argument(
+        "--records", type=integer(2, arguments.MOST_VALUES), default=40, help="epochs to measure at, log-spaced"
+    )
     measure = parser.add_argument_group("measurement")
-    measure.add_argument("--bins", type=int, default=30)
-    measure.add_argument("--variance", type=float, default=1e-3, help="of the noise of the kernel densities")
-    measure.add_argument("--kde-networks", type=int, default=2, help="networks measured by kernel densities; 0: none")
-    output = parser.add_argument_group("output")
-    output.add_argument("--unit", choices=("nats", "bits"), default="bits", help="of figures and of the printed table")
-    output.add_argument("--out", type=Path, default=Path("ntkinfo-plane"), help="folder to write")
+    measure.add_argument("--bins", type=integer(1, 10**6), default=30)
+    measure.add_argument(
+        "--variance", type=number(1e-12, 1e12), default=1e-3, help="of the noise of the kernel densities"
+    )
+    measure.add_argument(
+        "--kde-networks", type=integer(0, 10**6), default=2, help="networks measured by kernel densities; 0: none"
+    )
+    arguments.add_output(parser, out="ntkinfo-plane", unit="bits", resumes="networks, as they are trained")
 
 
 def run(options) -> None:
@@ -54,6 +61,11 @@ def run(options) -> None:
 
     started = time.perf_counter()
     sizes = (12, *_hidden(options.hidden), 2)
+    output.require_figures()
+    if options.activation in _INFINITE:
+        # The closed-form ensemble comes last and needs what may not be installed.
+        from ntkinfo import stax  # noqa: F401
+    out = output.Output(options.out, ("plane.csv", *_CAPTIONS, "report.md"))
     task = datasets.twelve_bit(labels=options.labels, dtype=np.float32)
     p_y_given_x = task.p_y_given_x.astype(float)
     p_y_given_x /= p_y_given_x.sum(axis=1, keepdims=True)
@@ -61,28 +73,29 @@ def run(options) -> None:
         sizes, task.x, task.labels if options.labels == "hard" else task.p_y_given_x, epochs=options.epochs,
         n_networks=options.networks, key=jax.random.key(options.seed), activation=options.activation,
         learning_rate=options.learning_rate, batch_size=options.batch_size or None, record=options.records,
-        n_train=options.n_train,
+        n_train=options.n_train, checkpoint=options.checkpoint,
     )  # fmt: skip
     curve = bottleneck.ib(p_y_given_x / len(p_y_given_x), np.geomspace(1.02, 500, 40))
     measure = {"x": task.x, "p_y_given_x": p_y_given_x, "curve": curve}
     plane = finite.information_plane(trained, **measure, bins=options.bins)
+    planes = {plane.estimator: plane}
+    print(table(plane, options.unit), flush=True)
+    _write_csv(out, planes)
     few = {"n_networks": max(options.kde_networks, 1), "n_records": 12}
     others = {
         f"{options.bins // 3 or 1} bins": {"bins": options.bins // 3 or 1},
         f"{3 * options.bins} bins": {"bins": 3 * options.bins},
         f"{options.bins} bins, each unit's range": {"bins": options.bins, "range": "unit"},
     }
-    planes = {plane.estimator: plane} | {
-        name: finite.information_plane(trained, **measure, **bins) for name, bins in others.items()
-    }
+    for name, bins in others.items():
+        planes[name] = finite.information_plane(trained, **measure, **bins)
+        _write_csv(out, planes)
     if options.kde_networks:
         kde = finite.information_plane(trained, **measure, estimator="kde", variance=options.variance, **few)
         planes[kde.estimator] = kde
+        _write_csv(out, planes)
     ensemble = _infinite(options, task, len(sizes) - 2)
-    print(table(plane, options.unit))
-    options.out.mkdir(parents=True, exist_ok=True)
-    _write_csv(options.out / "plane.csv", planes)
-    names = _figures(options, trained, plane, planes, bottleneck.hull(curve), ensemble)
+    names = _figures(out, options, trained, plane, planes, bottleneck.hull(curve), ensemble)
     seconds = time.perf_counter() - started
     page = [
         "# Layers in the information plane",
@@ -101,8 +114,8 @@ def run(options) -> None:
         "",
         "`plane.csv` holds every point of every network, in nats.",
     ]
-    (options.out / "report.md").write_text("\n".join(page) + "\n")
-    print(f"\nWritten to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+    out.text("report.md", "\n".join(page) + "\n")
+    print(out.finish())
 
 
 def table(plane, unit: str = "nats") -> str:
@@ -128,9 +141,12 @@ def _batches(options) -> str:
 
 def _hidden(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--hidden must be numbers of units with commas, such as 10,7,5; got {text!r}") from None
+        return tuple(arguments.integer(1, 10_000)(part) for part in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise ValueError(
+            "--hidden must be numbers of units from 1 to 10000 with commas, such as 10,7,5; got "
+            f"{arguments.shown(text)}"
+        ) from None
 
 
 def _infinite(options, task, depth):
@@ -151,24 +167,22 @@ def _infinite(options, task, depth):
     return information.curve(ens, x[seen], y[seen], np.r_[0, np.geomspace(0.1, 1e4, 24)], key=jax.random.key(0))
 
 
-def _write_csv(path, planes) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("estimator", "network", "epoch", "layer", "i_xt", "i_ty", "beta", "distance"))
-        for name, plane in planes.items():
-            for index in np.ndindex(plane.i_xt.shape):
-                i, t, layer = index
-                values = (quantity[index] for quantity in (plane.i_xt, plane.i_ty, plane.beta, plane.distance))
-                writer.writerow((name, i, int(plane.epochs[t]), plane.names[layer], *(f"{v:.8g}" for v in values)))
+def _write_csv(out, planes) -> None:
+    def write(path):
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("estimator", "network", "epoch", "layer", "i_xt", "i_ty", "beta", "distance"))
+            for name, plane in planes.items():
+                for index in np.ndindex(plane.i_xt.shape):
+                    i, t, layer = index
+                    values = (quantity[index] for quantity in (plane.i_xt, plane.i_ty, plane.beta, plane.distance))
+                    writer.writerow((name, i, int(plane.epochs[t]), plane.names[layer], *(f"{v:.8g}" for v in values)))
+
+    out.write("plane.csv", write)
 
 
-def _figures(options, trained, plane, planes, bound, ensemble) -> list[str]:
+def _figures(out, options, trained, plane, planes, bound, ensemble) -> list[str]:
     """Writes the figures; their names."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     from ntkinfo import finite, plot
 
     drawn = {
@@ -179,7 +193,5 @@ def _figures(options, trained, plane, planes, bound, ensemble) -> list[str]:
     if trained.steps_per_epoch > 1:
         drawn["gradients.png"] = lambda: plot.gradients(finite.gradient_phases(trained)).figure
     for name, draw in drawn.items():
-        figure = draw()
-        figure.savefig(options.out / name, dpi=150)
-        plt.close(figure)
+        out.figure(name, draw())
     return list(drawn)

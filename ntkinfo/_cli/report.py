@@ -1,15 +1,28 @@
 """The page that the main job writes: a table, figures, and a sentence for each number."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ntkinfo._cli.output import Output
 from ntkinfo._cli.risk_certificate import Certificate
 from ntkinfo.datasets import Dataset
 from ntkinfo.information import Curve
 
 _ROWS = 9
+# Options that say where things lie, and nothing about the result.
+_PLACES = ("out", "checkpoint", "no_compilation_cache")
+_OVERLAYS = {
+    "finite_information": ("input_information", "label_information", "output_divergence"),
+    "finite_losses": ("gibbs_mse", "mean_mse"),
+    "finite_geometry": ("parameter_distance", "action"),
+}
+# All that the job may write.
+FILES = (
+    "curve.csv",
+    *(f"{name}.png" for name in ("summary", "information", "plane", "divergence", *_OVERLAYS)),
+    "report.md",
+)
 _BAR = r"\|"
 
 
@@ -66,17 +79,10 @@ class Report(NamedTuple):
         lines += [" ".join(f"{column[i]:>12.4g}" for column in shown.values()) for i in range(len(c.t))]
         return "\n".join(lines)
 
-    def write(self, folder: Path, unit: str = "nats") -> None:
-        """Writes `curve.csv` (nats), the figures and `report.md` into `folder`."""
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-
+    def write(self, out: Output, unit: str = "nats") -> None:
+        """Writes the figures and `report.md`."""
         from ntkinfo import plot
 
-        folder.mkdir(parents=True, exist_ok=True)
-        self.curve.to_dataframe().to_csv(folder / "curve.csv", index=False)
         summary = plot.summary(self.curve, unit=unit, title=self._title())
         figures = {"summary": summary}
         for name, draw in (("information", plot.curve), ("plane", plot.plane), ("divergence", plot.divergence)):
@@ -84,18 +90,12 @@ class Report(NamedTuple):
         if self.samples:
             figures |= self._overlays(self.samples, plot, unit)
         for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png", dpi=150)
-            plt.close(figure)
-        (folder / "report.md").write_text(self.page(unit, list(figures)), encoding="utf-8")
+            out.figure(f"{name}.png", figure)
+        out.text("report.md", self.page(unit, list(figures)))
 
     def _overlays(self, samples, plot, unit):
-        groups = {
-            "finite_information": ("input_information", "label_information", "output_divergence"),
-            "finite_losses": ("gibbs_mse", "mean_mse"),
-            "finite_geometry": ("parameter_distance", "action"),
-        }
         figures = {}
-        for name, members in groups.items():
+        for name, members in _OVERLAYS.items():
             shown = {member: samples[member] for member in members if member in samples}
             if shown:
                 figures[name] = plot.finite(self.curve, shown, unit=unit).figure
@@ -159,7 +159,9 @@ class Report(NamedTuple):
             "",
             "Figures: " + ", ".join(f"[{name}]({name}.png)" for name in figures) + ".",
             "",
-            "Options: " + ", ".join(f"{name} {value}" for name, value in self.options.items() if name != "out") + ".",
+            "Options: "
+            + ", ".join(f"{name} {value}" for name, value in self.options.items() if name not in _PLACES)
+            + ".",
             "",
         ]
         return "\n".join(lines)

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ntkinfo import variational
+from ntkinfo._cli import arguments, output
+from ntkinfo._cli.arguments import integer, number
 from ntkinfo.variational import encoders, label_noise
 
 _CAPTIONS = {
@@ -25,22 +27,21 @@ _CAPTIONS = {
 def add_arguments(parser) -> None:
     """The options of the job."""
     data = parser.add_argument_group("data")
-    data.add_argument("--data", default="digits", help="digits, or a folder of MNIST files")
-    data.add_argument("--n-train", type=int, default=1000)
-    data.add_argument("--n-test", type=int, help="default: all the rest of digits, 1000 of MNIST")
-    data.add_argument("--seed", type=int, default=0)
+    data.add_argument("--data", type=arguments.name, default="digits", help="digits, or a folder of MNIST files")
+    data.add_argument("--n-train", type=integer(2, 10**7), default=1000)
+    data.add_argument("--n-test", type=integer(1, 10**7), help="default: all the rest of digits, 1000 of MNIST")
+    data.add_argument("--seed", type=integer(0, arguments.MOST_SEED), default=0)
     run = parser.add_argument_group("fits")
     run.add_argument("--objectives", default="vib,ceb,dual", help="with commas")
     run.add_argument("--betas", default="0.1:1000:7", help="first:last:number, log-spaced, or numbers with commas")
-    run.add_argument("--seeds", type=int, default=1)
-    run.add_argument("--latent", type=int, default=8)
-    run.add_argument("--hidden", type=int, default=128, help="units of each of two hidden layers")
-    run.add_argument("--steps", type=int, default=1500)
-    run.add_argument("--epsilon", type=float, default=0.1, help="label smoothing of the dual's noise model")
-    run.add_argument("--checkpoint", type=Path, help="folder to go on from")
-    output = parser.add_argument_group("output")
-    output.add_argument("--unit", choices=("nats", "bits"), default="nats")
-    output.add_argument("--out", type=Path, default=Path("ntkinfo-variational"), help="folder to write")
+    run.add_argument("--seeds", type=integer(1, 10**4), default=1)
+    run.add_argument("--latent", type=integer(1, 10**4), default=8)
+    run.add_argument("--hidden", type=integer(1, 10**5), default=128, help="units of each of two hidden layers")
+    run.add_argument("--steps", type=integer(1, 10**7), default=1500)
+    run.add_argument(
+        "--epsilon", type=number(0, 1, ends=False), default=0.1, help="label smoothing of the dual's noise model"
+    )
+    arguments.add_output(parser, out="ntkinfo-variational", unit="nats", resumes="fits, as they are trained")
 
 
 def run(options) -> None:
@@ -51,6 +52,8 @@ def run(options) -> None:
 
     started = time.perf_counter()
     betas = _betas(options.betas)
+    output.require_figures()
+    out = output.Output(options.out, ("sweep.csv", *_CAPTIONS, "report.md"))
     common = {"task": "classes", "seed": options.seed, "dtype": np.float32}
     if options.data == "digits":
         data = datasets.digits(options.n_train, options.n_test, **common)
@@ -64,10 +67,9 @@ def run(options) -> None:
     )  # fmt: skip
     text = table(sweep, options.unit)
     verdict = claim(sweep)
-    print(f"{text}\n\n{verdict}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    _write_csv(options.out / "sweep.csv", sweep)
-    names = _figures(options, sweep)
+    print(f"{text}\n\n{verdict}", flush=True)
+    _write_csv(out, sweep)
+    names = _figures(out, options, sweep)
     page = [
         "# Variational bottlenecks",
         "",
@@ -84,8 +86,8 @@ def run(options) -> None:
         verdict,
         *(line for name in names for line in ("", f"![{name}]({name})", "", _CAPTIONS[name])),
     ]
-    (options.out / "report.md").write_text("\n".join(page) + "\n")
-    print(f"\nWritten to {options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+    out.text("report.md", "\n".join(page) + "\n")
+    print(out.finish())
 
 
 def table(sweep, unit: str = "nats") -> str:
@@ -121,31 +123,38 @@ def claim(sweep) -> str:
 def _betas(text: str) -> np.ndarray:
     try:
         if ":" in text:
-            first, last, number = text.split(":")
-            return np.geomspace(float(first), float(last), int(number))
+            first, last, count = text.split(":")
+            first, last, count = float(first), float(last), int(count)
+            if not (0 < first < last < np.inf and 2 <= count <= arguments.MOST_VALUES):
+                raise ValueError
+            return np.geomspace(first, last, count)
         return np.array([float(part) for part in text.split(",")])
-    except ValueError:
-        raise ValueError(f"--betas must be first:last:number or numbers with commas; got {text!r}") from None
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "--betas must be first:last:number with 0 < first < last, or numbers with commas; got "
+            f"{arguments.shown(text)}"
+        ) from None
 
 
-def _write_csv(path, sweep) -> None:
+def _write_csv(out, sweep) -> None:
     # What is measured of each fit is an array over objectives, trade-offs and seeds.
     fields = [field.name for field in dataclasses.fields(variational.Measurement)]
     names = [name for name in fields if np.ndim(getattr(sweep, name, None)) == 3]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("objective", "beta", "seed", *names, "failed"))
-        for i, b, s in np.ndindex(*sweep.error.shape):
-            values = (getattr(sweep, name)[i, b, s] for name in names)
-            texts = ("" if np.isnan(value) else f"{float(value):.8g}" for value in values)
-            writer.writerow((sweep.objectives[i], float(sweep.beta[b]), s, *texts, int(sweep.failed[i, b, s])))
+
+    def write(path):
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("objective", "beta", "seed", *names, "failed"))
+            for i, b, s in np.ndindex(*sweep.error.shape):
+                values = (getattr(sweep, name)[i, b, s] for name in names)
+                texts = ("" if np.isnan(value) else f"{float(value):.8g}" for value in values)
+                writer.writerow((sweep.objectives[i], float(sweep.beta[b]), s, *texts, int(sweep.failed[i, b, s])))
+
+    out.write("sweep.csv", write)
 
 
-def _figures(options, sweep) -> list[str]:
+def _figures(out, options, sweep) -> list[str]:
     """Writes the figures; their names."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     from ntkinfo import plot
@@ -164,7 +173,5 @@ def _figures(options, sweep) -> list[str]:
         "dynamics.png": dynamics,
     }
     for name, draw in drawn.items():
-        figure = draw()
-        figure.savefig(options.out / name, dpi=150)
-        plt.close(figure)
+        out.figure(name, draw())
     return list(drawn)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkinfo._common import check
+from ntkinfo._common import check, memory
 from ntkinfo.datasets import _dataset, _files, _scale
 from ntkinfo.datasets._dataset import Dataset
 from ntkinfo.datasets._targets import TASKS, float_dtype
@@ -192,8 +192,13 @@ def gaussian(
     """
     n_train, n_test = (check.integer("n_train", n_train, least=2), check.integer("n_test", n_test))
     dim = check.size("dim", dim)
-    check.entries("dim", (n_train + n_test) * dim, f"{n_train + n_test} rows of {dim} numbers")
     check.positive("information", information, zero=True, scalar=True)
+    # Drawn in float64, then cast, with copies of both parts.
+    memory.require(
+        f"`n_train` + `n_test` = {n_train + n_test} rows of `dim` = {dim}",
+        3 * 8 * (n_train + n_test) * dim,
+        "Take fewer.",
+    )
     dtype, rng = float_dtype(dtype), _dataset.generator(seed)
     a = rng.standard_normal(dim)
     if information > 300:

@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, pytree
+from ntkinfo._common import check, labels, memory, pytree
 from ntkinfo._numerics import eigenspaces, spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import _moments
@@ -25,6 +25,8 @@ from ntkinfo.kernels import Kernels
 
 # Entries that products held for covariances at many times may have, where the ensemble itself is small.
 _MAX_CACHED_ENTRIES = 2**26
+# Matrices n x n held at once by `fit`: both kernels, eigenvectors, and the workspace that finds them.
+_FIT_COPIES = 8
 
 
 @pytree.dataclass("kernel_fn", "prior_saw_data")
@@ -108,6 +110,11 @@ class Ensemble:
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x))
         check.option("singular", singular, ("error", "project"))
+        memory.require(
+            f"`x` with n = {len(x)} training inputs",
+            _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
+            "Take fewer (memory grows with n²), or float32.",
+        )
         evaluated = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
         return cls.from_kernels(kernel_fn, x, y, evaluated, singular=singular, prior_saw_data=prior_saw_data)
 
@@ -208,6 +215,14 @@ class Ensemble:
         check.flag("joint", joint)
         x_test = self.check_inputs("x_test", x_test)
         t = check.times("t", t)
+        m, times = len(x_test), t.size
+        # Covariances, kernels of the test inputs, and products with the training kernel for some dozens of functions.
+        n_entries = (times + 6) * m**2 + (min(times, 40) + 8) * m * self.n + 2 * self.n**2
+        memory.require(
+            f"`x_test` with m = {m} inputs at {times} times",
+            joint * n_entries * x_test.dtype.itemsize,
+            "Take fewer inputs or times (each time has a covariance, m²), or joint=False.",
+        )
         cross = self.cross_kernels(x_test, joint=joint, batch_size=batch_size)
         basis = self.time_basis(t, joint_with=len(x_test) if joint else None)
         z = _predict(self, cross, jnp.atleast_1d(t), basis, joint)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, memory
 from ntkinfo._common import checkpoint as _checkpoint
 from ntkinfo._common import progress as _progress
 from ntkinfo._common.errors import DivergedError
@@ -124,6 +124,12 @@ def train(
         _gradient_descent.vmap_size(chunk, per_network)
         if side_by_side is None
         else check.integer("side_by_side", side_by_side)
+    )
+    memory.require(
+        f"`n_networks` = {n_networks} at {len(times)} times",
+        # What is kept is held twice while the chunks are put together.
+        2 * n_networks * _gradient_descent.result_bytes(len(times), x, x_test, y.shape[1]) + vmap_size * per_network,
+        "Train fewer, record fewer times, or pass train_outputs=False.",
     )
     config = config._replace(vmap_size=vmap_size)
     arrays = (x, y, x_test, jnp.asarray(sizes, x.dtype), jnp.asarray(counts, jnp.int32))

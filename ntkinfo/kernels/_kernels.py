@@ -16,13 +16,15 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import networks
-from ntkinfo._common import check
+from ntkinfo._common import check, memory
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._neural_tangents import correlated as _correlated
 
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
 _LARGEST_BLOCK = 1024
+# Matrices of all pairs held at once: both kernels, and their blocks while they are put together.
+_COPIES = 6
 
 AnyArray = Array | np.ndarray
 Inputs = Float[ArrayLike, "a d ..."]
@@ -237,6 +239,12 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     size = _block_size(x1) if batch_size is None else check.integer("batch_size", batch_size)
     if not check.concrete(x1, x2):
         return evaluate(kernel_fn, x1, x2)
+    a, b = len(x1), len(x1 if x2 is None else x2)
+    memory.require(
+        f"`x1` with {a} inputs" if x2 is None else f"`x1` and `x2` with {a} and {b} inputs",
+        _COPIES * a * b * x1.dtype.itemsize,
+        "Take fewer inputs (the kernels have an entry for each pair), or float32.",
+    )
     rows = _starts(len(x1), size)
     if len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
         both = _finite(_block(kernel_fn, x1, x2), names)

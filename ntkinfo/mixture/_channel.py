@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from ntkinfo._common import check, tracing
+from ntkinfo._common import check, memory, tracing
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information, estimate, full
 from ntkinfo._numerics import padding, pair_sums
@@ -110,6 +110,8 @@ def _exact_padded(mean, variance, classes):
     mean, variance, classes = (np.asarray(a) for a in (mean, variance, classes))
     count, m = variance.shape
     points, channels = padding.size(m, _quadrature.CHUNK), padding.size(count)
+    n_entries = points * (_quadrature.entries_of_a_point(points, classes.shape[1]) + 2 * channels)
+    memory.require(f"`mean` with m = {m} points", n_entries * variance.dtype.itemsize, "Take fewer points.")
     full_mean, full_variance = (
         padding.repeat_last(padding.repeat_last(a, points, axis=1), channels) for a in (mean, variance)
     )

@@ -34,6 +34,11 @@ def _block(m: int) -> int:
     return int(np.clip(2**16 // (ORDER * m), 4, 32))
 
 
+def entries_of_a_point(m: int, n_classes: int) -> int:
+    """Entries of memory for each of m points, about: the table of `_narrowest`, and some vectors."""
+    return 2 * (2 * m).bit_length() + 30 + 3 * n_classes
+
+
 def _standardise(mean, variance, present):
     """Means and standard deviations in units of the typical one, so that logarithms stay of order one.
 

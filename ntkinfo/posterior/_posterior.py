@@ -15,13 +15,15 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, pytree
+from ntkinfo._common import check, labels, memory, pytree
 from ntkinfo._numerics import eigenspaces, variances
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _noise
 from ntkinfo.posterior._noise import NoiseFit
 
 PRIORS = ("nngp", "ntk")
+# Matrices n x n held at once by `fit`.
+_FIT_COPIES = 6
 
 
 @pytree.dataclass("kernel_fn", "prior", "prior_saw_data")
@@ -109,6 +111,11 @@ class Posterior:
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
         _check_options(noise, prior)
+        memory.require(
+            f"`x` with n = {len(x)} training inputs",
+            _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
+            "Take fewer (memory grows with n²), or float32.",
+        )
         q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
         return cls.from_kernel(kernel_fn, x, y, q, noise=noise, prior=prior, prior_saw_data=prior_saw_data)
 

@@ -14,7 +14,7 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     out = tmp_path / "plane"
     assert __main__.main(["plane", *SMALL, "--out", str(out), "--unit", "nats"]) == 0
     printed = capsys.readouterr().out
-    names = {path.name for path in out.iterdir()}
+    names = {path.name for path in out.iterdir()} - {".ntkinfo.json"}
     assert names == {"plane.csv", "plane.png", "estimators.png", "gradients.png", "training.png", "report.md"}
     page = (out / "report.md").read_text()
     assert all(f"![{name}]" in page for name in names if name.endswith(".png"))
@@ -33,10 +33,10 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     ("arguments", "message"),
     [
         (["--hidden", "4,x"], "--hidden must be numbers of units"),
-        (["--hidden", "0"], "`sizes` must be"),
+        (["--hidden", "0"], "--hidden must be numbers of units from 1"),
         (["--activation", "step"], "`activation` must be one of"),
-        (["--n-train", "5000"], "`n_train` must be at most"),
-        (["--epochs", "0"], "`epochs` must be"),
+        (["--n-train", "5000"], "--n-train must be a whole number from 2 to 4096"),
+        (["--epochs", "0"], "--epochs must be a whole number from 1"),
         (["--labels", "none"], "invalid choice"),
         (["--learning-rate", "1e30", "--epochs", "3"], "diverged at step"),
     ],

@@ -1,0 +1,173 @@
+"""Computations that do not fit are refused before they begin, and the estimates are those of what they take."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import ntkinfo as ni
+from ntkinfo import datasets, kernels, mixture
+from ntkinfo._common import memory
+from tests.problems import network
+
+MEASURE = r"""
+import json, re, resource
+import jax
+jax.config.update("jax_enable_x64", True)
+import numpy as np
+import ntkinfo as ni
+from ntkinfo import kernels, stax
+from ntkinfo._common import memory
+
+rng = np.random.default_rng(0)
+net = stax.serial(stax.Dense(8, W_std=1.5, b_std=0.1), stax.Erf(), stax.Dense(1, W_std=1.5, b_std=0.1))
+
+def status(name):
+    return 1024 * int(re.search(rf"^{name}:\s+(\d+) kB", open("/proc/self/status").read(), re.M)[1])
+
+def data(n):
+    return rng.normal(size=(n, 10)), rng.normal(size=(n, 1))
+
+def joint(n):
+    ens = ni.Ensemble.fit(net, *data(150))
+    x, t = data(n)[0], np.geomspace(1, 1e4, 6)
+    return lambda: ens.predict(x, t, joint=True)
+
+def train(n):
+    x, y = data(200)
+    times = np.linspace(0, 1, 2 + n // 25)
+    return lambda: ni.finite.train(net, x, y, times, n_networks=n, key=jax.random.key(0), learning_rate=0.5)
+
+def exact(m):
+    mean, variance = rng.normal(size=(m, 1)), np.full(m, 1e-2)
+    return lambda: ni.mixture.exact(mean, variance)
+
+def bound(call):
+    return lambda n: (lambda arguments: lambda: call(*arguments))(data(n))
+
+cases = {
+    "kernels": (bound(lambda x, y: kernels.kernels(net, x)), 2000),
+    "fit": (bound(lambda x, y: ni.Ensemble.fit(net, x, y)), 1800),
+    "posterior": (bound(lambda x, y: ni.Posterior.fit(net, x, y, noise=0.1)), 2000),
+    "joint": (joint, 1500),
+    "train": (train, 1000),
+    "exact": (exact, 150_000),
+}
+found = {}
+for name, (make, n) in cases.items():
+    jax.block_until_ready(make(20)())
+    call = make(n)
+    estimates = []
+    kept, memory.require = memory.require, lambda what, n_bytes, remedy: estimates.append(n_bytes)
+    open("/proc/self/clear_refs", "w").write("5")
+    before = status("VmRSS")
+    jax.block_until_ready(call())
+    memory.require = kept
+    found[name] = (max(estimates), status("VmHWM") - before)
+print(json.dumps(found))
+"""
+
+
+def peak_can_be_reset():
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not peak_can_be_reset(), reason="the peak of a process can be read on Linux alone")
+@pytest.mark.timeout(900)
+def test_estimates_are_what_is_taken():
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, timeout=800, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert len(found) == 6
+    for name, (estimate, taken) in found.items():
+        assert estimate > 2**26, f"{name}: {estimate}, too little to be looked at"
+        assert 0.5 < taken / estimate < 2, f"{name}: {taken:.3g} bytes taken, {estimate:.3g} foreseen"
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """Little memory, and a look at how much there is for whatever needs any."""
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    monkeypatch.setattr(memory, "_SMALL", 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, y, ens: ni.Ensemble.fit(network(), x, y), r"`x` with n = 12 training inputs needs about 9\.22 kB"),
+        (lambda x, y, ens: ni.Posterior.fit(network(), x, y), r"`x` with n = 12 training inputs needs about 6\.91 kB"),
+        (lambda x, y, ens: kernels.kernels(network(), x), r"`x1` with 12 inputs needs about 6\.91 kB"),
+        (lambda x, y, ens: kernels.hessian(network(), x, x[:5]), r"`x1` and `x2` with 12 and 5 inputs needs about"),
+        (
+            lambda x, y, ens: ens.predict(x, np.ones(3), joint=True),
+            r"`x_test` with m = 12 inputs at 3 times needs about",
+        ),
+        (lambda x, y, ens: mixture.exact(np.zeros((40, 1)), np.ones(40)), "`mean` with m = 40 points needs about"),
+        (
+            lambda x, y, ens: ni.finite.train(
+                network(), x, y, [0.0, 1.0], n_networks=7, key=jax.random.key(0), learning_rate=0.1
+            ),
+            "`n_networks` = 7 at 2 times needs about",
+        ),
+        (lambda x, y, ens: datasets.gaussian(100, 100), r"`n_train` \+ `n_test` = 200 rows of `dim` = 30 needs about"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_it_begins(rng, request, call, message):
+    x, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 1))
+    ens = ni.Ensemble.fit(network(), x, y)
+    request.getfixturevalue("little")
+    with pytest.raises(ValueError, match=f"{message}.* of memory; 1 kB are free\\. "):
+        call(x, y, ens)
+
+
+def test_nothing_is_refused_under_tracing(rng, little):
+    x = rng.normal(size=(12, 3))
+    assert jax.jit(lambda x: kernels.kernels(network(), x).ntk)(x).shape == (12, 12)
+
+
+def test_small_needs_are_not_looked_into(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: pytest.fail("looked"))
+    memory.require("a little", 1e6, "")
+
+
+def test_what_there_is(monkeypatch, tmp_path):
+    there = memory.available()
+    assert there is None or 1e6 < there < 1e15
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
+    monkeypatch.setattr(memory, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path / "cgroup")
+    assert memory.available() == 5000 * 1024
+    # A control group of version 2: its own limit, and that of the group above it, less what they hold but for files.
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/above/own\n")
+    own = tmp_path / "cgroup" / "above" / "own"
+    own.mkdir(parents=True)
+    for folder, most in ((own, "max"), (own.parent, "3000000")):
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text("1000000\n")
+        (folder / "memory.stat").write_text("anon 5\ninactive_file 400000\n")
+    assert memory.available() == 2_400_000
+    # Version 1, whose root alone is there in a container.
+    (tmp_path / "proc" / "self" / "cgroup").write_text("4:cpu:/\n3:memory:/docker/abc\n")
+    root = tmp_path / "cgroup" / "memory"
+    root.mkdir()
+    (root / "memory.limit_in_bytes").write_text("2000000\n")
+    (root / "memory.usage_in_bytes").write_text("500000\n")
+    assert memory.available() == 1_500_000
+    (root / "memory.usage_in_bytes").write_text("9500000\n")
+    assert memory.available() == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1234567, "1.23 MB"), (16e9, "16 GB"), (5e16, "5e+04 TB")]
+)
+def test_sizes_read_well(n, text):
+    assert memory.readable(n) == text
