@@ -174,6 +174,7 @@ def curve(
         cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
     else:
         cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
+    known = check.concrete(ens, cross, read.targets, t, noise, ceiling, key)
     result, *variances = _curve(
         ens,
         cross,
@@ -188,7 +189,7 @@ def curve(
         method=method,
         n_samples=n_samples,
         joint=joint,
-        known=(known := check.concrete(ens, cross, t)),
+        known=known,
     )
     if not known:
         return result
