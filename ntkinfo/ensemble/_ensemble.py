@@ -147,6 +147,8 @@ class Ensemble:
             eigenvalues = spectrum.check_spectrum(np.asarray(eigenvalues), np.asarray(x), y.size, singular)
         else:
             eigenvalues = spectrum.checked(eigenvalues, x, y.size, singular)
+            # Filters take `nan` for a null direction: what is refused shows in all parts.
+            parts = [part + 0.0 * eigenvalues[0] for part in parts]
         eigenvectors, nngp_rotated, y_rotated, *coupling = parts
         saw = networks.saw_data(kernel_fn, prior_saw_data)
         return cls(x, y, eigenvalues, eigenvectors, nngp_rotated, y_rotated, kernel_fn, saw, *coupling)

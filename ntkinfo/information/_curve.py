@@ -193,6 +193,7 @@ def curve(
         cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
     else:
         cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
+    traced = not check.concrete(ens, cross, read.targets, t, noise, ceiling, key)
     result, *variances = _curve(
         ens,
         cross,
@@ -208,7 +209,7 @@ def curve(
         n_samples=n_samples,
         joint=joint,
         known=known,
-        traced=(traced := not check.concrete(ens, cross, t)),
+        traced=traced,
     )
     if traced:
         return result

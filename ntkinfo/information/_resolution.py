@@ -34,8 +34,8 @@ def judge(
         rows = _listed(np.flatnonzero(vain.any(axis=0)))
         raise ValueError(
             f"The predictive variance must be positive; got {values[time, row]:.3g} at t = {t[time]:.4g} for {rows} of "
-            "`x_test`. A network without biases has none at an input of zeros; otherwise check "
-            "that the kernel is a covariance."
+            "`x_test`. A network without biases has none at an input of zeros; otherwise check that the kernel is a "
+            "covariance."
         )
     lost = values == 0
     if not lost.any():
@@ -54,7 +54,7 @@ def judge(
         f"The predictive variance of {_listed(rows)} of `x_test` is below its rounding error from t = {first:.4g} on, "
         "and is taken for as large as that: `output_divergence` may be too small there."
         + ("" if values.dtype == np.float64 else " Compute in float64."),
-        stacklevel=4,
+        stacklevel=3,
     )
 
 
