@@ -323,8 +323,8 @@ def test_axes_given_are_the_axes_drawn_into():
         (lambda: plot.losses(result(), "mae"), "`kind` must be one of 'mse', 'nll', 'error'; got 'mae'"),
         (lambda: plot.losses(result(classes=False), "error"), "'gibbs_error' must be in the results.*need classes"),
         (lambda: plot.losses(result(noise=False), "nll"), "'gibbs_nll' must be in the results.*a noise"),
-        (lambda: plot.plane([]), "`results` must hold at least one curve; got none"),
-        (lambda: plot.plane({}), "`results` must hold at least one curve; got none"),
+        (lambda: plot.plane([]), "`results` must hold at least one `Curve`; got none"),
+        (lambda: plot.plane({}), "`results` must hold at least one `Curve`; got none"),
         (lambda: plot.plane(result(), bound=(T, T[:2])), r"`bound` must be \(i_xz, i_zy\).*got shapes \(5,\), \(2,\)"),
         (lambda: plot.summary(result(), bound=(T,)), r"`bound` must be \(i_xz, i_zy\).*got shapes \(5,\)"),
         (lambda: plot.finite(result(), {}), "`samples` must name at least one of"),
@@ -354,7 +354,7 @@ def test_plot_imports_no_sibling():
             elif isinstance(node, ast.ImportFrom):
                 modules.add(".".join(node.module.split(".")[:2]))
     ours = {each for each in modules if each.startswith("ntkinfo")}
-    assert ours == {"ntkinfo.plot"}
+    assert ours == {"ntkinfo.plot", "ntkinfo._common"}
     others = {each.partition(".")[0] for each in modules - ours}
     assert others - sys.stdlib_module_names == {"matplotlib", "numpy"}
 
