@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "fuzz.json"
-sys.path.insert(0, str(ROOT))
+# In the place of this folder, whose scripts have names of packages that pandas looks for.
+sys.path[0] = str(ROOT)
 
 from tests.fuzz import campaign, judge
 
@@ -25,9 +26,10 @@ from tests.fuzz import campaign, judge
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", help="modules of ntkinfo; all by default")
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     for module in parser.parse_args().modules or campaign.modules():
         outcomes = campaign.run_module(module)
+        # Read as late as this: others may measure other modules meanwhile.
+        result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
         result[module] = {
             "functions": len({case.split(":")[0] for case in outcomes}),
             "outcomes": campaign.counts(outcomes),
@@ -35,7 +37,7 @@ def main():
         }
         RESULT.write_text(json.dumps(dict(sorted(result.items())), indent=1) + "\n")
         print(campaign.table({module: result[module]["outcomes"]}), flush=True)
-    print(campaign.table({module: numbers["outcomes"] for module, numbers in sorted(result.items())}))
+    print(campaign.table({name: r["outcomes"] for name, r in sorted(json.loads(RESULT.read_text()).items())}))
 
 
 if __name__ == "__main__":

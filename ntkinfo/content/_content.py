@@ -26,6 +26,8 @@ FORMS = ("sharp", "published")
 MIN_EFFECTIVE_SAMPLES = 100
 BELIEVED = MIN_EFFECTIVE_SAMPLES  # the former name
 _MAX_STANDARD_ERRORS = 5
+# The weights of so many draws fit in memory.
+_MOST_SAMPLES = 2**26
 
 
 class Content(NamedTuple):
@@ -112,7 +114,7 @@ def of_kernel(
 
 def _options(key, n_samples, method):
     check.option("method", method, METHODS)
-    return check.key("key", key), check.integer("n_samples", n_samples, least=2), method
+    return check.key("key", key), check.integer("n_samples", n_samples, least=2, most=_MOST_SAMPLES), method
 
 
 def _content(correlation, key, n_samples, method) -> Content:
@@ -185,7 +187,7 @@ def positive_probability(
       TypeError, ValueError: as `information_content`; shapes that do not fit.
     """
     key = check.key("key", key)
-    n_samples = check.integer("n_samples", n_samples, least=2)
+    n_samples = check.integer("n_samples", n_samples, least=2, most=_MOST_SAMPLES)
     kernel, labels = check.array("kernel", kernel, 2), check.array("labels", labels, (1, 2))
     correlation = _check_arguments(kernel, labels)
     cross, own = check.array("cross", cross, 2), check.array("own", own, 1)

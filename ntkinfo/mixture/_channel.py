@@ -17,6 +17,13 @@ from ntkinfo._numerics.entropy import entropy
 from ntkinfo.mixture import _quadrature
 
 ACCURACY = 1e-8
+# Numbers of one array that fit in memory.
+_MOST_ENTRIES = 2**28
+
+
+def _draws(n_samples, mean) -> int:
+    """The number of draws; those of one point, against all others, must fit in memory."""
+    return check.integer("n_samples", n_samples, most=max(1, _MOST_ENTRIES // max(mean.shape[-2:])))
 
 Means = Float[ArrayLike, "*t m k"]
 OneMean = Float[ArrayLike, "*t m 1"]
@@ -45,12 +52,12 @@ def _check_arguments(mean, variance, classes, *, one_output: bool = False, least
     m, k = mean.shape[-2:]
     if one_output and k != 1:
         raise ValueError(
-            f"`mean` must be of one output, k = 1, for the exact information; got k = {k}. "
+            f"`mean` must be for one output, k = 1; got k = {k}. "
             "Use `monte_carlo` (unbiased), `minibatch` or `pairwise` (bounds)."
         )
     if m < least:
         raise ValueError(
-            f"`mean` must have at least {least} points for leave-one-out bounds; got m = {m}. Use `monte_carlo`."
+            f"`mean` must have at least {least} points; got m = {m}, too few to leave one out. Use `monte_carlo`."
         )
     if check.concrete(variance):
         host = np.asarray(variance)
@@ -268,7 +275,7 @@ def monte_carlo_pair(
     """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass."""
     key = check.key("key", key)
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
-    average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
+    average, error = _sampled(key, mean, variance, classes, _draws(n_samples, mean))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
     check.finite_result("the information", (average[0], average[2], error[0], error[2]), "`mean` and `variance`")
     return tuple(
@@ -328,7 +335,7 @@ def minibatch_pair(
     """Bounds on I(X;Z) and I(Y;Z) in nats from the same scores: `minibatch` and `label_minibatch` in one pass."""
     key = check.key("key", key)
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, least=2)
-    average, error = _sampled(key, mean, variance, classes, check.integer("n_samples", n_samples))
+    average, error = _sampled(key, mean, variance, classes, _draws(n_samples, mean))
     average, error = (a.T.reshape((5, *lead)) for a in (average, error))
     check.finite_result("the bounds", (average, error), "`mean` and `variance`")
     rows = zip(((0, 0, 1), (2, 3, 4)), (full(average[0], ceiling) for ceiling in _ceilings(classes)), strict=True)

@@ -88,8 +88,9 @@ def check_title(title):
 
 
 def check_curve(name, result):
-    """Refuses what has not the fields of a `Curve`."""
-    check.fields(name, result, ("t", "input_information", "losses"), "Curve", "`information.curve`")
+    """Refuses what has neither the fields of a `Curve` nor times and a table of quantities of its own."""
+    field = "quantities" if hasattr(result, "quantities") else "input_information"
+    check.fields(name, result, ("t", field), "Curve", "`information.curve`")
 
 
 def by_name(name, values, field, kind, maker) -> dict:

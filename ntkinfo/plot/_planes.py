@@ -115,8 +115,8 @@ def check_bound(bound):
         return None
     if not isinstance(bound, list | tuple | np.ndarray):
         raise TypeError(f"`bound` must be (i_xz, i_zy), two vectors; got {check.described(bound)}.")
-    bound = [check.real_numbers("bound", axis, ends=False) for axis in bound]
+    bound = [check.values("bound", axis) for axis in bound]
     if len(bound) != 2 or bound[0].ndim != 1 or bound[0].shape != bound[1].shape:
         shapes = ", ".join(str(axis.shape) for axis in bound)
         raise ValueError(f"`bound` must be (i_xz, i_zy), two vectors of one length; got shapes {shapes}.")
-    return bound
+    return [check.real_numbers("bound", axis, ends=False) for axis in bound]

@@ -223,7 +223,7 @@ def test_kinks_are_refused_by_name(rng, name):
 )
 def test_other_activations_without_trusted_derivatives_are_refused(rng, layer, words):
     net = stax.serial(dense(), stax.parallel(layer()), dense())
-    with pytest.raises(ValueError, match=f"smooth activations; got {words}"):
+    with pytest.raises(ValueError, match=f"smooth activations .*; got {words}"):
         kernels.hessian(net, rng.normal(size=(3, 2)))
 
 

@@ -53,7 +53,7 @@ def test_the_clusters_of_each_branch_are_drawn_with_the_critical_values():
 def test_what_cannot_be_drawn_is_refused_before_a_figure_opens():
     with pytest.raises(ValueError, match="`unit` must be one of"):
         plot.bottleneck(CURVE, unit="bans")
-    with pytest.raises(ValueError, match="at least one curve"):
+    with pytest.raises(ValueError, match="at least one `BottleneckCurve`"):
         plot.bottleneck({})
     same = branch([[1, 0], [1, 0]])
     with pytest.raises(ValueError, match="`label` must be from 0 to 1; got 2"):
