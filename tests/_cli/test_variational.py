@@ -36,7 +36,7 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
         (["--betas", "1:x"], "--betas must be first:last:number"),
         (["--betas", "-1"], "`betas` must be positive"),
         (["--objectives", "ib"], "`names` must be one of"),
-        (["--epsilon", "2"], "`epsilon` must be one number in (0, 1)"),
+        (["--epsilon", "2"], "`epsilon` must lie in (0, 1)"),
         (["--data", "/nowhere"], "/nowhere"),
     ],
 )

@@ -353,7 +353,7 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: binned(X, Y, bins=2**40), ValueError, r"`bins` must be at most 2\*\*31"),
         (lambda: binned(X, Y, width=0.0), ValueError, "`width` must be positive"),
         (lambda: binned(X, Y, width=1e-20), ValueError, "`width` must be at least"),
-        (lambda: binned(X, Y, width=[0.1, 0.2]), ValueError, "`width` must be a single number"),
+        (lambda: binned(X, Y, width=[0.1, 0.2]), ValueError, "`width` must be one number"),
         (
             lambda: binned(X, Y, range=(0.0, 1.0)),
             ValueError,
@@ -379,7 +379,7 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: kde(X[:1, None], variance=1.0), ValueError, "at least two rows"),
         (lambda: kde(HOLE[:, None], variance=1.0), ValueError, "`t` must be finite"),
         (lambda: kde(X[:, None], variance=0.0), ValueError, "`variance` must be positive"),
-        (lambda: kde(X[:, None], variance=X), ValueError, "`variance` must be a single number"),
+        (lambda: kde(X[:, None], variance=X), ValueError, "`variance` must be one number"),
         (lambda: kde(X[:, None], Y, variance=1.0), TypeError, "`y` must be integer classes"),
         (
             lambda: kde(X[:, None], np.arange(3), variance=1.0),

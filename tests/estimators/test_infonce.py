@@ -311,7 +311,7 @@ def with_nan():
         (X, T, {"batch_size": 1}, ValueError, "`batch_size` must be at least 2"),
         (X, T, {"steps": 0}, ValueError, "`steps` must be at least 1"),
         (X, T, {"learning_rate": 0.0}, ValueError, "`learning_rate` must be positive"),
-        (X, T, {"learning_rate": np.ones(2)}, ValueError, "`learning_rate` must be a single number"),
+        (X, T, {"learning_rate": np.ones(2)}, ValueError, "`learning_rate` must be one number"),
         (X, T, {"test_fraction": 1.0}, ValueError, "`test_fraction` must be below 1"),
         (
             X,

@@ -263,7 +263,7 @@ def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
 
 def test_a_learning_curve_of_a_regression_has_no_label_information(rng):
     x = rng.normal(size=(20, 3))
-    curve = V.learning_curve(x, x[:, :1], [10], x_test=x, y_test=x[:, 0], task="regression", repeats=1, beta=1.0,
+    curve = V.learning_curve(x, x[:, :1], [10], x_test=x, y_test=x[:, 0], task="regression", repeats=1, beta=2.0,
                              steps=2, key=KEY, encoder=encoders.linear(4), latent=2, progress=False)  # fmt: skip
     assert np.isfinite(curve.error).all() and np.isnan(curve.i_yz_lower).all()
 
@@ -393,7 +393,7 @@ def test_networks_of_others(rng):
         fit = V.fit(x, y, beta=5.0, key=KEY, steps=60, record=2, learning_rate=0.02, **SMALL | {"encoder": network})
         assert fit.history.loss[-1] < fit.history.loss[0]
     images = rng.normal(size=(20, 8, 8)).astype(np.float32)
-    fit = V.fit(images, y[:20], beta=1.0, key=KEY, steps=2, latent=2, progress=False)
+    fit = V.fit(images, y[:20], beta=2.0, key=KEY, steps=2, latent=2, progress=False)
     assert fit.encode(images)[0].shape == (20, 2) and fit.encode(images)[0].dtype == np.float32
 
 
@@ -452,7 +452,7 @@ def test_refusals(options, error, message):
 
 
 def test_refusals_of_the_rest(rng):
-    fit = V.fit(X, Y, beta=1.0, key=KEY, steps=1, latent=2, progress=False)
+    fit = V.fit(X, Y, beta=2.0, key=KEY, steps=1, latent=2, progress=False)
     with pytest.raises(ValueError, match="kind the fit was trained on"):
         V.measure(fit, X[:, :2], Y, key=KEY)
     with pytest.raises(ValueError, match="classes from 0 to 2"):
@@ -476,8 +476,8 @@ def test_refusals_of_the_rest(rng):
     with pytest.raises(TypeError, match="one random key"):
         fit.predict(X, key=0)
     with pytest.raises(TypeError, match="one random key"):
-        V.fit(X, Y, beta=1.0, key=0)
-    of_regression = V.fit(X, X[:, 0], beta=1.0, key=KEY, steps=1, latent=2, task="regression", progress=False)
+        V.fit(X, Y, beta=2.0, key=0)
+    of_regression = V.fit(X, X[:, 0], beta=2.0, key=KEY, steps=1, latent=2, task="regression", progress=False)
     with pytest.raises(ValueError, match="`label_entropy`"):
         V.measure(of_regression, X, X[:, 0], key=KEY, label_entropy=np.nan)
     assert float(V.measure(of_regression, X, X[:, 0], key=KEY, label_entropy=-1.0).label_entropy) == -1.0
@@ -488,4 +488,4 @@ def test_refusals_of_the_rest(rng):
     with pytest.raises(ValueError, match="`names` must be one of"):
         V.sweep(X, Y, betas=[1.0], names="ib", key=KEY)
     with pytest.raises(ValueError, match="at most the 12 rows"):
-        V.learning_curve(X, Y, [13], x_test=X, y_test=Y, key=KEY, beta=1.0)
+        V.learning_curve(X, Y, [13], x_test=X, y_test=Y, key=KEY, beta=2.0)
