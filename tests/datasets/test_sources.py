@@ -352,7 +352,7 @@ NAN = np.where(np.arange(20).reshape(10, 2) == 7, np.nan, X)
         (
             {"x": X, "y": np.ones(10, int)},
             {"task": "parity"},
-            "`labels` under task 'parity' must be of two classes.*got 1 classes: 1",
+            "`labels` under task 'parity' must be two classes.*got 1 classes: 1",
         ),
         (
             {"x": X, "y": 2 * np.arange(10)},

@@ -424,3 +424,13 @@ def test_number_of_blocks_of_the_ksg_error(rng, n, blocks):
     x, y = rng.normal(size=(2, n))
     estimates = [float(ksg(x[b::blocks], y[b::blocks]).value) for b in range(blocks)]
     assert float(ksg(x, y).stderr) == pytest.approx(np.std(estimates, ddof=1) / np.sqrt(blocks), rel=1e-9)
+
+
+def test_integers_are_told_to_be_classes_and_text_to_be_numbered():
+    integers = np.random.default_rng(0).integers(0, 100, 50)
+    with pytest.raises(ValueError, match=r"`k` = 3 .*Integers are taken for classes.*`x.astype\(float\)`"):
+        ksg(integers, np.random.default_rng(1).normal(size=50))
+    with pytest.raises(TypeError, match=r"`x` must be numbers; got text.*return_inverse"):
+        binned(np.array(list("abab")), np.arange(4))
+    with pytest.raises(ValueError, match="`y` must have no masked entries"):
+        binned(np.arange(4), np.ma.array(np.arange(4), mask=[0, 0, 0, 1]))

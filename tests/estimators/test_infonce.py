@@ -330,3 +330,22 @@ def test_refusals(x, t, options, error, message):
 def test_traced_samples_are_refused():
     with pytest.raises(TypeError, match="`x` is being traced"):
         jax.jit(lambda x: infonce(x, T, **QUICK).value)(X)
+
+
+@pytest.mark.parametrize("key", [None, 0, "a", jax.random.split(KEY), np.zeros(2), np.zeros(3, np.uint32)])
+def test_what_is_no_random_key_is_refused_by_name(key):
+    with pytest.raises(TypeError, match="`key` must be one random key"):
+        infonce(X, T, key=key)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": (2**62,)}, "`hidden` must be at most"),
+        ({"hidden": (2**20, 2**20)}, "`hidden` must be smaller"),
+        ({"hidden": (2**20,), "embedding": 2**20}, "`embedding` must be smaller"),
+    ],
+)
+def test_networks_that_fit_in_no_memory_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        infonce(X, T, key=KEY, **options)

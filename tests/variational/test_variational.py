@@ -489,3 +489,52 @@ def test_refusals_of_the_rest(rng):
         V.sweep(X, Y, betas=[1.0], names="ib", key=KEY)
     with pytest.raises(ValueError, match="at most the 12 rows"):
         V.learning_curve(X, Y, [13], x_test=X, y_test=Y, key=KEY, beta=2.0)
+
+
+def test_a_beta_that_trains_to_nothing_is_warned_of():
+    options = dict(key=KEY, steps=1, latent=2, progress=False)
+    with pytest.warns(UserWarning, match="`beta` of at most 1 makes a Z that is independent of x optimal.*pass 1/β"):
+        V.fit(X, Y, beta=1.0, **options)
+    # No warning (an error here): CEB at β is the IB at β + 1, and a schedule may begin below 1.
+    V.fit(X, Y, beta=0.5, objective="ceb", **options)
+    V.fit(X, Y, beta=lambda t: 2.0 * t, **options | {"steps": 2})
+
+
+def test_a_table_of_label_noise_follows_the_rows_of_a_learning_curve():
+    table = np.full((12, 3), 0.1) + 0.7 * np.eye(3)[Y]
+    options = dict(objective="dual", beta=0.0, gamma=5.0, latent=2, steps=2, record=1, repeats=1, progress=False)
+    both = [
+        V.learning_curve(X, Y, [6], x_test=X, y_test=Y, key=KEY, label_noise=noise, **options)
+        # The same p̃(y|x), as a function of the inputs.
+        for noise in (V.label_noise.model(table), V.label_noise.model(lambda x: table[_rows_of(x)]))
+    ]
+    assert both[0].i_yz_lower == both[1].i_yz_lower
+    with pytest.raises(
+        ValueError, match="`label_noise` must have a row for each of the 12 rows of `x`; its table has 5"
+    ):
+        V.learning_curve(X, Y, [6], x_test=X, y_test=Y, key=KEY, label_noise=V.label_noise.model(table[:5]), **options)
+
+
+def _rows_of(x):
+    return [int(np.argmin(np.abs(X - row).sum(1))) for row in np.asarray(x)]
+
+
+def test_sizes_and_objects_of_networks_are_refused_by_name():
+    assert V.encoders.mlp(4, [8, 8]) is V.encoders.mlp(4, (8, 8))
+    with pytest.raises(ValueError, match="`hidden` must be at most"):
+        V.encoders.mlp(4, (2**62,))
+    with pytest.raises(ValueError, match="`y` must number its classes without gaps"):
+        V.fit(X, Y + 2**62, beta=2.0, key=KEY)
+    with pytest.raises(ValueError, match="`encoder` must be smaller: its"):
+        V.fit(X, Y, beta=2.0, key=KEY, latent=2, encoder=V.encoders.mlp(4, (2**14, 2**14)))
+    with pytest.raises(ValueError, match="`encoder` cannot be applied to rows of shape"):
+        V.fit(X, Y, beta=2.0, key=KEY, encoder=(lambda: 0, lambda: 0))
+    with pytest.raises(TypeError, match="`beta` must be a real number"):
+        V.fit(X, Y, beta="a", key=KEY)
+    for call, name in ((lambda: V.measure(None, X, Y, key=KEY), "fit"), (lambda: V.required_information(X), "sweep")):
+        with pytest.raises(TypeError, match=f"`{name}` must be of type .*`variational"):
+            call()
+    with pytest.raises(TypeError, match="`noise` must be of type `LabelNoise`"):
+        V.sweep(X, Y, betas=[2.0], names="vib", key=KEY, noise=3)
+    with pytest.raises(ValueError, match="`dual_prior` must be one of"):
+        V.sweep(X, Y, betas=[2.0], names="vib", key=KEY, dual_prior="no")
