@@ -60,7 +60,7 @@ def test_asymmetric_kernels_are_refused_and_rounding_is_not():
 def test_a_graph_and_images_without_an_end_say_what_is_missing():
     x = np.random.default_rng(2).normal(size=(4, 5, 3))
     graph = stax.serial(stax.Aggregate(aggregate_axis=1), stax.GlobalAvgPool(), stax.Dense(1))
-    with pytest.raises(ValueError, match="`net` .*`Aggregate` needs a graph"):
+    with pytest.raises(ValueError, match=r"`net` .*`Aggregate` needs a graph"):
         ni.Ensemble.fit(graph, x, Y[:4])
     with pytest.raises(ValueError, match=r"`net` must return kernels of shape \(4, 4\).*`Flatten`"):
         ni.Ensemble.fit(stax.serial(stax.Conv(2, (2,)), stax.Relu()), x, Y[:4])
@@ -68,11 +68,11 @@ def test_a_graph_and_images_without_an_end_say_what_is_missing():
 
 def test_finite_networks_with_dropout_or_masks_say_what_to_do():
     train = functools.partial(ni.finite.train, t=[1.0], n_networks=2, key=KEY, learning_rate=0.1, progress=False)
-    with pytest.raises(ValueError, match='`net` .*`Dropout` draws at random.*mode="test"'):
+    with pytest.raises(ValueError, match=r'`net` .*`Dropout` draws at random.*mode="test"'):
         train(stax.serial(stax.Dense(2), stax.Dropout(0.5), stax.Dense(1)), X, Y)
     init, apply, kernel = stax.serial(stax.Dense(2), stax.GlobalAvgPool(), stax.Dense(1))
     masked = init, functools.partial(apply, mask_constant=100.0), functools.partial(kernel, mask_constant=100.0)
-    with pytest.raises(ValueError, match="`net` .*masked array.*`stax.unmask_fn`"):
+    with pytest.raises(ValueError, match=r"`net` .*masked array.*`stax.unmask_fn`"):
         train(masked, np.random.default_rng(3).normal(size=(4, 5, 3)), Y[:4])
 
 
