@@ -137,7 +137,7 @@ def test_digits_without_scikit_learn_name_the_package(monkeypatch):
         ({"n_train": 1797}, ValueError, "at most 1797"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),
         ({"seed": 0.5}, TypeError, "`seed` must be an integer"),
-        ({"dtype": int}, ValueError, "`dtype` must be float32 or float64; got <class 'int'>"),
+        ({"dtype": int}, ValueError, "`dtype` must be float32 or float64; got the class int"),
         ({"dtype": "float"}, None, None),
         ({"dtype": "no such"}, ValueError, "`dtype` must be float32 or float64; got 'no such'"),
         ({"dtype": None}, ValueError, "`dtype` must be float32 or float64; got None"),
