@@ -13,6 +13,18 @@ def test_the_example_runs(tmp_path):
     assert "input_information" in done.stdout and (tmp_path / "summary.png").stat().st_size > 10_000
 
 
+def test_the_page_for_users_of_neural_tangents_runs_and_is_short(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "coming_from_neural_tangents.md").read_text()
+    assert len(page.splitlines()) <= 60 and "coming_from_neural_tangents.md" in README
+    script = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    # Its assertions can fail: without the trace `noise` is another model.
+    wrong = script.replace("noise=diag_reg * np.trace(kernel) / len(x)", "noise=diag_reg")
+    assert wrong != script
+    for text, code in ((script, 0), (wrong, 1)):
+        done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=250)
+        assert done.returncode == code, done.stderr
+
+
 def test_every_file_it_names_is_there():
     root = Path(__file__).parents[1]
     named = re.findall(r"`((?:benchmarks|notebooks)/\w+\.\w+)`|\]\(((?:benchmarks|notebooks)/[\w.]+)\)", README)

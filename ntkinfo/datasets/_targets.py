@@ -92,8 +92,8 @@ def _parity(labels):
     even = labels % 2 == 0 if whole else np.zeros(0, bool)
     if len(values) < 2 or not whole or even.all() or not even.any():
         raise ValueError(
-            "`labels` under task 'parity' must be of two classes, or whole numbers, some even and some odd; got "
-            f"{len(values)} classes: {', '.join(map(str, values[:6]))}{' …' if len(values) > 6 else ''}."
+            "`labels` under task 'parity' must be two classes, or whole numbers of which some are even and some odd; "
+            f"got {len(values)} classes: {', '.join(map(str, values[:6]))}{' …' if len(values) > 6 else ''}."
         )
     return even.astype(np.int64), ("odd", "even")
 

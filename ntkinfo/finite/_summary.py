@@ -98,6 +98,9 @@ def summary(
     sizes = _sizes(_groups(len(run.loss)))
     estimates = {name: _average(values) for name, values in averages.items()}
     estimates |= {name: _jackknife(values, sizes) for name, values in functions.items()}
+    for name in ("output_divergence", "gibbs_nll", "ensemble_nll"):
+        if name in estimates:
+            check.finite_result(f"the {name}", estimates[name], "`prior` and `noise`")
     # The draws of z are the same for all groups (and for the control), so the jackknife does not see their error.
     estimates |= {name: (estimates[name][0], np.hypot(estimates[name][1], error)) for name, error in sampling.items()}
     return {name: (t, mean, stderr) for name, (mean, stderr) in estimates.items()}

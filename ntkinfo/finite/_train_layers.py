@@ -264,7 +264,7 @@ def _divergence(step, config, parts, run) -> DivergedError:
     epoch = step // config.n_batches
     return DivergedError(
         f"Training diverged at step {step} (epoch {epoch}): a loss was not finite, or 10⁴ times that at the start. "
-        f"Lower the learning rate or scale the inputs; `run` of this error holds "
+        f"Lower `learning_rate` or `weight_std`, or scale `x`; `run` of this error holds "
         f"{f'the {count} records before' if count else 'nothing: there was no record before'}.",
         step=step,
         epoch=epoch,

@@ -20,16 +20,16 @@ ACCURACY = 1e-8
 # Numbers of one array that fit in memory.
 _MOST_ENTRIES = 2**28
 
-
-def _draws(n_samples, mean) -> int:
-    """The number of draws; those of one point, against all others, must fit in memory."""
-    return check.integer("n_samples", n_samples, most=max(1, _MOST_ENTRIES // max(mean.shape[-2:])))
-
 Means = Float[ArrayLike, "*t m k"]
 OneMean = Float[ArrayLike, "*t m 1"]
 Variances = Float[ArrayLike, "*t m"]
 OneHot = Float[ArrayLike, "m c"]
 Labels = Integer[ArrayLike, " m"]
+
+
+def _draws(n_samples, mean) -> int:
+    """The number of draws; those of one point, against all others, must fit in memory."""
+    return check.integer("n_samples", n_samples, most=max(1, _MOST_ENTRIES // max(mean.shape[-2:])))
 
 
 def _points(variance) -> int:

@@ -145,3 +145,26 @@ def test_integers_flags_functions_and_objects():
     check.instance("p", np.ones(3), (np.ndarray, list))
     with pytest.raises(TypeError, match=r"`p` must be of type `Table` or `dict`, as made by `f`; got ndarray of dtype"):
         check.instance("p", np.ones(3), (Table, dict), maker="`f`")
+
+
+def test_sizes_have_limits_and_widths_are_taken_from_lists():
+    assert check.size("depth", 3) == 3 and check.widths("hidden", [4, 5]) == check.widths("hidden", np.array([4, 5]))
+    assert check.widths("hidden", 4) == (4,) and check.widths("hidden", ()) == ()
+    for value in (2**21, 10**30):
+        with pytest.raises(ValueError, match="`depth` must be at most 1048576"):
+            check.size("depth", value)
+    for value in ([2.5], "a", [True], None, [[2], [3]], {"a": 1}):
+        with pytest.raises((TypeError, ValueError), match="`hidden` must be"):
+            check.widths("hidden", value)
+    with pytest.raises(ValueError, match=r"`hidden` must be smaller: 1048576 x 1048576 weights"):
+        check.widths("hidden", (2**20, 2**20))
+
+
+def test_matrices_symmetric_to_rounding_are_symmetric():
+    matrix = np.array([[2.0, 1.0], [1.0 + 1e-9, 2.0]])
+    assert check.square("q", matrix, 2, np.float64).shape == (2, 2)
+    matrix[1, 0] += 1e-6
+    with pytest.raises(ValueError, match="`q` must be symmetric"):
+        check.square("q", matrix, 2, np.float64)
+    with pytest.raises(ValueError, match=r"`q` must have shape \(3, 3\)"):
+        check.square("q", matrix, 3, np.float64)

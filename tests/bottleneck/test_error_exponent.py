@@ -102,3 +102,23 @@ def test_refusals():
         bottleneck.prediction_exponent(np.eye(2) / 2, np.eye(3))
     with pytest.raises(ValueError, match="Pass `key`"):
         bottleneck.bayes_error(ROWS, np.array([0.3, 0.3, 0.4]), 10_000)
+
+
+@pytest.mark.parametrize("key", [0, "a", jax.random.split(jax.random.key(0)), np.zeros(2), np.zeros(3, np.uint32)])
+def test_what_is_no_random_key_is_refused_by_name(key):
+    p = np.array([[0.9, 0.1], [0.2, 0.8]])
+    table = np.array([[0.4, 0.1], [0.1, 0.4]])
+    for call in (
+        lambda: bottleneck.bayes_error(p, np.array([0.5, 0.5]), 3, key=key),
+        lambda: bottleneck.ib(table, 2.0, restarts=1, key=key),
+    ):
+        with pytest.raises(TypeError, match="`key` must be one random key"):
+            call()
+
+
+def test_what_fits_in_no_memory_is_refused():
+    p, p_y = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5])
+    with pytest.raises(ValueError, match="`n` must give at most 1000000 count vectors"):
+        bottleneck.bayes_error(p, p_y, 2**31 - 1)
+    with pytest.raises(ValueError, match="`n_samples` must be smaller"):
+        bottleneck.bayes_error(p, p_y, 2**20, key=jax.random.key(0), n_samples=2**20)

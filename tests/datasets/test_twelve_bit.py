@@ -251,7 +251,7 @@ def test_float32_and_pytree():
         ({"labels": "soft", "information": "high"}, TypeError, "`information` must be a real number"),
         ({"labels": "soft", "gamma": -1.0}, ValueError, "`gamma` must be positive and finite; got -1.0"),
         ({"labels": "soft", "gamma": math.inf}, ValueError, "`gamma` must be positive and finite; got inf"),
-        ({"labels": "soft", "gamma": [1.0, 2.0]}, ValueError, "`gamma` must be a finite number"),
+        ({"labels": "soft", "gamma": [1.0, 2.0]}, ValueError, "`gamma` must be one number"),
         ({"theta": "a"}, ValueError, "`theta` must be a finite number"),
         # At a threshold that is a score, that score keeps p = 1/2 whatever the slope.
         (

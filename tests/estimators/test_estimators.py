@@ -448,7 +448,7 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: binned(X, Y, bins=2**40), ValueError, r"`bins` must be at most 2\*\*31"),
         (lambda: binned(X, Y, width=0.0), ValueError, "`width` must be positive"),
         (lambda: binned(X, Y, width=1e-20), ValueError, "`width` must be at least"),
-        (lambda: binned(X, Y, width=[0.1, 0.2]), ValueError, "`width` must be a single number"),
+        (lambda: binned(X, Y, width=[0.1, 0.2]), ValueError, "`width` must be one number"),
         (
             lambda: binned(X, Y, range=(0.0, 1.0)),
             ValueError,
@@ -474,7 +474,7 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: kde(X[:1, None], variance=1.0), ValueError, "at least two rows"),
         (lambda: kde(HOLE[:, None], variance=1.0), ValueError, "`t` must be finite"),
         (lambda: kde(X[:, None], variance=0.0), ValueError, "`variance` must be positive"),
-        (lambda: kde(X[:, None], variance=X), ValueError, "`variance` must be a single number"),
+        (lambda: kde(X[:, None], variance=X), ValueError, "`variance` must be one number"),
         (lambda: kde(X[:, None], Y, variance=1.0), TypeError, "`y` must be integer classes"),
         (
             lambda: kde(X[:, None], np.arange(3), variance=1.0),
@@ -522,3 +522,13 @@ def test_number_of_blocks_of_the_ksg_error(rng, n, blocks):
     assert float(ksg(x, y, standardize=False).stderr) == pytest.approx(
         np.std(estimates, ddof=1) / np.sqrt(blocks), rel=1e-9
     )
+
+
+def test_integers_are_told_to_be_classes_and_text_to_be_numbered():
+    integers = np.random.default_rng(0).integers(0, 100, 50)
+    with pytest.raises(ValueError, match=r"`k` = 3 .*Integers are taken for classes.*`x.astype\(float\)`"):
+        ksg(integers, np.random.default_rng(1).normal(size=50))
+    with pytest.raises(TypeError, match=r"`x` must be numbers; got text.*return_inverse"):
+        binned(np.array(list("abab")), np.arange(4))
+    with pytest.raises(ValueError, match="`y` must have no masked entries"):
+        binned(np.arange(4), np.ma.array(np.arange(4), mask=[0, 0, 0, 1]))

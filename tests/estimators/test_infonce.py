@@ -303,7 +303,7 @@ def with_nan():
         (X, np.ones(400, int), {}, ValueError, "`t` must vary in every column"),
         (X, 1.0 * (np.arange(400) == 0), {"test_fraction": 0.6}, ValueError, "among the samples not held out"),
         (X.reshape(4, 10, 10), T, {}, ValueError, r"`x` must have shape \(n,\) or \(n, d\); got \(4, 10, 10\)"),
-        (X.astype(str), T, {}, TypeError, "`x` must hold floating-point numbers"),
+        (X.astype(str), T, {}, TypeError, "`x` must be numbers; got text"),
         (X[:0], T[:0], {}, ValueError, "`x` must not be empty"),
         (X, T, {"critic": "deep"}, ValueError, "`critic` must be one of 'separable', 'concatenated', 'bilinear'"),
         (X, T, {"critic": 3}, TypeError, "`critic` must be a name or a function"),
@@ -321,7 +321,7 @@ def with_nan():
         (X, T, {"batch_size": 1}, ValueError, "`batch_size` must be at least 2"),
         (X, T, {"steps": 0}, ValueError, "`steps` must be at least 1"),
         (X, T, {"learning_rate": 0.0}, ValueError, "`learning_rate` must be positive"),
-        (X, T, {"learning_rate": np.ones(2)}, ValueError, "`learning_rate` must be a single number"),
+        (X, T, {"learning_rate": np.ones(2)}, ValueError, "`learning_rate` must be one number"),
         (X, T, {"test_fraction": 1.0}, ValueError, "`test_fraction` must be below 1"),
         (
             X,
@@ -340,3 +340,22 @@ def test_refusals(x, t, options, error, message):
 def test_traced_samples_are_refused():
     with pytest.raises(TypeError, match="`x` is being traced"):
         jax.jit(lambda x: infonce(x, T, **QUICK).value)(X)
+
+
+@pytest.mark.parametrize("key", [None, 0, "a", jax.random.split(KEY), np.zeros(2), np.zeros(3, np.uint32)])
+def test_what_is_no_random_key_is_refused_by_name(key):
+    with pytest.raises(TypeError, match="`key` must be one random key"):
+        infonce(X, T, key=key)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": (2**62,)}, "`hidden` must be at most"),
+        ({"hidden": (2**20, 2**20)}, "`hidden` must be smaller"),
+        ({"hidden": (2**20,), "embedding": 2**20}, "`embedding` must be smaller"),
+    ],
+)
+def test_networks_that_fit_in_no_memory_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        infonce(X, T, key=KEY, **options)

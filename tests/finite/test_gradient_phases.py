@@ -99,7 +99,7 @@ def test_refusals():
         gradient_phases(dataclasses.replace(run, steps_per_epoch=1))
     with pytest.raises(ValueError, match="weights are all zero"):
         gradient_phases(dataclasses.replace(run, weight_norm=0 * run.weight_norm))
-    with pytest.raises(TypeError, match="`run` must be a `LayerRun`"):
+    with pytest.raises(TypeError, match="`run` must be of type `LayerRun`"):
         gradient_phases(run.gradient_mean)
 
 

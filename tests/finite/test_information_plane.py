@@ -175,3 +175,38 @@ def test_refusals(problem, options, error, message):
     given = {"run": run, "x": x, "p_y_given_x": p, "progress": False} | options
     with pytest.raises(error, match=message):
         information_plane(given.pop("run"), given.pop("x"), given.pop("p_y_given_x"), **given)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variance": -1}, "`variance` must be positive"),
+        ({"bins": 0, "estimator": "quantised"}, "`bins` must be at least 1"),
+        ({"width": -1.0, "estimator": "kde"}, "`width` must be positive"),
+        ({"curve": np.ones(3)}, "`curve` must be of type `BottleneckCurve`"),
+    ],
+)
+def test_options_are_checked_whichever_the_estimator_reads(problem, options, message):
+    x, p, run, _ = problem
+    with pytest.raises((ValueError, TypeError), match=message):
+        information_plane(run, x, p, progress=False, **options)
+
+
+def test_epochs_that_are_no_numbers_are_refused(problem):
+    x, p, run, _ = problem
+    broken = type(run)(**{**vars(run), "epochs": np.array([0.0, np.nan, 1.0, 2.0])})
+    with pytest.raises(ValueError, match="`run` must have finite epochs"):
+        information_plane(broken, x, p, progress=False)
+
+
+def test_objects_of_a_wrong_kind_are_refused_with_their_maker():
+    for call, name, maker in (
+        (lambda: ni.finite.summary(None), "run", "finite.train"),
+        (lambda: ni.finite.kernel_flow(np.ones(3), None), "run", "finite.train"),
+        (lambda: ni.finite.activations(3, np.ones((2, 2))), "run", "finite.train_layers"),
+        (lambda: ni.finite.gradient_phases({}), "run", "finite.train_layers"),
+        (lambda: ni.bottleneck.hull(None), "curve", "bottleneck.ib"),
+        (lambda: ni.bottleneck.closest((1, 2), 0.1, 0.1), "curve", "bottleneck.ib"),
+    ):
+        with pytest.raises(TypeError, match=f"`{name}` must be of type .*`{maker}`"):
+            call()

@@ -473,7 +473,7 @@ NAN[2, 1] = np.nan
         ({"sizes": (3, 4, 5)}, ValueError, "`sizes` must begin .* 2 outputs"),
         ({"sizes": (3, 0, 2)}, ValueError, "`sizes` must be at least 1"),
         ({"sizes": (3, 4.5, 2)}, TypeError, "`sizes` must be a list of positive integers"),
-        ({"sizes": 3}, TypeError, "`sizes` must be a list of positive integers"),
+        ({"sizes": 3}, ValueError, "`sizes` must hold the inputs and the outputs"),
         ({"activation": "tanhh"}, ValueError, "`activation` must be one of .*'tanh'.*; got 'tanhh'"),
         ({"activation": ("tanh", "tanh")}, ValueError, "`activation` must be one, or one for each of the 1 hidden"),
         ({"activation": 3}, TypeError, "`activation` must be a name or a function"),
@@ -517,5 +517,5 @@ def test_refusals(changes, error, match):
 def test_activations_refuse_other_inputs_and_records(runs):
     with pytest.raises(ValueError, match="`x` must have 3 columns"):
         finite.activations(runs["whole"], X[:, :2])
-    with pytest.raises(ValueError, match="`index` must be that of one of the 4 records; got 4"):
+    with pytest.raises(ValueError, match="`index` must be at most 3; got 4"):
         finite.activations(runs["whole"], X, index=4)

@@ -427,10 +427,14 @@ TABLE = {
         True,
     ),
     "estimators.kde": lambda: Call(
-        ni.estimators.kde, {"t": _SAMPLES, "y": _BITS, "variance": 0.1}, {"t": "floats", "y": "labels"}
+        ni.estimators.kde,
+        {"t": _SAMPLES, "y": _BITS, "variance": 0.1},
+        {"t": "floats", "y": "labels", "variance": "positive"},
     ),
     "estimators.kde_pair": lambda: Call(
-        ni.estimators.kde_pair, {"t": _SAMPLES, "y": _BITS, "variance": 0.1}, {"t": "floats", "y": "labels"}
+        ni.estimators.kde_pair,
+        {"t": _SAMPLES, "y": _BITS, "variance": 0.1},
+        {"t": "floats", "y": "labels", "variance": "positive"},
     ),
     "estimators.ksg": lambda: Call(ni.estimators.ksg, {"x": _SAMPLES, "y": _SAMPLES}, {"x": "samples", "y": "samples"}),
     # Data.

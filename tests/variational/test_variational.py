@@ -277,7 +277,7 @@ def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
 
 def test_a_learning_curve_of_a_regression_has_no_label_information(rng):
     x = rng.normal(size=(20, 3))
-    curve = V.learning_curve(x, x[:, :1], [10], x_test=x, y_test=x[:, 0], task="regression", repeats=1, beta=1.0,
+    curve = V.learning_curve(x, x[:, :1], [10], x_test=x, y_test=x[:, 0], task="regression", repeats=1, beta=2.0,
                              steps=2, key=KEY, encoder=encoders.linear(4), latent=2, progress=False)  # fmt: skip
     assert np.isfinite(curve.error).all() and np.isnan(curve.i_yz_lower).all()
 
@@ -407,7 +407,7 @@ def test_networks_of_others(rng):
         fit = V.fit(x, y, beta=5.0, key=KEY, steps=60, record=2, learning_rate=0.02, **SMALL | {"encoder": network})
         assert fit.history.loss[-1] < fit.history.loss[0]
     images = rng.normal(size=(20, 8, 8)).astype(np.float32)
-    fit = V.fit(images, y[:20], beta=1.0, key=KEY, steps=2, latent=2, progress=False)
+    fit = V.fit(images, y[:20], beta=2.0, key=KEY, steps=2, latent=2, progress=False)
     assert fit.encode(images)[0].shape == (20, 2) and fit.encode(images)[0].dtype == np.float32
 
 
@@ -466,7 +466,7 @@ def test_refusals(options, error, message):
 
 
 def test_refusals_of_the_rest(rng):
-    fit = V.fit(X, Y, beta=1.0, key=KEY, steps=1, latent=2, progress=False)
+    fit = V.fit(X, Y, beta=2.0, key=KEY, steps=1, latent=2, progress=False)
     with pytest.raises(ValueError, match="kind the fit was trained on"):
         V.measure(fit, X[:, :2], Y, key=KEY)
     with pytest.raises(ValueError, match="classes from 0 to 2"):
@@ -490,8 +490,8 @@ def test_refusals_of_the_rest(rng):
     with pytest.raises(TypeError, match="one random key"):
         fit.predict(X, key=0)
     with pytest.raises(TypeError, match="one random key"):
-        V.fit(X, Y, beta=1.0, key=0)
-    of_regression = V.fit(X, X[:, 0], beta=1.0, key=KEY, steps=1, latent=2, task="regression", progress=False)
+        V.fit(X, Y, beta=2.0, key=0)
+    of_regression = V.fit(X, X[:, 0], beta=2.0, key=KEY, steps=1, latent=2, task="regression", progress=False)
     with pytest.raises(ValueError, match="`label_entropy`"):
         V.measure(of_regression, X, X[:, 0], key=KEY, label_entropy=np.nan)
     assert float(V.measure(of_regression, X, X[:, 0], key=KEY, label_entropy=-1.0).label_entropy) == -1.0
@@ -502,4 +502,53 @@ def test_refusals_of_the_rest(rng):
     with pytest.raises(ValueError, match="`names` must be one of"):
         V.sweep(X, Y, betas=[1.0], names="ib", key=KEY)
     with pytest.raises(ValueError, match="at most the 12 rows"):
-        V.learning_curve(X, Y, [13], x_test=X, y_test=Y, key=KEY, beta=1.0)
+        V.learning_curve(X, Y, [13], x_test=X, y_test=Y, key=KEY, beta=2.0)
+
+
+def test_a_beta_that_trains_to_nothing_is_warned_of():
+    options = dict(key=KEY, steps=1, latent=2, progress=False)
+    with pytest.warns(UserWarning, match="`beta` of at most 1 makes a Z that is independent of x optimal.*pass 1/β"):
+        V.fit(X, Y, beta=1.0, **options)
+    # No warning (an error here): CEB at β is the IB at β + 1, and a schedule may begin below 1.
+    V.fit(X, Y, beta=0.5, objective="ceb", **options)
+    V.fit(X, Y, beta=lambda t: 2.0 * t, **options | {"steps": 2})
+
+
+def test_a_table_of_label_noise_follows_the_rows_of_a_learning_curve():
+    table = np.full((12, 3), 0.1) + 0.7 * np.eye(3)[Y]
+    options = dict(objective="dual", beta=0.0, gamma=5.0, latent=2, steps=2, record=1, repeats=1, progress=False)
+    both = [
+        V.learning_curve(X, Y, [6], x_test=X, y_test=Y, key=KEY, label_noise=noise, **options)
+        # The same p̃(y|x), as a function of the inputs.
+        for noise in (V.label_noise.model(table), V.label_noise.model(lambda x: table[_rows_of(x)]))
+    ]
+    assert both[0].i_yz_lower == both[1].i_yz_lower
+    with pytest.raises(
+        ValueError, match="`label_noise` must have a row for each of the 12 rows of `x`; its table has 5"
+    ):
+        V.learning_curve(X, Y, [6], x_test=X, y_test=Y, key=KEY, label_noise=V.label_noise.model(table[:5]), **options)
+
+
+def _rows_of(x):
+    return [int(np.argmin(np.abs(X - row).sum(1))) for row in np.asarray(x)]
+
+
+def test_sizes_and_objects_of_networks_are_refused_by_name():
+    assert V.encoders.mlp(4, [8, 8]) is V.encoders.mlp(4, (8, 8))
+    with pytest.raises(ValueError, match="`hidden` must be at most"):
+        V.encoders.mlp(4, (2**62,))
+    with pytest.raises(ValueError, match="`y` must number its classes without gaps"):
+        V.fit(X, Y + 2**62, beta=2.0, key=KEY)
+    with pytest.raises(ValueError, match="`encoder` must be smaller: its"):
+        V.fit(X, Y, beta=2.0, key=KEY, latent=2, encoder=V.encoders.mlp(4, (2**14, 2**14)))
+    with pytest.raises(ValueError, match="`encoder` cannot be applied to rows of shape"):
+        V.fit(X, Y, beta=2.0, key=KEY, encoder=(lambda: 0, lambda: 0))
+    with pytest.raises(TypeError, match="`beta` must be a real number"):
+        V.fit(X, Y, beta="a", key=KEY)
+    for call, name in ((lambda: V.measure(None, X, Y, key=KEY), "fit"), (lambda: V.required_information(X), "sweep")):
+        with pytest.raises(TypeError, match=f"`{name}` must be of type .*`variational"):
+            call()
+    with pytest.raises(TypeError, match="`noise` must be of type `LabelNoise`"):
+        V.sweep(X, Y, betas=[2.0], names="vib", key=KEY, noise=3)
+    with pytest.raises(ValueError, match="`dual_prior` must be one of"):
+        V.sweep(X, Y, betas=[2.0], names="vib", key=KEY, dual_prior="no")
