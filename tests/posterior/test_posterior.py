@@ -240,7 +240,7 @@ BAD = [
     (dict(noise=-1.0), ValueError, "`noise` must be positive and finite; got -1.0"),
     (dict(noise=np.nan), ValueError, "`noise` must be positive and finite; got nan"),
     (dict(noise=np.inf), ValueError, "`noise` must be positive and finite; got inf"),
-    (dict(noise=np.ones(2)), ValueError, "`noise` must be one number; got shape"),
+    (dict(noise=np.ones(2)), ValueError, "`noise` must be one number; got ndarray of shape"),
     (dict(noise="best"), ValueError, "`noise` must be one of 'fit'; got 'best'"),
     (dict(noise=None), TypeError, "`noise` must be a real number; got None"),
     (dict(noise=1e-18), ValueError, "`noise` must exceed the rounding error of the prior kernel.*Take at least"),
@@ -249,7 +249,7 @@ BAD = [
     (dict(x=X[:, 0]), ValueError, "`x` must have an axis of samples"),
     (dict(x=X * np.nan), ValueError, "`x` must be finite"),
     (dict(y=Y[:5]), ValueError, "`y` must have one row per input; got 5 rows for 6"),
-    (dict(y=Y.astype(int)), TypeError, "`y` must hold floating-point numbers"),
+    (dict(y=Y.astype(int)), TypeError, "`y` must hold floating-point targets"),
     (dict(net=None), TypeError, "`net` must be a network"),
     (dict(net=indefinite), ValueError, "prior kernel must be positive semidefinite and not zero; got eigenvalues"),
 ]
