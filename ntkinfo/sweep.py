@@ -161,12 +161,16 @@ def scales(
     return Sweep(np.array(w_grid), np.array(b_grid), times, values, ceilings, failed)
 
 
+def _not_called(x1, x2, get):
+    raise NotImplementedError("The kernels of a sweep are evaluated once for all cells.")
+
+
 def _cell(build, w, b, x, y, x_test, y_test, t, singular, options) -> dict[str, np.ndarray]:
     def kernel_fn(x1, x2):
         return Kernels(*(np.asarray(part) for part in _blocks(build, w, b, x1, x2)))
 
-    # The kernel function that would be compiled anew for each cell is never called: kernels are passed instead.
-    ens = Ensemble.from_kernels(build, x, y, jax.tree.map(jnp.asarray, kernel_fn(x, None)), singular=singular)
+    # A kernel function of the cell's own would compile everything anew: it is never called, kernels are passed instead.
+    ens = Ensemble.from_kernels(_not_called, x, y, jax.tree.map(jnp.asarray, kernel_fn(x, None)), singular=singular)
     prior = kernel_fn(x_test, None).nngp
     cross = ens.cross_kernels(kernel_fn(x_test, x), prior=prior, joint=options.get("joint", True))
     result = curve(ens, cross, y_test, t, **options)

@@ -62,7 +62,6 @@ def subsample(n: int, sizes: Sequence[int], *, seed: int = 0) -> tuple[Int[np.nd
 def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, scale="global", warn=False) -> Dataset:
     """Leaves out repeated inputs, chooses the rows, encodes the targets, scales the inputs."""
     check.flag("flat", flat)
-    check.flag("scale", scale)
     dtype = float_dtype(dtype)
     first = len(x)
     if test is not None:

@@ -44,7 +44,7 @@ def _bounds(t, variance, classes):
 
 
 def _kde(t, classes, variance, standardize) -> tuple[Information, Information]:
-    check.option("standardize", standardize, (None, True, False))
+    check.flag("standardize", standardize, none=True)
     t = check.array("t", t)
     if t.ndim < 2 or t.shape[-2] < 2:
         raise ValueError(f"`t` must have shape (..., n, d) with at least two rows; got {t.shape}.")

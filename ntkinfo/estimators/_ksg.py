@@ -49,7 +49,7 @@ def ksg(
     Holmes & Nemenman 2019, arXiv 1903.09280 (error by blocks).
     """
     k = check.integer("k", k)
-    check.option("standardize", standardize, (True, False))
+    check.flag("standardize", standardize)
     variables = dict(zip("xy", map(_samples.renumbered, _samples.samples(x=x, y=y)), strict=True))
     discrete = [name for name in variables if variables[name].dtype != np.float64]
     if len(discrete) == 2:

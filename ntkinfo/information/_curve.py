@@ -263,7 +263,7 @@ def _curve(
 def _checked(result: Curve, known: bool) -> Curve:
     """Warns where the information is not exact or bounds nothing, or the joint divergence had to be left out."""
     check.finite_result("a loss", result.losses, "`noise` and `y_test`")
-    check.finite_result("the information of labels", result.label_information, "`noise` and `y_test`")
+    check.finite_result("the information of labels", result.label_information.value, "`noise` and `y_test`")
     mixture.refuse_impossible(result.input_information, result.m)
     mixture.warn_if_inaccurate(result.input_information)
     _decoder.warn_if_no_bound(result.label_information, result.m, result.k, known)

@@ -70,6 +70,6 @@ def test_figures(sweep):
     np.testing.assert_allclose(ax.lines[0].get_ydata(), sweep.error[0].mean(1))
     ax = ni.plot.dynamics(sweep, "dual")
     np.testing.assert_allclose(ax.lines[2].get_ydata(), sweep.i_xz[1, 2, 0])
-    with pytest.raises(ValueError, match="must be one of vib, dual"):
+    with pytest.raises(ValueError, match="must be one of 'vib', 'dual'"):
         ni.plot.dynamics(sweep, "ceb")
     plt.close("all")

@@ -212,7 +212,7 @@ def test_an_optimiser_made_again_compiles_nothing(rng):
     def call():
         ni.variational.fit(
             x, y, optimizer=optax.adam(3e-3), steps=2, key=jax.random.key(0), latent=2, record=1,
-            encoder=ni.variational.encoders.mlp(4, (5,)), beta=1.0,
+            encoder=ni.variational.encoders.mlp(4, (5,)), beta=2.0,
         )  # fmt: skip
         ni.finite.train_layers(
             (4, 3, 2), x, y, epochs=1, n_networks=1, key=jax.random.key(0), optimizer=optax.sgd(0.01, momentum=0.9),

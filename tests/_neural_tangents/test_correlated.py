@@ -272,5 +272,5 @@ def test_bad_inputs_of_the_hessian_kernel(rng):
         kernels.hessian(net, np.eye(3), np.ones((2, 4)))
     with pytest.raises(ValueError, match="`x1` must be finite"):
         kernels.hessian(net, np.full((2, 3), np.nan))
-    with pytest.raises(ValueError, match="The tangent kernel of `net` must be a matrix"):
+    with pytest.raises(ValueError, match="`net` must return kernels of shape"):
         kernels.hessian(stax.serial(conv(), stax.Erf()), rng.normal(size=(2, 3, 3, 2)))

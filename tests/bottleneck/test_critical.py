@@ -273,15 +273,15 @@ def test_groups_of_alike_rows_come_apart_first():
     assert list(drawn.optimum.n_clusters) == [2]
 
 
-def test_the_proof_finds_what_the_search_overlooks(monkeypatch):
+def test_the_proof_finds_what_the_search_overlooks():
     p_xy = random_joint(1, (5, 3))
-    expected = bottleneck.critical_betas(p_xy)
-    search = _critical._largest_g
-
-    def blind(problem, beta, clusters):
-        found = search(problem, beta, clusters)
-        return found._replace(log_g_found=min(found.log_g_found, 0.0), log_g_candidates=0 * found.log_g_candidates)
-
-    monkeypatch.setattr(_critical, "_largest_g", blind)
-    # By the search alone only unstable clusters would split, at the local values.
-    np.testing.assert_allclose(bottleneck.critical_betas(p_xy).global_[0], expected.global_[0], rtol=1e-6)
+    problem = Problem.from_joint(jnp.asarray(p_xy), False)
+    trivial = _critical._trivial(problem)
+    beta = float(bottleneck.critical_betas(p_xy, beta_max=1.6).global_[0]) * 1.01
+    found = _critical._largest_g(problem, beta, trivial)
+    assert found.log_g_found > 1e-6
+    blind = found._replace(s=trivial.p_y_given_z[0], log_g_found=0.0, log_g_candidates=0 * found.log_g_candidates)
+    proven = _critical._prove(problem, beta, trivial, blind, 1e-8)
+    np.testing.assert_allclose(proven.log_g_found, found.log_g_found, atol=1e-8)
+    assert proven.bound >= found.log_g_found
+    np.testing.assert_allclose(proven.s, found.s, atol=1e-3)

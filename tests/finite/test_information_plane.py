@@ -148,7 +148,7 @@ def test_figures(problem):
     axes = ni.plot.training(run)
     np.testing.assert_allclose(axes[0].lines[0].get_ydata(), run.train_loss.mean(0))
     assert [each.get_xlabel() for each in axes] == ["epoch", "epoch"] and len(axes[1].lines) == 1
-    with pytest.raises(ValueError, match="at least one plane"):
+    with pytest.raises(ValueError, match="at least one `Plane`"):
         ni.plot.estimators([])
     plt.close("all")
 

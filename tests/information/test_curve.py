@@ -130,7 +130,7 @@ def test_curve_crosses_transformations():
 
 def test_training_inputs_at_late_times_are_refused():
     ens, *_ = setting()
-    with pytest.raises(ValueError, match=r"predictive variance at `x_test` must be positive; got .* inputs trained on"):
+    with pytest.raises(ValueError, match=r"variance must be positive; got 0 .* rows 0, 1, 2 of `x_test`.* trained on"):
         information.curve(ens, ens.x[:3] * 1.0, ens.y[:3], jnp.array([1.0, jnp.inf]))
 
 

@@ -293,7 +293,7 @@ def z_of(k=1):
         (lambda: information.input_information(Gaussian(jnp.zeros((4, 1)), jnp.zeros(4))), ValueError, "`variance`"),
         (lambda: information.label_information(z_of(), [0, 1]), ValueError, "`labels` must have one entry per input"),
         (lambda: information.label_information(z_of(), [0, 1, -1, 1]), ValueError, "class numbers from 0; got -1"),
-        (lambda: information.label_information(z_of(), ["a"] * 4), TypeError, "`labels` must hold floating-point"),
+        (lambda: information.label_information(z_of(), ["a"] * 4), TypeError, "`labels` must be numbers; got text"),
         (lambda: information.label_information(z_of(), np.arange(4.0), method="exact"), ValueError, '"decoder"'),
         (lambda: information.label_information(z_of(), np.ones(4), task="classes", noise=-1.0, method="decoder"),
          ValueError, "`noise` must be positive and finite; got -1"),

@@ -404,6 +404,8 @@ def test_traced_variances_that_are_not_positive_give_nan():
 
 def test_lost_precision_is_warned_about():
     with pytest.warns(UserWarning, match="estimated error"):
+        mixture.exact(np.array([[1.0], [2.0]]), np.array([1e-30, 1e-30]))
+    with pytest.raises(ValueError, match="`variance` must not be so small beside the means"):
         mixture.exact(np.array([[1.0], [2.0]]), np.array([1e-40, 1e-40]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

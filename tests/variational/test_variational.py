@@ -164,7 +164,7 @@ def test_an_interrupted_fit_goes_on_bit_for_bit(rng, tmp_path, monkeypatch):
     resumed = V.fit(x, y, checkpoint=tmp_path, **options)
     assert len(calls) < 4 + 7 and same((whole.params, whole.history), (resumed.params, resumed.history))
     with pytest.raises(ValueError, match="differs in beta"):
-        V.fit(x, y, checkpoint=tmp_path, **options | {"beta": 1.0})
+        V.fit(x, y, checkpoint=tmp_path, **options | {"beta": 2.0})
     np.testing.assert_allclose(whole.history.beta[:3], [0.0, 1.0, 2.25])
 
 
@@ -263,7 +263,7 @@ def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
     found = V.learning_curve(x, y, [5, 60], **options)
     assert found.error.shape == (2, 2) and found.error[1].mean() < found.error[0].mean()
     with pytest.raises(ValueError, match="differs in beta"):
-        V.learning_curve(x, y, [5, 60], **options | {"beta": 1.0})
+        V.learning_curve(x, y, [5, 60], **options | {"beta": 2.0})
     with pytest.raises(ValueError, match="differs in x_test or y_test"):
         V.learning_curve(x, y, [5, 60], **options | {"y_test": (y + 1) % 3})
     # Another function of the same make, as in a new process, is the same network.
@@ -313,10 +313,13 @@ def test_required_information():
     def seeds(*rows):
         return np.stack([np.array(rows) - 0.1, np.array(rows) + 0.1], axis=2)
 
-    sweep = types.SimpleNamespace(
-        objectives=("vib", "dual"),
-        i_xz_lower=seeds([0.0, 1.0, 3.0], [0.5, 1.5, 4.0]),
-        i_yz_lower=seeds([0.0, 1.0, 2.0], [0.0, 1.9, 2.0]),
+    sweep = V.Sweep(
+        **dict.fromkeys(field.name for field in dataclasses.fields(V.Sweep))
+        | {
+            "objectives": ("vib", "dual"),
+            "i_xz_lower": seeds([0.0, 1.0, 3.0], [0.5, 1.5, 4.0]),
+            "i_yz_lower": seeds([0.0, 1.0, 2.0], [0.0, 1.9, 2.0]),
+        }
     )
     needed = V.required_information(sweep)
     assert needed.i_yz == pytest.approx(1.9) and needed.objectives == ("vib", "dual")
@@ -460,7 +463,7 @@ X, Y = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 3
     ],
 )
 def test_refusals(options, error, message):
-    given = {"x": X, "y": Y, "beta": 1.0, "key": KEY, "steps": 2, "latent": 2, "progress": False} | options
+    given = {"x": X, "y": Y, "beta": 2.0, "key": KEY, "steps": 2, "latent": 2, "progress": False} | options
     with pytest.raises(error, match=message):
         V.fit(given.pop("x"), given.pop("y"), **given)
 
