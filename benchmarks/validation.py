@@ -436,7 +436,8 @@ def hostile_arguments() -> str:
         "result that is finite (or not finite, as documented)."
     )
     if not (RESULTS / "fuzz.json").exists():
-        return section("hostile-arguments", "Hostile arguments", what, "**Being measured.**")
+        missing = "**Not measured as a whole:** run `python benchmarks/fuzz.py`. Known faults: `tests/fuzz/known.json`."
+        return section("hostile-arguments", "Hostile arguments", what, missing)
     result = load("fuzz")
     outcomes = list(next(iter(result.values()))["outcomes"])
     rows = [

@@ -167,7 +167,7 @@ def test_the_page_of_checks_is_what_the_results_make():
 def test_the_table_of_hostile_arguments_adds_up(tmp_path, monkeypatch):
     page = validation()
     monkeypatch.setattr(page, "RESULTS", tmp_path)
-    assert "Being measured" in page.hostile_arguments()
+    assert "Not measured as a whole" in page.hostile_arguments()
     outcomes = {"clear error": 5, "sane result": 2, "raw traceback": 1}
     (tmp_path / "fuzz.json").write_text(
         json.dumps({name: {"functions": 2, "outcomes": outcomes, "faults": {}} for name in ("bounds", "discrete")})
