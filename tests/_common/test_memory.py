@@ -89,7 +89,8 @@ def test_estimates_are_what_is_taken():
     assert len(found) == 6
     for name, (estimate, taken) in found.items():
         assert estimate > 2**26, f"{name}: {estimate}, too little to be looked at"
-        assert 0.5 < taken / estimate < 2, f"{name}: {taken:.3g} bytes taken, {estimate:.3g} foreseen"
+        # What the compiler takes for itself comes on top where no program is found in a cache.
+        assert estimate / 2 < taken < 2 * estimate + 2**28, f"{name}: {taken:.3g} bytes taken, {estimate:.3g} foreseen"
 
 
 @pytest.fixture
