@@ -116,7 +116,7 @@ class Ensemble:
             "Take fewer (memory grows with n²), or float32.",
         )
         evaluated = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
-        return cls.from_kernels(kernel_fn, x, y, evaluated, singular=singular, prior_saw_data=prior_saw_data)
+        return cls._of_kernels(kernel_fn, x, y.astype(x.dtype), evaluated, singular, prior_saw_data)
 
     @classmethod
     def from_kernels(
@@ -140,6 +140,11 @@ class Ensemble:
         check.option("singular", singular, ("error", "project"))
         check.instance("both", both, Kernels, maker="`kernels.kernels`")
         both = Kernels(*(check.square(f"both: {name}", one, len(x), x.dtype) for name, one in both._asdict().items()))
+        return cls._of_kernels(kernel_fn, x, y, both, singular, prior_saw_data)
+
+    @classmethod
+    def _of_kernels(cls, kernel_fn, x, y, both: Kernels, singular, prior_saw_data) -> "Ensemble":
+        """`from_kernels` of what has been checked."""
         # Outside `jit`, so that `grad` sees values where it has to refuse.
         decompose = _diagonalise if check.concrete(both) else _diagonalise_coupled
         eigenvalues, *parts = decompose(both.nngp, both.ntk, y)

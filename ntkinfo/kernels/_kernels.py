@@ -247,17 +247,16 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     )
     rows = _starts(len(x1), size)
     if len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
-        both = _finite(_block(kernel_fn, x1, x2), names)
+        both = _block(kernel_fn, x1, x2)
     elif x2 is None:
-        both = _finite(_symmetric(kernel_fn, x1, rows, size, devices, progress), names)
+        both = _symmetric(kernel_fn, x1, rows, size, devices, progress)
     else:
-        both = None
-    if both is not None:
-        if x2 is None:
-            for name, kernel in zip(names, both, strict=True):
-                check.symmetric(f"net: {name} kernel", kernel)
-        return both
-    return _finite(_rectangular(kernel_fn, x1, x2, rows, size, devices, progress), names)
+        both = _rectangular(kernel_fn, x1, x2, rows, size, devices, progress)
+    both = _finite(both, names)
+    if x2 is None:
+        for name, kernel in zip(names, both, strict=True):
+            check.symmetric(f"net: {name} kernel", kernel)
+    return both
 
 
 def diagonal(net, x: Inputs, *, kernel: str = "nngp") -> Float[Array, " a"]:

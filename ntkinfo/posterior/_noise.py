@@ -41,10 +41,9 @@ class NoiseFit(NamedTuple):
     at_limit: Array
 
 
-def log_marginal_likelihood(eigenvalues: Array, squares: Array, k: int, noise: Array) -> Array:
-    """log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, from the eigenvalues q (n,) and the sums Σ_c (UᵀY)² (n,)."""
-    total = eigenvalues + noise
-    return -0.5 * jnp.sum(squares / total + k * jnp.log(2 * np.pi * total))
+def log_marginal_likelihood(eigenvalues: Array, quadratic: Array, k: int, noise: Array) -> Array:
+    """log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, from the eigenvalues q (n,) and Σ_c y_cᵀ(Q + σ²I)⁻¹y_c."""
+    return -0.5 * (quadratic + k * jnp.sum(jnp.log(2 * np.pi * (eigenvalues + noise))))
 
 
 def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
@@ -64,7 +63,9 @@ def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> 
 
     def loss(log_noise):
         # Per label: gradients of order one for any amount of data.
-        return -log_marginal_likelihood(eigenvalues, squares, k, jnp.exp(log_noise)) / (count * k)
+        noise = jnp.exp(log_noise)
+        quadratic = jnp.sum(squares / (eigenvalues + noise))
+        return -log_marginal_likelihood(eigenvalues, quadratic, k, noise) / (count * k)
 
     mean = jnp.mean(eigenvalues)
     low = jnp.log(jnp.maximum(_SMALLEST * mean, RESOLUTION_FACTOR * spectrum.rounding(eigenvalues)))

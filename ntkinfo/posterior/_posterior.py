@@ -117,7 +117,7 @@ class Posterior:
             "Take fewer (memory grows with n²), or float32.",
         )
         q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
-        return cls.from_kernel(kernel_fn, x, y, q, noise=noise, prior=prior, prior_saw_data=prior_saw_data)
+        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data)
 
     @classmethod
     def from_kernel(
@@ -141,6 +141,11 @@ class Posterior:
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
         _check_options(noise, prior)
         q = check.square("q", q, len(x), x.dtype)
+        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data)
+
+    @classmethod
+    def _of_kernel(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data) -> "Posterior":
+        """`from_kernel` of what has been checked."""
         # Outside `jit`, so that `grad` sees values where it has to refuse.
         decompose = _diagonalise if check.concrete(q) else _diagonalise_coupled
         eigenvalues, u, y_rotated, *coupling = decompose(q, y)
@@ -209,10 +214,8 @@ class Posterior:
     @property
     def log_marginal_likelihood(self) -> Float[Array, ""]:
         """log p(Y|X) = log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, a scalar. Exact."""
-        return -0.5 * (
-            self._quadratic(lambda q: 1 / (q + self.noise))
-            + self.k * jnp.sum(jnp.log(2 * np.pi * (self.eigenvalues + self.noise)))
-        )
+        quadratic = self._quadratic(lambda q: 1 / (q + self.noise))
+        return _noise.log_marginal_likelihood(self.eigenvalues, quadratic, self.k, self.noise)
 
     def _quadratic(self, function: Callable[[Array], Array]) -> Array:
         return eigenspaces.quadratic(function, self.eigenvalues, self.y_rotated, self.coupling)

@@ -160,7 +160,12 @@ def test_the_fitted_noise_has_the_largest_marginal_likelihood(rng, prior):
     assert abs(post.noise_fit.gradient) < 1e-6
     squares = jnp.sum(post.y_rotated**2, axis=1)
     others = jnp.geomspace(1e-6, 1e3, 2000)
-    values = jax.vmap(lambda s: _noise.log_marginal_likelihood(post.eigenvalues, squares, 1, s))(others)
+
+    def evidence(noise):
+        quadratic = jnp.sum(squares / (post.eigenvalues + noise))
+        return _noise.log_marginal_likelihood(post.eigenvalues, quadratic, 1, noise)
+
+    values = jax.vmap(evidence)(others)
     assert post.log_marginal_likelihood >= values.max()
     given = Posterior.fit(network(), x, y, noise=float(post.noise), prior=prior)
     np.testing.assert_allclose(post.log_marginal_likelihood, given.log_marginal_likelihood)
