@@ -5,7 +5,7 @@ import numpy as np
 
 def size(n: int, least: int = 1) -> int:
     """The power of two from `n` on, at least `least`."""
-    return max(1 << max(n - 1, 0).bit_length(), least)
+    return max(1 << max(int(n) - 1, 0).bit_length(), least)
 
 
 def repeat_last(values: np.ndarray, n: int, axis: int = 0) -> np.ndarray:

@@ -16,7 +16,7 @@ from ntkinfo import discrete
 from ntkinfo._common import check
 from ntkinfo.bottleneck import _branch_and_bound, _curve, _solver
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode, log_floored, smallest_probability
-from ntkinfo.bottleneck._duality_gap import log_partition, maximise, tree_centres
+from ntkinfo.bottleneck._duality_gap import maximise, tree_centres
 
 # Factor between neighbouring β while a branch is followed.
 STEP = 1.05
@@ -311,8 +311,7 @@ def _padded(problem, clusters: _Clusters) -> tuple[np.ndarray, np.ndarray]:
     free = len(problem.p_x) + 1 - len(clusters)
     p_z = np.concatenate([clusters.p_z, np.zeros(free)])
     p_y_given_z = np.concatenate([clusters.p_y_given_z, np.repeat(clusters.p_y_given_z[:1], free, axis=0)])
-    smallest = smallest_probability(p_z.dtype)
-    return np.log(np.maximum(p_z, smallest)), np.log(np.maximum(p_y_given_z, smallest))
+    return log_floored(p_z), log_floored(p_y_given_z)
 
 
 def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
@@ -351,19 +350,13 @@ def _prove(problem, beta, clusters: _Clusters, missing: _Missing, tolerance: flo
     """The same with a proven bound, and with what the search overlooked, for three and four labels."""
     if problem.p_y_given_x.shape[1] not in _branch_and_bound.TOLERANCE:
         return missing
-    log_z = np.asarray(_log_partition(problem, beta, *_padded(problem, clusters)))
-    bound = _branch_and_bound.upper_bound(
-        np.log(np.asarray(problem.p_x)) - log_z, np.asarray(problem.p_y_given_x), float(beta), dual=problem.dual,
-        known=max(missing.log_g_found, 0.0), tolerance=tolerance,
-    )  # fmt: skip
+    known = max(missing.log_g_found, 0.0)
+    bound = _solver.proven_bound(problem, beta, *_padded(problem, clusters), known=known, tolerance=tolerance)
     if bound.found <= max(missing.log_g_found, tolerance):
         return missing._replace(bound=bound.upper)
     candidates = np.concatenate([bound.s[None], missing.candidates])
     values = np.concatenate([[bound.found], missing.log_g_candidates])
     return _Missing(bound.s, bound.found, candidates, values, bound.upper)
-
-
-_log_partition = jax.jit(log_partition)
 
 
 def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = False) -> tuple[int, _Clusters] | None:
@@ -384,9 +377,8 @@ def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = Fals
             # All of them at once: where several set in together, one alone may lead back to where it came from.
             missing = _missing(maximum, len(problem.p_x) + 1 - len(clusters))
             # At the mass that lowers the free energy most: at a larger one the iterations may lead back.
-            log_missing = np.log(np.maximum(missing, smallest_probability(missing.dtype)))
             clusters_now = (part[None] for part in _padded(problem, clusters))
-            share = float(_solver.best_share(problem, np.full(1, beta), *clusters_now, log_missing[None])[0])
+            share = float(_solver.best_share(problem, np.full(1, beta), *clusters_now, log_floored(missing)[None])[0])
             p_z = np.concatenate([(1 - share) * p_z, np.full(len(missing), share / len(missing))])
             nearest = int(np.abs(p_y_given_z - missing[:1]).max(axis=1).argmin())
             return nearest, _Clusters(p_z, np.concatenate([p_y_given_z, missing]))

@@ -5,6 +5,7 @@ Decoders are passed as logarithms, and these stay finite: a probability below `s
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
@@ -40,9 +41,10 @@ def smallest_probability(dtype) -> float:
     return 1e-300 if dtype == jnp.float64 else 1e-36
 
 
-def log_floored(p: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log p, of at least the smallest probability kept."""
-    return jnp.log(jnp.maximum(p, smallest_probability(p.dtype)))
+def log_floored(p):
+    """log p, of at least the smallest probability kept, for p of any shape. NumPy in, NumPy out; else JAX."""
+    xp = np if isinstance(p, np.ndarray) else jnp
+    return xp.log(xp.maximum(p, smallest_probability(p.dtype)))
 
 
 def distortion(problem: Problem, log_p_y_given_z: Float[Array, "z y"]) -> Float[Array, "x z"]:

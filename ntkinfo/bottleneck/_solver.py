@@ -15,6 +15,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ntkinfo._common import parallel
+from ntkinfo._numerics import padding
 from ntkinfo._numerics.entropy import plogp
 from ntkinfo.bottleneck import _branch_and_bound, _duality_gap
 from ntkinfo.bottleneck._distortion import (
@@ -205,12 +206,12 @@ def _batches(indices, size):
     size = max(1, 2 ** int(np.log2(size)))
     n = max(-(-len(indices) // size), min(parallel.cores(), len(indices) // 8))
     parts = [indices[i::n] for i in range(max(n, 1))]
-    return [(part, np.resize(part, 2 ** int(np.ceil(np.log2(len(part)))))) for part in parts]
+    return [(part, np.resize(part, padding.size(len(part)))) for part in parts]
 
 
 def _padded_size(count: int, max_clusters: int) -> int:
     """The next power of two, at least 4 and at most `max_clusters`."""
-    return min(max_clusters, max(4, 2 ** int(np.ceil(np.log2(max(count, 1))))))
+    return min(max_clusters, padding.size(count, 4))
 
 
 def _used(log_p_z) -> np.ndarray:
@@ -367,14 +368,24 @@ def add_missing_clusters(
 
 
 def _bound(problem: Problem, beta, solution: Solution, gaps, i: int) -> "_branch_and_bound.Bound":
-    """A proven upper bound on log max_s G for the i-th β."""
-    clusters = jnp.asarray(solution.log_p_z[i]), jnp.asarray(solution.log_p_y_given_z[i])
-    log_z = _duality_gap.log_partition(problem, beta[i], *clusters)
-    log_c = np.log(np.asarray(problem.p_x)) - np.asarray(log_z)
-    return _branch_and_bound.upper_bound(
-        log_c, np.asarray(problem.p_y_given_x), float(beta[i]), dual=problem.dual, known=max(float(gaps[i]), 0.0),
+    """`proven_bound` for the i-th β."""
+    return proven_bound(
+        problem, beta[i], solution.log_p_z[i], solution.log_p_y_given_z[i], known=max(float(gaps[i]), 0.0),
         tolerance=_branch_and_bound.TOLERANCE[problem.p_y_given_x.shape[1]],
     )  # fmt: skip
+
+
+def proven_bound(
+    problem: Problem, beta, log_p_z, log_p_y_given_z, *, known: float, tolerance: float
+) -> "_branch_and_bound.Bound":
+    """A proven upper bound on log max_s G for clusters (z,) and (z, y) at one β; the rest as `upper_bound`."""
+    log_c = np.log(np.asarray(problem.p_x)) - np.asarray(_log_partition(problem, beta, log_p_z, log_p_y_given_z))
+    return _branch_and_bound.upper_bound(
+        log_c, np.asarray(problem.p_y_given_x), float(beta), dual=problem.dual, known=known, tolerance=tolerance
+    )
+
+
+_log_partition = jax.jit(_duality_gap.log_partition)
 
 
 def _with_missing_clusters(
@@ -388,7 +399,7 @@ def _with_missing_clusters(
         if not len(loose):
             break
         current = _selected(solution, loose)
-        log_missing = np.asarray(log_floored(jnp.asarray(missing[loose])))[:, None]
+        log_missing = log_floored(missing[loose])[:, None]
         arrays = (beta[loose], current.log_p_z, current.log_p_y_given_z, log_missing)
         share = np.asarray(best_share(problem, *(jnp.asarray(array) for array in arrays)))[:, None]
         log_p_z = np.concatenate([current.log_p_z + np.log1p(-share), np.log(share)], 1)
@@ -516,14 +527,13 @@ def partition_start(problem: Problem, assignments) -> tuple[np.ndarray, np.ndarr
     p_z = p_zx.sum(2)
     p_x_given_z = np.where(p_z[:, :, None] > 0, p_zx, p_x) / np.where(p_z > 0, p_z, 1)[:, :, None]
     p_y_given_z = jax.vmap(partial(decode, problem))(jnp.asarray(p_x_given_z))
-    return np.asarray(log_floored(jnp.asarray(p_z))), np.asarray(log_floored(p_y_given_z))
+    return log_floored(p_z), np.asarray(log_floored(p_y_given_z))
 
 
 def merge_down_to(
     n_clusters: int, problem: Problem, beta, alpha, solution: Solution, *, tolerance: float, max_steps: int
 ) -> Solution:
     """At most `n_clusters` of them: the two that cost least to merge become one, again and again; then solved anew."""
-    smallest = smallest_probability(solution.log_p_z.dtype)
     log_p_z, log_p_y_given_z = solution.log_p_z.copy(), solution.log_p_y_given_z.copy()
     for i, used in enumerate(_used(log_p_z)):
         mass, decoders = np.exp(log_p_z[i, used]), np.exp(log_p_y_given_z[i, used])
@@ -537,9 +547,9 @@ def merge_down_to(
             a, b = sorted(np.unravel_index(np.argmin(cost), cost.shape))
             decoders[a], mass[a] = mixture[a, b], mass[a] + mass[b]
             mass, decoders = np.delete(mass, b), np.delete(decoders, b, axis=0)
-        log_p_z[i], count = np.log(smallest), len(mass)
+        log_p_z[i], count = np.log(smallest_probability(log_p_z.dtype)), len(mass)
         log_p_z[i, :count] = np.log(mass)
-        log_p_y_given_z[i, :count] = np.log(np.maximum(decoders, smallest))
+        log_p_y_given_z[i, :count] = log_floored(decoders)
     start = log_p_z[:, :n_clusters], log_p_y_given_z[:, :n_clusters]
     return solve(problem, beta, alpha, *start, tolerance=tolerance, max_steps=max_steps)
 

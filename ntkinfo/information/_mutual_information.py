@@ -12,9 +12,6 @@ from ntkinfo._common.results import Information
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.information import _decoder
 
-# Numbers of one array that fit in memory.
-_MOST_ENTRIES = 2**28
-
 
 def input_information(
     z: Gaussian, *, method: str | None = None, key: Array | None = None, n_samples: int = 64
@@ -143,5 +140,5 @@ def _decode(
         noise,
         label_entropy,
         key=mixture.require_key(key, "the decoder of several classes"),
-        n_samples=check.integer("n_samples", n_samples, least=2, most=max(2, _MOST_ENTRIES // z.mean.size)),
+        n_samples=check.integer("n_samples", n_samples, least=2, most=max(2, check.MOST_ENTRIES // z.mean.size)),
     )

@@ -17,8 +17,6 @@ from ntkinfo._numerics.entropy import entropy
 from ntkinfo.mixture import _quadrature
 
 ACCURACY = 1e-8
-# Numbers of one array that fit in memory.
-_MOST_ENTRIES = 2**28
 
 Means = Float[ArrayLike, "*t m k"]
 OneMean = Float[ArrayLike, "*t m 1"]
@@ -29,7 +27,7 @@ Labels = Integer[ArrayLike, " m"]
 
 def _draws(n_samples, mean) -> int:
     """The number of draws; those of one point, against all others, must fit in memory."""
-    return check.integer("n_samples", n_samples, most=max(1, _MOST_ENTRIES // max(mean.shape[-2:])))
+    return check.integer("n_samples", n_samples, most=max(1, check.MOST_ENTRIES // max(mean.shape[-2:])))
 
 
 def _points(variance) -> int:
@@ -264,6 +262,14 @@ def _sampled(key, mean, variance, classes, n_samples):
     return jax.lax.map(of_channel, (mean, variance))
 
 
+def _averages(key, mean, variance, one_hot, n_samples, *, least: int = 1):
+    """What `_sampled` draws for checked arguments, averages and standard errors (5, ...), and the ceilings."""
+    key = check.key("key", key)
+    mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, least=least)
+    average, error = _sampled(key, mean, variance, classes, _draws(n_samples, mean))
+    return *(a.T.reshape((5, *lead)) for a in (average, error)), _ceilings(classes)
+
+
 def monte_carlo_pair(
     mean: Means,
     variance: Variances,
@@ -273,14 +279,11 @@ def monte_carlo_pair(
     n_samples: int,
 ) -> tuple[Information, Information]:
     """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass."""
-    key = check.key("key", key)
-    mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
-    average, error = _sampled(key, mean, variance, classes, _draws(n_samples, mean))
-    average, error = (a.T.reshape((5, *lead)) for a in (average, error))
+    average, error, ceilings = _averages(key, mean, variance, one_hot, n_samples)
     check.finite_result("the information", (average[0], average[2], error[0], error[2]), "`mean` and `variance`")
     return tuple(
         estimate(average[i], error[i], "monte_carlo", full(average[i], ceiling))
-        for i, ceiling in zip((0, 2), _ceilings(classes), strict=True)
+        for i, ceiling in zip((0, 2), ceilings, strict=True)
     )
 
 
@@ -333,12 +336,9 @@ def minibatch_pair(
     n_samples: int,
 ) -> tuple[Information, Information]:
     """Bounds on I(X;Z) and I(Y;Z) in nats from the same scores: `minibatch` and `label_minibatch` in one pass."""
-    key = check.key("key", key)
-    mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, least=2)
-    average, error = _sampled(key, mean, variance, classes, _draws(n_samples, mean))
-    average, error = (a.T.reshape((5, *lead)) for a in (average, error))
+    average, error, ceilings = _averages(key, mean, variance, one_hot, n_samples, least=2)
     check.finite_result("the bounds", (average, error), "`mean` and `variance`")
-    rows = zip(((0, 0, 1), (2, 3, 4)), (full(average[0], ceiling) for ceiling in _ceilings(classes)), strict=True)
+    rows = zip(((0, 0, 1), (2, 3, 4)), (full(average[0], ceiling) for ceiling in ceilings), strict=True)
     return tuple(
         Information(average[v], average[low], average[up], error[v], "minibatch", error[low], error[up], ceiling)
         for (v, low, up), ceiling in rows
