@@ -203,7 +203,7 @@ def _exact_where_parallel(module: types.ModuleType, inexact, closed_form):
 
         def exact(rho, product, inexact):
             """The value and slope where ρ² is the product of the variances, and where that is."""
-            tolerance = _PARALLEL * jnp.finfo(rho.dtype).eps
+            tolerance = _PARALLEL * float(jnp.finfo(rho.dtype).eps)
             parallel = (product > 0) & (jnp.abs(product - rho**2) <= tolerance * product)
             value, moment = parallel_kernels(jnp.where(parallel, rho, 1))
             return parallel, jnp.where(parallel, value, inexact), moment

@@ -10,5 +10,5 @@ def cholesky(covariance: Float[jax.Array, "m m"]) -> Float[jax.Array, "m m"]:
     factor = jnp.linalg.cholesky(covariance)
     # A pivot below rounding is noise: its logarithm would be a number without meaning.
     pivots = jnp.diagonal(factor) ** 2 / jnp.diagonal(covariance)
-    floor = covariance.shape[0] * jnp.finfo(covariance.dtype).eps
+    floor = covariance.shape[0] * float(jnp.finfo(covariance.dtype).eps)
     return jnp.where(jnp.all(pivots > floor), factor, jnp.nan)

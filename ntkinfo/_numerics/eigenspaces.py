@@ -49,7 +49,7 @@ def _eigh_derivative(null, primals, tangents):
     rotated = u.T @ (0.5 * (change + change.T)) @ u
     gap = eigenvalues[None, :] - eigenvalues[:, None]
     size = jnp.maximum(jnp.abs(eigenvalues)[None, :], jnp.abs(eigenvalues)[:, None])
-    zero = eigenvalues <= null * jnp.finfo(matrix.dtype).eps * eigenvalues[-1]
+    zero = eigenvalues <= null * float(jnp.finfo(matrix.dtype).eps) * eigenvalues[-1]
     both_zero = zero[None, :] & zero[:, None]
     close = (jnp.abs(gap) <= closeness(matrix.dtype) * size) | both_zero
     other = ~jnp.eye(len(matrix), dtype=bool)

@@ -1,6 +1,7 @@
 """Whether a kernel can be used: its eigenvalues checked against the rounding error of their dtype."""
 
 import functools
+import math
 import warnings
 
 import jax
@@ -16,7 +17,7 @@ _GRADUAL = 1e4
 
 def rounding(eigenvalues: np.ndarray | jax.Array) -> np.floating | jax.Array:
     """The error of eigenvalues (n,), ascending, from rounding: eps √n times the largest. NumPy or JAX."""
-    return jnp.finfo(eigenvalues.dtype).eps * np.sqrt(len(eigenvalues)) * eigenvalues[-1]
+    return float(jnp.finfo(eigenvalues.dtype).eps) * math.sqrt(len(eigenvalues)) * eigenvalues[-1]
 
 
 def check_semidefinite(name: str, eigenvalues: np.ndarray | jax.Array) -> float:

@@ -15,7 +15,7 @@ def rounding(prior: Array, explained: Array) -> Array:
 
     Source: theory, section 1.
     """
-    return jnp.finfo(prior.dtype).eps * (jnp.sqrt(prior) + explained) ** 2
+    return float(jnp.finfo(prior.dtype).eps) * (jnp.sqrt(prior) + explained) ** 2
 
 
 def resolved(variance: Array, error: Array) -> Array:
@@ -23,7 +23,7 @@ def resolved(variance: Array, error: Array) -> Array:
 
     What is negative beyond any rounding stays as it is: its kernel is no covariance.
     """
-    impossible = -error / jnp.sqrt(jnp.finfo(variance.dtype).eps)
+    impossible = -error / jnp.sqrt(float(jnp.finfo(variance.dtype).eps))
     lost = (variance <= error) & (variance >= impossible)
     return jnp.where(lost, variance - jax.lax.stop_gradient(variance), variance)
 

@@ -186,7 +186,7 @@ def _modes(cov_x, cov_y, cov_xy):
 
 def _thresholds(rho2):
     """β_i = 1/ρ_i²; a correlation at rounding level is none."""
-    none = rho2 <= rho2.shape[0] * jnp.finfo(rho2.dtype).eps
+    none = rho2 <= rho2.shape[0] * float(jnp.finfo(rho2.dtype).eps)
     return jnp.where(none, jnp.inf, 1 / jnp.where(none, 1, rho2))
 
 

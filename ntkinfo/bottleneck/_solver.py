@@ -132,7 +132,7 @@ def merge(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
         share = mass[:, None] / (mass[:, None] + mass[None, :])
         mixture = share[:, :, None] * decoders[:, None] + (1 - share)[:, :, None] * decoders[None]
         divergence = -jnp.sum(plogp(mixture), axis=2) - share * entropy[:, None] - (1 - share) * entropy[None, :]
-        tolerance = jnp.maximum(MERGE_TOLERANCE, 10 * jnp.finfo(mass.dtype).eps)
+        tolerance = jnp.maximum(MERGE_TOLERANCE, 10 * float(jnp.finfo(mass.dtype).eps))
         cost = (mass[:, None] + mass[None, :]) * beta * divergence
         own = jnp.arange(len(mass))
         cost = jnp.where(own[None, :] < own[:, None], cost, jnp.inf)

@@ -255,6 +255,6 @@ def _estimate(correlation, key, tilt, n_samples, isotropic):
         log_weights, _ = _orthant.sequential(factor, shift * tilt.astype(shift.dtype), key, n_samples)
     value, stderr, effective = _orthant.summarise(log_weights)
     upper = _orthant.closed_form(correlation, published=False)
-    slack = _MAX_STANDARD_ERRORS * stderr + n_samples * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    slack = _MAX_STANDARD_ERRORS * stderr + n_samples * float(jnp.finfo(value.dtype).eps) * jnp.abs(value)
     within = (value > lower - slack) & (value < upper + slack)
     return Content(value, stderr, effective, (effective >= MIN_EFFECTIVE_SAMPLES) & within, lower, upper)

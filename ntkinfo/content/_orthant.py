@@ -205,7 +205,7 @@ def _saddle(below):
         )
         return x + length * dx, shift + length * dshift, new, count + 1
 
-    tolerance = n * (100 * jnp.finfo(below.dtype).eps) ** 2
+    tolerance = n * (100 * float(jnp.finfo(below.dtype).eps)) ** 2
     zero = jnp.zeros(n, below.dtype)
     x, shift, left, _ = jax.lax.while_loop(
         lambda carry: (carry[2] > tolerance) & (carry[3] < _STEPS), step, (zero, zero, size(zero, zero), 0)

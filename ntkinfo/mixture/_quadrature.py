@@ -212,7 +212,7 @@ def _integrals(mean, variance, one_hot):
     value = integral - jnp.stack([noise, jnp.sum(plogp(share))])
     # Mass that the panels missed or doubled counts with the largest |log p| inside a window.
     largest = 0.5 * WINDOW**2 + 2.0 + jnp.log(count) + jnp.max(jnp.abs(jnp.log(sigma)))
-    error = error + jnp.abs(1.0 - mass) * largest + 16 * jnp.finfo(dtype).eps * (1.0 + size + jnp.abs(noise))
+    error = error + jnp.abs(1.0 - mass) * largest + 16 * float(jnp.finfo(dtype).eps) * (1.0 + size + jnp.abs(noise))
     valid = jnp.all(variance > 0) & jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(variance))
     return jnp.where(valid, value, jnp.nan), jnp.where(valid, error, jnp.nan)
 
