@@ -181,7 +181,9 @@ def test_a_second_run_reads_its_programs_in_silence(tmp_path):
         assert done.returncode == 0 and done.stderr == ""
         files = {path for path in (tmp_path / "cache" / "ntkinfo" / "jax").rglob("*-cache")}
         runs.append((done.stdout, files))
-    assert runs[0] == runs[1] and runs[0][1]
+    (first, written), (second, kept) = runs
+    # A program that takes about the least time worth a file may be written by either run.
+    assert first == second and written <= kept and len(kept - written) < len(written) / 4
 
 
 def test_the_page_says_nothing_of_places(tmp_path, keep_settings):

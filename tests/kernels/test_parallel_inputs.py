@@ -23,6 +23,7 @@ OTHERS = {
     "erf": stax.Erf,
     "gelu": stax.Gelu,
 }
+QUICK = ((1, 784, 0.3), (3, 4, None), (6, 784, None))
 
 
 def network(activation, depth, b_std=None, w_std=1.5):
@@ -40,13 +41,16 @@ def along_a_ray(a, b, depth, w_std, q, sign):
     return rho, theta
 
 
-@pytest.mark.parametrize("b_std", [None, 0.3])
-# Deeper networks of monomials overflow.
-@pytest.mark.parametrize(
-    ("name", "depth"), [(n, d) for n in (*ACTIVATIONS, *OTHERS) for d in (1, 3, 6) if n != "monomial" or d < 6]
-)
-@pytest.mark.parametrize("d", [4, 784])
-def test_equal_rows_have_equal_kernels(name, depth, b_std, d, rng):
+CASES = [
+    # The other combinations are marked slow. Deeper networks of monomials overflow.
+    pytest.param(name, depth, d, b, marks=() if (depth, d, b) in QUICK else pytest.mark.slow)
+    for name, depth, d, b in itertools.product((*ACTIVATIONS, *OTHERS), (1, 3, 6), (4, 784), (None, 0.3))
+    if name != "monomial" or depth < 6
+]
+
+
+@pytest.mark.parametrize(("name", "depth", "d", "b_std"), CASES)
+def test_equal_rows_have_equal_kernels(name, depth, d, b_std, rng):
     activation = ACTIVATIONS[name][0] if name in ACTIVATIONS else OTHERS[name]
     net = network(activation, depth, b_std)
     x = rng.normal(size=(9, d))

@@ -415,26 +415,26 @@ def test_lost_precision_is_warned_about():
 # Few programs, little memory
 
 
-@pytest.mark.parametrize("m", [1, 2, 5, 15, 16, 17, 30])
+# One point, and a block of 16 that the absent ones fill up or go beyond.
+@pytest.mark.parametrize("m", [1, 7, 16])
 def test_absent_points_change_nothing(m):
     mean, variance = channel(m, seed=m)
     one_hot = np.eye(2)[np.arange(m) % 2]
-    want = jax.jit(_quadrature.information_pair)(mean[:, 0], variance, one_hot)
     # Wherever the absent ones stand, and whatever they hold.
     rng = np.random.default_rng(m)
     order = rng.permutation(m + 9)
     extra = rng.normal(size=9) * 5, rng.uniform(1e-4, 10, 9), np.zeros((9, 2))
     given = (mean[:, 0], variance, one_hot)
     full = tuple(np.concatenate([a, b])[order] for a, b in zip(given, extra, strict=True))
-    got = jax.jit(_quadrature.information_pair)(*full)
-    np.testing.assert_allclose(got[0], want[0], rtol=1e-12, atol=1e-14)
-    assert (np.asarray(got[1]) < 1e-11).all()
 
-    def total(mean, variance, one_hot):
-        return jnp.sum(_quadrature.information_pair(mean, variance, one_hot)[0])
+    def total(*channel):
+        value, error = _quadrature.information_pair(*channel)
+        return jnp.sum(value), (value, error)
 
-    slopes = jax.grad(total, (0, 1))(*given)
-    padded = jax.grad(total, (0, 1))(*(jnp.asarray(a) for a in full))
+    value_and_slopes = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    ((_, (want, _)), slopes), ((_, (got, error)), padded) = value_and_slopes(*given), value_and_slopes(*full)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
+    assert (np.asarray(error) < 1e-11).all()
     for slope, of_all in zip(slopes, padded, strict=True):
         np.testing.assert_allclose(np.asarray(of_all)[np.argsort(order)], np.r_[slope, np.zeros(9)], atol=1e-11)
 
