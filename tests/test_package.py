@@ -163,7 +163,7 @@ PROMISED = {
         BELIEVED Content FORMS METHODS MIN_EFFECTIVE_SAMPLES information_content of_kernel positive_probability
         upper_bound
     """,
-    "datasets": "Dataset TASKS TwelveBit digits gaussian mnist npz one_hot parity subsample twelve_bit",
+    "datasets": "Dataset TASKS TwelveBit csv digits from_arrays gaussian mnist npz one_hot parity subsample twelve_bit",
     "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
     "ensemble": "CrossKernels Ensemble covariances labels means predictive rotate",
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",

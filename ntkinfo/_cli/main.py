@@ -11,7 +11,7 @@ from ntkinfo._cli import arguments
 from ntkinfo._cli.arguments import JOBS, Parser, integer, number
 
 DATA = ("digits", "gaussian")
-TASKS = ("parity", "classes", "regression")
+TASKS = ("parity", "binary", "classes", "regression")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,10 +28,11 @@ def parser() -> argparse.ArgumentParser:
         "--data",
         type=arguments.name,
         default="digits",
-        help="digits, gaussian, an .npz with x and y, or a folder of MNIST files",
+        help="digits, gaussian, a .csv with a line of names, an .npz with x and y, or a folder of MNIST files",
     )
+    data.add_argument("--target", type=arguments.name, help="the column of a .csv to be learned")
     data.add_argument(
-        "--task", choices=TASKS, help="default: parity for images, regression for gaussian, by y for .npz"
+        "--task", choices=TASKS, help="default: parity for images, regression for gaussian, by y for .csv and .npz"
     )
     data.add_argument(
         "--n-train", type=integer(2, 10**7), help="training inputs; default 1000 (digits, MNIST), 2000 (gaussian)"
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--n-test", type=integer(1, 10**7), help="test inputs; default all the rest, or 1000")
     data.add_argument(
         "--scale", choices=("auto", "columns", "global", "none"), default="auto",
-        help="of the inputs of an .npz: each column by its own, all by one; auto: by column for tables",
+        help="of the inputs of a .csv or .npz: each column by its own, all by one; auto: by column for tables",
     )  # fmt: skip
     data.add_argument(
         "--seed", type=integer(0, arguments.MOST_SEED), default=0, help="of the split, of finite networks, of sampling"
@@ -126,13 +127,22 @@ def _dataset(options):
         n_train = 1000 if options.n_train is None else options.n_train
         return datasets.digits(n_train, options.n_test, task=options.task or "parity", flat=flat, **common)
     path = Path(options.data)
+    if (path.suffix == ".csv") != (options.target is not None):
+        raise ValueError("--target must name the column to be learned where --data is a .csv file, and only there")
     if path.is_dir():
         sizes = (1000 if n is None else n for n in (options.n_train, options.n_test))
         return datasets.mnist(path, *sizes, task=options.task or "parity", flat=flat, **common)
+    scale = None if options.scale == "none" else options.scale
+    if path.suffix == ".csv":
+        if not flat:
+            raise ValueError(f"--architecture conv needs images; got --data {options.data}")
+        sizes = options.n_train, options.n_test
+        return datasets.csv(path, options.target, *sizes, task=options.task, scale=scale, **common)
     if path.suffix == ".npz":
-        scale = None if options.scale == "none" else options.scale
         return datasets.npz(path, options.n_train, options.n_test, task=options.task, flat=flat, scale=scale, **common)
-    raise ValueError(f"--data must be {', '.join(DATA)}, an .npz file or a folder of MNIST files; got {options.data!r}")
+    raise ValueError(
+        f"--data must be {', '.join(DATA)}, a .csv or .npz file or a folder of MNIST files; got {options.data!r}"
+    )
 
 
 def _finite(options, net, data, times, key, label_options):

@@ -1,4 +1,4 @@
-"""Shared. Data to compute on: embedded digits, MNIST files, `.npz` files, and a Gaussian problem with known I(X;Y).
+"""Shared. Data to compute on: embedded digits, MNIST files, your own arrays and tables, and a Gaussian problem.
 
 Everything is NumPy on the host: nothing touches a device, and the same seed gives the same arrays on every machine.
 All data sets share three rules. Of rows with equal inputs only the first is kept, so that training and test inputs are
@@ -9,6 +9,7 @@ shifted by the training mean of each feature and divided: pixels by one number, 
 
 from ntkinfo.datasets._dataset import Dataset, subsample
 from ntkinfo.datasets._sources import digits, gaussian, mnist, npz
+from ntkinfo.datasets._tables import csv, from_arrays
 from ntkinfo.datasets._targets import TASKS, one_hot, parity
 from ntkinfo.datasets._twelve_bit import TwelveBit, twelve_bit
 
@@ -16,7 +17,9 @@ __all__ = [
     "TASKS",
     "Dataset",
     "TwelveBit",
+    "csv",
     "digits",
+    "from_arrays",
     "gaussian",
     "mnist",
     "npz",

@@ -23,7 +23,7 @@ class Dataset:
       labels_train: (n,) integers, the index in `classes` of each row; None for regression.
       labels_test: (m,) integers, likewise.
       name: where the data come from.
-      task: "parity" (k = 1, targets ±1), "classes" (k classes, one-hot minus 1/k) or "regression".
+      task: "parity" or "binary" (k = 1, targets ±1), "classes" (k classes, one-hot minus 1/k) or "regression".
       classes: what each label stands for; None for regression.
       mutual_information: the true I(X;Y) in nats where it is known, else None.
     """
@@ -68,6 +68,11 @@ def split(name, x, y, n_train, n_test, *, task, flat, seed, dtype, test=None, sc
         x, y = np.concatenate([x, test[0]]), np.concatenate([y, test[1]])
     # Rows that differ only beyond the precision asked for are equal to whoever computes with them.
     keep = distinct(cast("x", x, dtype) if x.dtype.kind == "f" else x)
+    if len(keep) < 3:
+        raise ValueError(
+            f"`x` must have at least three rows that differ, two to train on and one to test; got {len(keep)} of "
+            f"{len(x)} in {name}."
+        )
     if warn and len(keep) < len(x):
         warnings.warn(
             f"{len(x) - len(keep)} of {len(x)} rows of {name} were left out: their inputs repeat earlier rows.",

@@ -1,4 +1,4 @@
-"""Labels as training targets: ±1 for parity, centred one-hot rows for classes, numbers for regression."""
+"""Labels as training targets: ±1 for two classes and parity, centred one-hot rows for several, numbers as they are."""
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, Integer, Shaped
@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 from ntkinfo._common import check
 from ntkinfo._common.labels import class_numbers
 
-TASKS = ("parity", "classes", "regression")
+TASKS = ("parity", "binary", "classes", "regression")
 
 
 def parity(labels: Shaped[ArrayLike, " n"], *, dtype: DTypeLike = np.float64) -> Float[np.ndarray, "n 1"]:
@@ -73,7 +73,12 @@ def encode(y, task, dtype):
                 f"`task` {task!r} needs whole numbers or text as labels; got y with fractions. Use task 'regression'."
             )
         labels = labels.astype(np.int64)
-    if task == "parity":
+    if task in ("parity", "binary"):
+        if task == "binary" and len(np.unique(labels)) != 2:
+            raise ValueError(
+                f"`task` 'binary' needs two classes; got {len(np.unique(labels))}. Use 'classes', or 'parity' for "
+                "whole numbers that are even or odd."
+            )
         labels, classes = _parity(labels)
         return (2 * labels - 1).astype(dtype)[:, None], labels, classes
     values, labels = np.unique(labels, return_inverse=True)

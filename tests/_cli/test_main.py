@@ -65,7 +65,7 @@ def test_times():
     [
         (
             ["--data", "nowhere"],
-            "--data must be digits, gaussian, an .npz file or a folder of MNIST files; got 'nowhere'",
+            "--data must be digits, gaussian, a .csv or .npz file or a folder of MNIST files; got 'nowhere'",
         ),
         (["--data", "nowhere.npz"], "there is no file nowhere.npz"),
         (["--data", "gaussian", "--task", "parity"], "--task must be regression"),

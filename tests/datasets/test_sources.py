@@ -76,7 +76,7 @@ def test_digits_are_scikit_learns_up_to_one_shift_and_one_scale():
 
 
 def test_the_three_tasks_agree_on_which_digit_a_row_is():
-    sets = {task: datasets.digits(200, 50, task=task, seed=1) for task in datasets.TASKS}
+    sets = {task: datasets.digits(200, 50, task=task, seed=1) for task in ("parity", "classes", "regression")}
     digit = sets["classes"].labels_train
     np.testing.assert_array_equal(sets["parity"].y_train[:, 0], np.where(digit % 2 == 0, 1.0, -1.0))
     np.testing.assert_array_equal(sets["parity"].labels_train, digit % 2 == 0)
@@ -129,7 +129,7 @@ def test_digits_without_scikit_learn_name_the_package(monkeypatch):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"task": "odd"}, ValueError, "`task` must be one of 'parity', 'classes', 'regression'; got 'odd'"),
+        ({"task": "odd"}, ValueError, "`task` must be one of 'parity', 'binary', 'classes', 'regression'; got 'odd'"),
         ({"n_train": 1}, ValueError, "`n_train` must be at least 2; got 1"),
         ({"n_train": 10.0}, TypeError, "`n_train` must be an integer; got 10.0"),
         ({"n_test": 0}, ValueError, "`n_test` must be at least 1; got 0"),
@@ -420,7 +420,11 @@ NAN = np.where(np.arange(20).reshape(10, 2) == 7, np.nan, X)
             "`task` 'regression' needs numbers; got y of dtype",
         ),
         ({"x": X, "y": np.array(list("abcabcabca"))}, {"task": "parity"}, "got 3 classes: a, b, c"),
-        ({"x": X, "y": Y}, {"task": "other"}, "`task` must be one of 'parity', 'classes', 'regression'; got 'other'"),
+        (
+            {"x": X, "y": Y},
+            {"task": "other"},
+            "`task` must be one of 'parity', 'binary', 'classes', 'regression'; got 'other'",
+        ),
         ({"x": X, "y": Y}, {"n_train": 8, "n_test": 3}, r"at most 10, the distinct rows of mine; got 8 \+ 3"),
         ({"x": X * 1e300, "y": Y}, {"dtype": np.float32}, "`x` must fit into float32; got entries up to 1.9e.301"),
         ({"x": X, "y": Y * 1e300}, {"dtype": np.float32}, "`y` must fit into float32"),

@@ -442,7 +442,15 @@ TABLE = {
     "estimators.ksg": lambda: Call(ni.estimators.ksg, {"x": _SAMPLES, "y": _SAMPLES}, {"x": "samples", "y": "samples"}),
     # Data.
     "datasets.TwelveBit.draw": lambda: Call(ni.datasets.twelve_bit().draw, {"seed": 0}),
+    "datasets.csv": lambda: Call(
+        ni.datasets.csv, {"path": o.csv_file(), "target": "label", "n_train": 8, "n_test": 4}, {"columns": "object"}
+    ),
     "datasets.digits": lambda: Call(ni.datasets.digits, {"n_train": 20, "n_test": 10}),
+    "datasets.from_arrays": lambda: Call(
+        ni.datasets.from_arrays,
+        {"x": o.rng().normal(size=(12, 3)), "y": np.arange(12) % 2, "n_train": 8, "n_test": 4},
+        {"x": "rows", "y": "labels"},
+    ),
     "datasets.gaussian": lambda: Call(
         ni.datasets.gaussian, {"n_train": 20, "n_test": 10, "dim": 3}, {"information": "not negative"}
     ),

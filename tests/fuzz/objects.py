@@ -174,6 +174,15 @@ def build(w, b):
 
 
 @once
+def csv_file():
+    """A CSV file of two inputs and a label."""
+    path = os.path.join(tempfile.mkdtemp(), "data.csv")
+    with open(path, "w") as file:
+        file.write("a,b,label\n" + "".join(f"{i},{i * i},{'no' if i % 3 else 'yes'}\n" for i in range(12)))
+    return path
+
+
+@once
 def table_file():
     """An .npz of data."""
     x = rng().normal(size=(12, 3))

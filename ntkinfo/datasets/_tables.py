@@ -1,0 +1,276 @@
+"""Your own tables: arrays, DataFrames and CSV files as checked NumPy arrays, and data sets of them."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ntkinfo._common import check
+from ntkinfo.datasets import _dataset, _scale
+from ntkinfo.datasets._dataset import Dataset
+from ntkinfo.datasets._targets import TASKS
+
+# Columns that are named in a message.
+_NAMED = 5
+
+
+def from_arrays(
+    x: Any,
+    y: Any,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    *,
+    x_test: Any = None,
+    y_test: Any = None,
+    task: str | None = None,
+    flat: bool = False,
+    scale: str | None = "auto",
+    seed: int = 0,
+    dtype: DTypeLike = np.float64,
+    name: str = "arrays",
+) -> Dataset:
+    """Your own data in memory: arrays, pandas DataFrames and Series, lists of rows.
+
+    Args:
+      x: inputs (n, d) or (n, height, width, channels), numbers; a DataFrame of numbers is (n, columns).
+      y: targets (n,) or (n, k): numbers, or labels as integers, booleans, text or categories.
+      n_train: training rows, at least 2; None for all of `x` where `x_test` is given, else for four fifths of them.
+      n_test: test rows; None for all the rest.
+      x_test: test inputs (m, ...) like `x`; None to split them off `x`.
+      y_test: their targets.
+      task: None takes floating-point `y` as "regression" and labels as "binary" where there are two of them, else as
+        "classes". "binary" gives ±1, k = 1, the larger label +1; "classes" one_hot - 1/k; "parity" ±1 by whole numbers
+        being even or odd. Floating-point `y` is left as it is under "regression", integers are shifted and scaled to
+        mean 0 and variance 1 on the training rows.
+      flat: reshape every input to a vector.
+      scale: "columns" shifts and scales every feature by its own mean and standard deviation in the training rows;
+        "global" shifts each and divides all by one number; None leaves them as they are. "auto" is "columns" for
+        tables, "global" for images and bytes.
+      seed: of the permutation that chooses the rows.
+      dtype: float64 or float32, of inputs and targets.
+      name: what to call the data.
+
+    Returns:
+      Dataset.
+
+    Warns:
+      UserWarning: rows left out because their inputs repeat earlier ones; columns (or channels) whose standard
+        deviations differ more than a hundredfold where one number scales all; columns that vary in the test rows only.
+
+    Raises:
+      TypeError: inputs that are no numbers, such as columns of text; an object as target.
+      ValueError: missing, NaN or infinite values (columns are named), shapes that do not fit, constant targets, a task
+        that `y` does not allow, more rows asked for than there are.
+
+    Example:
+      >>> import numpy as np
+      >>> from ntkinfo import datasets
+      >>> x = np.random.default_rng(0).normal(size=(50, 3))
+      >>> data = datasets.from_arrays(x, np.where(x[:, 0] > 0, "yes", "no"), n_train=40)
+      >>> data.task, data.classes, data.y_train.shape, data.x_test.shape
+      ('binary', ('no', 'yes'), (40, 1), (10, 3))
+    """
+    if task is not None:
+        check.option("task", task, TASKS)
+    if not isinstance(name, str):
+        raise TypeError(f"`name` must be text; got {check.described(name)}.")
+    pair = _pair("x", x, "y", y)
+    if (x_test is None) != (y_test is None):
+        missing = "x_test" if x_test is None else "y_test"
+        raise ValueError(f"`{missing}` must be given with its partner, `x_test` and `y_test` together; got None.")
+    test = None
+    if x_test is not None:
+        _same_columns(x, x_test)
+        test = _pair("x_test", x_test, "y_test", y_test)
+        for what, this, other in zip("xy", test, pair, strict=True):
+            if this.shape[1:] != other.shape[1:] or (this.dtype.kind in "US") != (other.dtype.kind in "US"):
+                raise ValueError(
+                    f"`{what}_test` must be like `{what}` but for its number of rows; got {this.dtype} {this.shape} "
+                    f"beside {other.dtype} {other.shape}."
+                )
+    if task is None:
+        task = _task(pair[1])
+    return _dataset.split(
+        name, *pair, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype,
+        scale=_scale.kind(pair[0], scale), warn=True,
+    )  # fmt: skip
+
+
+def csv(
+    path,
+    target: str | list[str],
+    n_train: int | None = None,
+    n_test: int | None = None,
+    *,
+    columns: list[str] | None = None,
+    task: str | None = None,
+    scale: str | None = "auto",
+    seed: int = 0,
+    dtype: DTypeLike = np.float64,
+    **read: Any,
+) -> Dataset:
+    """A CSV file with a line of column names; pandas reads it.
+
+    Args:
+      path: the file.
+      target: the column of `y`, or a list of several for regression.
+      n_train: training rows, at least 2; None for four fifths of them.
+      n_test: test rows; None for all the rest.
+      columns: the columns of `x`, which must hold numbers; None for all but the target.
+      task: as in `from_arrays`.
+      scale: as in `from_arrays`.
+      seed: of the permutation that chooses the rows.
+      dtype: float64 or float32.
+      **read: passed on to `pandas.read_csv`, such as sep=";" or decimal=",".
+
+    Returns:
+      Dataset, named after the file.
+
+    Warns:
+      UserWarning: as `from_arrays`.
+
+    Raises:
+      ImportError: pandas is not installed.
+      FileNotFoundError: no such file.
+      TypeError: a column of text among the inputs (it is named).
+      ValueError: a file that pandas cannot read, a column that is not there, missing values (columns are named), and
+        all that `from_arrays` refuses.
+    """
+    path = check.path("path", path)
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError("`datasets.csv` needs pandas, which is not installed: `pip install pandas`.") from error
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a CSV file; there is no file {path}.")
+    try:
+        table = pd.read_csv(path, **read)
+    except (ValueError, OSError, TypeError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path} cannot be read as CSV: {error}") from error
+    targets = _names("target", target, table, path)
+    inputs = [each for each in table.columns if each not in targets]
+    if columns is not None:
+        inputs = _names("columns", columns, table, path)
+        if set(inputs) & set(targets):
+            raise ValueError(f"`columns` must leave out the target; got {sorted(set(inputs) & set(targets))} in both.")
+    if not inputs:
+        raise ValueError(f"{path} must have columns besides the target {', '.join(targets)}; it has none.")
+    y = table[targets[0]] if isinstance(target, str) else table[targets]
+    return from_arrays(
+        table[inputs], y, n_train, n_test, task=task, scale=scale, seed=seed, dtype=dtype, name=path.stem
+    )
+
+
+def _names(argument, given, table, path) -> list[str]:
+    """Columns that are there, as a list."""
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(each, str) for each in names):
+        raise TypeError(f"`{argument}` must be a name of a column or a list of them; got {check.described(given)}.")
+    for each in names:
+        if each not in table.columns:
+            there = [str(column) for column in table.columns]
+            shown = ", ".join(there[:20]) + (", …" if len(there) > 20 else "")
+            raise ValueError(f"`{argument}` must be one of the columns of {path.name}, {shown}; got {each!r}.")
+    return list(names)
+
+
+def _task(y: np.ndarray) -> str:
+    if y.dtype.kind == "f":
+        return "regression"
+    return "binary" if y.ndim == 1 and len(np.unique(y)) == 2 else "classes"
+
+
+def _pair(x_name, x, y_name, y) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets as host arrays of finite numbers, targets perhaps of text."""
+    x, y = _inputs(x_name, x), _targets(y_name, y)
+    if len(x) != len(y):
+        raise ValueError(f"`{x_name}` and `{y_name}` must have equally many rows; got {len(x)} and {len(y)}.")
+    return x, y
+
+
+def _is_frame(value) -> bool:
+    return hasattr(value, "columns") and hasattr(value, "dtypes") and hasattr(value, "to_numpy")
+
+
+def _inputs(name, value) -> np.ndarray:
+    if _is_frame(value):
+        _refuse_missing(name, value)
+        text = [str(column) for column, kind in value.dtypes.items() if getattr(kind, "kind", "O") not in "fiub"]
+        if text:
+            raise TypeError(
+                f"`{name}` must hold numbers; got columns of other kinds: {_listed(text)}. Encode them first, for "
+                "instance by `pandas.get_dummies`, or leave them out."
+            )
+        value = value.to_numpy(dtype=np.result_type(*(_numpy_kind(kind) for kind in value.dtypes)))
+    array = np.asarray(check.values(name, value))
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"`{name}` must hold real numbers; got {check.described(array)}.")
+    if array.ndim < 2 or 0 in array.shape:
+        raise ValueError(
+            f"`{name}` must have shape (n, d) or (n, height, width, channels), none of them 0; got {array.shape}."
+        )
+    _refuse_infinite(name, array)
+    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+
+
+def _targets(name, value) -> np.ndarray:
+    if _is_frame(value) or (hasattr(value, "dtype") and hasattr(value, "isna")):
+        _refuse_missing(name, value)
+    array = np.asarray(check.values(name, value))
+    if array.dtype.kind == "O":
+        # Text, booleans and whole numbers of pandas and of lists of Python's.
+        kinds = {type(each) for each in array.ravel().tolist()}
+        if kinds <= {str}:
+            array = array.astype(str)
+        elif kinds <= {bool, int, float} and not (float in kinds and any(math.isnan(each) for each in array.ravel())):
+            array = np.array(array.tolist())
+        else:
+            raise TypeError(
+                f"`{name}` must hold numbers, or labels as integers, booleans or text; got objects of type "
+                f"{_listed(sorted(kind.__name__ for kind in kinds))}."
+            )
+    if array.dtype.kind not in "fiubU":
+        raise TypeError(f"`{name}` must hold real numbers or text; got {check.described(array)}.")
+    if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f":
+        array = array[:, 0]
+    if array.ndim not in (1, 2) or 0 in array.shape:
+        raise ValueError(f"`{name}` must have shape (n,) or (n, k), none of them 0; got {array.shape}.")
+    _refuse_infinite(name, array)
+    return array
+
+
+def _numpy_kind(kind) -> np.dtype:
+    """The dtype of NumPy behind one of pandas, which may be able to hold missing values."""
+    return getattr(kind, "numpy_dtype", kind)
+
+
+def _refuse_missing(name, value) -> None:
+    missing = value.isna()
+    if getattr(value, "ndim", 1) == 2:
+        counts = missing.sum()
+        where = [f"{column!r} ({counts[column]})" for column in counts.index[counts > 0]]
+        if where:
+            raise ValueError(f"`{name}` must have no missing values; got some in {_listed(where)}. Drop or fill them.")
+    elif missing.any():
+        raise ValueError(f"`{name}` must have no missing values; got {int(missing.sum())}. Drop or fill such rows.")
+
+
+def _refuse_infinite(name, array) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        where = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
+        raise ValueError(
+            f"`{name}` must be finite; got {array[where]} at index {where}. Remove or impute such rows first."
+        )
+
+
+def _same_columns(x, x_test) -> None:
+    if _is_frame(x) and _is_frame(x_test) and list(x.columns) != list(x_test.columns):
+        raise ValueError(
+            f"`x_test` must have the columns of `x` in their order, {_listed(list(map(str, x.columns)))}; got "
+            f"{_listed(list(map(str, x_test.columns)))}."
+        )
+
+
+def _listed(names) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
