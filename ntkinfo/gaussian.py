@@ -43,6 +43,48 @@ class Gaussian(NamedTuple):
     variance: jax.Array
     covariance: jax.Array | None = None
 
+    @property
+    def std(self) -> Float[Array, "... m"]:
+        """√variance, (..., m)."""
+        return jnp.sqrt(self.variance)
+
+    def log_prob(self, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 0.0) -> Float[Array, "... m"]:
+        """log N(y; mean, (variance + noise) I_k) in nats at each point; see `gaussian.log_prob`."""
+        return log_prob(self, y, noise=noise)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Draws of all outputs: of functions on the m points where there is a covariance, else of each point alone.
+
+        Args:
+          key: random key.
+          shape: how many draws, leading axes.
+
+        Returns:
+          (*shape, ..., m, k).
+
+        Raises:
+          TypeError, ValueError: no random key, sizes that are not positive integers, negative variances, a covariance
+            that is not positive semidefinite. A singular one is right: equal inputs have equal outputs.
+        """
+        check.key("key", key)
+        if not isinstance(shape, tuple | list):
+            raise TypeError(f"`shape` must be a tuple of sizes; got {check.described(shape)}.")
+        shape = tuple(check.size("shape", size) for size in shape)
+        p = check_marginals("self", self, zero=True)
+        check.entries("shape", math.prod(shape) * p.mean.size, f"{math.prod(shape)} draws of {p.mean.size} outputs")
+        normal = jax.random.normal(key, (*shape, *p.mean.shape), p.mean.dtype)
+        ahead = (None,) * len(shape)
+        if self.covariance is None:
+            return p.mean[ahead] + jnp.sqrt(p.variance)[*ahead, ..., None] * normal
+        covariance = _check_arguments("self", self, joint=True).covariance
+        root, smallest = _roots(covariance)
+        if check.concrete(smallest) and np.any(np.asarray(smallest) < -1e3 * jnp.finfo(smallest.dtype).eps):
+            raise ValueError(
+                "`self.covariance` must be positive semidefinite; got one with an eigenvalue of "
+                f"{float(np.min(smallest)):.3g} of its largest."
+            )
+        return p.mean[ahead] + root[ahead] @ normal
+
 
 def check_marginals(name: str, p: Gaussian, *, zero: bool = False) -> Gaussian:
     """`p` as a `Gaussian` of checked means (..., m, k) and variances (..., m), without a covariance.
@@ -105,6 +147,20 @@ def _definite(name: str, result, factor):
 def _factors(covariances):
     m = covariances.shape[-1]
     return jax.lax.map(cholesky, covariances.reshape((-1, m, m))).reshape(covariances.shape)
+
+
+@jax.jit
+def _roots(covariances):
+    """R with R Rᵀ = Σ for semidefinite Σ (..., m, m), and their smallest eigenvalues in units of the largest."""
+    m = covariances.shape[-1]
+
+    def one(covariance):
+        eigenvalues, vectors = jnp.linalg.eigh(covariance)
+        root = vectors * jnp.sqrt(jnp.maximum(eigenvalues, 0.0))[None, :]
+        return root, eigenvalues[0] / jnp.maximum(eigenvalues[-1], jnp.finfo(covariance.dtype).tiny)
+
+    roots, smallest = jax.lax.map(one, covariances.reshape((-1, m, m)))
+    return roots.reshape(covariances.shape), smallest
 
 
 def entropy(p: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:

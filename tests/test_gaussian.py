@@ -265,3 +265,45 @@ def test_what_is_no_gaussian_is_named(value):
             call()
     with pytest.raises(TypeError, match="`q` must be of type `Gaussian`"):
         kl_divergence(p, value)
+
+
+# Methods of a prediction
+
+
+def test_draws_have_the_moments_of_the_prediction():
+    p, n = prediction(lead=(2,)), 20_000
+    draws = np.asarray(p.sample(jax.random.key(0), (n,)))
+    assert draws.shape == (n, 2, 4, 2)
+    centred = draws - p.mean
+    covariance = np.einsum("ntik,ntjk->tij", centred, centred) / (2 * n)
+    # Five standard errors of a product of two normals.
+    size = np.sqrt(p.variance[:, :, None] * p.variance[:, None, :])
+    assert (np.abs(covariance - p.covariance) < 5 * np.sqrt(2) * size / np.sqrt(2 * n)).all()
+    assert (np.abs(centred.mean(0)) < 5 * np.sqrt(p.variance)[..., None] / np.sqrt(n)).all()
+    between_outputs = np.mean(centred[..., 0] * centred[..., 1], axis=0)
+    assert (np.abs(between_outputs) < 5 * p.variance / np.sqrt(n)).all()
+    alone = np.asarray(p._replace(covariance=None).sample(jax.random.key(1), (n,))) - p.mean
+    assert (np.abs(np.mean(alone[:, :, 0] * alone[:, :, 1], 0)) < 5 * size[:, 0, 1, None] / np.sqrt(n)).all()
+    np.testing.assert_allclose(alone.std((0, 3)), p.std, rtol=0.03)
+    np.testing.assert_array_equal(p.log_prob(p.mean[0], noise=0.1), log_prob(p, p.mean[0], noise=0.1))
+
+
+def test_equal_inputs_are_drawn_equal():
+    p = prediction(m=3)
+    twice = [0, 1, 2, 0]
+    p = Gaussian(p.mean[twice], p.variance[twice], p.covariance[np.ix_(twice, twice)])
+    draw = np.asarray(p.sample(jax.random.key(0)))
+    np.testing.assert_allclose(draw[3], draw[0], atol=1e-7)
+    fixed = Gaussian(p.mean, 0 * p.variance, 0 * p.covariance)
+    np.testing.assert_array_equal(fixed.sample(jax.random.key(0)), p.mean)
+    np.testing.assert_array_equal(jax.jit(lambda p, key: p.sample(key))(p, jax.random.key(0)), draw)
+
+
+def test_draws_refuse_what_is_no_prediction():
+    p = prediction()
+    with pytest.raises(TypeError, match="`key` must be one random key"):
+        p.sample(0)
+    with pytest.raises(TypeError, match="`shape` must be a tuple of sizes; got 3"):
+        p.sample(jax.random.key(0), 3)
+    with pytest.raises(ValueError, match="positive semidefinite; got one with an eigenvalue of -"):
+        p._replace(covariance=p.covariance - 3 * np.eye(4)).sample(jax.random.key(0))

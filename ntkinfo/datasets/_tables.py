@@ -103,7 +103,7 @@ def csv(
     n_train: int | None = None,
     n_test: int | None = None,
     *,
-    columns: list[str] | None = None,
+    columns: str | list[str] | None = None,
     task: str | None = None,
     scale: str | None = "auto",
     seed: int = 0,
@@ -117,7 +117,7 @@ def csv(
       target: the column of `y`, or a list of several for regression.
       n_train: training rows, at least 2; None for four fifths of them.
       n_test: test rows; None for all the rest.
-      columns: the columns of `x`, which must hold numbers; None for all but the target.
+      columns: the columns of `x` (or the one), which must hold numbers; None for all but the target.
       task: as in `from_arrays`.
       scale: as in `from_arrays`.
       seed: of the permutation that chooses the rows.

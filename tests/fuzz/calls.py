@@ -377,6 +377,8 @@ TABLE = {
     "discrete.merge_rows": lambda: Call(ni.discrete.merge_rows, {"p_xy": o.joint()}),
     "discrete.mutual_information": lambda: Call(ni.discrete.mutual_information, {"p_xy": o.joint()}),
     "discrete.smooth": lambda: Call(ni.discrete.smooth, {"p_xy": o.joint(), "epsilon": 0.1}),
+    "gaussian.Gaussian.log_prob": lambda: Call(o.z().log_prob, {"y": o.data()[3]}, {"noise": "not negative"}),
+    "gaussian.Gaussian.sample": lambda: Call(o.z(True).sample, {"key": o.KEY, "shape": (2,)}, {"shape": "sizes"}),
     "gaussian.check_marginals": lambda: Call(
         ni.gaussian.check_marginals, {"name": "p", "p": o.z()}, {"p": "object", "zero": "flag"}
     ),
@@ -443,13 +445,15 @@ TABLE = {
     # Data.
     "datasets.TwelveBit.draw": lambda: Call(ni.datasets.twelve_bit().draw, {"seed": 0}),
     "datasets.csv": lambda: Call(
-        ni.datasets.csv, {"path": o.csv_file(), "target": "label", "n_train": 8, "n_test": 4}, {"columns": "object"}
+        ni.datasets.csv,
+        {"path": o.csv_file(), "target": "label", "n_train": 8, "n_test": 4},
+        {"target": "option", "columns": "thing"},
     ),
     "datasets.digits": lambda: Call(ni.datasets.digits, {"n_train": 20, "n_test": 10}),
     "datasets.from_arrays": lambda: Call(
         ni.datasets.from_arrays,
         {"x": o.rng().normal(size=(12, 3)), "y": np.arange(12) % 2, "n_train": 8, "n_test": 4},
-        {"x": "rows", "y": "labels"},
+        {"x": "floats", "y": "labels"},
     ),
     "datasets.gaussian": lambda: Call(
         ni.datasets.gaussian, {"n_train": 20, "n_test": 10, "dim": 3}, {"information": "not negative"}
