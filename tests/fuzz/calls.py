@@ -150,7 +150,7 @@ def _bottleneck(function, **arguments):
 def _variational(function, y_kind="classes", **arguments):
     x, y = o.variational_data()
     kinds = {"x": "floats", "y": y_kind, "y_test": y_kind, "gamma": "not negative", "encoder": "thing",
-             "prior": "option", "noise": "thing", "stds": "positive numbers", "beta": "not negative"}  # fmt: skip
+             "prior": "option", "noise": "thing", "stds": "positive numbers", "beta": "number or schedule"}  # fmt: skip
     kinds |= {"betas": "positive numbers", "dual_prior": "option", "dual_beta": "not negative", "sizes": "sizes"}
     samples = {"x_test": x, "y_test": y, "prior": "learned"}
     return Call(function, {"x": x, "y": y} | arguments, kinds, samples=samples)

@@ -440,6 +440,8 @@ KINDS = {
     "not negative": lambda v: _refusing(_scalars(v), "inf", "-1"),
     # How near iterations must come: no step is as large as one.
     "tolerance": lambda v: _refusing(_scalars(v), "inf", "-1", "0", "1.5", "integer", "1e308", "10**30"),
+    # Or a function of the step.
+    "number or schedule": lambda v: _accepting(KINDS["not negative"](v), "function"),
     "probability": lambda v: _refusing(_scalars(v), "inf", "-1", "1.5", "1e308", "10**30"),
     "noise": lambda v: [*_refusing(_scalars(v), "inf", "-1", "0"), Value("unknown", "nonsense", True)],
     "size": lambda v: _refusing(_sizes(v), "0"),

@@ -24,6 +24,15 @@ def as_users_have_it():
     jax.config.update("jax_numpy_rank_promotion", before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def little_time_to_compile():
+    """What is computed here only once is compiled faster than it is made fast."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def test_every_public_function_has_a_call_or_a_reason_against_it():
     public = set(calls.public_callables())
     listed = set(calls.TABLE) | set(calls.SAME) | set(calls.EXEMPT)
