@@ -479,6 +479,8 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: binned(X, Y, adaptive=True, range=(0, 1)), ValueError, "`adaptive` bins follow from the samples"),
         (lambda: binned(X, Y, correction="jackknife"), ValueError, "`correction` must be one of None, 'miller_madow'"),
         (lambda: jax.jit(lambda x: binned(x, Y).value)(X), TypeError, "`x` is being traced"),
+        (lambda: jax.jit(lambda w: binned(X, Y, width=w).value)(0.1), TypeError, "`width` is being traced"),
+        (lambda: kde(X[:, None], variance=1e-320), ValueError, "`t` and `variance` must not be so large or so small"),
         (lambda: binned_layer(X, HALF), ValueError, r"`activations` must have shape \(..., n, d\)"),
         (lambda: binned_layer(X[:1, None], HALF[:1]), ValueError, "`activations` must hold at least two inputs"),
         (lambda: binned_layer(X[:, None], HALF[:-1]), ValueError, "`p_y_given_x` must have one row for each"),

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from tests.fuzz import calls, campaign, hostile, judge
@@ -27,7 +28,7 @@ def as_users_have_it():
 @pytest.fixture(scope="module", autouse=True)
 def little_time_to_compile():
     """What is computed here only once is compiled faster than it is made fast."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
@@ -119,6 +120,32 @@ def _clear(noise):
 def test_the_judge_tells_faults_from_errors_and_results(kind, refused):
     call = Call(_wrong(kind), {"noise": 1.0})
     assert judge.run(call, "noise", hostile.Value("seven", 7.0, refused)).kind == kind
+
+
+def _square(noise):
+    return {"square": np.sum(np.asarray(noise) ** 2)}
+
+
+def test_the_judge_compares_other_spellings_of_a_value_and_traces():
+    call = Call(_square, {"noise": np.array([1.0, 2.0])})
+    assert judge.run(call, "noise", hostile.Value("list", [1.0, 2.0], False, True)).kind == judge.SANE
+    assert judge.run(call, "noise", hostile.Value("list", [1.0, 3.0], False, True)) == (judge.OTHER, "['square']")
+    # What may be another value is not compared, and neither what was left out.
+    assert judge.run(call, "noise", hostile.Value("list", [1.0, 3.0], False)).kind == judge.SANE
+    traced = hostile.Value("traced", hostile.Traced(np.ones(2)), False)
+    assert judge.run(call, "noise", traced).kind == judge.RAW
+    assert judge.run(Call(lambda noise: noise * 2, {"noise": 1.0}), "noise", traced).kind == judge.SANE
+
+
+def test_none_is_no_hostile_value_where_the_signature_takes_it():
+    def function(noise: float | None, width: int = 3):
+        return noise
+
+    kinds = {"noise": "positive", "width": "size"}
+    refused = {
+        name: value.refused for name, value in judge.cases(Call(function, {"noise": 1.0}), kinds) if value.tag == "None"
+    }
+    assert refused == {"noise": False, "width": True}
 
 
 def test_the_judge_knows_errors_of_ours_that_name_nothing_and_errors_of_python_in_our_files():
