@@ -54,7 +54,16 @@ def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite
       TypeError: not an array of floating-point numbers, or of half precision.
       ValueError: wrong rank, empty, masked, or (if `finite`) NaN or infinite entries.
     """
-    return jnp.asarray(native(name, value, ndim, finite=finite))
+    value = native(name, value, ndim, finite=finite)
+    dtype = jnp.result_type(float)
+    if finite and dtype.itemsize < value.dtype.itemsize and concrete(value):
+        largest = np.abs(np.asarray(value)).max()
+        if largest > np.finfo(dtype).max:
+            raise ValueError(
+                f"`{name}` must stay within the range of {dtype}, in which JAX computes; got entries up to "
+                f"{largest:.3g}. Scale it, or set jax_enable_x64."
+            )
+    return jnp.asarray(value)
 
 
 def native(

@@ -172,6 +172,15 @@ def test_what_is_traced_is_named_where_a_function_runs_on_the_host():
             jax.eval_shape(lambda v, i=number: on_host(*[{"a": v} if j == i else 1.0 for j in range(3)]), 1.0)
 
 
+def test_numbers_beyond_the_precision_of_jax_are_refused(keep_settings):
+    jax.config.update("jax_enable_x64", False)
+    assert check.array("x", np.array([1e38])).dtype == np.float32
+    with pytest.raises(ValueError, match=r"`x` must stay within the range of float32.*; got entries up to 1e\+200"):
+        check.array("x", np.array([1.0, -1e200]))
+    jax.config.update("jax_enable_x64", True)
+    assert check.array("x", np.array([1e200])).dtype == np.float64
+
+
 def test_paths_are_not_empty():
     assert check.path("folder", "a/b").parts == ("a", "b")
     for value in ("", "a\0b", 3, None, b"a"):
