@@ -454,7 +454,7 @@ def hostile_arguments() -> str:
         "Hostile arguments",
         what,
         table(["module", "functions", "cases", *outcomes], [*rows, ["all", *total]]),
-        f"Measured with {'; '.join(measured)}. A fault that is known stands in `tests/fuzz/known.json`.",
+        f"Measured in float64 with {'; '.join(measured)}. A fault that is known stands in `tests/fuzz/known.json`.",
         "A sample of it runs with the tests, which fail for a public function that has no call in the table. The layers "
         "of `stax` are neural-tangents' and are not among them.",
     )
