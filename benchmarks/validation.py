@@ -431,14 +431,18 @@ def hostile_arguments() -> str:
     """`benchmarks/fuzz.py`."""
     what = (
         "`benchmarks/fuzz.py` calls every public function with each of its arguments replaced in turn by hostile values: "
-        "arrays of another rank or dtype, empty, NaN, infinite or huge; numbers out of range; unknown options; what is no "
-        "random key; results of other functions. Right is a `ValueError` or `TypeError` that names the argument, or a "
-        "result that is finite (or not finite, as documented)."
+        "arrays of another rank or dtype, empty, NaN, infinite, huge or traced; numbers out of range; unknown options; what "
+        "is no random key; results of other functions. Right is a `ValueError` or `TypeError` that names the argument "
+        "(clear error), or a result that is finite or, as documented, not, and the same for other spellings of the same "
+        "value (sane result). All other columns are faults."
     )
     if not (RESULTS / "fuzz.json").exists():
-        missing = "**Not measured as a whole:** run `python benchmarks/fuzz.py`. Known faults: `tests/fuzz/known.json`."
+        missing = "**Not measured:** run `python benchmarks/fuzz.py`. Known faults: `tests/fuzz/known.json`."
         return section("hostile-arguments", "Hostile arguments", what, missing)
     result = load("fuzz")
+    measured = sorted(
+        {", ".join(f"{name} {version}" for name, version in r["versions"].items()) for r in result.values()}
+    )
     outcomes = list(next(iter(result.values()))["outcomes"])
     rows = [
         [name, str(r["functions"]), str(sum(r["outcomes"].values())), *(str(r["outcomes"][kind]) for kind in outcomes)]
@@ -450,6 +454,7 @@ def hostile_arguments() -> str:
         "Hostile arguments",
         what,
         table(["module", "functions", "cases", *outcomes], [*rows, ["all", *total]]),
+        f"Measured in float64 with {'; '.join(measured)}. A fault that is known stands in `tests/fuzz/known.json`.",
         "A sample of it runs with the tests, which fail for a public function that has no call in the table. The layers "
         "of `stax` are neural-tangents' and are not among them.",
     )

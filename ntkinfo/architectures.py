@@ -45,6 +45,9 @@ def network(
     width = check.size("width", width)
     check.positive("w_std", w_std, scalar=True)
     check.positive("b_std", b_std, zero=True, scalar=True)
+    # Under these names: the layers call them by their own.
+    check.number("w_std", w_std, high=check.LARGEST_SCALE)
+    check.number("b_std", b_std, high=check.LARGEST_SCALE)
     from ntkinfo import stax
 
     nonlinear = {

@@ -196,6 +196,7 @@ def measured_compression_time(
       >>> measured_compression_time([0, 1, 10, 100], np.array([1.0, 3.0, 2.0, 1.0])).item()
       10
     """
+    check.on_host(locals())
     times = np.asarray(check.values("epochs", epochs))
     values = np.asarray(check.array("i_xt", i_xt), np.float64)
     if times.ndim != 1 or values.ndim < 1 or values.shape[-1] != len(times):

@@ -150,6 +150,7 @@ def merge_rows(p_xy: Float[ArrayLike, "x y"], *, relative: bool = False) -> tupl
     Raises:
       TypeError, ValueError: not a joint distribution, as for `check_joint`.
     """
+    check.on_host(locals())
     check.flag("relative", relative)
     host = np.asarray(check.native("p_xy", p_xy, 2))
     check_joint("p_xy", host)
@@ -174,6 +175,7 @@ def is_deterministic(p_xy: Float[ArrayLike, "x y"]) -> bool:
     Raises:
       TypeError, ValueError: not a joint distribution, as for `check_joint`.
     """
+    check.on_host(locals())
     host = np.asarray(check.native("p_xy", p_xy, 2))
     check_joint("p_xy", host)
     return bool(((host > 0).sum(axis=1) == 1).all())

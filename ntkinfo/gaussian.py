@@ -207,7 +207,7 @@ def log_prob(p: Gaussian, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 
     k = y.shape[-1]
     variance = p.variance + noise
     if check.concrete(variance):
-        check.positive("variance + noise", variance)
+        check.positive("noise + variance", variance)
     # Divided before it is squared, and the logarithm in parts: neither overflows where the result does not.
     scaled = (jnp.broadcast_to(y, p.mean.shape) - p.mean) / jnp.sqrt(variance)[..., None]
     result = -0.5 * (jnp.sum(scaled**2, axis=-1) + k * (math.log(2 * np.pi) + jnp.log(variance)))

@@ -113,6 +113,7 @@ def scales(
       >>> s = scales(build, x, y, x_test, y_test, t, w_std=[0.5, 1.0, 2.0], b_std=[0.1], folder="sweep")
       >>> figure = ni.plot.sweep(s.values["input_information"][:, :, -1], s.w_std, s.b_std)
     """
+    check.on_host(locals())
     check.function("build", build, "a function of (w_std, b_std) that returns a network", arguments=2)
     check.option("singular", singular, ("error", "project"))
     check.flag("progress", progress, none=True)
@@ -151,7 +152,10 @@ def scales(
         ceilings = {name: float(columns.pop(name)) for name in ("log_m", "label_entropy")}
         results[w, b] = columns
     if not results:
-        raise ValueError(next(iter(failed.values())))
+        (w, b), reason = next(iter(failed.items()))
+        raise ValueError(
+            f"`w_std` and `b_std` must have a cell that can be computed; got for {w:g} and {b:g}: {reason}"
+        )
     shape = (len(w_grid), len(b_grid), len(times))
     values = {name: np.full(shape, np.nan) for columns in results.values() for name in columns if name != "t"}
     for (w, b), columns in results.items():
@@ -196,6 +200,7 @@ def _grid(name, values, *, zero):
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"`{name}` must be a vector of scales, not empty; got shape {values.shape}.")
     check.positive(name, values, zero=zero)
+    check.real_numbers(name, values, high=check.LARGEST_SCALE)
     if len(np.unique(values)) != len(values):
         raise ValueError(f"`{name}` must not repeat a scale; got {values.tolist()}.")
     return [float(value) for value in values]

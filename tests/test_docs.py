@@ -167,13 +167,19 @@ def test_the_page_of_checks_is_what_the_results_make():
 def test_the_table_of_hostile_arguments_adds_up(tmp_path, monkeypatch):
     page = validation()
     monkeypatch.setattr(page, "RESULTS", tmp_path)
-    assert "Not measured as a whole" in page.hostile_arguments()
+    assert "Not measured" in page.hostile_arguments()
     outcomes = {"clear error": 5, "sane result": 2, "raw traceback": 1}
     (tmp_path / "fuzz.json").write_text(
-        json.dumps({name: {"functions": 2, "outcomes": outcomes, "faults": {}} for name in ("bounds", "discrete")})
+        json.dumps(
+            {
+                name: {"functions": 2, "versions": {"jax": version}, "outcomes": outcomes, "faults": {}}
+                for name, version in (("bounds", "0.9.1"), ("discrete", "0.9.2"))
+            }
+        )
     )
     text = page.hostile_arguments()
     assert "| bounds | 2 | 8 | 5 | 2 | 1 |" in text and "| all | 4 | 16 | 10 | 4 | 2 |" in text
+    assert "jax 0.9.1; jax 0.9.2" in text
 
 
 def test_the_row_beside_the_peer_comes_back_with_its_measurement():

@@ -118,7 +118,7 @@ def test_errors():
         entropy(p._replace(covariance=p.covariance[:, :2]), joint=True)
     with pytest.raises(ValueError, match=r"`p\.variance` must be positive"):
         entropy(p._replace(variance=0 * p.variance))
-    with pytest.raises(ValueError, match=r"`variance \+ noise` must be positive"):
+    with pytest.raises(ValueError, match=r"`noise \+ variance` must be positive"):
         log_prob(p._replace(variance=0 * p.variance), p.mean)
     with pytest.raises(ValueError, match=r"`y` must have the shape \(m, k\) = \(4, 2\)"):
         log_prob(p, p.mean[:, :1])

@@ -25,6 +25,26 @@ def concrete(*values) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
+def known(name: str, value) -> None:
+    """Refuses a value that is being traced, where it is needed on the host."""
+    try:
+        traced = not concrete(value)
+    except (TypeError, ValueError):
+        # No tree, as dictionaries whose keys have no order: refused by whoever looks at it.
+        return
+    if traced:
+        raise TypeError(
+            f"`{name}` is being traced; this function runs on the host. Call it outside `jit`, `vmap` and `grad`, or "
+            "close over what is known."
+        )
+
+
+def on_host(arguments: dict[str, object]) -> None:
+    """Refuses traced arguments, of which all are given as `locals()` where a function begins that runs on the host."""
+    for name, value in arguments.items():
+        known(name, value)
+
+
 def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True) -> jax.Array:
     """`value` as a floating-point JAX array of an accepted rank, not empty and, where concrete, finite.
 
@@ -34,7 +54,16 @@ def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite
       TypeError: not an array of floating-point numbers, or of half precision.
       ValueError: wrong rank, empty, masked, or (if `finite`) NaN or infinite entries.
     """
-    return jnp.asarray(native(name, value, ndim, finite=finite))
+    value = native(name, value, ndim, finite=finite)
+    dtype = jnp.result_type(float)
+    if finite and dtype.itemsize < value.dtype.itemsize and concrete(value):
+        largest = np.abs(np.asarray(value)).max()
+        if largest > np.finfo(dtype).max:
+            raise ValueError(
+                f"`{name}` must stay within the range of {dtype}, in which JAX computes; got entries up to "
+                f"{largest:.3g}. Scale it, or set jax_enable_x64."
+            )
+    return jnp.asarray(value)
 
 
 def native(
@@ -223,6 +252,8 @@ def fields(name: str, value, wanted: tuple[str, ...], kind: str, maker: str) -> 
         raise TypeError(f"`{name}` must be a `{kind}`, as made by {maker}; got {described(value)}.")
 
 
+# The square of a larger scale is no float64.
+LARGEST_SCALE = 1e154
 # No array of a larger size can be indexed by JAX without x64, and none that large is meant.
 LARGEST = 2**31 - 1
 
@@ -307,6 +338,8 @@ def path(name: str, value) -> pathlib.Path:
     """`value` as a path, of text or of `pathlib`."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise TypeError(f"`{name}` must be a path; got {described(value)}.")
+    if not os.fspath(value):
+        raise ValueError(f"`{name}` must be a path, and not empty: '.' is the current folder; got ''.")
     if "\0" in os.fspath(value):
         raise ValueError(f"`{name}` must be a path, which has no zero bytes; got {os.fspath(value)!r}.")
     return pathlib.Path(value)
@@ -332,6 +365,18 @@ def symmetric(name: str, matrix: Array) -> None:
             raise ValueError(
                 f"`{name}` must be symmetric; got entries up to {most:.3g} that differ from those of the transpose by "
                 f"up to {skew:.3g}."
+            )
+
+
+def semidefinite(name: str, matrix: Array) -> None:
+    """Refuses a symmetric matrix with eigenvalues below 0 by more than the root of rounding; not under tracing."""
+    if concrete(matrix):
+        host = np.asarray(matrix)
+        eigenvalues = np.linalg.eigvalsh(host)
+        if eigenvalues[0] < -np.sqrt(np.finfo(host.dtype).eps) * np.abs(eigenvalues).max():
+            raise ValueError(
+                f"`{name}` must be positive semidefinite; got eigenvalues from {eigenvalues[0]:.3g} to "
+                f"{eigenvalues[-1]:.3g}."
             )
 
 

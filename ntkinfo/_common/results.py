@@ -59,7 +59,8 @@ def estimate(value: jax.Array, stderr: jax.Array, method: str, ceiling: jax.Arra
 def is_saturated(information: Information, m: int | None = None) -> Bool[jax.Array, "..."]:
     """Whether a value is within 1 % of its ceiling, where it says little but that points or samples are told apart.
 
-    The ceiling is the method's own, `information.ceiling`: log m for information about an input that is one of m
+    A value whose standard error is infinite is saturated too: `estimators.ksg` is too low long before its ceiling. The
+    ceiling is the method's own, `information.ceiling`: log m for information about an input that is one of m
     points, H(Y) for that about classes, ψ(n) - ψ(k) for `estimators.ksg`, the logarithm of the batch for `infonce`.
 
     Args:
@@ -80,4 +81,5 @@ def is_saturated(information: Information, m: int | None = None) -> Bool[jax.Arr
         raise ValueError(
             f"`m` must be given: an information by the method {information.method!r} has no ceiling of its own."
         )
-    return jnp.asarray(information.value) >= SATURATED * functools.reduce(jnp.minimum, ceilings)
+    near = jnp.asarray(information.value) >= SATURATED * functools.reduce(jnp.minimum, ceilings)
+    return near if information.stderr is None else near | jnp.isinf(information.stderr)

@@ -33,8 +33,6 @@ _registry: weakref.WeakKeyDictionary[Callable, KernelTraits] = weakref.WeakKeyDi
 # stands for the layer in descriptions of what is composed of it.
 _shared: weakref.WeakKeyDictionary[Callable, tuple[weakref.ref, weakref.ref, int]] = weakref.WeakKeyDictionary()
 _numbers = itertools.count()
-# The square of a larger one is no float64.
-_LARGEST_SCALE = 1e154
 _KINK = "its Hessian kernel is singular where two inputs agree"
 
 
@@ -69,7 +67,7 @@ def _check_layer(arguments) -> None:
             check.integer(name, arguments[name])
     for name in ("W_std", "b_std"):
         if arguments.get(name) is not None:
-            check.number(name, arguments[name], -_LARGEST_SCALE, _LARGEST_SCALE)
+            check.number(name, arguments[name], -check.LARGEST_SCALE, check.LARGEST_SCALE)
 
 
 def without_parameters(constructor: Callable) -> Callable:

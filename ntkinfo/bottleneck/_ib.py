@@ -47,7 +47,7 @@ def ib(
       n_clusters: at most so many clusters; None for as many as inputs. Cannot be certified.
       restarts: additional starts from random decoders; needs `key`.
       key: random key, for `restarts`.
-      tolerance: of a step, in the norm of the logarithms weighted by mass.
+      tolerance: of a step, in the norm of the logarithms weighted by mass; below 1.
       max_sweeps: iterations of one start at most.
       anneal: whether to go on from Z = X to the solutions of neighbouring β and to Newton steps; False is for quick,
         rough curves.
@@ -216,7 +216,7 @@ def _search(
     elif restarts:
         raise ValueError("`key` must be given for `restarts`; got None. Pass `jax.random.key(0)`.")
     max_sweeps = check.integer("max_sweeps", max_sweeps)
-    check.positive("tolerance", tolerance, scalar=True)
+    check.number("tolerance", tolerance, 0, 1, ends=False)
     if n_clusters is not None:
         n_clusters = check.integer("n_clusters", n_clusters)
         if n_clusters > len(p_xy):

@@ -67,6 +67,7 @@ def encoder_point(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"
       >>> abs(i_zy - discrete.mutual_information(p_xy)) < 1e-12
       Array(True, dtype=bool)
     """
+    check.on_host(locals())
     p_xy = discrete.check_joint("p_xy", p_xy)
     encoder = discrete.check_conditional("encoder", encoder, (p_xy.shape[0], None))
     p_x = p_xy.sum(axis=1)

@@ -49,6 +49,7 @@ def digits(
             "`datasets.digits` reads the digits that scikit-learn carries, and scikit-learn is not installed. "
             "Install it with `pip install scikit-learn`."
         ) from error
+    n_train = check.integer("n_train", n_train, least=2)
     x, y = load_digits(return_X_y=True)
     x = np.asarray(x).astype(np.uint8).reshape(-1, 8, 8, 1)
     return _dataset.split("digits", x, np.asarray(y), n_train, n_test, task=task, flat=flat, seed=seed, dtype=dtype)
@@ -87,6 +88,7 @@ def mnist(
         asked for.
     """
     check.option("task", task, TASKS)
+    n_train = check.integer("n_train", n_train, least=2)
     (x, y), test = _files.mnist(check.path("folder", folder))
     return _dataset.split("mnist", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype)
 
@@ -190,6 +192,7 @@ def gaussian(
       >>> data.x_train.shape, data.y_train.shape, data.mutual_information
       ((2000, 30), (2000, 1), 0.447)
     """
+    check.on_host(locals())
     n_train, n_test = (check.integer("n_train", n_train, least=2), check.integer("n_test", n_test))
     dim = check.size("dim", dim)
     check.positive("information", information, zero=True, scalar=True)

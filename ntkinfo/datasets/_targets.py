@@ -16,6 +16,7 @@ def parity(labels: Shaped[ArrayLike, " n"], *, dtype: DTypeLike = np.float64) ->
     Raises:
       ValueError: fewer than two classes; more than two that are not whole numbers, or all even, or all odd.
     """
+    check.on_host(locals())
     labels = np.asarray(check.values("labels", labels))
     if labels.ndim != 1 or not labels.size:
         raise ValueError(f"`labels` must be a vector, not empty; got shape {labels.shape}.")
@@ -44,6 +45,7 @@ def one_hot(
     Raises:
       TypeError, ValueError: labels that are no integers, or outside 0 … k - 1.
     """
+    check.on_host(locals())
     check.flag("centred", centred)
     labels, k = class_numbers(np.asarray(check.values("labels", labels)), n_classes)
     check.entries("labels", len(labels) * k, f"{len(labels)} rows of {k} classes")

@@ -103,6 +103,7 @@ def twelve_bit(
       >>> task.x.shape, float(task.labels.mean())
       ((4096, 12), 0.51708984375)
     """
+    check.on_host(locals())
     check.option("labels", labels, LABELS)
     dtype = float_dtype(dtype)
     check.positive("norms", norms, zero=True)

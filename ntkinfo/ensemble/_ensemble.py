@@ -281,9 +281,13 @@ class Ensemble:
         check.flag("joint", joint)
         if prior is not None:
             prior = check.array("prior", prior, (1, 2))
+            variances = prior if prior.ndim == 1 or prior.shape[0] != prior.shape[1] else jnp.diagonal(prior)
+            check.positive("prior", variances, zero=True)
         if batch_size is not None:
             check.integer("batch_size", batch_size)
         if not isinstance(x_test, Kernels):
+            if prior is not None:
+                raise ValueError("`prior` must be left out where `x_test` are inputs, of which it is computed.")
             x_test = self.check_inputs("x_test", x_test)
             cross = kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size)
             if joint:
@@ -291,12 +295,13 @@ class Ensemble:
             else:
                 prior = kernels.diagonal(self.kernel_fn, x_test)
             return _moments.rotate(self.eigenvectors, cross, prior)
+        x_test = Kernels(*(check.array("x_test", part, 2) for part in (x_test.nngp, x_test.ntk)))
         m = len(x_test.ntk)
         shapes = jnp.shape(x_test.nngp), jnp.shape(x_test.ntk)
         if prior is None or shapes != ((m, self.n), (m, self.n)) or jnp.shape(prior) not in ((m,), (m, m)):
             raise ValueError(
-                f"Kernels already evaluated must have the shape (m, n) with n = {self.n} training inputs, and come "
-                f"with `prior`, (m,) or (m, m); got {shapes[0]}, {shapes[1]} and "
+                f"`x_test`: kernels already evaluated must have shape (m, n) with n = {self.n} training inputs, and "
+                f"come with `prior`, (m,) or (m, m); got {shapes[0]}, {shapes[1]} and "
                 f"{'no prior' if prior is None else jnp.shape(prior)}."
             )
         if joint and prior.ndim == 1:

@@ -57,6 +57,7 @@ def binned(
       >>> round(float(binned(np.array([0, 0, 1, 1]), np.array([5, 5, 7, 7])).value), 6)  # log 2
       0.693147
     """
+    check.on_host(locals())
     check.option("correction", correction, (None, "miller_madow"))
     check.flag("adaptive", adaptive)
     _samples.check_bins(bins, width)

@@ -113,6 +113,7 @@ def infonce(
       >>> bool(abs(estimate.value - 0.347) < 0.1)
       True
     """
+    check.on_host(locals())
     settings = _settings(critic, hidden, embedding, batch_size)
     steps = check.integer("steps", steps)
     for name, number in (("learning_rate", learning_rate), ("test_fraction", test_fraction)):
@@ -144,6 +145,8 @@ def _settings(critic, hidden, embedding, batch_size) -> _Settings:
         if not isinstance(critic, str):
             raise TypeError(f"`critic` must be a name or a function of one x and one t; got {type(critic).__name__}.")
         check.option("critic", critic, CRITICS)
+    else:
+        check.function("critic", critic, "a name or a function of one x and one t", arguments=2)
     widths = check.widths("hidden", hidden)
     if not widths:
         raise ValueError("`hidden` must name at least one layer; got none. critic='bilinear' has no hidden layers.")
@@ -186,9 +189,12 @@ def _encode(name, columns, n_test) -> np.ndarray:
 
 
 def _check_critic(settings, pair):
-    shape = jax.eval_shape(
-        settings.critic, *(jax.ShapeDtypeStruct(columns.shape[1:], columns.dtype) for columns in pair)
-    )
+    try:
+        shape = jax.eval_shape(
+            settings.critic, *(jax.ShapeDtypeStruct(columns.shape[1:], columns.dtype) for columns in pair)
+        )
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`critic` must take one x and one t, and return a number; got an error: {error}") from error
     if not (hasattr(shape, "shape") and shape.shape == () and jnp.issubdtype(shape.dtype, jnp.floating)):
         raise TypeError(f"`critic` must return one floating-point number for one x and one t; got {shape}.")
 

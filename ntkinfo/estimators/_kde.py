@@ -62,6 +62,7 @@ def _kde(t, classes, variance, standardize) -> tuple[Information, Information]:
     table = np.asarray(classes(n))
     classes = jnp.asarray(table, t.dtype)
     bounds = _bounds(t.reshape(-1, n, d), jnp.asarray(variance, t.dtype), classes)
+    check.finite_result("their distance in units of the noise", bounds, "`t` and `variance`")
     lower, upper, class_lower, class_upper = bounds.reshape((4, *lead))
     zero, i_xy = full(lower, 0.0), float(entropy(table.mean(axis=0)) - entropy(table).mean())
     return tuple(
@@ -84,8 +85,7 @@ def kde_pair(
     t: Float[ArrayLike, "... n d"], y: ArrayLike, *, variance: float | Array, standardize: bool | None = None
 ) -> tuple[Information, Information]:
     """I(X;T) and I(T;Y) in nats for the price of one; see `kde`."""
-    if not check.concrete(y):
-        raise TypeError("`y` is being traced; close over it instead.")
+    check.known("y", y)
     classes = check.values("y", y)
     if classes.ndim == 1 and classes.size and classes.dtype.kind in "iub":
         # Any integers name classes here, negative ones and with gaps too.

@@ -4,9 +4,23 @@ import numpy as np
 from jaxtyping import ArrayLike, Shaped
 from scipy.special import digamma
 
-from ntkinfo._common import check, results
+from ntkinfo._common import check
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _neighbours, _samples
+
+# Standard errors by which an estimate must be too low for that to be seen.
+_VISIBLE = 3.0
+
+
+def _shortfall(value: float, ceiling: float) -> float:
+    """How much too low, in nats, an estimate between two densities is for its ceiling.
+
+    From exp(-value) = exp(-I) (1 - exp(-ceiling)) + exp(-ceiling), which joins I = 0, where nothing is missing, to the
+    ceiling. Measured biases at equal distance from the ceiling agree for all n, and this lies between those of Gaussian
+    and of uniform noise.
+    """
+    with np.errstate(divide="ignore"):
+        return float(np.log(-np.expm1(-ceiling)) - np.log(-np.expm1(min(value - ceiling, 0.0))))
 
 
 def ksg(
@@ -34,8 +48,9 @@ def ksg(
       Information, an estimate that bounds nothing: `lower` and `upper` are infinite. `stderr` is the spread of the
       estimates on 2 to 10 disjoint blocks, every second to tenth sample, scaled as 1/√n; with classes, blocks
       keep their proportions, and the variance from these is added. It does not see the bias. `ceiling` is
-      ψ(n) - ψ(k), or ψ(n) - mean ψ(n_y) with classes: no dependence, however strong, gives more. Two densities whose
-      estimate is within 1 % of it have `stderr` = inf: the information may be anything above.
+      ψ(n) - ψ(k), or ψ(n) - mean ψ(n_y) with classes: no dependence, however strong, gives more. Between two densities
+      the estimate is too low long before it, by log 2 where the information equals it: where what it lacks exceeds
+      three standard errors, `stderr` is inf and `is_saturated` true, and the information may be anything above.
 
     Raises:
       TypeError: neither floats nor integers, or traced arrays.
@@ -98,6 +113,6 @@ def ksg(
         return _samples.estimate(*_neighbours.discrete(*points, labels, k), "ksg", ceiling)
     ceiling = float(digamma(n) - digamma(k))
     value, error = _neighbours.continuous(*points, k)
-    if value >= results.SATURATED * ceiling:
+    if _shortfall(value, ceiling) > _VISIBLE * error:
         error = np.inf
     return _samples.estimate(value, error, "ksg", ceiling)

@@ -79,6 +79,7 @@ def binned_layer(
 
     Source: theory, section 9; Shwartz-Ziv & Tishby 2017, arXiv 1703.00810.
     """
+    check.on_host(locals())
     _samples.check_bins(bins, width)
     host = _samples.host("activations", activations)
     if host.dtype != np.float64:
@@ -104,6 +105,7 @@ def quantised_layer(
 
     Source: theory, section 9; Lorenzen et al. 2022, arXiv 2106.12912 (quantised networks).
     """
+    check.on_host(locals())
 
     def codes(rows):
         return np.unique(rows, return_inverse=True)[1].reshape(rows.shape)

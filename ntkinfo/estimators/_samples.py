@@ -17,8 +17,7 @@ Limits = tuple[float, float]
 
 def host(name: str, value) -> np.ndarray:
     """`value` as a host array of finite floats (float64, whatever JAX's precision), or of integers."""
-    if not check.concrete(value):
-        raise TypeError(f"`{name}` is being traced; this estimator runs on the host. Call it outside `jit` and `grad`.")
+    check.known(name, value)
     host = np.asarray(check.values(name, value))
     if np.issubdtype(host.dtype, np.integer) or host.dtype == bool:
         if not host.size:

@@ -39,6 +39,7 @@ def kernel_flow(run: Run, ens: Ensemble, x_test: Float[ArrayLike, "m ..."] | Non
 
     Source: theory, sections 1 and 5.
     """
+    check.on_host(locals())
     check.instance("run", run, Run, maker="`finite.train`")
     check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
     zero = jnp.flatnonzero(run.t == 0)

@@ -117,6 +117,7 @@ def information_plane(
       >>> plane = ni.finite.information_plane(run, task.x, task.p_y_given_x)
       >>> figure = ni.plot.layers(plane)
     """
+    check.on_host(locals())
     check.option("estimator", estimator, ESTIMATORS)
     # Every option, whichever the estimator reads.
     check.integer("bins", bins)

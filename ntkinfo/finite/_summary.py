@@ -61,6 +61,7 @@ def summary(
 
     Source: Busing et al. 1999 (Statistics and Computing 9, 3) for the jackknife with unequal groups.
     """
+    check.on_host(locals())
     check.instance("run", run, Run, maker="`finite.train`")
     if control is not None:
         check.instance("control", control, Run, maker="`finite.kernel_flow`")

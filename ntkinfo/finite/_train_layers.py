@@ -108,6 +108,7 @@ def train_layers(
       >>> run.test_error.shape == (2, len(run.epochs))  # of each network, at each recorded epoch
       True
     """
+    check.on_host(locals())
     check.flag("draw_labels", draw_labels)
     check.flag("shuffle", shuffle)
     check.flag("progress", progress, none=True)

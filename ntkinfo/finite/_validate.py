@@ -27,8 +27,8 @@ def finite_times(t):
         raise ValueError("`t` must be known outside `jit`: it decides the number of steps. Close over it.")
     # Read before it is converted: under jit even a constant becomes a tracer.
     given = np.asarray(check.values("t", t))
-    host = given.astype(np.float64) if given.dtype.kind in "iuf" else None
     t = check.times("t", t)
+    host = given.astype(np.float64)
     if not np.isfinite(host).all():
         raise ValueError(
             "`t` must be finite: finite networks are trained step by step; got inf. Take a late time instead, such as "

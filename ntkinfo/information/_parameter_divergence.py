@@ -100,9 +100,8 @@ def parameter_divergence(
     if hessian is None:
         hessian = kernels.hessian(ens.kernel_fn, ens.x, batch_size=batch_size)
     else:
-        hessian = check.array("hessian", hessian, 2)
-        if hessian.shape != (ens.n, ens.n):
-            raise ValueError(f"`hessian` must have shape (n, n) = {(ens.n, ens.n)}; got {hessian.shape}.")
+        hessian = check.square("hessian", hessian, ens.n, ens.x.dtype)
+        check.semidefinite("hessian", hessian)
     curvature_part = _curvature(ens, hessian.astype(ens.x.dtype), s).reshape(t.shape)
     check.finite_result("the divergence", (linear, curvature_part), "`t`, `hessian` and `ens`")
     return ParameterDivergence(linear, curvature_part, linear + curvature_part)

@@ -37,6 +37,7 @@ def sweep(
     Raises:
       ValueError: an unknown unit or quantity, or sizes that do not match.
     """
+    check.on_host(locals())
     factor = unit_factor(unit)
     if isinstance(quantity, str) or not hasattr(quantity, "symbol"):
         check.option("quantity", quantity, QUANTITIES)

@@ -203,6 +203,7 @@ def fit(
       >>> bool(measured.error < 0.2)
       True
     """
+    check.on_host(locals())
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
         checkpoint = check.path("checkpoint", checkpoint)

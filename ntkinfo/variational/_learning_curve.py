@@ -68,6 +68,7 @@ def learning_curve(
       TypeError, ValueError: as `fit`; sizes out of range.
       DivergedError: as `fit`.
     """
+    check.on_host(locals())
     check.key("key", key)
     check.flag("progress", progress, none=True)
     if checkpoint is not None:

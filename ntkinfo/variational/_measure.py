@@ -90,6 +90,7 @@ def measure(
 
     Source: theory, sections 3 and 8; van den Oord et al. 2018 (arXiv 1807.03748); Poole et al. 2019 (arXiv 1905.06922).
     """
+    check.on_host(locals())
     check.instance("fit", fit, VariationalFit, maker="`variational.fit`")
     check.key("key", key)
     rows = _validate.read_like(fit.model, fit.params, x, y)

@@ -46,6 +46,7 @@ def required_information(sweep: Sweep, i_yz: float | Float[ArrayLike, ""] | None
       >>> {name: round(float(i_xz), 6) for name, i_xz in zip(needed.objectives, needed.i_xz)}
       {'vib': 1.5, 'dual': 0.75}
     """
+    check.on_host(locals())
     check.instance("sweep", sweep, Sweep, maker="`variational.sweep`")
     i_xz_of_fits, i_yz_of_fits = (np.asarray(values).mean(axis=2) for values in (sweep.i_xz_lower, sweep.i_yz_lower))
     if i_yz is None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Sequence
 
 import jax
@@ -131,8 +132,12 @@ def sweep(
     Raises:
       TypeError, ValueError: as `fit`; no trade-offs, or not positive.
 
+    Warns:
+      UserWarning: fits that diverged.
+
     Source: theory, section 8; the thesis (arXiv 2202.06749), chapter 4; arXiv 2006.04641.
     """
+    check.on_host(locals())
     check.key("key", key)
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
@@ -180,6 +185,13 @@ def sweep(
     stacked = {name: jnp.asarray([values[name] for values in measured]) for name in measured[0]}
     shared = {name: stacked.pop(name)[0] for name in (*_SHARED, "step")}
     per_fit = {name: value.reshape(*shape, *value.shape[2:]) for name, value in stacked.items()}
+    diverged = int((np.asarray(per_fit["failed"]) >= 0).sum())
+    if diverged:
+        warnings.warn(
+            f"{diverged} of {per_fit['failed'].size} fits diverged: their `failed` is not -1, and what was measured of "
+            "them says nothing. Lower `learning_rate`, or scale `x`.",
+            stacklevel=2,
+        )
     return Sweep(beta=jnp.asarray(host), objectives=names, **shared, **per_fit)
 
 

@@ -183,7 +183,9 @@ def check_gamma(objective, gamma) -> None:
     """Refuses a dual objective without γ, and γ with another objective."""
     if objective == "dual" and gamma is None:
         raise ValueError("`gamma` must be given for the dual objective; got None.")
-    if objective != "dual" and gamma is not None and (callable(gamma) or np.any(np.asarray(gamma) != 0)):
+    if gamma is not None and not callable(gamma):
+        check.positive("gamma", gamma, zero=True, scalar=True)
+    if objective != "dual" and gamma is not None and (callable(gamma) or gamma != 0):
         raise ValueError(f"`gamma` must be 0 or left out for {objective!r}; got {gamma}. Or choose 'dual'.")
 
 

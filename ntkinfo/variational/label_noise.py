@@ -47,6 +47,7 @@ def smoothing(epsilon: float) -> LabelNoise:
 
     Source: Szegedy et al. 2016, arXiv 1512.00567, section 7.
     """
+    check.on_host(locals())
     check.number("epsilon", epsilon, 0, 1, ends=False)
     return LabelNoise("smoothing", float(epsilon))
 
@@ -63,6 +64,7 @@ def confusion(matrix: Float[ArrayLike, "c c"]) -> LabelNoise:
     Raises:
       TypeError, ValueError: no square table of distributions. Zeros are refused by `fit`, where they matter.
     """
+    check.on_host(locals())
     table = discrete.check_conditional("matrix", matrix, (None, None))
     if table.shape[0] != table.shape[1]:
         raise ValueError(f"`matrix` must be square, (classes, classes); got shape {table.shape}.")
@@ -85,6 +87,7 @@ def gaussian(std: float) -> LabelNoise:
     Raises:
       TypeError, ValueError: `std` that is no positive number.
     """
+    check.on_host(locals())
     check.positive("std", std, scalar=True)
     return LabelNoise("gaussian", float(std))
 
@@ -102,6 +105,7 @@ def model(probabilities: Callable | Float[ArrayLike, "n classes"]) -> LabelNoise
     Raises:
       TypeError, ValueError: neither a function nor a table of distributions.
     """
+    check.on_host(locals())
     if callable(probabilities):
         return LabelNoise("model", probabilities)
     return LabelNoise("model", np.asarray(discrete.check_conditional("probabilities", probabilities, (None, None))))

@@ -160,6 +160,41 @@ def test_sizes_have_limits_and_widths_are_taken_from_lists():
         check.widths("hidden", (2**20, 2**20))
 
 
+def test_what_is_traced_is_named_where_a_function_runs_on_the_host():
+    def on_host(x, ens, options):
+        check.on_host(locals())
+        return np.asarray(x)
+
+    mixed = {1: "keys that have", "a": "no order"}
+    assert len(on_host(np.ones(3), object(), mixed)) == 3
+    for number, name in enumerate(("x", "ens", "options")):
+        with pytest.raises(TypeError, match=f"`{name}` is being traced; this function runs on the host"):
+            jax.eval_shape(lambda v, i=number: on_host(*[{"a": v} if j == i else 1.0 for j in range(3)]), 1.0)
+
+
+def test_numbers_beyond_the_precision_of_jax_are_refused(keep_settings):
+    jax.config.update("jax_enable_x64", False)
+    assert check.array("x", np.array([1e38])).dtype == np.float32
+    with pytest.raises(ValueError, match=r"`x` must stay within the range of float32.*; got entries up to 1e\+200"):
+        check.array("x", np.array([1.0, -1e200]))
+    jax.config.update("jax_enable_x64", True)
+    assert check.array("x", np.array([1e200])).dtype == np.float64
+
+
+def test_paths_are_not_empty():
+    assert check.path("folder", "a/b").parts == ("a", "b")
+    for value in ("", "a\0b", 3, None, b"a"):
+        with pytest.raises((TypeError, ValueError), match="`folder` must be a path"):
+            check.path("folder", value)
+
+
+def test_matrices_without_negative_eigenvalues_but_rounding():
+    check.semidefinite("h", np.outer([1.0, 2.0], [1.0, 2.0]) - 1e-10 * np.eye(2))
+    check.semidefinite("h", np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="`h` must be positive semidefinite; got eigenvalues from -1 to 3"):
+        check.semidefinite("h", np.array([[1.0, 2.0], [2.0, 1.0]]))
+
+
 def test_matrices_symmetric_to_rounding_are_symmetric():
     matrix = np.array([[2.0, 1.0], [1.0 + 1e-9, 2.0]])
     assert check.square("q", matrix, 2, np.float64).shape == (2, 2)

@@ -302,6 +302,13 @@ def test_float32_tables_get_float64_accuracy_and_float32_results():
         (lambda: bottleneck.ib(TOY, 2.0, n_clusters=6), ValueError, "at most the number of inputs, 5; got 6"),
         (lambda: bottleneck.ib(TOY, 2.0, n_clusters=2, certificate=True), ValueError, "`certificate` must be False"),
         (lambda: bottleneck.ib(TOY, 2.0, restarts=1), ValueError, "`key` must be given"),
+        (lambda: bottleneck.ib(TOY, 2.0, tolerance=1e308), ValueError, r"`tolerance` must lie in \(0, 1\)"),
+        (lambda: bottleneck.dual_ib(TOY, 2.0, tolerance=1.0), ValueError, r"`tolerance` must lie in \(0, 1\)"),
+        (
+            lambda: jax.eval_shape(lambda e: bottleneck.encoder_point(TOY, e), np.eye(5)),
+            TypeError,
+            "`encoder` is being",
+        ),
         (lambda: bottleneck.dual_ib(np.eye(2) / 2, 2.0), ValueError, "smooth"),
         (lambda: bottleneck.dual_ib(TOY, 2.0, features=np.ones((5, 1))), ValueError, "given together"),
         (

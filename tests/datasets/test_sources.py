@@ -132,6 +132,7 @@ def test_digits_without_scikit_learn_name_the_package(monkeypatch):
         ({"task": "odd"}, ValueError, "`task` must be one of 'parity', 'binary', 'classes', 'regression'; got 'odd'"),
         ({"n_train": 1}, ValueError, "`n_train` must be at least 2; got 1"),
         ({"n_train": 10.0}, TypeError, "`n_train` must be an integer; got 10.0"),
+        ({"n_train": None}, TypeError, "`n_train` must be an integer; got None"),
         ({"n_test": 0}, ValueError, "`n_test` must be at least 1; got 0"),
         ({"n_train": 1000, "n_test": 798}, ValueError, r"at most 1797, the distinct rows of digits; got 1000 \+ 798"),
         ({"n_train": 1797}, ValueError, "at most 1797"),

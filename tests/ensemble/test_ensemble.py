@@ -367,9 +367,13 @@ def test_null_modes_neither_grow_nor_decay():
         ({}, "come with `prior`.*and no prior"),
         ({"prior": jnp.ones(3)}, r"`prior`, \(m,\) or \(m, m\); got \(4, 6\), \(4, 6\) and \(3,\)"),
         ({"prior": jnp.ones(4), "joint": True}, r"`prior` must be the matrix .* \(4, 4\); got \(4,\)"),
+        ({"prior": -jnp.ones(4)}, "`prior` must be not negative"),
+        ({"prior": -jnp.eye(4), "joint": True}, "`prior` must be not negative"),
     ],
 )
 def test_bad_kernels_evaluated_already(options, message):
     ens = ni.Ensemble.fit(network(), X, Y)
     with pytest.raises(ValueError, match=message):
         ens.cross_kernels(ni.kernels.kernels(network(), X[:4] + 0.05, X), **options)
+    with pytest.raises(ValueError, match="`prior` must be left out where `x_test` are inputs"):
+        ens.cross_kernels(X[:4] + 0.05, prior=jnp.ones(4))

@@ -347,8 +347,26 @@ def test_ksg_saturates_at_its_own_ceiling(rng, k):
         assert float(found.value) == pytest.approx(digamma(n) - digamma(k), abs=1e-12)
         assert mixture.is_saturated(found) and mixture.is_saturated(found, n) and found.stderr == math.inf
     # A strong dependence short of it keeps its error.
-    found = ksg(*bivariate(n, 0.99), k=k)
+    found = ksg(*bivariate(n, 0.95), k=k)
     assert not mixture.is_saturated(found) and 0 < float(found.stderr) < 0.2
+
+
+@pytest.mark.parametrize(("n", "k", "start"), [(200, 3, 2.5), (2000, 3, 4.0), (2000, 10, 3.5)])
+def test_ksg_says_where_it_is_too_low_for_its_ceiling(n, k, start):
+    ceiling = digamma(n) - digamma(k)
+    for seed in range(3):
+        for short in (start, 1.5, 1.0, 0.5, -0.5):
+            truth = ceiling - short
+            found = ksg(*bivariate(n, math.sqrt(1 - math.exp(-2 * truth)), seed), k=k)
+            low = truth - float(found.value)
+            # What is not flagged is right within its error; what is flagged is too low, though not at its ceiling.
+            assert bool(mixture.is_saturated(found)) == (short < start) == (found.stderr == math.inf)
+            if short == start:
+                assert abs(low) < 5 * float(found.stderr) + 0.01
+            else:
+                assert low > 0.05 and float(found.value) < ceiling
+        # Nothing to miss: few samples without dependence are never flagged.
+        assert not mixture.is_saturated(ksg(*bivariate(20, 0.0, seed), k=k if k < 9 else 9))
 
 
 def test_ksg_of_classes_saturates_at_their_entropy(rng):
@@ -461,6 +479,8 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: binned(X, Y, adaptive=True, range=(0, 1)), ValueError, "`adaptive` bins follow from the samples"),
         (lambda: binned(X, Y, correction="jackknife"), ValueError, "`correction` must be one of None, 'miller_madow'"),
         (lambda: jax.jit(lambda x: binned(x, Y).value)(X), TypeError, "`x` is being traced"),
+        (lambda: jax.jit(lambda w: binned(X, Y, width=w).value)(0.1), TypeError, "`width` is being traced"),
+        (lambda: kde(X[:, None], variance=1e-320), ValueError, "`t` and `variance` must not be so large or so small"),
         (lambda: binned_layer(X, HALF), ValueError, r"`activations` must have shape \(..., n, d\)"),
         (lambda: binned_layer(X[:1, None], HALF[:1]), ValueError, "`activations` must hold at least two inputs"),
         (lambda: binned_layer(X[:, None], HALF[:-1]), ValueError, "`p_y_given_x` must have one row for each"),

@@ -50,7 +50,7 @@ KINDS = {
     "standardize": "flag", "steps": "size", "std": "positive", "stds": "positive numbers",
     "sub_gaussian": "positive numbers",
     "sweep": "object", "t": "times", "table": "probabilities", "task": "option", "temperature": "positive numbers",
-    "test_fraction": "probability", "theta": "finite", "title": "text", "tolerance": "positive",
+    "test_fraction": "probability", "theta": "finite", "title": "text", "tolerance": "tolerance",
     "train_outputs": "flag", "unit": "option", "variance": "variances", "w_std": "positive", "weight": "floats",
     "weight_std": "positive", "width": "positive", "x": "floats", "x1": "floats", "x2": "floats", "x_test": "floats",
     "y": "floats", "y_test": "floats", "z": "object",
@@ -150,7 +150,7 @@ def _bottleneck(function, **arguments):
 def _variational(function, y_kind="classes", **arguments):
     x, y = o.variational_data()
     kinds = {"x": "floats", "y": y_kind, "y_test": y_kind, "gamma": "not negative", "encoder": "thing",
-             "prior": "option", "noise": "thing", "stds": "positive numbers", "beta": "not negative"}  # fmt: skip
+             "prior": "option", "noise": "thing", "stds": "positive numbers", "beta": "number or schedule"}  # fmt: skip
     kinds |= {"betas": "positive numbers", "dual_prior": "option", "dual_beta": "not negative", "sizes": "sizes"}
     samples = {"x_test": x, "y_test": y, "prior": "learned"}
     return Call(function, {"x": x, "y": y} | arguments, kinds, samples=samples)
@@ -303,12 +303,14 @@ TABLE = {
         {"net": o.network(), "t": np.array([0.0, 1.0]), "n_networks": 2, "key": o.KEY, "progress": False}
         | _data("x", "y", "x_test"),
         {"t": "finite times"},
+        nan=(".stability_limit",),
     ),
     "finite.train_layers": lambda: Call(
         ni.finite.train_layers,
         {"sizes": (3, 2, 2), "x": o.layer_task()[0], "y": o.layer_task()[1], "epochs": 2, "n_networks": 2}
         | {"key": o.KEY, "batch_size": 4, "record": 2, "progress": False},
-        {"y": "classes", "y_test": "classes", "sizes": "sizes"},
+        {"y": "classes or booleans", "y_test": "classes or booleans", "sizes": "sizes", "activation": "options"}
+        | {"record": "size or sizes"},
         samples={"x_test": o.layer_task()[0], "y_test": o.layer_task()[1]},
     ),
     # Compression.
@@ -461,7 +463,8 @@ TABLE = {
     "datasets.mnist": lambda: Call(ni.datasets.mnist, {"folder": _mnist(), "n_train": 10, "n_test": 5}),
     "datasets.npz": lambda: Call(ni.datasets.npz, {"path": o.table_file(), "n_train": 8, "n_test": 4}),
     "datasets.one_hot": lambda: Call(ni.datasets.one_hot, {"labels": CLASSES}, {"labels": "classes"}),
-    "datasets.parity": lambda: Call(ni.datasets.parity, {"labels": CLASSES}, {"labels": "classes"}),
+    # Any two values are two classes, and negative numbers are even or odd as well.
+    "datasets.parity": lambda: Call(ni.datasets.parity, {"labels": CLASSES}, {"labels": "samples"}),
     "datasets.subsample": lambda: Call(ni.datasets.subsample, {"n": 10, "sizes": (3, 2)}, {"sizes": "sizes"}),
     "datasets.twelve_bit": lambda: Call(
         ni.datasets.twelve_bit, {"labels": "soft"}, {"labels": "option", "information": "positive"}
@@ -563,7 +566,9 @@ def _bound(function, **arguments):
 
 def _gaussian(function, kinds=None, **arguments):
     cov_x, cov_y, cov_xy = o.covariances()
-    return Call(function, {"cov_x": cov_x, "cov_y": cov_y, "cov_xy": cov_xy} | arguments, kinds or {}, True)
+    # Y has one dimension: its variance may be a number.
+    kinds = {"cov_y": "number or floats"} | (kinds or {})
+    return Call(function, {"cov_x": cov_x, "cov_y": cov_y, "cov_xy": cov_xy} | arguments, kinds, True)
 
 
 def _labelled(function, outputs=2, **arguments):

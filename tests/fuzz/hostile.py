@@ -1,13 +1,18 @@
 """Hostile values for an argument, by its kind.
 
 A value is (tag, value, refused): where `refused`, it must never be accepted; else a sane result is as good as an error.
+What only spells the valid value in another way (`same`) must give the result of the valid one, where it is accepted.
 """
 
+import decimal
+import fractions
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import scipy.sparse
 
 # Run last: what they ask for fits in no memory, and only a limit that is checked first stands before it.
 LATE = ("2**62", "10**30")
@@ -17,6 +22,19 @@ class Value(NamedTuple):
     tag: str
     value: Any
     refused: bool
+    same: bool = False
+
+
+# Spellings of the valid value.
+SAME = (
+    "big-endian", "long double", "object floats", "list", "no mask", "pandas", "jax", "decimals", "array", "fraction",
+)  # fmt: skip
+
+
+class Traced(NamedTuple):
+    """An argument that is traced, as by `jax.jit`: what cannot be traced says so itself, and JAX's errors are raw."""
+
+    value: Any
 
 
 class Nothing:
@@ -51,12 +69,19 @@ def _arrays(valid) -> list[Value]:
         "nones": np.full(v.shape, None),
         "ragged": _RAGGED,
         "masked": np.ma.array(v, mask=masked),
+        "minus inf": _changed(v, -np.inf),
+        "dates": np.full(v.shape, np.datetime64("2020-01-01")),
+        "bytes": np.full(v.shape, b"a"),
+        "set": {1.0, 2.0},
+        "sparse": scipy.sparse.csr_matrix(np.atleast_2d(real)),
         "None": None,
         "string": "a",
         "key": _key(),
         "dict": {},
         "object": Nothing(),
     }
+    if v.ndim > 1:
+        refused["no columns"] = v[..., :0]
     either = {
         "number": 3.0,
         "rank + 1": v[None],
@@ -71,14 +96,23 @@ def _arrays(valid) -> list[Value]:
         "long double": real.astype(np.longdouble),
         "float16": real.astype(np.float16),
         "float32": real.astype(np.float32),
+        "bfloat16": jnp.asarray(real, jnp.bfloat16),
+        "rank + 3": v[None, None, None],
         "object floats": v.astype(object),
+        "decimals": np.array([decimal.Decimal(float(x)) for x in real.ravel()], object).reshape(v.shape),
         "list": v.tolist(),
         "no mask": np.ma.array(v),
+        "jax": jnp.asarray(v),
+        "traced": Traced(v),
     }
     if v.ndim in (1, 2):
         either["pandas"] = (pd.Series if v.ndim == 1 else pd.DataFrame)(v)
+    return _both(refused, either)
+
+
+def _both(refused: dict[str, Any], either: dict[str, Any]) -> list[Value]:
     return [Value(tag, value, True) for tag, value in refused.items()] + [
-        Value(tag, value, False) for tag, value in either.items()
+        Value(tag, value, False, tag in SAME) for tag, value in either.items()
     ]
 
 
@@ -119,6 +153,10 @@ def _scalars(valid) -> list[Value]:
         "dict": {},
         "object": Nothing(),
         "series": pd.Series([one]),
+        "bytes": b"1",
+        "set": {one},
+        "date": np.datetime64("2020-01-01"),
+        "function": abs,
     }
     either = {
         "inf": np.inf,
@@ -131,16 +169,17 @@ def _scalars(valid) -> list[Value]:
         "-1": -1.0,
         "0": 0.0,
         "1.5": 1.5,
+        "decimals": decimal.Decimal(one),
+        "fraction": fractions.Fraction(one),
+        "traced": Traced(one),
     }
-    return [Value(tag, value, True) for tag, value in refused.items()] + [
-        Value(tag, value, False) for tag, value in either.items()
-    ]
+    return _both(refused, either)
 
 
 def _sizes(valid) -> list[Value]:
-    values = [value for value in _scalars(valid) if value.tag not in ("float32", "array", "integer", "1e-308")]
+    values = [value for value in _scalars(valid) if value.tag not in (*SAME, "float32", "integer", "1e-308")]
     values = _refusing(values, "inf", "1e308", "10**30", "-1", "1.5")
-    whole = [Value("-3", -3, True), Value("2**62", 2**62, True)]
+    whole = [Value("-3", -3, True), Value("2**62", 2**62, True), Value("whole float", 2.0, True)]
     return [v._replace(value=0) if v.tag == "0" else v for v in values] + whole
 
 
@@ -157,6 +196,11 @@ def _options(valid) -> list[Value]:
         "key": _key(),
         "object": Nothing(),
         "True": True,
+        "empty": "",
+        "nan": np.nan,
+        "bytes": name.encode(),
+        "dict": {name: name},
+        "function": abs,
     }
     return [Value(tag, value, True) for tag, value in refused.items()]
 
@@ -167,6 +211,9 @@ def _flags(valid) -> list[Value]:
         "number": 2,
         "None": None,
         "fraction": 0.5,
+        "one": 1,
+        "nan": np.nan,
+        "array of one": np.array([True]),
         "array": np.ones(2),
         "[]": [],
         "key": _key(),
@@ -186,11 +233,10 @@ def _keys(valid) -> list[Value]:
         "empty": np.zeros(0, np.uint32),
         "list": [0, 1],
         "object": Nothing(),
+        "one in an axis": jax.random.split(_key(), 1),
         "two raw keys": jax.random.split(jax.random.PRNGKey(0)),
     }
-    return [Value(tag, value, True) for tag, value in refused.items()] + [
-        Value("raw key", jax.random.PRNGKey(1), False)
-    ]
+    return _both(refused, {"raw key": jax.random.PRNGKey(1), "traced": Traced(_key())})
 
 
 def _objects(valid) -> list[Value]:
@@ -246,6 +292,8 @@ def _paths(valid) -> list[Value]:
         "dict": {},
         "object": Nothing(),
         "zero byte": "a\0b",
+        "empty": "",
+        "bytes": b"a",
         "list": ["a"],
         "bool": True,
     }
@@ -289,9 +337,7 @@ def _size_lists(valid) -> list[Value]:
         "dict": {"a": 1},
     }
     either = {"list": list(valid), "array": np.array(list(valid)), "empty": [], "number": 3}
-    return [Value(tag, value, True) for tag, value in refused.items()] + [
-        Value(tag, value, False) for tag, value in either.items()
-    ]
+    return _both(refused, either)
 
 
 def _pairs(valid) -> list[Value]:
@@ -381,6 +427,8 @@ KINDS = {
     "labels": lambda v: _refusing(_arrays(v), "number"),
     # Any samples, numbers or text.
     "samples": lambda v: _accepting(_refusing(_arrays(v), "number"), "strings"),
+    "classes or booleans": lambda v: _accepting(_whole(v), "booleans"),
+    "number or floats": lambda v: _accepting(KINDS["floats"](v), "number"),
     # Numbers that broadcast.
     "numbers": lambda v: _accepting(_arrays(v), "inf"),
     "finite numbers": _arrays,
@@ -390,13 +438,21 @@ KINDS = {
     "finite": lambda v: _refusing(_scalars(v), "inf"),
     "positive": lambda v: _refusing(_scalars(v), "inf", "-1", "0"),
     "not negative": lambda v: _refusing(_scalars(v), "inf", "-1"),
+    # How near iterations must come: no step is as large as one.
+    "tolerance": lambda v: _refusing(_scalars(v), "inf", "-1", "0", "1.5", "integer", "1e308", "10**30"),
+    # Or a function of the step.
+    "number or schedule": lambda v: _accepting(KINDS["not negative"](v), "function"),
     "probability": lambda v: _refusing(_scalars(v), "inf", "-1", "1.5", "1e308", "10**30"),
     "noise": lambda v: [*_refusing(_scalars(v), "inf", "-1", "0"), Value("unknown", "nonsense", True)],
     "size": lambda v: _refusing(_sizes(v), "0"),
+    # How many, or which.
+    "size or sizes": lambda v: _accepting(KINDS["size"](v), "[v]", "array of one", "two", "series"),
     "count": _sizes,
     "sizes": _size_lists,
     "tuple": _tuples,
     "option": _options,
+    # One, or one for each layer.
+    "options": lambda v: _accepting(_options(v), "[v]", "function"),
     "names": _names,
     "flag": _flags,
     "key": _keys,

@@ -256,6 +256,14 @@ def test_a_sweep_is_its_fits_side_by_side(rng, tmp_path):
     assert same(found, again)
 
 
+def test_a_sweep_says_how_many_of_its_fits_diverged(rng):
+    x, y = problem(rng)
+    options = {"steps": 2, "record": 1, "key": KEY, "names": "vib"} | SMALL
+    with pytest.warns(UserWarning, match=r"2 of 2 fits diverged: their `failed` is not -1.*`learning_rate`"):
+        found = V.sweep(x, y, betas=[0.5, 4.0], learning_rate=1e300, **options)
+    assert (found.failed >= 0).all()
+
+
 def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
     x, y = problem(rng)
     options = {"x_test": x, "y_test": y, "repeats": 2, "checkpoint": tmp_path, "key": KEY, "beta": 5.0, "steps": 60}
