@@ -15,7 +15,15 @@ from ntkinfo import discrete
 from ntkinfo._common import check
 from ntkinfo._numerics.entropy import kl
 from ntkinfo.bottleneck import _branch_and_bound, _curve, _newton, _solver
-from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode, log_floored, log_sum_exp
+from ntkinfo.bottleneck._distortion import (
+    SMALLEST_PROBABILITY,
+    Problem,
+    decode,
+    distortion,
+    log_decode,
+    log_floored,
+    log_sum_exp,
+)
 from ntkinfo.bottleneck._duality_gap import maximise, proven_bounds
 
 # Factor between neighbouring β while a branch is followed.
@@ -30,8 +38,9 @@ PROOF_TOLERANCE = 1e-8
 SAME_DECODER = 1e-4
 # Plain steps towards a fixed point before Newton's are tried, each time four times as many, and at most.
 FIRST_STEPS, MAX_STEPS = 40, 20_000
-# Newton's steps may move the mass of decoders by this: what is further away is another branch.
-NEWTON_REACH = 0.1
+# Newton's steps may move masses and decoders by this: what is further away may be another branch; after so many plain
+# steps, which leave an unstable point quickly, it is the end of the valley they are in.
+NEWTON_REACH, SLOW_STEPS = 0.1, 200
 
 
 class CriticalBetas(NamedTuple):
@@ -294,9 +303,10 @@ def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
         done += steps
         if change <= 8 * np.finfo(float).eps or done >= MAX_STEPS:
             break
-        refined = _newton.polish(problem, float(beta), log_p_z[0], log_p_y_given_z[0], NEWTON_REACH)
-        if refined is not None:
-            log_p_z, log_p_y_given_z = (each[None] for each in refined)
+        refined = _newton.refine(problem, float(beta), 1.0, log_p_z[0], log_p_y_given_z[0])
+        near = done >= SLOW_STEPS or _is_near(log_p_z[0], log_p_y_given_z[0], *refined)
+        if near and _newton.is_minimum(problem, float(beta), *refined):
+            log_p_z, log_p_y_given_z = (np.maximum(each, np.log(SMALLEST_PROBABILITY))[None] for each in refined)
             *merged, _, count = _solver.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
             log_p_z, log_p_y_given_z = (each[:, : int(count[0])] for each in merged)
             break
@@ -304,6 +314,13 @@ def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
     p_z, p_y_given_z = np.exp(log_p_z[0]), np.exp(log_p_y_given_z[0])
     order = np.lexsort(p_y_given_z.T[::-1])
     return _Clusters(p_z[order] / p_z.sum(), p_y_given_z[order])
+
+
+def _is_near(log_p_z, log_p_y_given_z, new_log_p_z, new_log_p_y_given_z) -> bool:
+    """Whether Newton's steps have moved no mass and no decoder, weighted by its mass, far."""
+    mass, new_mass = np.exp(log_p_z), np.exp(new_log_p_z)
+    moved = np.abs(np.exp(new_log_p_y_given_z) - np.exp(log_p_y_given_z)).max(axis=1)
+    return bool((np.minimum(mass, new_mass) * moved + np.abs(new_mass - mass) < NEWTON_REACH).all())
 
 
 class _Missing(NamedTuple):

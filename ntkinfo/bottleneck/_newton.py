@@ -119,30 +119,7 @@ def refine(problem: Problem, beta: float, alpha: float, log_p_z, log_p_y_given_z
     return a - log_sum_exp(a), u - log_sum_exp(u)
 
 
-def polish(problem: Problem, beta: float, log_p_z, log_p_y_given_z, reach: float):
-    """The stationary point close by, to rounding: clusters (z,) and (z, y); None where F is not convex on the way.
-
-    Clusters that F wants less and less of lose their mass on the way. Nor is it taken where a decoder, weighted by the
-    mass at the start, or a mass has moved by more than `reach`.
-    """
-    n_z, n_y = log_p_y_given_z.shape
-    point = np.concatenate([log_p_z[:, None], log_p_y_given_z], axis=1)
-    now = derivatives(problem, beta, 1.0, point[:, 0], point[:, 1:])
-    for _ in range(_MAX_STEPS):
-        step, least = _step(now, n_z)
-        if least < -1e-9:
-            return None
-        step /= max(1, np.abs(step).max() / 2)
-        trial = point + step.reshape(n_z, 1 + n_y)
-        tried = derivatives(problem, beta, 1.0, trial[:, 0], trial[:, 1:])
-        # The end: nothing moves any more, or only by rounding.
-        if np.abs(step).max() < 1e-13 or np.linalg.norm(tried.gradient) >= np.linalg.norm(now.gradient):
-            break
-        point, now = trial, tried
-    log_masses = point[:, 0] - log_sum_exp(point[:, 0])
-    log_decoders = point[:, 1:] - log_sum_exp(point[:, 1:])
-    mass = np.exp(log_p_z)
-    moved = mass * np.abs(np.exp(log_decoders) - np.exp(log_p_y_given_z)).max(1) + np.abs(np.exp(log_masses) - mass)
-    if not (np.abs(now.gradient).max() < 1e-12 and moved.max() < reach):
-        return None
-    return log_masses, log_decoders
+def is_minimum(problem: Problem, beta: float, log_p_z, log_p_y_given_z) -> bool:
+    """Whether nothing is left of the gradient of F at α = 1, and F curves down nowhere; but for rounding."""
+    now = derivatives(problem, beta, 1.0, log_p_z, log_p_y_given_z)
+    return bool(np.abs(now.gradient).max() < 1e-11) and _step(now, len(log_p_z))[1] > -1e-9

@@ -22,7 +22,7 @@ def problem(p_x, rows, dual=False):
 
 
 def maximise(p_x, rows, beta, prior, decoders, dual=False):
-    return _duality_gap.maximise(problem(p_x, rows, dual), beta, np.log(prior), np.log(decoders))
+    return _duality_gap.maximise(problem(p_x, rows, dual), beta, np.log(np.maximum(prior, 1e-300)), np.log(decoders))
 
 
 def gap(p_x, rows, beta, prior, decoders, dual):
