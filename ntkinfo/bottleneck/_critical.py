@@ -24,7 +24,7 @@ from ntkinfo.bottleneck._distortion import (
     log_floored,
     log_sum_exp,
 )
-from ntkinfo.bottleneck._duality_gap import maximise, proven_bounds
+from ntkinfo.bottleneck._duality_gap import climb, maximise, proven_bounds
 
 # Factor between neighbouring β while a branch is followed.
 STEP = 1.05
@@ -353,8 +353,11 @@ def _prove(problem, beta, clusters: _Clusters, missing: _Missing, tolerance: flo
     return _Missing(bound.s, bound.found, candidates, values, bound.upper)
 
 
-def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = False) -> tuple[int, _Clusters] | None:
-    """None where the branch goes on, else which cluster changes, and the clusters with one more."""
+def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = False) -> tuple | None:
+    """None where the branch goes on, else which cluster changes, the clusters with one more, and the missing decoder.
+
+    That is None where a cluster splits because it is unstable.
+    """
     unstable, pairs = _inspect(problem, beta, clusters)
     z = int(np.argmax(unstable))
     p_z, p_y_given_z = clusters
@@ -362,7 +365,7 @@ def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = Fals
         p_z, p_y_given_z = np.concatenate([p_z, p_z[z : z + 1]]), np.concatenate([p_y_given_z, pairs[z, 1:]])
         p_z[[z, -1]] /= 2
         p_y_given_z[z] = pairs[z, 0]
-        return z, _Clusters(p_z, p_y_given_z)
+        return z, _Clusters(p_z, p_y_given_z), None
     if optimal:
         maximum = _largest_g(problem, beta, clusters)
         if prove and maximum.log_g_found <= GAP_TOLERANCE:
@@ -375,7 +378,7 @@ def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = Fals
             share = float(_solver.best_share(problem, np.full(1, beta), *clusters_now, log_floored(missing)[None])[0])
             p_z = np.concatenate([(1 - share) * p_z, np.full(len(missing), share / len(missing))])
             nearest = int(np.abs(p_y_given_z - missing[:1]).max(axis=1).argmin())
-            return nearest, _Clusters(p_z, np.concatenate([p_y_given_z, missing]))
+            return nearest, _Clusters(p_z, np.concatenate([p_y_given_z, missing])), missing[0]
     return None
 
 
@@ -443,16 +446,40 @@ def _transitions(problem, first: float, beta_max: float, optimal: bool) -> list[
 
 
 def _bisect(problem, low, low_clusters, high, split, optimal, prove=False):
-    """(β just above the transition, just below, the clusters there, the split above), to 1e-8."""
+    """(β just above the transition, just below, the clusters there, the split above), to 1e-8.
+
+    By the false position of what sets in: the instability of a cluster, or log G of the missing decoder, which is
+    negative below. Where that does not narrow the interval, it is halved.
+    """
+    missing = split[2]
+    below = _excess(problem, low, low_clusters, missing)
+    above = _excess(problem, high, _fixed_point(problem, high, low_clusters), missing)
+    slow = 0
     while high - low > 1e-8 * high:
+        width, nudge = high - low, 3e-9 * high
         middle = (low + high) / 2
+        if slow < 2 and below < 0 < above:
+            root = low + width * below / (below - above)
+            # A little beyond the root on the side of the end that is further away, so that both ends come close to it.
+            middle = min(max(root - nudge if high - root < 2 * nudge else root + nudge, low + nudge), high - nudge)
         tried = _fixed_point(problem, middle, low_clusters)
         split_there = _split(problem, middle, tried, optimal, prove)
         if split_there is None:
-            low, low_clusters = middle, tried
+            low, low_clusters, below = middle, tried, _excess(problem, middle, tried, missing)
         else:
-            high, split = middle, split_there
+            if split_there[2] is None or missing is None or np.abs(split_there[2] - missing).max() > SAME_DECODER:
+                missing = split_there[2]
+                below = _excess(problem, low, low_clusters, missing)
+            high, split, above = middle, split_there, _excess(problem, middle, tried, missing)
+        slow = slow + 1 if high - low > width / 2 else 0
     return high, low, low_clusters, split
+
+
+def _excess(problem, beta, clusters: _Clusters, missing) -> float:
+    """What is positive past a transition: log G near the missing decoder (y,), or where there is none β λ₂ - 1."""
+    if missing is None:
+        return float(_inspect(problem, beta, clusters)[0].max()) - 1
+    return climb(problem, beta, *_logs(clusters), missing) - GAP_TOLERANCE
 
 
 def _equal(first: _Clusters, second: _Clusters) -> bool:

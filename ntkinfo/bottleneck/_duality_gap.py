@@ -82,6 +82,13 @@ def maximise(problem: Problem, beta: float, log_p_z, log_p_y_given_z) -> Maximum
     return maxima(problem, np.full(1, float(beta)), [(np.asarray(log_p_z), np.asarray(log_p_y_given_z))])[0]
 
 
+def climb(problem: Problem, beta: float, log_p_z, log_p_y_given_z, s) -> float:
+    """log G at the local maximum that the ascent from a decoder s (y,) ends at."""
+    landscape = _Landscape(problem, np.full(1, float(beta)), [(np.asarray(log_p_z), np.asarray(log_p_y_given_z))])
+    who = np.zeros(1, int)
+    return float(landscape.log_g(_ascended(landscape, np.asarray(s)[None], who), who)[0])
+
+
 def maxima(problem: Problem, beta: Float[np.ndarray, " b"], clusters: list[tuple]) -> list[Maximum]:
     """The largest log G(s) over the simplex of decoders s, in nats, for each β and its clusters.
 

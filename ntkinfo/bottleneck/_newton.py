@@ -11,9 +11,9 @@ import scipy.linalg
 
 from ntkinfo.bottleneck._distortion import Problem, log_sum_exp, slopes
 
-_MAX_STEPS = 60
+_MAX_STEPS = 150
 # Shares of a step that are tried where it is too long.
-_SHORTER = (0.3, 0.05, 0.005)
+_SHORTER = (0.5, 0.2, 0.05, 0.01)
 
 
 class _Derivatives(NamedTuple):
