@@ -1,28 +1,39 @@
-"""A proven upper bound on the largest G over all decoders of few labels, by branch and bound.
+"""Proven upper bounds on the largest G over all decoders of few labels, by branch and bound.
 
 Of the bottleneck, log G(s) = log Σ_x c(x) e^{-β D[p(y|x) ‖ s]} is a log-sum-exp of linear functions of u = log s, hence
 convex in u: over a polytope that holds a piece of {u : Σ_y e^{u_y} = 1} it is largest at a vertex. A piece is cut out
 by a box, and lies below the tangent plane at any of its points. Of the dual, log G(s) is β H(s) plus a convex function
 of s: H lies below its tangents, the rest is largest at a vertex of the piece that a box cuts out of the simplex.
+That is good for large boxes. In a small one log G is below its tangent at a point plus a quadratic form: its second
+derivatives are a difference, β² Cov[p(y|x)] - β Cov[s] in u and alike for the dual, and how much the weights of either
+change within the box is bounded. Around a maximum, where G is flat, a box need then not be cut further.
 
 No decoder outside the box of the rows p(y|x) can be a maximiser: a maximiser is a mean of the rows (geometric, for the
-dual, and renormalised), whose ratios of labels lie between those of the rows. On the host, in float64.
+dual, and renormalised), whose ratios of labels lie between those of the rows. On the host, in float64, for many β at
+once.
 """
 
+import functools
 import itertools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ntkinfo._numerics.entropy import entropy
 
 # How far above the largest G found a bound may end, nats, by the number of labels that this is used for.
-TOLERANCE = {3: 1e-11, 4: 1e-8}
+TOLERANCE = {2: 1e-12, 3: 1e-11, 4: 1e-11}
 # Probabilities below this count as this: what it adds to a sum of decoders is below rounding.
 _SMALLEST = 1e-300
-# Boxes looked at together, and vertices times inputs held at once.
-_BATCH, _ENTRIES = 512, 2**22
+# Boxes looked at together, at least and at most, and numbers for boxes times inputs held at once.
+_BATCH, _ENTRIES = (64, 4096), 2**18
+# The vertices of a box are looked at where the logarithms of the weights may change by more than this within it.
+_WIDE = 0.7
+# How often a box is expanded anew, at most.
+_EXPANSIONS = 4
+# Multipliers of the sides of a box, in units of the one at which a linear function has its bound; the least counts as
+# this, so that the direction in which nothing changes does no harm.
+_MULTIPLIERS, _LEAST = (0.0, 0.03, 0.2, 1.0), 2e-14
 
 
 class Bound(NamedTuple):
@@ -43,120 +54,285 @@ class Bound(NamedTuple):
     n_boxes: int
 
 
-def upper_bound(
-    log_c, p_y_given_x, beta: float, *, dual: bool = False, known: float = -np.inf, tolerance: float = 1e-9,
-    max_boxes: int = 200_000,
-) -> Bound:  # fmt: skip
-    """Bounds log G(s) = log Σ_x c(x) e^{-β d(x, s)} over the simplex of decoders s.
+def upper_bound(log_c, p_y_given_x, beta: float, *, known: float = -np.inf, **options) -> Bound:
+    """`upper_bounds` for one β: `log_c` (x,)."""
+    return upper_bounds(np.asarray(log_c)[None], p_y_given_x, np.full(1, float(beta)), known=[known], **options)[0]
+
+
+def upper_bounds(
+    log_c, p_y_given_x, beta, *, dual: bool = False, known=None, tolerance: float = 1e-9, max_boxes: int = 200_000
+) -> list[Bound]:
+    """Bounds log G(s) = log Σ_x c(x) e^{-β d(x, s)} over the simplex of decoders s, for each of several β.
 
     Args:
-      log_c: log p(x) - log Z(x), (x,).
+      log_c: log p(x) - log Z(x), (B, x).
       p_y_given_x: (x, y), positive where `dual`.
-      beta: β > 0.
+      beta: β > 0, (B,).
       dual: d = D[s ‖ p(y|x)] in place of D[p(y|x) ‖ s].
-      known: a value of log G already found: boxes below it need no look.
+      known: values of log G already found, (B,): boxes below them need no look.
       tolerance: how far above the largest value found the bound may end, nats.
-      max_boxes: gives up after so many boxes; `upper` is a bound all the same.
+      max_boxes: gives up a β after so many boxes; `upper` is a bound all the same.
 
     Returns:
-      A `Bound`.
+      A `Bound` for each β.
     """
-    rows = np.asarray(p_y_given_x, np.float64)
-    log_c = np.asarray(log_c, np.float64)
-    piece = _Dual(log_c, rows, beta) if dual else _Markov(log_c, rows, beta)
-    low, high = piece.root()
-    best, at, n_boxes = -np.inf, rows[0], 0
-    settled = -np.inf  # the largest bound of the boxes that need no further look
-    bounds, inner, points = piece.evaluate(low, high)
-    while True:
-        n_boxes += len(low)
-        top = int(np.argmax(inner))
-        if inner[top] > best:
-            best, at = float(inner[top]), points[top]
-        done = bounds <= max(best, known) + tolerance
-        if done.any():
-            settled = max(settled, float(bounds[done].max()))
-        low, high, bounds = low[~done], high[~done], bounds[~done]
-        if not len(low) or n_boxes >= max_boxes:
-            break
+    rows, log_c, beta = (np.asarray(each, np.float64) for each in (p_y_given_x, log_c, beta))
+    n_beta, n_labels = len(beta), rows.shape[1]
+    piece = (_Dual if dual else _Markov)(log_c, rows, beta)
+    level = np.full(n_beta, -np.inf) if known is None else np.array(known, np.float64)
+    best, at, n_boxes = np.full(n_beta, -np.inf), np.tile(rows[0], (n_beta, 1)), np.zeros(n_beta, int)
+    # The largest bound of the boxes that need no further look.
+    settled, given_up = np.full(n_beta, -np.inf), np.zeros(n_beta, bool)
+    batch = int(np.clip(_ENTRIES // len(rows), *_BATCH))
+    # Boxes that wait, and those that are new.
+    low, high, who, bounds = np.zeros((0, n_labels)), np.zeros((0, n_labels)), np.zeros(0, int), np.zeros(0)
+    new_low, new_high, new_who, new_bounds = *piece.root(), np.arange(n_beta), np.full(n_beta, np.inf)
+    while len(new_low):
+        found = _evaluate(piece, new_low, new_high, new_who, level + tolerance)
+        np.add.at(n_boxes, new_who, 1)
+        order = np.argsort(found[1], kind="stable")
+        top = np.full(n_beta, -1)
+        top[new_who[order]] = order
+        higher = np.flatnonzero((top >= 0) & (found[1][top] > best))
+        best[higher], at[higher] = found[1][top[higher]], found[2][top[higher]]
+        level = np.maximum(level, best)
+        low, high, who = np.concatenate([low, new_low]), np.concatenate([high, new_high]), np.append(who, new_who)
+        # A half is nowhere larger than the whole.
+        bounds = np.append(bounds, np.minimum(found[0], new_bounds))
+        given_up |= n_boxes >= max_boxes
+        done = (bounds <= level[who] + tolerance) | given_up[who]
+        np.maximum.at(settled, who[done], bounds[done])
+        low, high, who, bounds = low[~done], high[~done], who[~done], bounds[~done]
         # The largest bounds first: they decide.
         order = np.argsort(-bounds)
-        now, later = order[:_BATCH], order[_BATCH:]
-        halves = piece.halve(low[now], high[now])
-        new = piece.evaluate(*halves)
-        # A half is nowhere larger than the whole.
-        new_bounds = np.minimum(new[0], np.tile(bounds[now], 2))
-        low, high = np.concatenate([halves[0], low[later]]), np.concatenate([halves[1], high[later]])
-        rest = len(later)
-        inner = np.concatenate([new[1], np.full(rest, -np.inf)])
-        points = np.concatenate([new[2], np.repeat(at[None], rest, 0)])
-        bounds = np.concatenate([new_bounds, bounds[later]])
-        n_boxes -= rest
-    left = float(bounds.max()) if len(bounds) else -np.inf
-    upper = max(settled, left, best)
-    return Bound(upper, best, at, not len(bounds), n_boxes)
+        now, later = order[:batch], order[batch:]
+        new_low, new_high = piece.halve(low[now], high[now])
+        new_who, new_bounds = np.tile(who[now], 2), np.tile(bounds[now], 2)
+        low, high, who, bounds = low[later], high[later], who[later], bounds[later]
+    upper = np.maximum(settled, best)
+    proven = upper <= level + tolerance
+    return [Bound(*each) for each in zip(upper, best, at, proven, n_boxes, strict=True)]
+
+
+def _evaluate(piece, low, high, who, level):
+    """Bounds of boxes, log G at a decoder in or near each, and those decoders. Bounds below `level` need not be good.
+
+    Where log G is concave around a box, the point to expand it at is its maximum there: the gradient vanishes, and with
+    it all that the bound is larger than the maximum.
+    """
+    at, empty, level = piece.centre(low, high), piece.empty(low, high), level[who]
+    own, s, rise, wide, step = piece.expand(low, high, at, who)
+    bound = own + rise
+    wide = np.flatnonzero(wide & ~empty & (bound > level))
+    if len(wide):
+        bound[wide] = np.minimum(bound[wide], piece.of_vertices(low[wide], high[wide], at[wide], who[wide]))
+    again = np.flatnonzero(~empty & (bound > level) & np.isfinite(step).all(1))
+    for _ in range(_EXPANSIONS):
+        if not len(again):
+            break
+        # The maximum may lie just outside of the box, which is then bounded from there.
+        at[again] += piece.reach(low[again], high[again], at[again], step[again]) * step[again]
+        value, point, rise, _, step[again] = piece.expand(low[again], high[again], at[again], who[again])
+        bound[again] = np.minimum(bound[again], value + rise)
+        higher = value > own[again]
+        own[again[higher]], s[again[higher]] = value[higher], point[higher]
+        again = again[(bound[again] > level[again]) & np.isfinite(step[again]).all(1)]
+    # A box that holds no decoder has neither a bound nor a value.
+    own = np.where(empty, -np.inf, own)
+    return np.where(empty, -np.inf, np.maximum(bound, own)), own, s
+
+
+def _second_order(features, beta, weights, mean, gradient, half, concave, *, on_simplex=False):
+    """How much log G may rise within boxes from its value at a point of each.
+
+    log G = LSE_x(log c(x) + β f(x)·v) + a concave function of v, |v_y| ≤ half_y (boxes, y). By convexity the weights of
+    the first part are at most W(x) = w(x) exp(β Σ_y |f_y(x) - E_w f_y| half_y), and a covariance grows with its weights:
+    the second derivatives are at most M = β² Cov_W[f] - β concave. Then gradient·v + v M v / 2 is at most
+    Σ_y λ/2 + gᵀ(λ - M)⁻¹g/2, in units of the sides, for every λ ≥ 0 that makes λ - M positive definite.
+
+    Args:
+      features: f(x), (x, y).
+      beta: β, (boxes,).
+      weights: w(x) at the points, (boxes, x).
+      mean: E_w f, (boxes, y).
+      gradient: of log G at the points, (boxes, y).
+      half: the largest |v_y|, (boxes, y).
+      concave: two arrays (boxes, y, y): the second derivatives of the concave part are -β times the first at the point,
+        and at most -β times the second in the box.
+      on_simplex: whether Σ_y v_y = 0.
+
+    Returns:
+      The bound on the rise (boxes,); whether the weights may change so much that the vertices may tell more (boxes,);
+      Newton's step (boxes, y), NaN where log G is not concave at the point.
+    """
+    n_labels = features.shape[1]
+    shift = np.zeros((1, 1))
+    if on_simplex:
+        # Where Σ v = 0 a constant may be added to f.
+        total = half.sum(1, keepdims=True)
+        share = np.divide(half, total, out=np.zeros_like(half), where=total > 0)
+        shift = share @ features.T - np.sum(share * mean, axis=1)[:, None]
+    deviation = np.zeros_like(weights)
+    for y in range(n_labels):
+        deviation += np.abs(features[None, :, y] - (mean[:, y, None] + shift)) * half[:, y, None]
+    deviation *= beta[:, None]
+    change = deviation.max(axis=1)
+    rise, step = np.full(len(half), np.inf), np.full_like(half, np.nan)
+    small = np.flatnonzero(change < 20)
+    half, weights, beta, g = half[small], weights[small], beta[small, None, None], (gradient * half)[small]
+    largest = weights * np.exp(deviation[small])
+    sides = half[:, :, None] * half[:, None, :]
+    now, most = (
+        (beta**2 * _covariance(features, w) - beta * each[small]) * sides
+        for w, each in zip((weights, largest), concave, strict=True)
+    )
+    if on_simplex:
+        length = np.linalg.norm(half, axis=1, keepdims=True)
+        normal = np.divide(half, length, out=np.zeros_like(half), where=length > 0)
+        across = np.eye(n_labels) - normal[:, :, None] * normal[:, None, :]
+        now, most, g = across @ now @ across, across @ most @ across, (across @ g[:, :, None])[:, :, 0]
+    values, vectors = np.linalg.eigh(most)
+    squares = (vectors.swapaxes(1, 2) @ g[:, :, None])[:, :, 0] ** 2
+    unit = np.sqrt(squares.sum(1, keepdims=True) / n_labels)
+    # Beyond every eigenvalue by more than its rounding.
+    least = np.maximum(values[:, -1:], 0) + _LEAST + 1e-15 * np.abs(values).max(1, keepdims=True)
+    multipliers = (least + multiplier * unit for multiplier in _MULTIPLIERS)
+    rises = [(n_labels * each[:, 0] + np.sum(squares / (each - values), axis=1)) / 2 for each in multipliers]
+    rise[small] = np.min(rises, axis=0)
+    values, vectors = np.linalg.eigh(now)
+    # In one direction nothing changes; in the others the form must be negative.
+    values[np.arange(len(values)), np.argmin(np.abs(values), axis=1)] = -np.inf
+    inside = values.max(1) < 0
+    along = (vectors.swapaxes(1, 2) @ g[:, :, None])[:, :, 0] / -np.where(inside[:, None], values, -1)
+    step[small[inside]] = ((vectors @ along[:, :, None])[:, :, 0] * half)[inside]
+    return rise, change > _WIDE, step
+
+
+def _covariance(features, weights):
+    """The covariance of f(x) (x, y) under each of the weights (boxes, x), times their sum."""
+    n_labels = features.shape[1]
+    products = (features[:, :, None] * features[:, None, :]).reshape(len(features), -1)
+    first = weights @ features
+    second = (weights @ products).reshape(-1, n_labels, n_labels)
+    return second - first[:, :, None] * (first / weights.sum(1, keepdims=True))[:, None, :]
+
+
+def _spread(s):
+    """diag(s) - s sᵀ/Σ s of each s (boxes, y)."""
+    return s[:, :, None] * (np.eye(s.shape[1]) - (s / s.sum(1, keepdims=True))[:, None, :])
+
+
+def _softmax(logits):
+    """The softmax along the last axis, and the logarithm of the sum of exponentials."""
+    largest = logits.max(axis=-1, keepdims=True)
+    odds = np.exp(logits - largest)
+    total = odds.sum(axis=-1, keepdims=True)
+    return odds / total, (largest + np.log(total))[..., 0]
+
+
+def _log_sum_exp(offset, slopes, points):
+    """LSE_x(offset + points·slopes) of points (boxes, v, y), offset (boxes, x) and slopes (y, x), as (boxes, v)."""
+    result = np.empty(points.shape[:2])
+    step = max(1, _ENTRIES // (points.shape[1] * slopes.shape[1]))
+    for i in range(0, len(points), step):
+        result[i : i + step] = _softmax(offset[i : i + step, None, :] + points[i : i + step] @ slopes)[1]
+    return result
+
+
+@functools.cache
+def _corners(k):
+    """Corners of a box of k sides (c, k), its edges by a corner of each (e, k), and along which side they run (e,)."""
+    corners = np.array(list(itertools.product((False, True), repeat=k)))
+    faces = np.array(list(itertools.product((False, True), repeat=k - 1))).reshape(-1, k - 1)
+    edges = np.concatenate([np.insert(faces, y, False, axis=1) for y in range(k)])
+    return corners, edges, np.repeat(np.arange(k), len(faces))
 
 
 def _vertices(low, high, weights, level):
     """Vertices of {low ≤ u ≤ high, Σ weights u ≤ level} (boxes, v, y) and which of them exist (boxes, v)."""
-    n, k = low.shape
-    corners, exist = [], []
-    span = high - low
-    for bits in itertools.product((False, True), repeat=k):
-        corner = np.where(np.array(bits), high, low)
-        corners.append(corner)
-        exist.append((weights * corner).sum(1) <= level)
-    for y in range(k):
-        for bits in itertools.product((False, True), repeat=k - 1):
-            mask = np.insert(np.array(bits), y, False)
-            edge = np.where(mask, high, low)
-            # Along this edge the plane is crossed where the share of the way is between 0 and 1.
-            excess = level - (weights * edge).sum(1)
-            slope = weights[:, y] * span[:, y]
-            share = np.divide(excess, slope, out=np.full(n, -1.0), where=slope > 0)
-            edge[:, y] = low[:, y] + np.clip(share, 0, 1) * span[:, y]
-            corners.append(edge)
-            exist.append((share >= 0) & (share <= 1))
-    return np.stack(corners, 1), np.stack(exist, 1)
+    corners, edges, along = _corners(low.shape[1])
+    low, high, weights = low[:, None], high[:, None], weights[:, None]
+    span, level = high - low, level[:, None]
+    corner, edge = (low + span * mask for mask in (corners, edges))
+    # Along an edge the plane is crossed where the share of the way is between 0 and 1.
+    excess = level - (weights * edge).sum(2)
+    slope = (weights * span)[:, 0, along]
+    share = np.divide(excess, slope, out=np.full_like(excess, -1.0), where=slope > 0)
+    edge[:, np.arange(len(along)), along] += np.clip(share, 0, 1) * span[:, 0, along]
+    exist = (weights * corner).sum(2) <= level, (share >= 0) & (share <= 1)
+    return np.concatenate([corner, edge], 1), np.concatenate(exist, 1)
+
+
+def _halves(low, high, side, middle):
+    index = np.arange(len(low))
+    first, second = high.copy(), low.copy()
+    first[index, side] = second[index, side] = middle[index, side]
+    return np.concatenate([low, second]), np.concatenate([first, high])
+
+
+def _contracted(low, high):
+    """Boxes of decoders s without what no decoder in them can reach, but for rounding, as Σ s = 1."""
+    least = 1 - (high.sum(1, keepdims=True) - high) - 1e-15
+    most = 1 - (low.sum(1, keepdims=True) - low) + 1e-15
+    return np.maximum(low, least), np.minimum(high, most)
+
+
+def _reach(low, high, at, step):
+    """How much of each step stays in its box, (boxes, 1)."""
+    room = np.maximum(np.where(step > 0, high - at, at - low), 0)
+    length = np.abs(step)
+    return np.divide(room, length, out=np.ones_like(room), where=length > room).min(1, keepdims=True)
 
 
 class _Markov:
     """d = D[p(y|x) ‖ s]; boxes in u = log s."""
 
     def __init__(self, log_c, rows, beta):
-        self.slopes = beta * rows.T
-        self.offset = log_c + beta * entropy(rows)
-        self.rows = rows
+        self.offset, self.rows, self.beta = log_c + beta[:, None] * entropy(rows), rows, beta
 
     def root(self):
-        low = np.log(np.maximum(self.rows.min(0), _SMALLEST))
-        return low[None], np.log(np.maximum(self.rows.max(0), _SMALLEST))[None]
+        ends = (np.log(np.maximum(end, _SMALLEST)) for end in (self.rows.min(0), self.rows.max(0)))
+        return tuple(np.tile(end, (len(self.beta), 1)) for end in ends)
 
-    def value(self, u):
-        """log G at points u = log s, of any leading shape."""
-        flat = u.reshape(-1, u.shape[-1])
-        step = max(1, _ENTRIES // self.slopes.shape[1])
-        parts = [logsumexp(self.offset + flat[i : i + step] @ self.slopes, axis=1) for i in range(0, len(flat), step)]
-        return np.concatenate(parts).reshape(u.shape[:-1])
+    def centre(self, low, high):
+        return (low + high) / 2
 
-    def evaluate(self, low, high):
-        """Bounds of the boxes, log G at a decoder in or near each, and those decoders."""
-        s = np.exp((low + high) / 2)
-        s = s / s.sum(1, keepdims=True)
-        log_s = np.log(s)
-        vertices, exist = _vertices(low, high, s, (s * log_s).sum(1))
+    def empty(self, low, high):
         # A box that lies wholly inside Σ e^u < 1 or outside holds no decoder.
-        empty = (np.exp(high).sum(1) < 1 - 1e-12) | (np.exp(low).sum(1) > 1 + 1e-12)
-        values = np.where(exist, self.value(vertices), -np.inf)
-        return np.where(empty, -np.inf, values.max(1)), self.value(log_s), s
+        return (np.exp(high).sum(1) < 1 - 1e-12) | (np.exp(low).sum(1) > 1 + 1e-12)
+
+    def expand(self, low, high, at, who):
+        # log G of the normalised decoder, LSE_x(offset + β p(y|x) u) - β LSE_y(u), is the same along u + constant.
+        s, total = _softmax(at)
+        beta = self.beta[who]
+        # The least of each probability between there and the box.
+        highest, lowest = np.exp(np.maximum(high, at)), np.exp(np.minimum(low, at))
+        least = lowest / (lowest + highest.sum(1, keepdims=True) - highest)
+        weights, own = _softmax(self.offset[who] + beta[:, None] * ((at - total[:, None]) @ self.rows.T))
+        mean, half = weights @ self.rows, np.maximum(high - at, at - low)
+        gradient, concave = beta[:, None] * (mean - s), (_spread(s), _spread(least))
+        return own, s, *_second_order(self.rows, beta, weights, mean, gradient, half, concave)
+
+    def of_vertices(self, low, high, at, who):
+        s, total = _softmax(at)
+        vertices, exist = _vertices(low, high, s, (s * (at - total[:, None])).sum(1))
+        values = _log_sum_exp(self.offset[who], self.rows.T, self.beta[who, None, None] * vertices)
+        return np.where(exist, values, -np.inf).max(1)
+
+    def reach(self, low, high, at, step):
+        return _reach(2 * low - high, 2 * high - low, at, step)
 
     def halve(self, low, high):
-        # The side that matters most: widest in s, which is where G moves.
-        side = np.argmax((high - low) * np.exp(high), axis=1)
-        middle = (low + high) / 2
+        # The widest side in the metric of √s, in which a small change counts the same everywhere.
+        side = np.argmax(np.exp(high / 2) - np.exp(low / 2), axis=1)
         # A range down to probabilities that are nothing is cut near its upper end.
-        middle = np.where(high - low > 4, high - 2, middle)
-        return _halves(low, high, side, middle)
+        middle = np.where(high - low > 4, high - 2, (low + high) / 2)
+        low, high = _halves(low, high, side, middle)
+        s_low, s_high = np.exp(low), np.exp(high)
+        least, most = _contracted(s_low, s_high)
+        # Logarithms only where that takes something off: elsewhere they would come back rounded.
+        low = np.where(least > s_low, np.log(np.maximum(least, _SMALLEST)), low)
+        return low, np.where(most < s_high, np.log(np.maximum(most, _SMALLEST)), high)
 
 
 class _Dual:
@@ -168,43 +344,44 @@ class _Dual:
     def root(self):
         # Ratios of labels lie between those of the rows, so s_y = 1 / Σ_y' s_y'/s_y does.
         ratios = self.log_rows[:, None, :] - self.log_rows[:, :, None]
-        return 1 / np.exp(ratios.max(0)).sum(1)[None], 1 / np.exp(ratios.min(0)).sum(1)[None]
+        ends = (1 / np.exp(ratio).sum(1) for ratio in (ratios.max(0), ratios.min(0)))
+        return tuple(np.tile(end, (len(self.beta), 1)) for end in ends)
 
-    def convex(self, s):
-        flat = s.reshape(-1, s.shape[-1])
-        slopes = self.beta * self.log_rows.T
-        step = max(1, _ENTRIES // slopes.shape[1])
-        parts = [logsumexp(self.log_c + flat[i : i + step] @ slopes, axis=1) for i in range(0, len(flat), step)]
-        return np.concatenate(parts).reshape(s.shape[:-1])
+    def _share(self, low, high):
+        total = (high - low).sum(1, keepdims=True)
+        return np.divide(1 - low.sum(1, keepdims=True), total, out=np.zeros_like(total), where=total > 0)
 
-    def evaluate(self, low, high):
+    def centre(self, low, high):
         # The decoder of the box at the same share of the way along every side.
-        width = high - low
-        total = width.sum(1, keepdims=True)
-        share = np.divide(1 - low.sum(1, keepdims=True), total, out=np.zeros_like(total), where=total > 0)
-        empty = ((share < -1e-12) | (share > 1 + 1e-12))[:, 0]
-        s = low + np.clip(share, 0, 1) * width
-        ones = np.ones_like(low)
-        level = np.ones(len(low))
-        vertices, exist = _vertices(low, high, ones, level)
+        return low + np.clip(self._share(low, high), 0, 1) * (high - low)
+
+    def empty(self, low, high):
+        share = self._share(low, high)
+        return ((share < -1e-12) | (share > 1 + 1e-12))[:, 0]
+
+    def expand(self, low, high, at, who):
+        log_s, beta = np.log(at), self.beta[who]
+        weights, convex = _softmax(self.log_c[who] + beta[:, None] * (at @ self.log_rows.T))
+        mean, half = weights @ self.log_rows, np.maximum(high - at, at - low)
+        # Of H, of which log G has β: between there and the box no second derivative is larger than the last.
+        concave = tuple(np.eye(at.shape[1]) / s[:, :, None] for s in (at, np.maximum(high, at)))
+        gradient = beta[:, None] * (mean - log_s)
+        rises = _second_order(self.log_rows, beta, weights, mean, gradient, half, concave, on_simplex=True)
+        return convex - beta * (at * log_s).sum(1), at.copy(), *rises
+
+    def of_vertices(self, low, high, at, who):
+        vertices, exist = _vertices(low, high, np.ones_like(low), np.ones(len(low)))
         # Only the crossings lie on the simplex; a corner does by accident.
-        on_simplex = np.abs(vertices.sum(2) - 1) < 1e-9
-        log_s = np.log(s)
+        exist &= np.abs(vertices.sum(2) - 1) < 1e-9
+        beta = self.beta[who, None]
         # H under its tangent at s: Σ -v log s for Σ v = Σ s.
-        tangent = -(vertices * log_s[:, None, :]).sum(2)
-        values = np.where(exist & on_simplex, self.convex(vertices) + self.beta * tangent, -np.inf)
-        own = self.convex(s) - self.beta * (s * log_s).sum(1)
-        # A box that holds no decoder has neither a bound nor a value.
-        bound = np.where(empty, -np.inf, np.maximum(values.max(1), own))
-        return bound, np.where(empty, -np.inf, own), s
+        tangent = -(vertices * np.log(at)[:, None, :]).sum(2)
+        values = _log_sum_exp(self.log_c[who], self.log_rows.T, beta[:, :, None] * vertices) + beta * tangent
+        return np.where(exist, values, -np.inf).max(1)
+
+    def reach(self, low, high, at, step):
+        return _reach(np.maximum(2 * low - high, low / 2), 2 * high - low, at, step)
 
     def halve(self, low, high):
-        side = np.argmax(high / low * (high - low), axis=1)
-        return _halves(low, high, side, np.sqrt(low * high))
-
-
-def _halves(low, high, side, middle):
-    index = np.arange(len(low))
-    first, second = high.copy(), low.copy()
-    first[index, side] = second[index, side] = middle[index, side]
-    return np.concatenate([low, second]), np.concatenate([first, high])
+        side = np.argmax(np.sqrt(high) - np.sqrt(low), axis=1)
+        return _contracted(*_halves(low, high, side, np.sqrt(low * high)))

@@ -6,17 +6,25 @@ zero mass at finite distance becoming profitable, max_s G(s) = 1; never later th
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
+
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check
-from ntkinfo.bottleneck import _branch_and_bound, _curve, _solver
-from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode, log_floored, smallest_probability
-from ntkinfo.bottleneck._duality_gap import maximise, tree_centres
+from ntkinfo._numerics.entropy import kl
+from ntkinfo.bottleneck import _branch_and_bound, _curve, _newton, _solver
+from ntkinfo.bottleneck._distortion import (
+    SMALLEST_PROBABILITY,
+    Problem,
+    decode,
+    distortion,
+    log_decode,
+    log_floored,
+    log_sum_exp,
+)
+from ntkinfo.bottleneck._duality_gap import climb, maximise, proven_bounds
 
 # Factor between neighbouring β while a branch is followed.
 STEP = 1.05
@@ -28,8 +36,11 @@ GAP_TOLERANCE = 1e-9
 PROOF_TOLERANCE = 1e-8
 # Maximisers of G closer than this in every probability are one; clusters that move less have not changed.
 SAME_DECODER = 1e-4
-# Plain steps towards a fixed point: near a transition they hardly move.
-MAX_STEPS = 20_000
+# Plain steps towards a fixed point before Newton's are tried, each time four times as many, and at most.
+FIRST_STEPS, MAX_STEPS = 40, 20_000
+# Newton's steps may move masses and decoders by this: what is further away may be another branch; after so many plain
+# steps, which leave an unstable point quickly, it is the end of the valley they are in.
+NEWTON_REACH, SLOW_STEPS = 0.1, 200
 
 
 class CriticalBetas(NamedTuple):
@@ -87,7 +98,7 @@ class _Clusters(NamedTuple):
         return len(self.p_z)
 
 
-def stability(problem: Problem, p_x_given_z: Float[ArrayLike, " x"]) -> tuple[Float[Array, ""], Float[Array, " x"]]:
+def stability(problem: Problem, p_x_given_z: Float[np.ndarray, "... x"]) -> tuple[np.ndarray, np.ndarray]:
     """Largest eigenvalue λ₂ of the stability matrix of a cluster, but for the trivial one; it splits at β = 1/λ₂.
 
     IB: C_{xx'} = Σ_y p(y|x) p(y|x') p(x'|z) / p(y|z), whose largest eigenvalue 1 is left out. Dual:
@@ -95,23 +106,22 @@ def stability(problem: Problem, p_x_given_z: Float[ArrayLike, " x"]) -> tuple[Fl
 
     Args:
       problem: the problem.
-      p_x_given_z: (x,).
+      p_x_given_z: (..., x).
 
     Returns:
-      (λ₂, (x,) the direction in p(x|z) along which it splits). Exact. Cost O(|X| |Y| min(|X|, |Y|)).
+      (λ₂ (...), and (..., x) the direction in p(x|z) along which it splits). Exact. Cost O(|X| |Y| min(|X|, |Y|)).
 
     Source: theory, sections 7 and 8.
     """
-    p_x_given_z = jnp.asarray(p_x_given_z)
-    s = decode(problem, p_x_given_z[None, :])[0]
+    root = np.sqrt(p_x_given_z)[..., None]
+    s = decode(problem, p_x_given_z)[..., None, :]
     if problem.dual:
-        logs = problem.log_p_y_given_x
-        logs = logs - (logs @ s)[:, None]
-        scaled = (logs - (p_x_given_z @ logs)[None, :]) * jnp.sqrt(s)[None, :]
+        logs = problem.log_p_y_given_x - np.sum(problem.log_p_y_given_x * s, axis=-1, keepdims=True)
+        scaled = (logs - np.sum(root**2 * logs, axis=-2, keepdims=True)) * np.sqrt(s)
     else:
-        scaled = jnp.where(s > 0, (problem.p_y_given_x - s[None, :]) / jnp.sqrt(jnp.where(s > 0, s, 1))[None, :], 0)
-    left, values, _ = jnp.linalg.svd(jnp.sqrt(p_x_given_z)[:, None] * scaled, full_matrices=False)
-    return values[0] ** 2, jnp.sqrt(p_x_given_z) * left[:, 0]
+        scaled = np.where(s > 0, (problem.p_y_given_x - s) / np.sqrt(np.where(s > 0, s, 1)), 0)
+    left, values, _ = np.linalg.svd(root * scaled, full_matrices=False)
+    return values[..., 0] ** 2, root[..., 0] * left[..., 0]
 
 
 def critical_betas(
@@ -148,7 +158,7 @@ def critical_betas(
     check.flag("dual", dual)
     if beta_max is not None:
         check.positive("beta_max", beta_max, scalar=True)
-    return _critical_betas(p_xy, bool(dual), beta_max, float(jnp.finfo(p_xy.dtype).eps))
+    return _critical_betas(p_xy, bool(dual), beta_max, float(np.finfo(p_xy.dtype).eps))
 
 
 @_curve.in_double
@@ -157,19 +167,19 @@ def _critical_betas(p_xy, dual, beta_max, resolution) -> CriticalBetas:
     largest = float(stability(problem, problem.p_x)[0])
     # λ₂ is the square of a correlation, which is known to the rounding of the table.
     if largest <= 1e3 * resolution**2:
-        none, count = jnp.zeros(0), jnp.zeros(0, int)
-        return CriticalBetas(none, count, count, none, count, jnp.zeros(0, bool))
+        none, count = np.zeros(0), np.zeros(0, int)
+        return CriticalBetas(none, count, count, none, count, np.zeros(0, bool))
     if beta_max is None:
         beta_max = 10 / largest
     local = _transitions(problem, 1 / largest, beta_max, optimal=False)
     global_ = _transitions(problem, _first_global(problem, 1 / largest), beta_max, optimal=True)
     return CriticalBetas(
-        jnp.asarray([each.beta for each in local], float),
-        jnp.asarray([each.cluster for each in local], int),
-        jnp.asarray([each.n_clusters for each in local], int),
-        jnp.asarray([each.beta for each in global_], float),
-        jnp.asarray([each.n_clusters for each in global_], int),
-        jnp.asarray([each.proven for each in global_], bool),
+        np.asarray([each.beta for each in local], float),
+        np.asarray([each.cluster for each in local], int),
+        np.asarray([each.n_clusters for each in local], int),
+        np.asarray([each.beta for each in global_], float),
+        np.asarray([each.n_clusters for each in global_], int),
+        np.asarray([each.proven for each in global_], bool),
     )
 
 
@@ -203,7 +213,7 @@ def bifurcation(p_xy: Float[ArrayLike, "x y"], beta: Float[ArrayLike, " b"], *, 
         state = [_grow(problem, value, state[i], optimal=bool(i), prove=bool(i)) for i in range(2)]
         upward.append(state[0])
         optimum.append(state[1])
-    downward, current = [], _Clusters(np.asarray(problem.p_x), np.asarray(problem.p_y_given_x))
+    downward, current = [], _Clusters(problem.p_x, problem.p_y_given_x)
     for value in grid[::-1]:
         current = _fixed_point(problem, value, current)
         downward.append(current)
@@ -213,11 +223,11 @@ def bifurcation(p_xy: Float[ArrayLike, "x y"], beta: Float[ArrayLike, " b"], *, 
 def _problem(p_xy, dual: bool) -> Problem:
     if dual:
         _curve.check_dual(p_xy)
-    return Problem.from_joint(jnp.asarray(p_xy), dual)
+    return Problem.from_joint(p_xy, dual)
 
 
 def _trivial(problem) -> _Clusters:
-    return _Clusters(np.ones(1), np.asarray(decode(problem, problem.p_x[None, :])))
+    return _Clusters(np.ones(1), decode(problem, problem.p_x[None, :]))
 
 
 class _Transition(NamedTuple):
@@ -237,89 +247,80 @@ def _first_global(problem, local: float) -> float:
         # Where the search finds none, the proof does.
         if missing.log_g_found <= 1e-11:
             missing = _prove(problem, beta, trivial, missing, tolerance=1e-11)
-        tilted = _tilted_beta(problem, beta, jnp.asarray(missing.s))
+        tilted = _tilted_beta(problem, beta, missing.s)
         if missing.log_g_found <= 1e-11 or not tilted < beta * (1 - 1e-13):
             break
-        beta = float(tilted)
+        beta = tilted
     return beta
 
 
-@jax.jit
-def _tilted_beta(problem, beta, s):
+def _tilted_beta(problem, beta, s) -> float:
     """KL(w ‖ p(x)) / gain(w) of w ∝ p(x) e^{β saved(x)}, what a cluster at `s` saves over the trivial one."""
     p_x = problem.p_x
     trivial = distortion(problem, log_decode(problem, p_x[None, :]))[:, 0]
     saved = trivial - distortion(problem, log_floored(s)[None, :])[:, 0]
-    w = jax.nn.softmax(jnp.log(p_x) + beta * saved)
-    cost = jnp.sum(jax.scipy.special.xlogy(w, w / p_x))
-    gain = w @ (trivial - distortion(problem, log_decode(problem, w[None, :]))[:, 0])
-    return jnp.where(gain > 0, cost / gain, jnp.inf)
+    logits = np.log(p_x) + beta * saved
+    w = np.exp(logits - log_sum_exp(logits))
+    gain = float(w @ (trivial - distortion(problem, log_decode(problem, w[None, :]))[:, 0]))
+    return float(kl(w, p_x)) / gain if gain > 0 else np.inf
 
 
-def _unused(log_p_z):
-    """Which clusters only fill up the arrays."""
-    return log_p_z <= jnp.log(jnp.asarray(2 * smallest_probability(log_p_z.dtype), log_p_z.dtype))
+def _logs(clusters: _Clusters) -> tuple[np.ndarray, np.ndarray]:
+    return log_floored(clusters.p_z), log_floored(clusters.p_y_given_z)
 
 
-@jax.jit
-def _iterate(problem, beta, log_p_z, log_p_y_given_z):
-    """Plain self-consistent steps from the clusters given: extrapolated ones could leave the branch.
-
-    Returns:
-      log p(z) and log p(y|z) of the clusters, heaviest first, equal ones as one; how many there are.
-    """
-    unused, dtype = _unused(log_p_z), log_p_z.dtype
-
-    def step(state):
-        log_p_z, log_p_y_given_z, count, _ = state
-        new_log_p_z, new_log_p_y_given_z, _ = _solver.blahut_arimoto_step(problem, beta, 1.0, log_p_z, log_p_y_given_z)
-        new_log_p_z = jnp.where(unused, -jnp.inf, new_log_p_z)
-        mass = jnp.exp(new_log_p_z)
-        moved = jnp.abs(jnp.exp(new_log_p_y_given_z) - jnp.exp(log_p_y_given_z))
-        change = jnp.max(mass[:, None] * moved) + jnp.max(jnp.abs(mass - jnp.exp(log_p_z)))
-        return new_log_p_z, new_log_p_y_given_z, count + 1, change
-
-    def unfinished(state):
-        return (state[2] < MAX_STEPS) & (state[3] > 8 * jnp.finfo(dtype).eps)
-
-    start = (jnp.where(unused, -jnp.inf, log_p_z), log_p_y_given_z, 0, jnp.asarray(jnp.inf, dtype))
-    log_p_z, log_p_y_given_z, _, _ = jax.lax.while_loop(unfinished, step, start)
-    log_p_z = jnp.maximum(log_p_z, jnp.log(jnp.asarray(smallest_probability(dtype), dtype)))
-    merged = _solver.merge(problem, jnp.reshape(beta, 1), 1.0, log_p_z[None], log_p_y_given_z[None])
-    return merged[0][0], merged[1][0], merged[3][0]
-
-
-@jax.jit
-def _inspect(problem, beta, log_p_z, log_p_y_given_z):
-    """β λ₂ of every cluster, 0 for those not in use, and the two decoders it splits into, (z, 2, y)."""
-    unused = _unused(log_p_z)
-    encoder = jnp.exp(_solver.log_encoder(problem, beta, 1.0, log_p_z, log_p_y_given_z)[0])
-    p_x_given_z = jnp.where(unused[:, None], problem.p_x[None, :], (problem.p_x[:, None] * encoder).T)
-    p_x_given_z = p_x_given_z / jnp.sum(p_x_given_z, axis=1)[:, None]
-
-    def inspect_one(w):
-        value, direction = stability(problem, w)
-        tilt = 0.3 * direction / jnp.max(jnp.abs(direction) / jnp.where(w > 0, w, 1))
-        return value, decode(problem, jnp.stack([w + tilt, w - tilt]))
-
-    values, pairs = jax.lax.map(inspect_one, p_x_given_z)
-    return jnp.where(unused, 0, beta * values), pairs
-
-
-def _padded(problem, clusters: _Clusters) -> tuple[np.ndarray, np.ndarray]:
-    """log p(z) and log p(y|z) in arrays of one shape, for |X| + 1 clusters, so that everything compiles once."""
-    free = len(problem.p_x) + 1 - len(clusters)
-    p_z = np.concatenate([clusters.p_z, np.zeros(free)])
-    p_y_given_z = np.concatenate([clusters.p_y_given_z, np.repeat(clusters.p_y_given_z[:1], free, axis=0)])
-    return log_floored(p_z), log_floored(p_y_given_z)
+def _inspect(problem, beta, clusters: _Clusters) -> tuple[np.ndarray, np.ndarray]:
+    """β λ₂ of every cluster, (z,), and the two decoders it splits into, (z, 2, y)."""
+    log_p_z, log_p_y_given_z = _logs(clusters)
+    encoder = _solver.encoder(problem, beta, 1.0, log_p_z, log_p_y_given_z)
+    w = (problem.p_x[:, None] * encoder).T
+    w = w / w.sum(axis=1, keepdims=True)
+    values, direction = stability(problem, w)
+    tilt = 0.3 * direction / np.max(np.abs(direction) / np.where(w > 0, w, 1), axis=1, keepdims=True)
+    return beta * values, decode(problem, np.stack([w + tilt, w - tilt], axis=1))
 
 
 def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
-    """The fixed point that the clusters run to: distinct clusters, ordered by decoder."""
-    log_p_z, log_p_y_given_z, count = _iterate(problem, beta, *_padded(problem, clusters))
-    p_z, p_y_given_z = (np.exp(np.asarray(array)[: int(count)]) for array in (log_p_z, log_p_y_given_z))
+    """The fixed point that the clusters run to: distinct clusters, ordered by decoder.
+
+    Plain self-consistent steps: extrapolated ones could leave the branch. Newton's steps, where F is convex and they
+    go no distance, end what these have begun.
+    """
+    betas = np.full(1, float(beta))
+    log_p_z, log_p_y_given_z = (each[None] for each in _logs(clusters))
+    done, steps, change = 0, FIRST_STEPS, np.inf
+    while True:
+        for _ in range(steps):
+            new = _solver.blahut_arimoto_step(problem, betas, 1.0, log_p_z, log_p_y_given_z)[:2]
+            mass = np.exp(new[0])
+            moved = np.abs(np.exp(new[1]) - np.exp(log_p_y_given_z))
+            change = np.max(mass[:, :, None] * moved) + np.max(np.abs(mass - np.exp(log_p_z)))
+            log_p_z, log_p_y_given_z = new
+            if change <= 8 * np.finfo(float).eps:
+                break
+        *merged, _, count = _solver.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
+        log_p_z, log_p_y_given_z = (each[:, : int(count[0])] for each in merged)
+        done += steps
+        if change <= 8 * np.finfo(float).eps or done >= MAX_STEPS:
+            break
+        refined = _newton.refine(problem, float(beta), 1.0, log_p_z[0], log_p_y_given_z[0])
+        near = done >= SLOW_STEPS or _is_near(log_p_z[0], log_p_y_given_z[0], *refined)
+        if near and _newton.is_minimum(problem, float(beta), *refined):
+            log_p_z, log_p_y_given_z = (np.maximum(each, np.log(SMALLEST_PROBABILITY))[None] for each in refined)
+            *merged, _, count = _solver.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
+            log_p_z, log_p_y_given_z = (each[:, : int(count[0])] for each in merged)
+            break
+        steps *= 4
+    p_z, p_y_given_z = np.exp(log_p_z[0]), np.exp(log_p_y_given_z[0])
     order = np.lexsort(p_y_given_z.T[::-1])
     return _Clusters(p_z[order] / p_z.sum(), p_y_given_z[order])
+
+
+def _is_near(log_p_z, log_p_y_given_z, new_log_p_z, new_log_p_y_given_z) -> bool:
+    """Whether Newton's steps have moved no mass and no decoder, weighted by its mass, far."""
+    mass, new_mass = np.exp(log_p_z), np.exp(new_log_p_z)
+    moved = np.abs(np.exp(new_log_p_y_given_z) - np.exp(log_p_y_given_z)).max(axis=1)
+    return bool((np.minimum(mass, new_mass) * moved + np.abs(new_mass - mass) < NEWTON_REACH).all())
 
 
 class _Missing(NamedTuple):
@@ -333,25 +334,18 @@ class _Missing(NamedTuple):
 
 
 def _largest_g(problem, beta, clusters: _Clusters) -> _Missing:
-    """The largest G by a search, from the groups of a tree of the rows too; for two labels with a proven bound."""
-    centres = tree_centres(problem, np.asarray(problem.p_y_given_x), np.asarray(problem.p_x))
-    maximum = maximise(problem, beta, *_padded(problem, clusters), centres)
-    proven = problem.p_y_given_x.shape[1] == 2
-    return _Missing(
-        np.asarray(maximum.s),
-        float(maximum.log_g_found),
-        np.asarray(maximum.candidates),
-        np.asarray(maximum.log_g_candidates),
-        float(maximum.log_g) if proven else np.inf,
-    )
+    """The largest G by a search."""
+    maximum = maximise(problem, beta, *_logs(clusters))
+    return _Missing(maximum.s, maximum.log_g, maximum.candidates, maximum.log_g_candidates, np.inf)
 
 
 def _prove(problem, beta, clusters: _Clusters, missing: _Missing, tolerance: float) -> _Missing:
-    """The same with a proven bound, and with what the search overlooked, for three and four labels."""
+    """The same with a proven bound, and with what the search overlooked, for two to four labels."""
     if problem.p_y_given_x.shape[1] not in _branch_and_bound.TOLERANCE:
         return missing
-    known = max(missing.log_g_found, 0.0)
-    bound = _solver.proven_bound(problem, beta, *_padded(problem, clusters), known=known, tolerance=tolerance)
+    known = np.full(1, max(missing.log_g_found, 0.0))
+    clusters_now = (part[None] for part in _logs(clusters))
+    bound = proven_bounds(problem, np.full(1, beta), *clusters_now, known=known, tolerance=tolerance)[0]
     if bound.found <= max(missing.log_g_found, tolerance):
         return missing._replace(bound=bound.upper)
     candidates = np.concatenate([bound.s[None], missing.candidates])
@@ -359,16 +353,19 @@ def _prove(problem, beta, clusters: _Clusters, missing: _Missing, tolerance: flo
     return _Missing(bound.s, bound.found, candidates, values, bound.upper)
 
 
-def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = False) -> tuple[int, _Clusters] | None:
-    """None where the branch goes on, else which cluster changes, and the clusters with one more."""
-    unstable, pairs = (np.asarray(each) for each in _inspect(problem, beta, *_padded(problem, clusters)))
+def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = False) -> tuple | None:
+    """None where the branch goes on, else which cluster changes, the clusters with one more, and the missing decoder.
+
+    That is None where a cluster splits because it is unstable.
+    """
+    unstable, pairs = _inspect(problem, beta, clusters)
     z = int(np.argmax(unstable))
     p_z, p_y_given_z = clusters
     if float(unstable[z]) > 1 + 1e-10:
         p_z, p_y_given_z = np.concatenate([p_z, p_z[z : z + 1]]), np.concatenate([p_y_given_z, pairs[z, 1:]])
         p_z[[z, -1]] /= 2
         p_y_given_z[z] = pairs[z, 0]
-        return z, _Clusters(p_z, p_y_given_z)
+        return z, _Clusters(p_z, p_y_given_z), None
     if optimal:
         maximum = _largest_g(problem, beta, clusters)
         if prove and maximum.log_g_found <= GAP_TOLERANCE:
@@ -377,11 +374,11 @@ def _split(problem, beta, clusters: _Clusters, optimal: bool, prove: bool = Fals
             # All of them at once: where several set in together, one alone may lead back to where it came from.
             missing = _missing(maximum, len(problem.p_x) + 1 - len(clusters))
             # At the mass that lowers the free energy most: at a larger one the iterations may lead back.
-            clusters_now = (part[None] for part in _padded(problem, clusters))
+            clusters_now = (part[None] for part in _logs(clusters))
             share = float(_solver.best_share(problem, np.full(1, beta), *clusters_now, log_floored(missing)[None])[0])
             p_z = np.concatenate([(1 - share) * p_z, np.full(len(missing), share / len(missing))])
             nearest = int(np.abs(p_y_given_z - missing[:1]).max(axis=1).argmin())
-            return nearest, _Clusters(p_z, np.concatenate([p_y_given_z, missing]))
+            return nearest, _Clusters(p_z, np.concatenate([p_y_given_z, missing])), missing[0]
     return None
 
 
@@ -449,16 +446,40 @@ def _transitions(problem, first: float, beta_max: float, optimal: bool) -> list[
 
 
 def _bisect(problem, low, low_clusters, high, split, optimal, prove=False):
-    """(β just above the transition, just below, the clusters there, the split above), to 1e-8."""
+    """(β just above the transition, just below, the clusters there, the split above), to 1e-8.
+
+    By the false position of what sets in: the instability of a cluster, or log G of the missing decoder, which is
+    negative below. Where that does not narrow the interval, it is halved.
+    """
+    missing = split[2]
+    below = _excess(problem, low, low_clusters, missing)
+    above = _excess(problem, high, _fixed_point(problem, high, low_clusters), missing)
+    slow = 0
     while high - low > 1e-8 * high:
+        width, nudge = high - low, 3e-9 * high
         middle = (low + high) / 2
+        if slow < 2 and below < 0 < above:
+            root = low + width * below / (below - above)
+            # A little beyond the root on the side of the end that is further away, so that both ends come close to it.
+            middle = min(max(root - nudge if high - root < 2 * nudge else root + nudge, low + nudge), high - nudge)
         tried = _fixed_point(problem, middle, low_clusters)
         split_there = _split(problem, middle, tried, optimal, prove)
         if split_there is None:
-            low, low_clusters = middle, tried
+            low, low_clusters, below = middle, tried, _excess(problem, middle, tried, missing)
         else:
-            high, split = middle, split_there
+            if split_there[2] is None or missing is None or np.abs(split_there[2] - missing).max() > SAME_DECODER:
+                missing = split_there[2]
+                below = _excess(problem, low, low_clusters, missing)
+            high, split, above = middle, split_there, _excess(problem, middle, tried, missing)
+        slow = slow + 1 if high - low > width / 2 else 0
     return high, low, low_clusters, split
+
+
+def _excess(problem, beta, clusters: _Clusters, missing) -> float:
+    """What is positive past a transition: log G near the missing decoder (y,), or where there is none β λ₂ - 1."""
+    if missing is None:
+        return float(_inspect(problem, beta, clusters)[0].max()) - 1
+    return climb(problem, beta, *_logs(clusters), missing) - GAP_TOLERANCE
 
 
 def _equal(first: _Clusters, second: _Clusters) -> bool:
@@ -472,4 +493,4 @@ def _branch(beta, states: list[_Clusters]) -> Branch:
     decoder = np.full((*mass.shape, states[0].p_y_given_z.shape[1]), np.nan)
     for i, clusters in enumerate(states):
         mass[i, : counts[i]], decoder[i, : counts[i]] = clusters
-    return Branch(beta, jnp.asarray(decoder), jnp.asarray(mass), jnp.asarray(counts, int))
+    return Branch(beta, decoder, mass, np.asarray(counts, int))

@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check, parallel
+from ntkinfo._numerics import entropy
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode
 
 _Arguments = ParamSpec("_Arguments")
@@ -86,11 +87,10 @@ class BottleneckCurve(NamedTuple):
     certified: Array | None = None
 
 
-def validate(p_xy: np.ndarray, beta: ArrayLike) -> tuple[Array, Array]:
-    """The table and the grid of β as arrays; the table has been checked."""
+def validate(beta: ArrayLike) -> np.ndarray:
+    """The grid of β as a vector."""
     check.positive("beta", beta)
-    beta = np.atleast_1d(np.asarray(check.values("beta", beta), np.float64))
-    return jnp.asarray(p_xy), check.array("beta", beta, 1)
+    return np.asarray(check.array("beta", np.atleast_1d(np.asarray(check.values("beta", beta), np.float64)), 1))
 
 
 def check_dual(p_xy: np.ndarray | Array) -> None:
@@ -115,46 +115,39 @@ class Measured(NamedTuple):
     n_clusters: Array
 
 
-@jax.jit
-def measure(
-    p_xy: Float[Array, "x y"],
-    problem: Problem,
-    beta: Float[Array, " b"],
-    alpha: ArrayLike,
-    encoders: Float[Array, "b x z"],
-) -> Measured:
-    """Everything that follows from the encoders of the problem of `p_xy`."""
+def measure(problem: Problem, beta: float, alpha: float, encoder: np.ndarray) -> Measured:
+    """Everything that follows from an encoder (x, z) of the problem at one β."""
+    p_xz = problem.p_x[:, None] * encoder
+    p_z = p_xz.sum(axis=0)
+    used = p_z > 0
+    p_x_given_z = np.where(used[:, None], (p_xz / np.where(used, p_z, 1)).T, problem.p_x[None, :])
+    p_x_given_z /= p_x_given_z.sum(axis=1)[:, None]
+    of_y = decode(problem, p_x_given_z)
+    pairs = distortion(problem, log_decode(problem, p_x_given_z))
+    i_xz = entropy.mutual_information(p_xz)
+    # I(X;Z), or H(Z) - α H(Z|X) for α below 1.
+    rate = i_xz + (1 - alpha) * (entropy.entropy(p_z) - i_xz)
+    return Measured(
+        i_xz,
+        entropy.mutual_information(p_xz.T @ problem.p_y_given_x),
+        entropy.mutual_information(p_z[:, None] * of_y),
+        rate + beta * np.sum(p_xz * np.where(p_xz > 0, pairs, 0)),
+        of_y,
+        p_z,
+        np.sum(used),
+    )
 
-    def measure_one(arguments):
-        beta, encoder = arguments
-        p_xz = problem.p_x[:, None] * encoder
-        p_z = jnp.sum(p_xz, axis=0)
-        used = p_z > 0
-        p_x_given_z = jnp.where(used[:, None], (p_xz / jnp.where(used, p_z, 1)[None, :]).T, problem.p_x[None, :])
-        p_x_given_z = p_x_given_z / jnp.sum(p_x_given_z, axis=1)[:, None]
-        decoder = decode(problem, p_x_given_z)
-        pairs = distortion(problem, log_decode(problem, p_x_given_z))
-        i_xz = discrete.mutual_information(p_xz)
-        mean_distortion = jnp.sum(p_xz * jnp.where(p_xz > 0, pairs, 0))
-        # I(X;Z), or H(Z) - α H(Z|X) for α below 1.
-        rate = i_xz + (1 - alpha) * (discrete.entropy(p_z) - i_xz)
-        return Measured(
-            i_xz,
-            discrete.mutual_information(encoder.T @ p_xy),
-            discrete.mutual_information(p_z[:, None] * decoder),
-            rate + beta * mean_distortion,
-            decoder,
-            p_z,
-            jnp.sum(used),
-        )
 
-    return jax.lax.map(measure_one, (beta, encoders))
+def measure_all(problem: Problem, beta: Float[np.ndarray, " b"], alpha: float, encoders) -> Measured:
+    """`measure` for every β of its encoder, the fields with the axis of β first."""
+    parts = parallel.map(lambda i: measure(problem, float(beta[i]), alpha, encoders[i]), list(range(len(beta))))
+    return Measured(*(np.stack(field) for field in zip(*parts, strict=True)))
 
 
 def finish(
-    p_xy: Float[Array, "x y"],
-    beta: Float[Array, " b"],
-    encoders: Float[Array, "b m z"],
+    p_xy: Float[np.ndarray, "x y"],
+    beta: Float[np.ndarray, " b"],
+    encoders: Float[np.ndarray, "b m z"],
     measured: Measured,
     index: np.ndarray,
     converged: np.ndarray,
@@ -162,23 +155,24 @@ def finish(
     certified: np.ndarray | None = None,
 ) -> BottleneckCurve:
     """The result: encoders of the inputs as they were given, `index` their rows among the merged ones, (x,)."""
-    merged_mass = np.bincount(index, weights=np.asarray(p_xy.sum(1), float))
-    curve = BottleneckCurve(
+    merged_mass = np.bincount(index, weights=p_xy.sum(1))
+    as_given = np.array_equal(index, np.arange(encoders.shape[1]))
+    i_xy, h_x = entropy.mutual_information(p_xy), entropy.entropy(merged_mass)
+    corners = concave_hull(measured.i_xz, measured.i_zy, h_x, i_xy)
+    # Points of a branch that is not optimal lie below the hull.
+    below = np.interp(measured.i_xz, *corners) - measured.i_zy
+    return BottleneckCurve(
         beta=beta,
-        gap=None if gaps is None else jnp.asarray(gaps, measured.lagrangian.dtype),
-        certified=None if certified is None else jnp.asarray(certified),
-        encoder=encoders[:, index],
-        converged=jnp.asarray(converged),
-        on_hull=jnp.zeros(0),
-        strictly_concave=jnp.asarray(not discrete.is_deterministic(p_xy)),
-        i_xy=discrete.mutual_information(p_xy),
-        h_x=discrete.entropy(jnp.asarray(merged_mass, p_xy.dtype)),
+        gap=gaps,
+        certified=certified,
+        encoder=encoders if as_given else encoders[:, index],
+        converged=converged,
+        on_hull=below <= 1e-7 * max(1.0, float(i_xy)),
+        strictly_concave=np.asarray(not discrete.is_deterministic(p_xy)),
+        i_xy=i_xy,
+        h_x=h_x,
         **measured._asdict(),
     )
-    corners = concave_hull(curve.i_xz, curve.i_zy, curve.h_x, curve.i_xy)
-    below = np.interp(np.asarray(curve.i_xz), *corners) - np.asarray(curve.i_zy)
-    # Points of a branch that is not optimal lie below the hull.
-    return curve._replace(on_hull=jnp.asarray(below <= 1e-7 * max(1.0, float(curve.i_xy))))
 
 
 def concave_hull(

@@ -1,6 +1,5 @@
 """The deterministic bottleneck: hard assignments of the inputs."""
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
@@ -30,14 +29,13 @@ def deterministic_ib(p_xy: Float[ArrayLike, "x y"], beta: ArrayLike) -> Bottlene
 
     Source: theory, section 7; Strouse & Schwab 2017 (arXiv 1604.00268).
     """
-    p_xy, beta = _curve.validate(p_xy, beta)
+    beta = _curve.validate(beta)
     merged, index = discrete.merge_rows(p_xy)
-    assignments = _partitions.search(merged, np.asarray(beta))
+    assignments = _partitions.search(merged, beta)
     max_clusters = max(int(assignment.max()) for assignment in assignments) + 1
     encoders = np.zeros((len(beta), len(merged), max_clusters), merged.dtype)
     for i, assignment in enumerate(assignments):
         order = np.argsort(-np.bincount(assignment, weights=merged.sum(1), minlength=max_clusters), kind="stable")
         encoders[i, np.arange(len(merged)), np.argsort(order)[assignment]] = 1
-    merged, encoders = jnp.asarray(merged), jnp.asarray(encoders)
-    measured = _curve.measure(merged, Problem.from_joint(merged, False), beta, 0.0, encoders)
+    measured = _curve.measure_all(Problem.from_joint(merged, False), beta, 0.0, encoders)
     return _curve.finish(p_xy, beta, encoders, measured, index, np.full(len(beta), True))

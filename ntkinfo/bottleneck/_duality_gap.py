@@ -2,30 +2,23 @@
 
 The optimum over all decoders is a convex problem in the measure ν of decoders s. With
 G(s) = Σ_x p(x) e^{-β d(x,s)} / Z(x), Z(x) = Σ_z p(z) e^{-β d(x,z)}, the optimum has G ≤ 1 everywhere, and any solution
-is within log max_s G(s) nats of it. The maximiser is the cluster that is missing.
+is within log max_s G(s) nats of it. The maximiser is the cluster that is missing. On the host, in NumPy.
 """
 
-from functools import partial
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jaxtyping import ArrayLike, Float
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
-from ntkinfo._numerics.entropy import plogp
-from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_floored
+from ntkinfo._common import parallel
+from ntkinfo.bottleneck import _branch_and_bound
+from ntkinfo.bottleneck._distortion import Problem, decode, decoder, distortion, log_floored, log_sum_exp, slopes
 from ntkinfo.bottleneck._squarem import squarem_step
 
-# Two classes: each round of the branch and bound halves the most promising intervals, from twice as many at the start.
-# 512 intervals of the arc; 24 halvings narrow one to 2^-32 where no more than 256 of them must be halved.
-N_INTERVALS = 256
-N_BISECTIONS = 24
-# More classes: extrapolated ascents of at most so many cycles.
-MAX_CYCLES = 300
+# Extrapolated ascents of at most so many cycles; one has ended when log G has not changed in so many of them.
+MAX_CYCLES, STILL_CYCLES = 300, 3
 # Of up to so many decoders, the midpoints of their pairs are starts too.
 MAX_PAIRED = 8
 # Where there are more starts, the so many best after a few plain steps are followed to their end.
@@ -38,79 +31,100 @@ MAX_CENTRES = 256
 # Of so many clusters, those closest to a split, both halves are starts that are always followed: the relative change of
 # their decoders, and the power iterations that find its direction.
 N_SPLIT, SPLIT_CHANGE, POWER_ITERATIONS = 8, 0.1, 30
+# Numbers for starts times inputs held at once.
+_ENTRIES = 2**16
 
 
 class Maximum(NamedTuple):
-    """The largest G over all decoders s.
+    """The largest G over all decoders s, as far as a search finds it.
 
     Attributes:
-      log_g: log max_s G(s), nats; an upper bound for two classes, otherwise the largest value found.
+      log_g: log G at the maximiser: a lower bound on the maximum, nats.
       s: (y,) the maximiser.
-      log_g_found: log G(s) at `s`: a lower bound on the maximum.
       candidates: (k, y) all the points the search ended at.
       log_g_candidates: (k,) log G there.
     """
 
-    log_g: Array
-    s: Array
-    log_g_found: Array
-    candidates: Array
-    log_g_candidates: Array
+    log_g: float
+    s: np.ndarray
+    candidates: np.ndarray
+    log_g_candidates: np.ndarray
 
 
-def gap(
-    problem: Problem, beta: ArrayLike, log_p_z: Float[ArrayLike, " z"], log_p_y_given_z: Float[ArrayLike, "z y"]
-) -> Float[Array, ""]:
-    """Upper bound on F - F*, the distance of a bottleneck solution from the global optimum, in nats.
+def proven_bounds(
+    problem: Problem, beta, log_p_z, log_p_y_given_z, *, known=None, tolerance: float | None = None
+) -> list["_branch_and_bound.Bound"]:
+    """Proven upper bounds on log max_s G for clusters (B, z) and (B, z, y), for two to four labels.
 
-    F = -Σ_x p(x) log Σ_z p(z) e^{-β d(x,z)} is the free energy of the solution, F* the least over all measures of
-    decoders. Their distance is at most log max_s G(s). Proof for two classes and search for more: see `maximise`.
-
-    Args:
-      problem: the problem.
-      beta: β, a positive scalar.
-      log_p_z: (z,) as in `maximise`.
-      log_p_y_given_z: (z, y).
-
-    Returns:
-      The bound, a scalar. At rounding level it may come out as -1e-16.
-    """
-    return maximise(problem, beta, log_p_z, log_p_y_given_z).log_g
-
-
-@jax.jit
-def maximise(
-    problem: Problem,
-    beta: ArrayLike,
-    log_p_z: Float[ArrayLike, " z"],
-    log_p_y_given_z: Float[ArrayLike, "z y"],
-    centres: Float[ArrayLike, "k y"] | None = None,
-) -> Maximum:
-    """The largest log G(s) over the simplex of decoders s, in nats. A pure core; `vmap` over β and solutions.
-
-    Two classes: branch and bound over the interval between the smallest and the largest p(y|x), beyond which G cannot
-    be largest; `log_g` is a proven upper bound but for rounding. More classes: ascent from every p(y|x), every decoder,
-    (of few decoders) the midpoint of every two, both halves of those closest to a split, and the centres given, each
-    step raising G (s ← the decoder of the weights p(x) e^{-β d(x,s)}/Z(x)), the best after a few steps followed to
-    their end; the maximum is searched, not proven: see `_branch_and_bound` for three and four classes.
+    Such a bound is one on F - F*, the distance of a solution from the global optimum, in nats:
+    F = -Σ_x p(x) log Σ_z p(z) e^{-β d(x,z)} is its free energy, F* the least over all measures of decoders.
 
     Args:
       problem: the problem.
-      beta: β, a positive scalar.
-      log_p_z: (z,) log p(z) of the clusters; very small or -∞ for a cluster not in use.
-      log_p_y_given_z: (z, y) log p(y|z), finite.
-      centres: (k, y) further decoders to start from, see `tree_centres`.
-
-    Returns:
-      A `Maximum`. Cost: two classes O(bisections × 512 × |X|), more O(cycles × starts × |X| × |Y|).
+      beta: (B,).
+      log_p_z: (B, z) log p(z) of the clusters; very small or -∞ for a cluster not in use.
+      log_p_y_given_z: (B, z, y) log p(y|z), finite.
+      known: (B,) values of log G already found.
+      tolerance: how far above the largest value found the bounds may end; None for that of the number of labels.
 
     Source: theory, section 7 (certificate).
     """
-    log_p_z, log_p_y_given_z = jnp.asarray(log_p_z), jnp.asarray(log_p_y_given_z)
-    log_c = jnp.log(problem.p_x) - log_partition(problem, beta, log_p_z, log_p_y_given_z)
-    if problem.p_y_given_x.shape[1] == 2:
-        return _interval(problem, log_c, beta, log_p_y_given_z)
-    return _ascend(problem, log_c, beta, log_p_y_given_z, centres)
+    if tolerance is None:
+        tolerance = _branch_and_bound.TOLERANCE[problem.p_y_given_x.shape[1]]
+    clusters = zip(beta, log_p_z, log_p_y_given_z, strict=True)
+    log_c = np.stack([np.log(problem.p_x) - log_partition(problem, *each) for each in clusters])
+    options = {"dual": problem.dual, "known": known, "tolerance": tolerance}
+    return _branch_and_bound.upper_bounds(log_c, problem.p_y_given_x, np.asarray(beta), **options)
+
+
+def maximise(problem: Problem, beta: float, log_p_z, log_p_y_given_z) -> Maximum:
+    """`maxima` for one β and its clusters (z,) and (z, y)."""
+    return maxima(problem, np.full(1, float(beta)), [(np.asarray(log_p_z), np.asarray(log_p_y_given_z))])[0]
+
+
+def climb(problem: Problem, beta: float, log_p_z, log_p_y_given_z, s) -> float:
+    """log G at the local maximum that the ascent from a decoder s (y,) ends at."""
+    landscape = _Landscape(problem, np.full(1, float(beta)), [(np.asarray(log_p_z), np.asarray(log_p_y_given_z))])
+    who = np.zeros(1, int)
+    return float(landscape.log_g(_ascended(landscape, np.asarray(s)[None], who), who)[0])
+
+
+def maxima(problem: Problem, beta: Float[np.ndarray, " b"], clusters: list[tuple]) -> list[Maximum]:
+    """The largest log G(s) over the simplex of decoders s, in nats, for each β and its clusters.
+
+    Ascent from every p(y|x), every decoder, (of few decoders) the midpoint of every two, the groups of agglomerative
+    trees of the rows and of the decoders, and both halves of the clusters closest to a split, each step raising G (s ←
+    the decoder of the weights p(x) e^{-β d(x,s)}/Z(x)); the best after a few steps are followed to their end. The
+    maximum is searched, not proven: see `proven_bounds`.
+
+    Args:
+      problem: the problem.
+      beta: β, positive, (B,).
+      clusters: for each β log p(z) (z,), very small or -∞ for a cluster not in use, and log p(y|z) (z, y), finite.
+
+    Returns:
+      A `Maximum` for each β. Cost O(cycles × starts × |X| × |Y|).
+
+    Source: theory, section 7 (certificate).
+    """
+    beta = np.asarray(beta, np.float64)
+    inside = 0.95 * np.eye(len(problem.p_x)) + 0.05 * problem.p_x[None, :]
+    of_rows = np.concatenate(
+        [decode(problem, inside), tree_centres(problem, problem.p_y_given_x, problem.p_x)]
+    )
+    n_starts = 2 * len(of_rows) + 4
+    size = max(1, _ENTRIES // (n_starts * len(problem.p_x)))
+    n = max(-(-len(beta) // size), min(parallel.cores(), len(beta) // 8), 1)
+    # Neighbouring β take about as long: every part takes its β at even distances.
+    parts = [np.arange(len(beta))[i::n] for i in range(n)]
+    found: list = [None] * len(beta)
+    for part, results in zip(
+        parts, parallel.map(lambda part: _maxima(problem, beta[part], [clusters[i] for i in part], of_rows), parts),
+        strict=True,
+    ):  # fmt: skip
+        for i, result in zip(part, results, strict=True):
+            found[i] = result
+    return found
 
 
 def tree_centres(
@@ -142,61 +156,111 @@ def tree_centres(
 
 
 def log_partition(
-    problem: Problem, beta: ArrayLike, log_p_z: Float[Array, " z"], log_p_y_given_z: Float[Array, "z y"]
-) -> Float[Array, " x"]:
+    problem: Problem, beta: float, log_p_z: Float[np.ndarray, " z"], log_p_y_given_z: Float[np.ndarray, "z y"]
+) -> Float[np.ndarray, " x"]:
     """log Z(x) = log Σ_z p(z) e^{-β d(x,z)}, (x,), nats."""
-    return jax.nn.logsumexp(log_p_z[None, :] - beta * distortion(problem, log_p_y_given_z), axis=1)
+    return log_sum_exp(log_p_z[None, :] - beta * distortion(problem, log_p_y_given_z), 1)[:, 0]
 
 
-def log_g(
-    problem: Problem, log_c: Float[Array, " x"], beta: ArrayLike, log_s: Float[Array, "k y"]
-) -> Float[Array, " k"]:
-    """log G at the decoders of logarithms `log_s` (k, y), as (k,); `log_c` (x,) is log p(x) - log Z(x)."""
-    return jax.nn.logsumexp(log_c[:, None] - beta * distortion(problem, log_s), axis=0)
+class _Landscape:
+    """log G of several β: points s (k, y) with the number of their β (k,)."""
+
+    def __init__(self, problem: Problem, beta, clusters):
+        self.problem, self.beta = problem, beta
+        log_z = (log_partition(problem, one, *each) for one, each in zip(beta, clusters, strict=True))
+        self.log_c = np.log(problem.p_x) - np.stack(list(log_z)) - beta[:, None] * problem.own
+
+    def logits(self, s, who):
+        """log c(x) - β d(x, s), (k, x), whose log-sum-exp is log G."""
+        vector, number = slopes(self.problem, log_floored(s))
+        logits = (self.beta[who, None] * vector) @ self.problem.features.T
+        logits += self.log_c[who]
+        logits -= (self.beta[who] * number)[:, None]
+        return logits
+
+    def log_g(self, s, who):
+        return log_sum_exp(self.logits(s, who))[:, 0]
+
+    def step(self, s, who):
+        """The next points, and -log G at those given."""
+        weights = self.logits(s, who)
+        largest = weights.max(axis=1, keepdims=True)
+        weights -= largest
+        np.exp(weights, out=weights)
+        total = weights.sum(axis=1, keepdims=True)
+        mean = (weights @ self.problem.features) / total
+        return decoder(self.problem, mean), -(largest + np.log(total))[:, 0]
 
 
-def _ascend(problem, log_c, beta, log_p_y_given_z, centres):
-    """Extrapolated mean-shift ascent from many starts; the best point found."""
-    dtype = problem.p_y_given_x.dtype
-    decoders = jnp.exp(log_p_y_given_z)
-    inside = 0.95 * jnp.eye(len(problem.p_x), dtype=dtype) + 0.05 * problem.p_x[None, :]
-    starts = [decode(problem, inside), decoders]
-    if len(decoders) <= MAX_PAIRED:
-        first, second = jnp.triu_indices(len(decoders), 1)
-        starts.append((decoders[first] + decoders[second]) / 2)
-    if centres is not None:
-        starts.append(jnp.asarray(centres, dtype))
-    starts = jnp.concatenate(starts)
+def _maxima(problem, beta, clusters, of_rows) -> list[Maximum]:
+    """Extrapolated mean-shift ascents from many starts; the best points found."""
+    landscape = _Landscape(problem, beta, clusters)
+    decoders = [np.exp(each[1]) for each in clusters]
+    starts = []
+    for (log_p_z, _), s in zip(clusters, decoders, strict=True):
+        parts = [of_rows, s, tree_centres(problem, s, np.exp(log_p_z))]
+        if len(s) <= MAX_PAIRED:
+            first, second = np.triu_indices(len(s), 1)
+            parts.append((s[first] + s[second]) / 2)
+        starts.append(np.concatenate(parts))
+    if max(map(len, starts)) > N_FOLLOWED:
+        # Most starts run to the decoders there are: a few steps tell which are worth following.
+        s, who = _flat(starts)
+        for _ in range(WARMUP_STEPS):
+            s = landscape.step(s, who)[0]
+        values = landscape.log_g(s, who)
+        starts = [_worth_following(s[who == i], values[who == i], decoders[i]) for i in range(len(beta))]
+    halves = [_halves(problem, landscape, i, s) for i, s in enumerate(decoders)]
+    s, who = _flat([np.concatenate(each) for each in zip(starts, halves, strict=True)])
+    s, who = _flat_pair(_ascended(landscape, s, who), who, decoders)
+    values, result = landscape.log_g(s, who), []
+    for i in range(len(beta)):
+        mine = np.flatnonzero(who == i)
+        best = mine[np.argmax(values[mine])]
+        result.append(Maximum(float(values[best]), s[best], s[mine], values[mine]))
+    return result
 
-    def step(s):
-        logits = (log_c[:, None] - beta * distortion(problem, log_floored(s))).T
-        return decode(problem, jax.nn.softmax(logits, axis=1)), -jax.nn.logsumexp(logits, axis=1, keepdims=True)
+
+def _flat(points):
+    """Lists of points of each β as one array, and the β of each."""
+    return np.concatenate(points), np.repeat(np.arange(len(points)), [len(each) for each in points])
+
+
+def _flat_pair(s, who, decoders):
+    more, of = _flat(decoders)
+    return np.concatenate([s, more]), np.concatenate([who, of])
+
+
+def _ascended(landscape, s, who):
+    """Where the ascents from s (k, y) end."""
+    result, active, still = s.copy(), np.arange(len(s)), np.zeros(len(s), int)
+    before = np.full(len(s), np.inf)
+    point = (s,)
+
+    def step(point):
+        new, value = landscape.step(point[0], who[active])
+        return (new,), value
 
     def norm(change, _):
-        return jnp.linalg.norm(change, axis=1, keepdims=True)
+        return np.linalg.norm(change[0], axis=1)
 
     def project(extrapolated, second):
         # Outside the simplex there is no decoder: there the ascent goes on by plain steps.
-        return jnp.where(jnp.all(extrapolated > 0, axis=1, keepdims=True), extrapolated, second)
+        return (np.where(np.all(extrapolated[0] > 0, axis=1, keepdims=True), extrapolated[0], second[0]),)
 
-    def cycle(state):
-        s, before, count, _ = state
-        s, value, _ = squarem_step(step, s, norm=norm, project=project)
-        return s, value, count + 1, jnp.max(jnp.abs(value - before))
-
-    def unfinished(state):
-        return (state[2] < MAX_CYCLES) & (state[3] > 4 * jnp.finfo(dtype).eps)
-
-    if len(starts) > N_FOLLOWED:
-        # Most starts run to the decoders there are: a few steps tell which are worth following.
-        starts = jax.lax.fori_loop(0, WARMUP_STEPS, lambda _, s: step(s)[0], starts)
-        starts = _worth_following(starts, log_g(problem, log_c, beta, log_floored(starts)), decoders)
-    starts = jnp.concatenate([starts, _halves(problem, log_c, beta, decoders)])
-    infinite = jnp.full((len(starts), 1), jnp.inf, dtype)
-    s = jax.lax.while_loop(unfinished, cycle, (starts, infinite, 0, infinite[0, 0]))[0]
-    values = log_g(problem, log_c, beta, jnp.concatenate([log_floored(s), log_p_y_given_z]))
-    best, candidates = jnp.argmax(values), jnp.concatenate([s, decoders])
-    return Maximum(values[best], candidates[best], values[best], candidates, values)
+    for _ in range(MAX_CYCLES):
+        point, value, _ = squarem_step(step, point, norm=norm, project=project)
+        same = np.abs(value - before[active]) <= 4 * np.finfo(float).eps
+        still[active] = np.where(same, still[active] + 1, 0)
+        before[active] = value
+        done = still[active] >= STILL_CYCLES
+        if done.any():
+            result[active[done]] = point[0][done]
+            active, point = active[~done], (point[0][~done],)
+            if not len(active):
+                return result
+    result[active] = point[0]
+    return result
 
 
 def _worth_following(s, values, decoders):
@@ -206,126 +270,48 @@ def _worth_following(s, values, decoders):
     """
 
     def squared_distances(a, b):
-        return jnp.sum(a**2, axis=1)[:, None] + jnp.sum(b**2, axis=1)[None, :] - 2 * a @ b.T
+        return np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None, :] - 2 * a @ b.T
 
-    known = jnp.min(squared_distances(s, decoders), axis=1) < ALIKE**2
-    values = jnp.where(known & (values < ABOVE_ROUNDING), -jnp.inf, values)
-    values, index = jax.lax.top_k(values, min(4 * N_FOLLOWED, len(s)))
-    s, place = s[index], jnp.arange(len(index))
+    known = squared_distances(s, decoders).min(axis=1) < ALIKE**2
+    values = np.where(known & (values < ABOVE_ROUNDING), -np.inf, values)
+    index = np.argsort(-values, kind="stable")[: 4 * N_FOLLOWED]
+    s, values, place = s[index], values[index], np.arange(len(index))
     alike = (squared_distances(s, s) < ALIKE**2) & (place[None, :] < place[:, None])
-    return s[jax.lax.top_k(jnp.where(jnp.any(alike, axis=1), -jnp.inf, values), N_FOLLOWED)[1]]
+    return s[np.argsort(np.where(alike.any(axis=1), np.inf, -values), kind="stable")[:N_FOLLOWED]]
 
 
-def _halves(problem, log_c, beta, decoders):
+def _halves(problem, landscape, i, decoders):
     """Decoders to both sides of those along which log G curves up most, (2 k, y) of at most `N_SPLIT` clusters.
 
     A cluster that is about to split has its decoder at a saddle of G, from which an ascent does not move. The direction
     is that of the largest eigenvalue of the stability matrix (theory, section 7), times √s, for both distortions.
     """
-    root = jnp.sqrt(decoders)
-    weights = jax.nn.softmax((log_c[:, None] - beta * distortion(problem, log_floored(decoders))).T, axis=1)
+    root = np.sqrt(decoders)
+    per_root = np.divide(1.0, root, out=np.ones_like(root), where=root > 0)
+    weights = landscape.logits(decoders, np.full(len(decoders), i))
+    weights = np.exp(weights - log_sum_exp(weights))
+    features = problem.features
 
     def apply(r):
         if problem.dual:
             u = r * root
-            inner = (u - decoders * jnp.sum(u, axis=1, keepdims=True)) @ problem.log_p_y_given_x.T
-            inner = weights * (inner - jnp.sum(weights * inner, axis=1, keepdims=True))
-            out = inner @ problem.log_p_y_given_x
-            return root * (out - jnp.sum(decoders * out, axis=1, keepdims=True))
-        u = r / jnp.where(root > 0, root, 1)
-        inner = weights * (u @ problem.p_y_given_x.T - jnp.sum(u * decoders, axis=1, keepdims=True))
-        out = inner @ problem.p_y_given_x - jnp.sum(inner, axis=1, keepdims=True) * decoders
-        return out / jnp.where(root > 0, root, 1)
-
-    def iterate(_, r):
-        r = apply(r)
-        length = jnp.linalg.norm(r, axis=1, keepdims=True)
-        return r / jnp.where(length > 0, length, 1)
+            inner = (u - decoders * np.sum(u, axis=1, keepdims=True)) @ features.T
+            inner = weights * (inner - np.sum(weights * inner, axis=1, keepdims=True))
+            out = inner @ features
+            return root * (out - np.sum(decoders * out, axis=1, keepdims=True))
+        u = r * per_root
+        inner = weights * (u @ features.T - np.sum(u * decoders, axis=1, keepdims=True))
+        out = inner @ features - np.sum(inner, axis=1, keepdims=True) * decoders
+        return out * per_root
 
     # Any vector will do that no direction of the problem is orthogonal to.
-    start = jnp.cos(1 + jnp.arange(decoders.size, dtype=decoders.dtype)).reshape(decoders.shape)
-    r = jax.lax.fori_loop(0, POWER_ITERATIONS, iterate, start)
-    chosen = jax.lax.top_k(jnp.sum(r * apply(r), axis=1), min(N_SPLIT, len(decoders)))[1]
+    r = np.cos(1.0 + np.arange(decoders.size)).reshape(decoders.shape)
+    for _ in range(POWER_ITERATIONS):
+        r = apply(r)
+        length = np.linalg.norm(r, axis=1, keepdims=True)
+        r = r / np.where(length > 0, length, 1)
+    chosen = np.argsort(-np.sum(r * apply(r), axis=1), kind="stable")[:N_SPLIT]
     change, s = (root * r)[chosen], decoders[chosen]
-    room = jnp.min(jnp.where(change != 0, s / jnp.where(change != 0, jnp.abs(change), 1), jnp.inf), axis=1)
-    change = change * jnp.where(jnp.isfinite(room), SPLIT_CHANGE * room, 0)[:, None]
-    return jnp.concatenate([s + change, s - change])
-
-
-def _interval(problem, log_c, beta, log_p_y_given_z):
-    """Branch and bound over s = (1 - t, t), the intervals with the largest bounds halved each round."""
-    bound = partial(_bound_dual if problem.dual else _bound, problem, log_c, beta)
-    second_class = problem.p_y_given_x[:, 1]
-    angle = jnp.arcsin(jnp.sqrt(jnp.stack([jnp.min(second_class), jnp.max(second_class)])))
-    edges = jnp.linspace(angle[0], angle[1], 2 * N_INTERVALS + 1)
-    edges = jnp.sin(edges) ** 2
-
-    def halve(_, state):
-        low, high, rest = state
-        order = jnp.argsort(-bound(low, high)[0])
-        rest = jnp.maximum(rest, bound(low[order[N_INTERVALS:]], high[order[N_INTERVALS:]])[0].max())
-        low, high = low[order[:N_INTERVALS]], high[order[:N_INTERVALS]]
-        middle = jnp.sin((jnp.arcsin(jnp.sqrt(low)) + jnp.arcsin(jnp.sqrt(high))) / 2) ** 2
-        return jnp.concatenate([low, middle]), jnp.concatenate([middle, high]), rest
-
-    lowest = jnp.asarray(-jnp.inf, second_class.dtype)
-    low, high, rest = jax.lax.fori_loop(0, N_BISECTIONS, halve, (edges[:-1], edges[1:], lowest))
-    upper, at_low = bound(low, high)
-    at = jnp.concatenate([low, jnp.exp(log_p_y_given_z[:, 1])])
-    values = jnp.concatenate([at_low, log_g(problem, log_c, beta, log_p_y_given_z)])
-    best, candidates = jnp.argmax(values), jnp.stack([1 - at, at], axis=1)
-    return Maximum(jnp.maximum(upper.max(), rest), candidates[best], values[best], candidates, values)
-
-
-def _bernoulli_kl(a, step):
-    """KL(a ‖ a + step) between Bernoulli masses, accurate for small steps; a may be 0 or 1."""
-    above = jnp.where(a > 0, -a * jnp.log1p(step / jnp.where(a > 0, a, 1)), 0)
-    return above + jnp.where(a < 1, -(1 - a) * jnp.log1p(-step / jnp.where(a < 1, 1 - a, 1)), 0)
-
-
-def _bound(problem, log_c, beta, low, high):
-    """Upper bound of log G on [low, high], and log G at `low`, for D[p(y|x) ‖ s].
-
-    log G is convex and increasing in (log s_0, log s_1), and the arc of decoders lies under its tangents: the maximum
-    over the arc is at most that over the triangle of its ends and the crossing of the tangents there.
-    """
-    width = high - low
-    # The tangent at 1 is log s_1 = 0: there the crossing is written from the lower end.
-    base, other = jnp.where(high < 1, high, low), jnp.where(high < 1, low, high)
-    pull = _bernoulli_kl(other, base - other) / jnp.where(width > 0, base - other, 1)
-    cross = jnp.stack([jnp.log1p(-base) + pull * base, jnp.log(base) - pull * (1 - base)])
-    at_high = jnp.stack([jnp.log1p(-high), jnp.log(high)])
-    at_low = jnp.stack([jnp.log1p(-low), jnp.log(low)])
-    rows = problem.p_y_given_x
-    negative_entropy = jnp.sum(plogp(rows), axis=1)
-
-    def value(logs):
-        # 0 log 0 = 0: a class of probability zero under p(y|x) does not count.
-        inner = sum(jnp.where(rows[:, y, None] > 0, rows[:, y, None] * logs[y][None, :], 0) for y in (0, 1))
-        return jax.nn.logsumexp((log_c - beta * negative_entropy)[:, None] + beta * inner, axis=0)
-
-    ends = value(at_low)
-    return jnp.maximum(jnp.maximum(ends, value(at_high)), value(cross)), ends
-
-
-def _bound_dual(problem, log_c, beta, low, high):
-    """Upper bound of log G on [low, high], and log G at `low`, for D[s ‖ p(y|x)].
-
-    log G = β H(s) + a convex function of t: under its chord, and H under its tangents at both ends.
-    """
-    width = high - low
-    log_rows = problem.log_p_y_given_x
-
-    def parts(t):
-        entropy = -(plogp(t) + plogp(1 - t))
-        line = (1 - t)[None, :] * log_rows[:, 0, None] + t[None, :] * log_rows[:, 1, None]
-        return entropy, jax.nn.logsumexp(log_c[:, None] + beta * line, axis=0)
-
-    (h_low, convex_low), (h_high, convex_high) = parts(low), parts(high)
-    slope_low, slope_high = (jnp.log1p(-t) - jnp.log(t) for t in (low, high))
-    turn = slope_low - slope_high
-    back = jnp.where(turn > 0, _bernoulli_kl(high, -width) / jnp.where(turn > 0, turn, 1), 0)
-    share = jnp.where(width > 0, back / jnp.where(width > 0, width, 1), 0)
-    cross = beta * (h_high - slope_high * back) + convex_high + share * (convex_low - convex_high)
-    ends = beta * h_low + convex_low
-    return jnp.maximum(jnp.maximum(ends, beta * h_high + convex_high), cross), ends
+    room = np.divide(s, np.abs(change), out=np.full_like(s, np.inf), where=change != 0).min(axis=1)
+    change = change * np.where(np.isfinite(room), SPLIT_CHANGE * room, 0)[:, None]
+    return np.concatenate([s + change, s - change])

@@ -1,19 +1,20 @@
 """The information bottleneck, its dual, and the family between it and hard assignments."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check, progress
+from ntkinfo._common import check, memory, progress
 from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver
 from ntkinfo.bottleneck._curve import BottleneckCurve
-from ntkinfo.bottleneck._distortion import Problem
+from ntkinfo.bottleneck._distortion import Problem, log_sum_exp
 
 # A cluster is missing where it would lower the Lagrangian by more than this, in nats.
 _GAP_TOLERANCE = 5e-10
+# Arrays of the size of the encoders, or of the clusters of the search, that are held at once.
+_COPIES = 4
 
 
 @_curve.in_double
@@ -169,9 +170,8 @@ def dual_ib(
     curve = _search(p_xy, beta, 1.0, True, certificate, progress, **options)
     if family is None:
         return curve
-    p_x = jnp.sum(jnp.asarray(p_xy), axis=1)
-    mass = jnp.where(curve.prior > 0, curve.prior, 1)
-    of_clusters = jnp.einsum("bxz,x,xr->bzr", curve.encoder, p_x, family) / mass[:, :, None]
+    mass = np.where(curve.prior > 0, curve.prior, 1)
+    of_clusters = np.swapaxes(curve.encoder, 1, 2) @ (p_xy.sum(axis=1)[:, None] * family) / mass[:, :, None]
     return curve._replace(features=of_clusters)
 
 
@@ -182,7 +182,7 @@ def _family(p_xy, features, multipliers):
     if features is None or multipliers is None:
         raise ValueError("`features` and `multipliers` must be given together: A_r(x) (x, r) and λ_r(y) (y, r).")
     features, multipliers = (
-        jnp.asarray(np.asarray(check.native(name, value, 2), np.float64))
+        np.asarray(check.native(name, value, 2), np.float64)
         for name, value in (("features", features), ("multipliers", multipliers))
     )
     shapes = (p_xy.shape[0], p_xy.shape[1])
@@ -191,8 +191,8 @@ def _family(p_xy, features, multipliers):
             f"`features` must have shape (x, r) and `multipliers` (y, r) with x, y = {shapes}; got {features.shape} "
             f"and {multipliers.shape}."
         )
-    rows = p_xy / jnp.sum(p_xy, axis=1)[:, None]
-    off = float(jnp.max(jnp.abs(jax.nn.softmax(-features @ multipliers.T, axis=1) - rows)))
+    exponents = -features @ multipliers.T
+    off = float(np.abs(np.exp(exponents - log_sum_exp(exponents)) - p_xy / p_xy.sum(axis=1)[:, None]).max())
     if off > 1e-5:
         raise ValueError(
             f"`features` and `multipliers` must give p(y|x) ∝ exp(-Σ_r λ_r(y) A_r(x)); the family is off by {off:.3g} "
@@ -204,7 +204,7 @@ def _family(p_xy, features, multipliers):
 def _search(
     p_xy, beta, alpha, dual, certificate, show, *, n_clusters, restarts, key, tolerance, max_sweeps, anneal=True
 ):
-    p_xy, beta = _curve.validate(p_xy, beta)
+    grid = _curve.validate(beta)
     if dual:
         _curve.check_dual(p_xy)
     for name, value in (("certificate", certificate), ("anneal", anneal)):
@@ -224,14 +224,14 @@ def _search(
         if certificate:
             raise ValueError("`certificate` must be False with `n_clusters`: the optimum it proves has no such limit.")
     merged, index = discrete.merge_rows(p_xy, relative=dual)
-    merged = jnp.asarray(merged)
-    problem, grid = Problem.from_joint(merged, dual), np.asarray(beta)
-    a = jnp.asarray(alpha, merged.dtype)
+    problem = Problem.from_joint(merged, dual)
+    _require_memory(len(grid), *merged.shape)
     options = {"tolerance": tolerance, "max_steps": max_sweeps}
     with progress.bar(total=len(grid), desc="bottleneck", unit="β", progress=show) as bar:
 
         def solve(start, callback=None):
-            return _solver.solve(problem, grid, a, *start, callback=callback, **options)
+            method = _solver.solve_fast if anneal else _solver.solve
+            return method(problem, grid, alpha, *start, callback=callback, **options)
 
         start = _solver.identity_start(problem, len(grid))
         solution = solve(start, callback=lambda converged: bar.update(converged - bar.n))
@@ -243,10 +243,10 @@ def _search(
             start = _solver.random_start(problem, len(grid), jax.random.fold_in(key, i))
             solution = _solver.keep_better(solution, solve(start))
         if anneal:
-            solution = _solver.warm_start_from_neighbours(problem, grid, a, solution, **options)
-            solution = _solver.newton_refine(problem, grid, a, solution, **options)
+            solution = _solver.warm_start_from_neighbours(problem, grid, alpha, solution, **options)
+            solution = _solver.newton_refine(problem, grid, alpha, solution, **options)
         if n_clusters is not None and n_clusters < len(merged):
-            solution = _solver.merge_down_to(n_clusters, problem, grid, a, solution, **options)
+            solution = _solver.merge_down_to(n_clusters, problem, grid, alpha, solution, **options)
         gaps = certified = None
         if certificate:
             solution, gaps, certified = _solver.certify(
@@ -257,7 +257,18 @@ def _search(
                 problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
             )[0]
     used = int(_solver.n_used(solution).max())
-    clusters = jnp.asarray(solution.log_p_z[:, :used]), jnp.asarray(solution.log_p_y_given_z[:, :used])
-    encoders = _solver.encoders(problem, beta, a, *clusters)
-    measured = _curve.measure(merged, problem, beta, alpha, encoders)
-    return _curve.finish(p_xy, beta, encoders, measured, index, solution.residual <= 10 * tolerance, gaps, certified)
+    _require_memory(len(grid), len(p_xy), used)
+    encoders = np.zeros((len(grid), len(merged), used))
+    for i, clusters in enumerate(zip(solution.log_p_z[:, :used], solution.log_p_y_given_z[:, :used], strict=True)):
+        encoders[i] = _solver.encoder(problem, float(grid[i]), alpha, *clusters)
+    measured = _curve.measure_all(problem, grid, alpha, encoders)
+    return _curve.finish(p_xy, grid, encoders, measured, index, solution.residual <= 10 * tolerance, gaps, certified)
+
+
+def _require_memory(n_beta: int, n_x: int, width: int) -> None:
+    """Refuses what does not fit: arrays (β, x, width) of the search, or of the encoders found."""
+    memory.require(
+        f"`beta` with {n_beta} values and `p_xy` with {n_x} inputs",
+        _COPIES * 8.0 * n_beta * n_x * width,
+        "Pass fewer values of `beta` at a time: they are independent but for warm starts.",
+    )

@@ -1,6 +1,5 @@
 """The squared bottleneck, which traces the curve where Y is a function of X."""
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
@@ -35,7 +34,7 @@ def squared_ib(
 
     Source: theory, section 7; Kolchinsky, Tracey & Van Kuyk 2019 (arXiv 1808.07593).
     """
-    p_xy, beta = _curve.validate(p_xy, beta)
+    beta = _curve.validate(beta)
     if curve is not None:
         check.instance("curve", curve, BottleneckCurve, maker="`bottleneck.ib`")
         if curve.encoder.shape[1] != len(p_xy):
@@ -68,7 +67,7 @@ def squared_ib(
     order = np.argsort(-np.einsum("bxz,x->bz", encoders, p_x), axis=1, kind="stable")
     encoders = np.take_along_axis(encoders, order[:, None, :], 2)
     used = int((encoders.sum(1) > 0).sum(1).max())
-    merged, encoders = jnp.asarray(merged), jnp.asarray(encoders[:, :, :used])
-    measured = _curve.measure(merged, Problem.from_joint(merged, False), beta, 1.0, encoders)
+    encoders = encoders[:, :, :used]
+    measured = _curve.measure_all(Problem.from_joint(merged, False), beta, 1.0, encoders)
     result = _curve.finish(p_xy, beta, encoders, measured, index, np.full(len(beta), True))
     return result._replace(lagrangian=result.i_xz**2 + beta * (result.i_xy - result.i_zy))

@@ -1,33 +1,40 @@
-"""SQUAREM: extrapolation of a fixed-point iteration that lowers an objective.
+"""SQUAREM: extrapolation of many fixed-point iterations at once, each of which lowers its objective.
 
 Source: Varadhan & Roland 2008, scheme S3.
 """
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 
-def squarem_step(step, point, *, norm, project, longest: float = jnp.inf):
+def squarem_step(step, point, *, norm, project, longest: float = np.inf):
     """Two plain steps, an extrapolation and one more step; the plain two alone where that does not pay.
 
     Args:
-      step: point → (next point, objective at the point given); never raises the objective.
-      point: arrays, a pytree.
-      norm: (difference of points, point after one step) → its length; leading axes kept as 1 extrapolate independently.
-      project: (extrapolated point, point after two steps) → a valid point to go on from.
+      step: point → (next point, objectives (B,) at the point given); never raises an objective.
+      point: a tuple of arrays of leading axis B, one iteration each.
+      norm: (difference of points, point after one step) → their lengths (B,).
+      project: (extrapolated point, point after two steps) → valid points to go on from.
       longest: the extrapolation is at most this many times a step.
 
     Returns:
-      (new point, objective after one plain step, length of the first plain step). The objective at the new point is at
-      most that returned.
+      (new point, objectives after one plain step, lengths of the first plain step). The objectives at the new point are
+      at most those returned.
     """
     first, _ = step(point)
     second, objective = step(first)
-    change = jax.tree.map(jnp.subtract, first, point)
-    turn = jax.tree.map(lambda new, old, before: new - old - before, second, first, change)
+    change = tuple(new - old for new, old in zip(first, point, strict=True))
+    turn = tuple(new - old - before for new, old, before in zip(second, first, change, strict=True))
     length, curvature = norm(change, first), norm(turn, first)
-    a = jnp.clip(length / jnp.where(curvature > 0, curvature, 1), 1, longest)
-    extrapolated = jax.tree.map(lambda old, s, t: old + 2 * a * s + a**2 * t, point, change, turn)
+    a = np.clip(length / np.where(curvature > 0, curvature, 1), 1, longest)
+    extrapolated = tuple(
+        old + 2 * _along(a, s) * s + _along(a, t) ** 2 * t for old, s, t in zip(point, change, turn, strict=True)
+    )
     third, objective_extrapolated = step(project(extrapolated, second))
     better = objective_extrapolated <= objective
-    return jax.tree.map(lambda new, old: jnp.where(better, new, old), third, second), objective, length
+    new = tuple(np.where(_along(better, a), a, b) for a, b in zip(third, second, strict=True))
+    return new, objective, length
+
+
+def _along(values, array):
+    """`values` (B,) with axes of length 1 for the others of `array`."""
+    return values.reshape(values.shape + (1,) * (array.ndim - 1))

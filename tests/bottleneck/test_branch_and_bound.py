@@ -23,7 +23,8 @@ def problem(labels, n, beta, dual, seed, zeros=False):
         rows[rng.random(rows.shape) < 0.4] = 0
         rows[:, 0] += 1e-3
         rows /= rows.sum(1, keepdims=True)
-    clusters, prior = rows[:3], np.full(3, 1 / 3)
+    # Decoders without zeros: those of a solution have a finite divergence from every input.
+    clusters, prior = 0.9 * rows[:3] + 0.1 / labels, np.full(3, 1 / 3)
     log_z = logsumexp(
         np.log(prior)[:, None]
         + np.stack([log_g(np.zeros(1), rows[i : i + 1], beta, clusters, dual) for i in range(n)], 1),
@@ -55,12 +56,13 @@ def test_labels_that_some_inputs_never_have(labels, rng):
     bound = upper_bound(log_c, rows, 6.0, tolerance=1e-6)
     s = rng.dirichlet(np.full(labels, 0.3), size=50_000)
     assert bound.proven and log_g(log_c, rows, 6.0, s, False).max() <= bound.upper + 1e-9
+    assert np.isfinite(bound.upper)
 
 
 def test_a_bound_given_up_is_a_bound_all_the_same():
     log_c, rows = problem(4, 9, 20.0, False, 2)
     exact = upper_bound(log_c, rows, 20.0, tolerance=1e-7)
-    rough = upper_bound(log_c, rows, 20.0, tolerance=1e-7, max_boxes=600)
+    rough = upper_bound(log_c, rows, 20.0, tolerance=1e-7, max_boxes=20)
     assert exact.proven and not rough.proven
     assert rough.upper >= exact.upper - 1e-7
 

@@ -57,7 +57,7 @@ def test_trivial_eigenvalue_is_the_squared_maximal_correlation():
     p_x = p_xy.sum(axis=1)
     scaled = p_xy / np.sqrt(np.outer(p_x, p_xy.sum(axis=0)))
     np.testing.assert_allclose(
-        _critical.stability(Problem.from_joint(jnp.asarray(p_xy), False), p_x)[0],
+        _critical.stability(Problem.from_joint(np.asarray(p_xy), False), p_x)[0],
         np.linalg.svd(scaled)[1][1] ** 2,
         rtol=1e-10,
     )
@@ -78,7 +78,7 @@ def test_stability_against_the_matrix_of_theory(dual):
         s = w @ rows
         wanted = np.sort(np.linalg.eigvals((rows / s) @ rows.T * w[None]).real)[-2]
     np.testing.assert_allclose(
-        _critical.stability(Problem.from_joint(jnp.asarray(p_xy), dual), w)[0], wanted, rtol=1e-9
+        _critical.stability(Problem.from_joint(np.asarray(p_xy), dual), w)[0], wanted, rtol=1e-9
     )
 
 
@@ -148,10 +148,10 @@ def test_first_global_against_brute_force(found, dual):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_first_global_on_random_joints_by_bisection(seed):
     p_xy = random_joint(seed)
-    problem = Problem.from_joint(jnp.asarray(p_xy), False)
+    problem = Problem.from_joint(np.asarray(p_xy), False)
     local = 1 / float(_critical.stability(problem, problem.p_x)[0])
     by_ratio = _critical._first_global(problem, local)
-    trivial = jnp.zeros(1), log_decode(problem, problem.p_x[None])
+    trivial = np.zeros(1), log_decode(problem, problem.p_x[None])
     low, high = 0.5 * by_ratio, local
     for _ in range(40):
         middle = (low + high) / 2
@@ -275,7 +275,7 @@ def test_groups_of_alike_rows_come_apart_first():
 
 def test_the_proof_finds_what_the_search_overlooks():
     p_xy = random_joint(1, (5, 3))
-    problem = Problem.from_joint(jnp.asarray(p_xy), False)
+    problem = Problem.from_joint(np.asarray(p_xy), False)
     trivial = _critical._trivial(problem)
     beta = float(bottleneck.critical_betas(p_xy, beta_max=1.6).global_[0]) * 1.01
     found = _critical._largest_g(problem, beta, trivial)

@@ -104,7 +104,7 @@ def test_every_point_of_a_random_joint_is_certified(certified):
 
 
 def test_a_wrong_solution_does_not_pass_the_certificate():
-    problem = Problem.from_joint(jnp.asarray(joint(12, 3)), False)
+    problem = Problem.from_joint(joint(12, 3), False)
     beta = np.array([50.0])
     wrong = _solver.single_cluster(problem, beta)
     excess = wrong.free_energy[0] - bottleneck.ib(joint(12, 3), beta).lagrangian[0]
@@ -371,11 +371,11 @@ def test_one_beta_alone_reaches_what_a_grid_and_the_certificate_reach(dual, beta
 
 
 def test_clusters_are_merged_wherever_an_empty_one_stands():
-    problem = Problem.from_joint(jnp.asarray(TOY), False)
+    problem = Problem.from_joint(TOY, False)
     decoders = np.log([[0.5, 0.5], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]])
     masses = np.array([0.0, 0.2, 0.3, 0.5])
     for order in itertools.permutations(range(4)):
-        arrays = _solver.log_floored(jnp.asarray(masses[list(order)])), jnp.asarray(decoders[list(order)])
+        arrays = _solver.log_floored(masses[list(order)]), decoders[list(order)]
         log_p_z, log_p_y_given_z, _, count = _solver.merge(
             problem, jnp.ones(1), 1.0, *(array[None] for array in arrays)
         )
