@@ -33,15 +33,19 @@ class Layer(NamedTuple):
     bias: Array
 
 
-def initialise(sizes: tuple[int, ...], weight_std: float, key: Array, dtype) -> tuple[Layer, ...]:
+def initialise(sizes: tuple[int, ...], weight_std: float | Array, key: Array, dtype) -> tuple[Layer, ...]:
     """Zero biases; weights from a normal distribution of standard deviation weight_std/√d_in, cut off at twice that."""
     shapes = list(itertools.pairwise(sizes))
+    # One draw for all layers, of which each takes what it needs: compiled once, not once a layer.
+    most = max(fan_in * fan_out for fan_in, fan_out in shapes)
+    keys = jax.random.split(key, len(shapes))
+    drawn = jax.vmap(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, (most,), dtype))(keys)
 
-    def layer(key, fan_in, fan_out):
-        weight = jax.random.truncated_normal(key, -2.0, 2.0, (fan_in, fan_out), dtype)
+    def layer(drawn, fan_in, fan_out):
+        weight = drawn[: fan_in * fan_out].reshape(fan_in, fan_out)
         return Layer(weight * (weight_std / math.sqrt(fan_in)), jnp.zeros(fan_out, dtype))
 
-    return tuple(layer(k, *shape) for k, shape in zip(jax.random.split(key, len(shapes)), shapes, strict=True))
+    return tuple(layer(drawn[i], *shape) for i, shape in enumerate(shapes))
 
 
 def layers(activations: tuple[Callable, ...], params: tuple[Layer, ...], x: Array) -> list[Array]:

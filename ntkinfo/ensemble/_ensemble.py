@@ -241,7 +241,7 @@ class Ensemble:
         if _known(self, cross, s) and not (joint and times * m**2 > _MAX_FILLED_ENTRIES):
             z = _predict(*self.filled(cross, s, basis), joint)
             shapes = Gaussian((times, m, self.k), (times, m), (times, m, m) if joint else None)
-            z = Gaussian(*(None if part is None else padding.cut(part, shape) for part, shape in zip(z, shapes)))
+            z = Gaussian(*(None if part is None else padding.cut(part, shape) for part, shape in zip(z, shapes, strict=True)))
         else:
             z = _predict(self, cross, s, basis, joint)
         return z if t.ndim else Gaussian(*(None if part is None else part[0] for part in z))
@@ -341,7 +341,7 @@ class Ensemble:
             prior[range(m, rows), range(m, rows)] = 1.0
         if basis is not None:
             few = min(padding.near(basis.shape[1]), times) if self.n <= padding.SMALL else basis.shape[1]
-            basis = padding.fill(basis, (times, few))
+            basis = jnp.asarray(padding.fill(basis, (times, few)))
         return spectrum, CrossKernels(ntk, nngp, prior), padding.fill(s, (times,)), basis
 
     # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.

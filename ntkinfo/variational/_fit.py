@@ -234,7 +234,7 @@ class Plan(NamedTuple):
 
     Attributes:
       spec: objective, networks, sizes.
-      optimizer: optax's transformation.
+      optimizer: optax's transformation, and the rate of its updates.
       batch: rows of a step, None for all.
       data: rows to fit.
       test: rows to test on, or None.
@@ -246,7 +246,7 @@ class Plan(NamedTuple):
     """
 
     spec: Spec
-    optimizer: optax.GradientTransformation
+    optimizer: _training_loop.Optimizer
     batch: int | None
     data: _training_loop.Data
     test: _training_loop.Data | None
