@@ -24,6 +24,8 @@ ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
 }
 LOSSES = ("cross_entropy", "mse")
+# Beyond so many numbers, drawing some in vain takes longer than to compile a draw for each layer.
+_MOST_DRAWN = 2**22
 
 
 class Layer(NamedTuple):
@@ -33,19 +35,30 @@ class Layer(NamedTuple):
     bias: Array
 
 
+def drawn(sample: Callable, keys: Array, shapes: list[tuple[int, int]]) -> list[Array]:
+    """`sample(key, shape)` for each of the keys and shapes, by one piece of program for all of them.
+
+    What is drawn of a shape is the beginning of what the same key draws of a larger one.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    if len(sizes) * max(sizes) > _MOST_DRAWN:
+        return [sample(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+    values = jax.vmap(lambda key: sample(key, (max(sizes),)))(keys)
+    return [values[i, :size].reshape(shape) for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True))]
+
+
 def initialise(sizes: tuple[int, ...], weight_std: float | Array, key: Array, dtype) -> tuple[Layer, ...]:
     """Zero biases; weights from a normal distribution of standard deviation weight_std/√d_in, cut off at twice that."""
     shapes = list(itertools.pairwise(sizes))
-    # One draw for all layers, of which each takes what it needs: compiled once, not once a layer.
-    most = max(fan_in * fan_out for fan_in, fan_out in shapes)
-    keys = jax.random.split(key, len(shapes))
-    drawn = jax.vmap(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, (most,), dtype))(keys)
+
+    def sample(key, shape):
+        return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
     def layer(drawn, fan_in, fan_out):
-        weight = drawn[: fan_in * fan_out].reshape(fan_in, fan_out)
-        return Layer(weight * (weight_std / math.sqrt(fan_in)), jnp.zeros(fan_out, dtype))
+        return Layer(drawn * (weight_std / math.sqrt(fan_in)), jnp.zeros(fan_out, dtype))
 
-    return tuple(layer(drawn[i], *shape) for i, shape in enumerate(shapes))
+    weights = drawn(sample, jax.random.split(key, len(shapes)), shapes)
+    return tuple(layer(weight, *shape) for weight, shape in zip(weights, shapes, strict=True))
 
 
 def layers(activations: tuple[Callable, ...], params: tuple[Layer, ...], x: Array) -> list[Array]:
