@@ -241,7 +241,9 @@ class Ensemble:
         if _known(self, cross, s) and not (joint and times * m**2 > _MAX_FILLED_ENTRIES):
             z = _predict(*self.filled(cross, s, basis), joint)
             shapes = Gaussian((times, m, self.k), (times, m), (times, m, m) if joint else None)
-            z = Gaussian(*(None if part is None else padding.cut(part, shape) for part, shape in zip(z, shapes, strict=True)))
+            z = Gaussian(
+                *(None if part is None else padding.cut(part, shape) for part, shape in zip(z, shapes, strict=True))
+            )
         else:
             z = _predict(self, cross, s, basis, joint)
         return z if t.ndim else Gaussian(*(None if part is None else part[0] for part in z))

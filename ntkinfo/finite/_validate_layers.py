@@ -1,6 +1,5 @@
 """What `ntkinfo.finite.train_layers` accepts, and what it passes on."""
 
-
 import jax.numpy as jnp
 import numpy as np
 import optax

@@ -116,14 +116,12 @@ def _errors(z, targets, classes):
     if z.mean.shape[-1] == 1:
         margin = z.mean[..., 0] * jnp.broadcast_to(targets[:, 0], z.variance.shape)
         return gaussian.sign_error(z, targets), 0.5 * (1.0 - jnp.sign(margin))
-    wins = gaussian.winning_probabilities(z.mean, z.variance)
+    wins = gaussian.winning_of(z.mean, z.variance, classes)
     best = z.mean == jnp.max(z.mean, axis=-1, keepdims=True)
     index = jnp.broadcast_to(classes[:, None], (*z.variance.shape, 1))
 
-    def error(probabilities):
-        return 1.0 - jnp.take_along_axis(probabilities, index, axis=-1)[..., 0]
-
-    return error(wins), error(best / jnp.sum(best, axis=-1, keepdims=True))
+    chosen = best / jnp.sum(best, axis=-1, keepdims=True)
+    return 1.0 - wins, 1.0 - jnp.take_along_axis(chosen, index, axis=-1)[..., 0]
 
 
 def training(ens: Ensemble, filters: Filters, n: int | Array) -> tuple[Array, Array]:

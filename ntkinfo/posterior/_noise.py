@@ -129,7 +129,9 @@ def _checked(eigenvalues, noise):
 
 
 def _without_null(eigenvalues, xp):
-    return xp.where(eigenvalues <= NULL_FACTOR * spectrum.rounding(eigenvalues), xp.zeros_like(eigenvalues), eigenvalues)
+    return xp.where(
+        eigenvalues <= NULL_FACTOR * spectrum.rounding(eigenvalues), xp.zeros_like(eigenvalues), eigenvalues
+    )
 
 
 @_checked.defjvp
