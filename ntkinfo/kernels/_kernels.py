@@ -24,6 +24,8 @@ from ntkinfo._numerics import padding
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
 _LARGEST_BLOCK = 1024
+# Rows of a block of images that are flattened: from some eight on a pair takes as long in larger ones.
+_POSITIONS_BLOCK = 16
 # Matrices of all pairs held at once: both kernels, and their blocks while they are put together.
 _COPIES = 6
 
@@ -105,8 +107,10 @@ def block_size(x: Float[AnyArray, "a d ..."]) -> int:
     return _block_size(check.inputs("x", x))
 
 
-def _block_size(x) -> int:
+def _block_size(x, kernel_fn: Callable | None = None) -> int:
     positions = math.prod(x.shape[1:-1]) if x.ndim > 2 else 1
+    if _keeps_positions(kernel_fn):
+        return max(_block_size(x), min(_POSITIONS_BLOCK, math.isqrt(_ENTRIES // positions)), 1)
     return max(1, min(_LARGEST_BLOCK, math.isqrt(_ENTRIES // positions**2) if positions**2 < _ENTRIES else 1))
 
 
@@ -237,7 +241,7 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     x2 = None if x2 is None else check.inputs("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         raise ValueError(f"`x1` and `x2` must hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]}.")
-    size = _block_size(x1) if batch_size is None else check.integer("batch_size", batch_size)
+    size = _block_size(x1, kernel_fn) if batch_size is None else check.integer("batch_size", batch_size)
     if not check.concrete(x1, x2):
         return evaluate(kernel_fn, x1, x2)
     a, b = len(x1), len(x1 if x2 is None else x2)
@@ -278,6 +282,13 @@ def _check_devices(devices) -> None:
         isinstance(devices, list | tuple) and all(isinstance(device, jax.Device) for device in devices)
     ):
         raise TypeError(f"`devices` must be a list of devices, as of `jax.devices()`; got {check.described(devices)}.")
+
+
+def _keeps_positions(kernel_fn) -> bool:
+    """Whether a network of stax needs no pairs of positions: it flattens, and pools nothing before."""
+    required = getattr(kernel_fn, "input_req", None)
+    diagonal = required.get("diagonal_spatial") if hasattr(required, "get") else None
+    return getattr(getattr(diagonal, "input", None), "name", "") == "YES"
 
 
 def _starts(length, size):
