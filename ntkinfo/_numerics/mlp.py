@@ -24,6 +24,8 @@ ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
 }
 LOSSES = ("cross_entropy", "mse")
+# Beyond so many numbers, drawing some in vain takes longer than to compile a draw for each layer.
+_MOST_DRAWN = 2**22
 
 
 class Layer(NamedTuple):
@@ -33,15 +35,30 @@ class Layer(NamedTuple):
     bias: Array
 
 
-def initialise(sizes: tuple[int, ...], weight_std: float, key: Array, dtype) -> tuple[Layer, ...]:
+def drawn(sample: Callable, keys: Array, shapes: list[tuple[int, int]]) -> list[Array]:
+    """`sample(key, shape)` for each of the keys and shapes, by one piece of program for all of them.
+
+    What is drawn of a shape is the beginning of what the same key draws of a larger one.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    if len(sizes) * max(sizes) > _MOST_DRAWN:
+        return [sample(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+    values = jax.vmap(lambda key: sample(key, (max(sizes),)))(keys)
+    return [values[i, :size].reshape(shape) for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True))]
+
+
+def initialise(sizes: tuple[int, ...], weight_std: float | Array, key: Array, dtype) -> tuple[Layer, ...]:
     """Zero biases; weights from a normal distribution of standard deviation weight_std/√d_in, cut off at twice that."""
     shapes = list(itertools.pairwise(sizes))
 
-    def layer(key, fan_in, fan_out):
-        weight = jax.random.truncated_normal(key, -2.0, 2.0, (fan_in, fan_out), dtype)
-        return Layer(weight * (weight_std / math.sqrt(fan_in)), jnp.zeros(fan_out, dtype))
+    def sample(key, shape):
+        return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
-    return tuple(layer(k, *shape) for k, shape in zip(jax.random.split(key, len(shapes)), shapes, strict=True))
+    def layer(drawn, fan_in, fan_out):
+        return Layer(drawn * (weight_std / math.sqrt(fan_in)), jnp.zeros(fan_out, dtype))
+
+    weights = drawn(sample, jax.random.split(key, len(shapes)), shapes)
+    return tuple(layer(weight, *shape) for weight, shape in zip(weights, shapes, strict=True))
 
 
 def layers(activations: tuple[Callable, ...], params: tuple[Layer, ...], x: Array) -> list[Array]:

@@ -1,6 +1,11 @@
 """Sizes of arrays rounded up to few, so that neighbouring sizes share a compiled program."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+# Up to here two sizes an octave, where compiling costs more than computing; beyond, eight.
+SMALL = 512
 
 
 def size(n: int, least: int = 1) -> int:
@@ -8,8 +13,35 @@ def size(n: int, least: int = 1) -> int:
     return max(1 << max(int(n) - 1, 0).bit_length(), least)
 
 
+def near(n: int) -> int:
+    """The least of 1, 2, 3, 4, 6, 8, 12, ..., 384, 512, 576, ..., 1024, 1152, ... from `n` on."""
+    step = max(size(n) // (4 if n <= SMALL else 16), 1)
+    return -(-n // step) * step
+
+
 def repeat_last(values: np.ndarray, n: int, axis: int = 0) -> np.ndarray:
     """`values` with its last entry along `axis` repeated up to `n` entries."""
     width = [(0, 0)] * values.ndim
     width[axis] = (0, n - values.shape[axis])
     return np.pad(values, width, mode="edge")
+
+
+def on_host(array) -> bool:
+    """Whether NumPy reads it without a copy; there, shapes cost no compilation."""
+    return isinstance(array, np.ndarray) or all(device.platform == "cpu" for device in array.devices())
+
+
+def fill(array: jax.Array | np.ndarray, shape: tuple[int, ...], value: float = 0.0) -> jax.Array | np.ndarray:
+    """A known array, filled up at the ends of its axes to a shape."""
+    if array.shape == shape:
+        return array
+    widths = [(0, wanted - have) for wanted, have in zip(shape, array.shape, strict=True)]
+    return (np if on_host(array) else jnp).pad(array, widths, constant_values=value)
+
+
+def cut(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A known array, cut off at the ends of its axes to a shape."""
+    if array.shape == shape:
+        return array
+    inside = tuple(slice(length) for length in shape)
+    return jnp.asarray(np.asarray(array)[inside]) if on_host(array) else array[inside]

@@ -15,8 +15,8 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree
-from ntkinfo._numerics import eigenspaces, spectral_filters, spectrum
+from ntkinfo._common import check, labels, memory, pytree, tracing
+from ntkinfo._numerics import eigenspaces, padding, spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import _moments
 from ntkinfo.ensemble._moments import Coupled, CrossKernels
@@ -25,6 +25,8 @@ from ntkinfo.kernels import Kernels
 
 # Entries that products held for covariances at many times may have, where the ensemble itself is small.
 _MAX_CACHED_ENTRIES = 2**26
+# Up to here numbers of training inputs, and entries of covariances, are filled up to sizes shared with neighbours.
+_MAX_FILLED, _MAX_FILLED_ENTRIES = 1024, 2**22
 # Matrices n x n held at once by `fit`: both kernels, eigenvectors, and the workspace that finds them.
 _FIT_COPIES = 8
 
@@ -180,6 +182,9 @@ class Ensemble:
 
     def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
+        if _known(t):
+            # On the host, where no new number of times is compiled for.
+            return jnp.asarray(np.asarray(t).astype(self.eigenvalues.dtype) / (self.n * self.k))
         return t.astype(self.eigenvalues.dtype) / (self.n * self.k)
 
     def predict(
@@ -232,8 +237,16 @@ class Ensemble:
         )
         cross = self.cross_kernels(x_test, joint=joint, batch_size=batch_size)
         basis = self.time_basis(t, joint_with=len(x_test) if joint else None)
-        z = _predict(self, cross, jnp.atleast_1d(t), basis, joint)
-        return z if t.ndim else jax.tree.map(lambda a: a[0], z)
+        s = jnp.atleast_1d(self.rescaled_time(t))
+        if _known(self, cross, s) and not (joint and times * m**2 > _MAX_FILLED_ENTRIES):
+            z = _predict(*self.filled(cross, s, basis), joint)
+            shapes = Gaussian((times, m, self.k), (times, m), (times, m, m) if joint else None)
+            z = Gaussian(
+                *(None if part is None else padding.cut(part, shape) for part, shape in zip(z, shapes, strict=True))
+            )
+        else:
+            z = _predict(self, cross, s, basis, joint)
+        return z if t.ndim else Gaussian(*(None if part is None else part[0] for part in z))
 
     def predict_train(self, t: Num[ArrayLike, "*T"], joint: bool = False) -> Gaussian:
         """The distribution of the outputs on the training inputs, in closed form: N(e^{-sΘ}-decayed prior).
@@ -307,6 +320,36 @@ class Ensemble:
         if joint and prior.ndim == 1:
             raise ValueError(f"`prior` must be the matrix K_** for `joint=True`, ({m}, {m}); got {prior.shape}.")
         return _moments.rotate(self.eigenvectors, x_test, prior if joint or prior.ndim == 1 else jnp.diagonal(prior))
+
+    def filled(self, cross: CrossKernels, s: Float[Array, " T"], basis: Float[Array, "T r"] | None) -> tuple:
+        """This ensemble, test inputs, times and their basis, all known, filled up to sizes shared by neighbouring ones.
+
+        What is added says nothing: null directions of the spectrum, test inputs of variance 1 that are independent of
+        everything, times 0 at the end. The ensemble that comes back serves as an engine alone: it has no inputs.
+        """
+        m, times = len(cross.ntk), padding.near(len(s))
+        # Larger problems take longer to compute than to compile.
+        n = padding.near(self.n) if self.n <= _MAX_FILLED else self.n
+        rows = padding.near(m)
+        nothing = np.zeros((0,), self.y.dtype)
+        spectrum = Ensemble(
+            x=nothing,
+            y=np.zeros((n, self.k), self.y.dtype),
+            eigenvalues=padding.fill(self.eigenvalues, (n,)),
+            eigenvectors=nothing,
+            nngp_rotated=padding.fill(self.nngp_rotated, (n, n)),
+            y_rotated=padding.fill(self.y_rotated, (n, self.k)),
+            kernel_fn=_no_kernel,
+        )
+        ntk, nngp = (padding.fill(part, (rows, n)) for part in cross[:2])
+        prior = padding.fill(cross.prior, (rows,) * cross.prior.ndim, 0.0 if cross.prior.ndim > 1 else 1.0)
+        if cross.prior.ndim > 1 and rows > m:
+            prior = np.array(prior)
+            prior[range(m, rows), range(m, rows)] = 1.0
+        if basis is not None:
+            few = min(padding.near(basis.shape[1]), times) if self.n <= padding.SMALL else basis.shape[1]
+            basis = jnp.asarray(padding.fill(basis, (times, few)))
+        return spectrum, CrossKernels(ntk, nngp, prior), padding.fill(s, (times,)), basis
 
     # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.
 
@@ -411,6 +454,15 @@ class Ensemble:
         return jnp.asarray(basis) if basis.shape[1] <= 0.75 * t.size else None
 
 
+def _no_kernel(x1, x2, get):
+    raise NotImplementedError("an ensemble that was filled up has no kernel function")
+
+
+def _known(*values) -> bool:
+    """Whether values are known, and stay so in what is computed of them."""
+    return check.concrete(values) and not tracing.is_tracing()
+
+
 @jax.jit
 def _diagonalise(nngp, ntk, y):
     return _diagonalise_coupled(nngp, ntk, y)[:-1]
@@ -426,8 +478,8 @@ def _diagonalise_coupled(nngp, ntk, y):
 
 
 @functools.partial(jax.jit, static_argnames="joint")
-def _predict(ens: Ensemble, cross: CrossKernels, t: Array, basis: Array | None, joint: bool) -> Gaussian:
-    return ens.predictive(cross, ens.filters(ens.rescaled_time(t)), basis, joint=joint)
+def _predict(ens: Ensemble, cross: CrossKernels, s: Array, basis: Array | None, joint: bool) -> Gaussian:
+    return ens.predictive(cross, ens.filters(s), basis, joint=joint)
 
 
 def predictive(

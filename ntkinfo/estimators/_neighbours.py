@@ -14,13 +14,45 @@ BLOCK_SIZE = 4
 
 def _inside(points, radius):
     """Number of points strictly nearer than `radius` (n,) to each of the points (n, d), itself included."""
+    if points.shape[1] == 1:
+        return _inside_of_line(points[:, 0], radius)
     return KDTree(points).query_ball_point(points, np.nextafter(radius, 0), p=np.inf, return_length=True)
+
+
+def _inside_of_line(points, radius):
+    """`_inside` for points (n,): between the ends of an interval of the sorted ones."""
+    order = np.argsort(points)
+    line, reach = points[order], radius[order]
+    # In their order the ends are found from neighbouring places of memory, ten times as fast.
+    first, last = np.searchsorted(line, line - reach), np.searchsorted(line, line + reach)
+    # The sum may have rounded across a point: distances decide, as everywhere.
+    padded = np.concatenate([[-np.inf], line, [np.inf]])
+    while (moved := line - padded[first] < reach).any():
+        first -= moved
+    while (moved := (padded[first + 1] < line) & (line - padded[first + 1] >= reach)).any():
+        first += moved
+    while (moved := padded[last + 1] - line < reach).any():
+        last += moved
+    while (moved := (padded[last] > line) & (padded[last] - line >= reach)).any():
+        last -= moved
+    counts = np.empty(len(points), np.int64)
+    counts[order] = last - first
+    return counts
+
+
+def _distance_to(points, k: int):
+    """The distance of each of the points (n, d) to the k-th nearest of the others, (n,)."""
+    tree = KDTree(points)
+    # Neighbours in the tree are asked for one after the other: what the search reads is in the cache.
+    distance = np.empty(len(points))
+    distance[tree.indices] = tree.query(points[tree.indices], [k + 1], p=np.inf)[0][:, 0]
+    return distance
 
 
 def continuous_terms(x, y, k: int):
     """Terms of Kraskov's first estimator, ψ(k) + ψ(n) - ψ(n_x + 1) - ψ(n_y + 1), for x (n, d), y (n, e)."""
     both = np.concatenate([x, y], axis=1)
-    distance = KDTree(both).query(both, [k + 1], p=np.inf)[0][:, 0]
+    distance = _distance_to(both, k)
     # The count includes the sample itself: it is n_x + 1.
     return digamma(k) + digamma(len(x)) - digamma(_inside(x, distance)) - digamma(_inside(y, distance))
 
@@ -30,7 +62,7 @@ def discrete_terms(x, labels, k: int):
     distance, size = np.empty(len(x)), np.bincount(labels)[labels]
     for label in np.unique(labels):
         members = x[labels == label]
-        distance[labels == label] = KDTree(members).query(members, [k + 1], p=np.inf)[0][:, 0]
+        distance[labels == label] = _distance_to(members, k)
     return digamma(k) + digamma(len(x)) - digamma(size) - digamma(_inside(x, distance))
 
 

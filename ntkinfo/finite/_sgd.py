@@ -1,12 +1,12 @@
 """Minibatch training of many small layered networks at once, with statistics of their gradients.
 
 The implementation of `finite.train_layers`: no checks. A network is a pure function of the key and its index:
-three compiled programs draw the networks, train them for some epochs, and measure them.
+four compiled programs draw what is random about them, begin them, train them for some epochs, and measure them.
 """
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +22,13 @@ class Config(NamedTuple):
 
     sizes: tuple[int, ...]
     activations: tuple[Callable, ...]  # of the hidden layers
-    optimizer: optax.GradientTransformation
+    optimizer: Any  # of optax; None where it has no part
     loss: str
     n_train: int
     batch: int
     subset: bool  # whether each network has training rows of its own
     draw: bool  # whether each network has labels of its own, drawn from y
     shuffle: bool
-    weight_std: float
     vmap_size: int  # networks vectorised over
 
     @property
@@ -45,6 +44,13 @@ class Data(NamedTuple):
     y: Array
     x_test: Array | None
     y_test: Array | None
+
+
+class Scales(NamedTuple):
+    """Numbers that no program is compiled for: what updates are multiplied by, and the spread of weights at first."""
+
+    rate: Array
+    weight_std: Array
 
 
 class State(NamedTuple):
@@ -76,6 +82,13 @@ class _Keys(NamedTuple):
     subset: Array
     labels: Array
     batches: Array
+
+
+class Networks(NamedTuple):
+    """What is random about networks, one or several: their keys, and the rows of the data in their order."""
+
+    keys: _Keys
+    rows: Array
 
 
 def keys(key: Array, index) -> _Keys:
@@ -114,51 +127,62 @@ def order(config: Config, keys: _Keys, epoch) -> Array:
     return (jax.lax.sort(words, is_stable=False) & jnp.uint32(2**bits - 1)).astype(jnp.int32)
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def begin(config: Config, key: Array, indices: Array, data: Data) -> State:
-    """The networks of these indices before training."""
+@functools.partial(jax.jit, static_argnames=("config", "n"))
+def networks(config: Config, key: Array, indices: Array, n: int) -> Networks:
+    """The networks of these indices, for n rows of data."""
 
-    def begin_one(index):
-        network = keys(key, index)
-        params = initialise(config.sizes, config.weight_std, network.start, data.x.dtype)
+    def one(index):
+        own = keys(key, index)
+        return Networks(own, rows(config, own, n))
+
+    return _over_networks(config, one, indices)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def begin(config: Config, networks: Networks, data: Data, scales: Scales) -> State:
+    """The networks before training."""
+
+    def begin_one(network):
+        params = initialise(config.sizes, scales.weight_std, network.keys.start, data.x.dtype)
         train = _sets(config, network, data)[0]
         start = _loss(config, params, *train)
         zero = jnp.mean(losses(config.loss, jnp.zeros_like(train[1]), train[1]))
         epoch = jnp.zeros((), jnp.int32)
         return State(params, config.optimizer.init(params), epoch, start + zero, epoch - 1)
 
-    return _over_networks(config, begin_one, indices)
+    return _over_networks(config, begin_one, networks)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def advance(config: Config, key: Array, indices: Array, data: Data, state: State, n_epochs) -> State:
+def advance(config: Config, networks: Networks, data: Data, scales: Scales, state: State, n_epochs) -> State:
     """The networks after `n_epochs` more epochs."""
 
     def advance_one(item):
-        index, state = item
-        network = keys(key, index)
+        network, state = item
         table = _table(config, network, data)
-        fixed = None if config.shuffle and config.n_batches > 1 else _batches(config, table, order(config, network, 0))
+        fixed = None
+        if not config.shuffle or config.n_batches == 1:
+            fixed = _batches(config, table, order(config, network.keys, 0))
 
         def epoch(_, state):
             batches = fixed
             if batches is None:
-                batches = _batches(config, table, order(config, network, state.epoch))
-            state = jax.lax.fori_loop(0, config.n_batches, lambda i, s: _step(config, batches, i, s), state)
+                batches = _batches(config, table, order(config, network.keys, state.epoch))
+            of_batch = functools.partial(_step, config, batches, scales.rate)
+            state = jax.lax.fori_loop(0, config.n_batches, of_batch, state)
             return state._replace(epoch=state.epoch + 1)
 
         return jax.lax.fori_loop(0, n_epochs, epoch, state)
 
-    return _over_networks(config, advance_one, (indices, state))
+    return _over_networks(config, advance_one, (networks, state))
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def measure(config: Config, key: Array, indices: Array, data: Data, state: State) -> Record:
+def measure(config: Config, networks: Networks, data: Data, state: State) -> Record:
     """What is recorded of the networks where they stand."""
 
     def measure_one(item):
-        index, state = item
-        network = keys(key, index)
+        network, state = item
         train, test = _sets(config, network, data)
         outputs = _outputs(config, state.params, train[0])
         seen = None if test is None else _outputs(config, state.params, test[0])
@@ -175,19 +199,13 @@ def measure(config: Config, key: Array, indices: Array, data: Data, state: State
             jnp.stack([jnp.sqrt(jnp.sum(layer.weight**2)) for layer in state.params]),
         )
 
-    return _over_networks(config, measure_one, (indices, state))
-
-
-@functools.partial(jax.jit, static_argnames=("config", "n"))
-def subsets(config: Config, key: Array, indices: Array, n: int) -> Array:
-    """The training rows of the networks, (c, n_train)."""
-    return _over_networks(config, lambda i: rows(config, keys(key, i), n)[: config.n_train], indices)
+    return _over_networks(config, measure_one, (networks, state))
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def drawn(config: Config, key: Array, indices: Array, y: Array) -> Array:
+def drawn(config: Config, keys: _Keys, y: Array) -> Array:
     """The labels drawn for the networks, (c, n)."""
-    return _over_networks(config, lambda i: jnp.argmax(_targets(config, keys(key, i), y)[0], axis=1), indices)
+    return _over_networks(config, lambda own: jnp.argmax(_targets(config, own, y)[0], axis=1), keys)
 
 
 def _over_networks(config, function, items):
@@ -197,21 +215,23 @@ def _over_networks(config, function, items):
     return jax.lax.map(function, items, batch_size=config.vmap_size if config.vmap_size > 1 else None)
 
 
-def _targets(config, network, y, y_test=None):
-    first, second = jax.random.split(network.labels)
+def _targets(config, keys, y, y_test=None):
+    if not config.draw:
+        return y, y_test
+    first, second = jax.random.split(keys.labels)
     return targets(config, first, y), None if y_test is None else targets(config, second, y_test)
 
 
 def _table(config, network, data) -> Array:
     """Inputs and targets of the training rows side by side, so that one gather fetches both: (n_train, d + c)."""
-    table = jnp.concatenate([data.x, _targets(config, network, data.y)[0]], axis=1)
-    return table[rows(config, network, len(data.x))[: config.n_train]] if config.subset else table
+    table = jnp.concatenate([data.x, _targets(config, network.keys, data.y)[0]], axis=1)
+    return table[network.rows[: config.n_train]] if config.subset else table
 
 
 def _sets(config, network, data):
     """Inputs and targets, (d, n) and (c, n), of the training set; of the test set, None where there is none."""
-    y, y_test = _targets(config, network, data.y, data.y_test)
-    chosen = rows(config, network, len(data.x))
+    y, y_test = _targets(config, network.keys, data.y, data.y_test)
+    chosen = network.rows
     train = data.x[chosen[: config.n_train]].T, y[chosen[: config.n_train]].T
     if y_test is not None:
         return train, (data.x_test.T, y_test.T)
@@ -247,7 +267,7 @@ def _batch_loss(config, batches, i):
     return lambda params: _loss(config, params, x, y, weights)
 
 
-def _step(config, batches, i, state):
+def _step(config, batches, rate, i, state):
     of_batch = _batch_loss(config, batches, i)
     value, gradient = jax.value_and_grad(of_batch)(state.params)
     # Some optimisers want to know more than the gradient.
@@ -255,7 +275,7 @@ def _step(config, batches, i, state):
     updates, optimizer = update(gradient, state.optimizer, state.params, value=value, grad=gradient, value_fn=of_batch)
     fails = has_diverged(value, state.loss_scale) & (state.failed < 0)
     return State(
-        optax.apply_updates(state.params, updates),
+        optax.apply_updates(state.params, jax.tree.map(lambda update: update * rate, updates)),
         optimizer,
         state.epoch,
         state.loss_scale,
@@ -265,7 +285,7 @@ def _step(config, batches, i, state):
 
 def _gradients(config, network, data, state):
     """Norms of the mean and of the standard deviation over the batches of the coming epoch, at the weights of now."""
-    batches = _batches(config, _table(config, network, data), order(config, network, state.epoch))
+    batches = _batches(config, _table(config, network, data), order(config, network.keys, state.epoch))
 
     def add(i, moments):
         # Welford's recursion: a difference of sums of squares would lose the small variations of float32.

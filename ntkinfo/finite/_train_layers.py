@@ -123,17 +123,18 @@ def train_layers(
     if batch > n_train:
         raise ValueError(f"`batch_size` must be at most the {n_train} training rows; got {batch}. None takes them all.")
     check.positive("weight_std", weight_std, scalar=True)
+    transformation, rate = _validate_layers.optimizer(optimizer, learning_rate)
+    scales = _sgd.Scales(*(np.asarray(value, data.x.dtype) for value in (rate, weight_std)))
     config = _sgd.Config(
         sizes,
         functions,
-        _validate_layers.optimizer(optimizer, learning_rate),
+        transformation,
         loss,
         n_train,
         batch,
         n_train < len(data.x),
         bool(draw_labels),
         bool(shuffle),
-        float(weight_std),
         1,
     )
     schedule = _validate_layers.schedule(record, epochs)
@@ -148,15 +149,15 @@ def train_layers(
     folder = None
     if checkpoint is not None:
         folder = _checkpoint.Checkpoint(
-            checkpoint, _validate_layers.checkpoint_arguments(config, data, schedule, key, chunk)
+            checkpoint, _validate_layers.checkpoint_arguments(config, scales, data, schedule, key, chunk)
         )
     calls = -(-n_networks // chunk)
     bar = _progress.bar(total=int(schedule[-1]) * calls, desc="layered networks", unit="epoch", progress=progress)
     stop = threading.Event()
     with bar:
-        work = functools.partial(_chunk, config, data, key, schedule, chunk, n_networks, folder, bar, stop)
+        work = functools.partial(_chunk, config, scales, data, key, schedule, chunk, n_networks, folder, bar, stop)
         parts = parallel.map(work, list(range(calls)))
-    run = functools.partial(_run, config, names, data, key, n_networks, schedule)
+    run = functools.partial(_run, config, names, data, n_networks, schedule)
     failed = [part.failed for part in parts if part.failed >= 0]
     if failed:
         raise _divergence(min(failed), config, parts, run)
@@ -164,23 +165,31 @@ def train_layers(
 
 
 class _Part(NamedTuple):
-    """A chunk of networks: their indices, its records so far, and the first diverged step or -1."""
+    """A chunk of networks: their indices and themselves, its records so far, and the first diverged step or -1."""
 
     indices: np.ndarray
+    networks: _sgd.Networks
     records: list[_sgd.Record]
     failed: int
 
 
-def _chunk(config, data, key, schedule, size, n_networks, folder, bar, stop, call) -> _Part:
+def _chunk(config, scales, data, key, schedule, size, n_networks, folder, bar, stop, call) -> _Part:
     """Trains one chunk from where it was left, recording, saving and watching for divergence."""
     indices = call * size + np.arange(size)
     # The last chunk is filled up with networks nobody asked for: their divergence is nobody's concern.
     asked = indices < n_networks
     name = f"chunk_{call:05d}"
+    # What the optimiser has no part in is not compiled for each of them.
+    plain = config._replace(optimizer=None)
+
+    def measure(state):
+        return jax.tree.map(np.asarray, _sgd.measure(plain, networks, data, state._replace(optimizer=None)))
+
     with _COMPILING:
-        state = _sgd.begin(config, key, indices, data)
-        host_record = jax.tree.map(np.asarray, _sgd.measure(config, key, indices, data, state))
-        _sgd.advance(config, key, indices, data, state, 0)
+        networks = _sgd.networks(plain, key, indices, len(data.x))
+        state = _sgd.begin(config, networks, data, scales)
+        host_record = measure(state)
+        _sgd.advance(config, networks, data, scales, state, 0)
     records: list[_sgd.Record] = []
     stored = folder.load(name) if folder else None
     if stored is not None:
@@ -193,25 +202,25 @@ def _chunk(config, data, key, schedule, size, n_networks, folder, bar, stop, cal
             before = [
                 record for record, epoch in zip(records, schedule, strict=False) if epoch * config.n_batches < failed
             ]
-            return _Part(indices, before, failed)
+            return _Part(indices, networks, before, failed)
     saved = time.monotonic()
     while len(records) < len(schedule) and not stop.is_set():
         done = int(schedule[len(records) - 1]) if records else 0
         ahead = int(schedule[len(records)]) - done
-        after = _sgd.advance(config, key, indices, data, state, ahead) if ahead else state
-        record = jax.tree.map(np.asarray, _sgd.measure(config, key, indices, data, after))
+        after = _sgd.advance(config, networks, data, scales, state, ahead) if ahead else state
+        record = measure(after)
         after = after._replace(failed=_failed(config, after, record))
         if (failed := _first(after.failed[asked])) >= 0:
             stop.set()
             _save(folder, name, state, records)
-            return _Part(indices, records, failed)
+            return _Part(indices, networks, records, failed)
         state = after
         records.append(record)
         bar.update(ahead)
         if len(records) == len(schedule) or time.monotonic() - saved > _SAVED_EVERY:
             _save(folder, name, state, records)
             saved = time.monotonic()
-    return _Part(indices, records, -1)
+    return _Part(indices, networks, records, -1)
 
 
 def _failed(config, state, record) -> np.ndarray:
@@ -237,18 +246,21 @@ def _save(folder, name, state, records) -> None:
     folder.save(name, arrays)
 
 
-def _run(config, names, data, key, n_networks, schedule, parts) -> LayerRun:
+def _run(config, names, data, n_networks, schedule, parts) -> LayerRun:
     """The run of parts that hold equally many records."""
     chunks = [jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *part.records) for part in parts]
     indices = np.concatenate([part.indices for part in parts])
     asked = indices < n_networks
-    indices = indices[asked]
+    rows = np.concatenate([np.asarray(part.networks.rows) for part in parts])[asked, : config.n_train]
     total = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[asked]), *chunks)
-    all_networks = config._replace(vmap_size=len(indices))
+    labels = None
+    if config.draw:
+        of_part = [_sgd.drawn(config, part.networks.keys, data.y) for part in parts]
+        labels = jnp.asarray(np.concatenate([np.asarray(one) for one in of_part])[asked])
     return LayerRun(
         epochs=jnp.asarray(schedule[: len(parts[0].records)]),
-        train_rows=_sgd.subsets(all_networks, key, indices, len(data.x)),
-        labels=_sgd.drawn(all_networks, key, indices, data.y) if config.draw else None,
+        train_rows=jnp.asarray(rows),
+        labels=labels,
         sizes=config.sizes,
         activations=names,
         loss=config.loss,

@@ -1,7 +1,5 @@
 """What `ntkinfo.finite.train_layers` accepts, and what it passes on."""
 
-import functools
-
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -81,24 +79,23 @@ def activations(activation, n) -> tuple[tuple, tuple]:
     return names, tuple(ACTIVATIONS[name] if isinstance(name, str) else name for name in names)
 
 
-@functools.lru_cache
-def _descent(learning_rate: float) -> optax.GradientTransformation:
-    # The same object for the same rate: a new one would be compiled anew.
-    return optax.sgd(learning_rate)
+# One object: the rate is no part of it, so that no program is compiled for another rate.
+_DESCENT = optax.sgd(1.0)
 
 
-def optimizer(optimizer, learning_rate) -> optax.GradientTransformation:
+def optimizer(optimizer, learning_rate) -> tuple[optax.GradientTransformation, float]:
+    """Optax's transformation, and what its updates are multiplied by."""
     if optimizer is None:
         rate = 0.1 if learning_rate is None else learning_rate
         check.positive("learning_rate", rate, scalar=True)
-        return _descent(float(rate))
+        return _DESCENT, float(rate)
     if learning_rate is not None:
         raise ValueError(
             f"`learning_rate` must be left out where an `optimizer` is given, which has its own; got {learning_rate}."
         )
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise TypeError(f"`optimizer` must be one of optax, with `init` and `update`; got {type(optimizer).__name__}.")
-    return interning.transformation(optimizer)
+    return interning.transformation(optimizer), 1.0
 
 
 def schedule(record, epochs) -> np.ndarray:
@@ -117,17 +114,18 @@ def schedule(record, epochs) -> np.ndarray:
     return np.unique(epochs_given)
 
 
-def checkpoint_arguments(config, data, schedule, key, chunk) -> dict[str, str]:
+def checkpoint_arguments(config, scales, data, schedule, key, chunk) -> dict[str, str]:
     """What a checkpoint must agree in, by the names of the arguments."""
     arrays = {name: checkpoint.content_hash(None if a is None else np.asarray(a)) for name, a in data._asdict().items()}
     small = config._replace(vmap_size=1)
 
     def epoch(key, data):
-        start = _sgd.begin(small, key, jnp.arange(1), data)
-        return _sgd.advance(small, key, jnp.arange(1), data, start, 1)
+        networks = _sgd.networks(small, key, jnp.arange(1), len(data.x))
+        return _sgd.advance(small, networks, data, scales, _sgd.begin(small, networks, data, scales), 1)
 
     return arrays | {
         "sizes, activation, optimizer, loss, n_train or batch_size": checkpoint.fingerprint(epoch, key, data),
+        "optimizer, learning_rate or weight_std": " ".join(str(float(scale)) for scale in scales),
         "key": checkpoint.content_hash(checkpoint.key_data(key)),
         "record or epochs": checkpoint.content_hash(schedule),
         "chunk": str(chunk),

@@ -12,9 +12,10 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import mixture
-from ntkinfo._common import check, labels, pytree
+from ntkinfo._common import check, labels, pytree, tracing
 from ntkinfo._common.quantities import QUANTITIES, Quantity
 from ntkinfo._common.results import Information
+from ntkinfo._numerics import padding
 from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.information import _decoder, _geometry, _losses, _resolution
 from ntkinfo.information._losses import Losses
@@ -193,71 +194,125 @@ def curve(
         cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
     else:
         cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
+    s, basis = ens.rescaled_time(t), ens.time_basis(t, joint_with=m if joint else None)
+    targets = jnp.asarray(read.targets, ens.y.dtype)
+    options = {"method": method, "key": key, "n_samples": n_samples}
+    one_hot = np.asarray(one_hot, ens.y.dtype)
     traced = not check.concrete(ens, cross, read.targets, t, noise, ceiling, key)
-    result, *variances = _curve(
-        ens,
-        cross,
-        jnp.asarray(read.targets, ens.y.dtype),
-        classes,
-        jnp.asarray(one_hot, ens.y.dtype),
-        t,
-        ens.time_basis(t, joint_with=m if joint else None),
-        noise,
-        ceiling,
-        key,
-        method=method,
-        n_samples=n_samples,
-        joint=joint,
-        known=known,
-        traced=traced,
-    )
-    if traced:
-        return result
+    if traced or tracing.is_tracing():
+        result, *variances = _curve(
+            ens, cross, targets, classes, one_hot, t, s, basis, noise, ceiling, key,
+            method=method, n_samples=n_samples, joint=joint, known=known, traced=traced,
+        )  # fmt: skip
+        if not check.concrete(result):
+            return result
+        complete = functools.partial(Curve, **{f.name: getattr(result, f.name) for f in dataclasses.fields(Curve)})
+    else:
+        complete, *variances = _curve_filled(
+            ens, cross, targets, classes, one_hot, t, s, basis, noise, ceiling, options, joint=joint, known=known
+        )
     _resolution.judge(ens, cross, None if isinstance(x_test, CrossKernels) else x_test, np.asarray(t), *variances)
-    return _checked(result, known)
+    # The information only now: variances that vanish are refused in words of their own.
+    return _checked(complete(), known)
 
 
 @functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint", "known", "traced"))
 def _curve(
-    ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, basis, noise, label_entropy, key,
+    ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, s, basis, noise, label_entropy, key,
     *, method, n_samples, joint, known, traced,
 ):  # fmt: skip
-    filters = ens.filters(ens.rescaled_time(t))
+    # Under tracing nobody can be told: variances lost in rounding give `nan` and infinity.
+    fields, z, resolved, error = _quantities(
+        ens, cross, targets, classes, s, basis, noise, label_entropy, None, ens.n,
+        joint=joint, known=known, floored=not traced,
+    )  # fmt: skip
+    pair = mixture.pair(resolved.mean, resolved.variance, one_hot, method=method, key=key, n_samples=n_samples)
+    sizes = {"n": ens.n, "m": z.variance.shape[-1], "k": ens.k}
+    return _assembled(fields, pair, t, label_entropy, sizes), z.variance, error
+
+
+def _curve_filled(
+    ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, s, basis, noise, label_entropy, options,
+    *, joint, known,
+):  # fmt: skip
+    """What `_curve` computes, by programs that serve neighbouring sizes as well; the information has one of its own."""
+    sizes = {"n": ens.n, "m": len(targets), "k": ens.k}
+    times, m, k = len(s), sizes["m"], sizes["k"]
+    filled, cross, s, basis = ens.filled(cross, s, basis)
+    rows = len(cross.ntk)
+    weights = padding.fill(np.full(m, 1 / m, ens.y.dtype), (rows,))
+    if classes is not None:
+        classes = padding.fill(np.asarray(classes), (rows,), 0)
+        # Signs, where labels are signs: absent inputs have a label like any other, without weight.
+        targets = padding.fill(targets, (rows, k), 1.0)
+    else:
+        targets = padding.fill(targets, (rows, k))
+    fields, z, resolved, error = _filled_quantities(
+        filled, cross, targets, classes, s, basis, noise, label_entropy, weights, sizes["n"], joint=joint, known=known
+    )
+
+    def of_times(field):
+        return padding.cut(field, (times, *field.shape[1:])) if field.ndim else field
+
+    fields = jax.tree.map(of_times, fields)
+    mean, variance = np.asarray(resolved.mean)[:times, :m], np.asarray(resolved.variance)[:times, :m]
+
+    def result():
+        return _assembled(fields, mixture.pair(mean, variance, one_hot, **options), t, label_entropy, sizes)
+
+    return result, *(padding.cut(part, (times, m)) for part in (z.variance, error))
+
+
+def _assembled(fields: dict, pair, t, label_entropy, sizes) -> Curve:
+    input_information, label_information = pair
+    dtype = fields["output_divergence"].dtype
+    return Curve(
+        t=t,
+        input_information=input_information,
+        label_information=fields.pop("decoded") or label_information,
+        log_m=jnp.asarray(np.log(sizes["m"]), dtype),
+        label_entropy=jnp.asarray(label_entropy, dtype),
+        **fields,
+        **sizes,
+    )
+
+
+def _quantities(
+    ens: Ensemble, cross: CrossKernels, targets, classes, s, basis, noise, label_entropy, weights, n,
+    *, joint, known, floored,
+):  # fmt: skip
+    """All fields of a `Curve` but the information, the predictions, these with variances as they are used, and errors.
+
+    `weights` of the test inputs, as in `_losses.average`, and the number n of training inputs, where arrays have more.
+    """
+    filters = ens.filters(s)
     if joint:
         z, divergence_joint = _geometry.joint_statistics(ens, cross, filters, basis)
         prior = jnp.diagonal(cross.prior)
     else:
         z, divergence_joint, prior = ens.predictive(cross, filters, basis), None, cross.prior
     error = ens.rounding_errors(cross, filters)
-    # Under tracing nobody can be told: variances lost in rounding give `nan` and infinity.
-    resolved = z if traced else _resolution.floored(z, error)
-    input_information, label_information = mixture.pair(
-        resolved.mean, resolved.variance, one_hot, method=method, key=key, n_samples=n_samples
-    )
+    resolved = _resolution.floored(z, error) if floored else z
+    decoded = None
     if classes is None:
-        label_information = _decoder.gaussian_density(z, targets, noise, label_entropy, known=known)
-    train_gibbs, train_mean = _losses.training(ens, filters)
-    m = z.variance.shape[-1]
-    result = Curve(
-        t=t,
-        input_information=input_information,
-        label_information=label_information,
-        output_divergence=_geometry.pointwise_divergence(resolved, prior),
-        output_divergence_joint=divergence_joint,
-        parameter_distance=_geometry.distance_core(ens, filters),
-        action=_geometry.action_core(ens, filters, "euclidean"),
-        fisher_action=_geometry.action_core(ens, filters, "fisher"),
-        fisher_trace=_geometry.fisher_trace_core(ens),
-        losses=_losses.compute(z, targets, classes, noise),
-        train_gibbs_mse=train_gibbs,
-        train_mean_mse=train_mean,
-        log_m=jnp.log(jnp.asarray(m, z.variance.dtype)),
-        label_entropy=jnp.asarray(label_entropy, z.variance.dtype),
-        n=ens.n,
-        m=m,
-        k=ens.k,
-    )
-    return result, z.variance, error
+        decoded = _decoder.gaussian_density(z, targets, noise, label_entropy, known=known, weights=weights)
+    train_gibbs, train_mean = _losses.training(ens, filters, n)
+    fields = {
+        "decoded": decoded,
+        "output_divergence": _geometry.pointwise_divergence(resolved, prior, weights),
+        "output_divergence_joint": divergence_joint,
+        "parameter_distance": _geometry.distance_core(ens, filters),
+        "action": _geometry.action_core(ens, filters, "euclidean"),
+        "fisher_action": _geometry.action_core(ens, filters, "fisher"),
+        "fisher_trace": _geometry.fisher_trace_core(ens),
+        "losses": _losses.compute(z, targets, classes, noise, weights),
+        "train_gibbs_mse": train_gibbs,
+        "train_mean_mse": train_mean,
+    }
+    return fields, z, resolved, error
+
+
+_filled_quantities = jax.jit(functools.partial(_quantities, floored=True), static_argnames=("joint", "known"))
 
 
 def _checked(result: Curve, known: bool) -> Curve:

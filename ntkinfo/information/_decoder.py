@@ -22,21 +22,28 @@ _USELESS = 5.0
 
 
 def gaussian_density(
-    z: Gaussian, targets: Array, noise: float | Array | None, label_entropy: float, *, known: bool
+    z: Gaussian,
+    targets: Array,
+    noise: float | Array | None,
+    label_entropy: float,
+    *,
+    known: bool,
+    weights: Array | None = None,
 ) -> Information:
     """I(Y;Z) ≥ h(Y) + E log N(y; z, σ²I) in nats, for real labels.
 
-    A noise σ² of None takes the best one, the Gibbs loss per output.
+    A noise σ² of None takes the best one, the Gibbs loss per output; `weights` as in `_losses.average`.
     `upper` is log m where h(Y) is `known`: Y - X - Z is a Markov chain and X takes m values. An h(Y) taken from the
     labels is that of a Gaussian, another joint distribution, of which nothing is known from above.
 
     Source: theory, section 3; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189), whose choice is σ² = 1.
     """
     m, k = z.mean.shape[-2:]
-    expected = _losses.compute(z, targets, None, None).gibbs_mse
+    expected = _losses.compute(z, targets, None, None, weights).gibbs_mse
     variance = expected / k if noise is None else jnp.asarray(noise, expected.dtype)
     value = label_entropy - 0.5 * (k * jnp.log(2 * jnp.pi * variance) + expected / variance)
-    upper = jnp.full_like(value, np.log(m) if known else np.inf)
+    ceiling = np.log(m) if weights is None else -jnp.log(jnp.max(weights))
+    upper = jnp.full_like(value, ceiling if known else np.inf)
     return Information(value, value, upper, jnp.zeros_like(value), "decoder")
 
 

@@ -14,7 +14,7 @@ from ntkinfo._numerics import cholesky
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.information import _resolution
+from ntkinfo.information import _losses, _resolution
 
 METRICS = ("euclidean", "fisher")
 
@@ -155,10 +155,13 @@ def _output_divergence(ens, cross, t, basis, joint, known):
     return value, z.variance, error
 
 
-def pointwise_divergence(z: Gaussian, prior: Float[Array, " m"]) -> Float[Array, "..."]:
-    """Mean over inputs of KL[N(μ, Σ(x,x) I_k) ‖ N(0, K(x,x) I_k)], (...)."""
+def pointwise_divergence(
+    z: Gaussian, prior: Float[Array, " m"], weights: Float[Array, " m"] | None = None
+) -> Float[Array, "..."]:
+    """Mean over inputs of KL[N(μ, Σ(x,x) I_k) ‖ N(0, K(x,x) I_k)], (...); `weights` as in `_losses.average`."""
     m, k = z.mean.shape[-2:]
-    return jnp.mean(gaussian.kl_divergence(z, Gaussian(jnp.zeros((m, k), z.mean.dtype), prior)), axis=-1)
+    divergence = gaussian.kl_divergence(z, Gaussian(jnp.zeros((m, k), z.mean.dtype), prior))
+    return _losses.average(divergence, weights)
 
 
 def joint_statistics(

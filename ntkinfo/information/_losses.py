@@ -81,8 +81,19 @@ def losses(
     return result
 
 
-def compute(z: Gaussian, targets: Array, classes: np.ndarray | Array | None, noise: float | Array | None) -> Losses:
-    """The core of `losses`, jittable: targets (m, k), class numbers (m,) or None."""
+def average(values: Float[Array, "... m"], weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
+    """The mean over inputs; with weights that add up to one, theirs."""
+    return jnp.mean(values, axis=-1) if weights is None else values @ weights
+
+
+def compute(
+    z: Gaussian,
+    targets: Array,
+    classes: np.ndarray | Array | None,
+    noise: float | Array | None,
+    weights: Array | None = None,
+) -> Losses:
+    """The core of `losses`, jittable: targets (m, k), class numbers (m,) or None, `weights` as in `average`."""
     k = z.mean.shape[-1]
     of_mean = jnp.sum((z.mean - jnp.broadcast_to(targets, z.mean.shape)) ** 2, axis=-1)
     expected = of_mean + k * z.variance
@@ -90,13 +101,13 @@ def compute(z: Gaussian, targets: Array, classes: np.ndarray | Array | None, noi
     if noise is not None:
         # The logarithm in parts: 2πσ² may overflow where σ² does not.
         constant, total = math.log(2 * math.pi), z.variance + noise
-        gibbs_nll = jnp.mean(0.5 * (k * (constant + jnp.log(noise)) + expected / noise), axis=-1)
-        ensemble_nll = jnp.mean(0.5 * (k * (constant + jnp.log(total)) + of_mean / total), axis=-1)
+        gibbs_nll = average(0.5 * (k * (constant + jnp.log(noise)) + expected / noise), weights)
+        ensemble_nll = average(0.5 * (k * (constant + jnp.log(total)) + of_mean / total), weights)
     if classes is not None:
         gibbs, mean = _errors(z, targets, jnp.asarray(classes))
-        gibbs_error, mean_error = jnp.mean(gibbs, axis=-1), jnp.mean(mean, axis=-1)
+        gibbs_error, mean_error = average(gibbs, weights), average(mean, weights)
     return Losses(
-        jnp.mean(expected, axis=-1), jnp.mean(of_mean, axis=-1), gibbs_nll, ensemble_nll, gibbs_error, mean_error
+        average(expected, weights), average(of_mean, weights), gibbs_nll, ensemble_nll, gibbs_error, mean_error
     )
 
 
@@ -105,18 +116,16 @@ def _errors(z, targets, classes):
     if z.mean.shape[-1] == 1:
         margin = z.mean[..., 0] * jnp.broadcast_to(targets[:, 0], z.variance.shape)
         return gaussian.sign_error(z, targets), 0.5 * (1.0 - jnp.sign(margin))
-    wins = gaussian.winning_probabilities(z.mean, z.variance)
+    wins = gaussian.winning_of(z.mean, z.variance, classes)
     best = z.mean == jnp.max(z.mean, axis=-1, keepdims=True)
     index = jnp.broadcast_to(classes[:, None], (*z.variance.shape, 1))
 
-    def error(probabilities):
-        return 1.0 - jnp.take_along_axis(probabilities, index, axis=-1)[..., 0]
-
-    return error(wins), error(best / jnp.sum(best, axis=-1, keepdims=True))
+    chosen = best / jnp.sum(best, axis=-1, keepdims=True)
+    return 1.0 - wins, 1.0 - jnp.take_along_axis(chosen, index, axis=-1)[..., 0]
 
 
-def training(ens: Ensemble, filters: Filters) -> tuple[Array, Array]:
-    """Squared errors on the training inputs at T times: of one network and of the mean, (T,) each. O(n) per time.
+def training(ens: Ensemble, filters: Filters, n: int | Array) -> tuple[Array, Array]:
+    """Squared errors on the n training inputs at T times: of one network and of the mean, (T,) each. O(n) per time.
 
         (1/n) [‖e^{-sΘ}Y‖² + k tr(e^{-sΘ} K e^{-sΘ})],      (1/n) ‖e^{-sΘ}Y‖²
 
@@ -126,6 +135,6 @@ def training(ens: Ensemble, filters: Filters) -> tuple[Array, Array]:
     def squared_decay(filters):
         return filters.decay**2
 
-    mean_mse = ens.spectral_sum(squared_decay, "labels", filters) / ens.n
-    spread = ens.spectral_sum(squared_decay, "nngp", filters) * (ens.k / ens.n)
+    mean_mse = ens.spectral_sum(squared_decay, "labels", filters) / n
+    spread = ens.spectral_sum(squared_decay, "nngp", filters) * (ens.k / n)
     return mean_mse + spread, mean_mse

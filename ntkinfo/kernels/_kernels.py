@@ -19,10 +19,13 @@ from ntkinfo import networks
 from ntkinfo._common import check, memory
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._neural_tangents import correlated as _correlated
+from ntkinfo._numerics import padding
 
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
 _LARGEST_BLOCK = 1024
+# Rows of a block of images that are flattened: from some eight on a pair takes as long in larger ones.
+_POSITIONS_BLOCK = 16
 # Matrices of all pairs held at once: both kernels, and their blocks while they are put together.
 _COPIES = 6
 
@@ -92,7 +95,7 @@ def _block(kernel_fn, x1, x2):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _diagonal_blocks(kernel_fn, kernel, blocks):
-    return jax.lax.map(lambda x: jnp.diagonal(getattr(evaluate(kernel_fn, x), kernel)), blocks)
+    return jax.lax.map(lambda x: jnp.diagonal(getattr(evaluate(kernel_fn, x), kernel)), blocks).ravel()
 
 
 def block_size(x: Float[AnyArray, "a d ..."]) -> int:
@@ -104,8 +107,10 @@ def block_size(x: Float[AnyArray, "a d ..."]) -> int:
     return _block_size(check.inputs("x", x))
 
 
-def _block_size(x) -> int:
+def _block_size(x, kernel_fn: Callable | None = None) -> int:
     positions = math.prod(x.shape[1:-1]) if x.ndim > 2 else 1
+    if _keeps_positions(kernel_fn):
+        return max(_block_size(x), min(_POSITIONS_BLOCK, math.isqrt(_ENTRIES // positions)), 1)
     return max(1, min(_LARGEST_BLOCK, math.isqrt(_ENTRIES // positions**2) if positions**2 < _ENTRIES else 1))
 
 
@@ -236,7 +241,7 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     x2 = None if x2 is None else check.inputs("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         raise ValueError(f"`x1` and `x2` must hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]}.")
-    size = _block_size(x1) if batch_size is None else check.integer("batch_size", batch_size)
+    size = _block_size(x1, kernel_fn) if batch_size is None else check.integer("batch_size", batch_size)
     if not check.concrete(x1, x2):
         return evaluate(kernel_fn, x1, x2)
     a, b = len(x1), len(x1 if x2 is None else x2)
@@ -247,7 +252,7 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     )
     rows = _starts(len(x1), size)
     if len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
-        both = _block(kernel_fn, x1, x2)
+        both = _one_block(kernel_fn, x1, x2, size)
     elif x2 is None:
         both = _symmetric(kernel_fn, x1, rows, size, devices, progress)
     else:
@@ -264,9 +269,10 @@ def diagonal(net, x: Inputs, *, kernel: str = "nngp") -> Float[Array, " a"]:
     check.option("kernel", kernel, Kernels._fields)
     kernel_fn = networks.kernel_function(net)
     x = check.inputs("x", x)
-    size = min(32, _block_size(x), len(x))
-    blocks = _padded(x, size).reshape(-1, size, *x.shape[1:])
-    result = _diagonal_blocks(kernel_fn, kernel, blocks).reshape(-1)[: len(x)]
+    size = min(32, _block_size(x), padding.near(len(x)) if x.ndim == 2 else len(x))
+    filled = _repeated(x, size * padding.near(-(-len(x) // size))) if check.concrete(x) else _padded(x, size)
+    result = _diagonal_blocks(kernel_fn, kernel, filled.reshape(-1, size, *x.shape[1:]))
+    result = padding.cut(result, (len(x),)) if check.concrete(result) else result[: len(x)]
     check.finite_result("the kernel", result, "`x` and the scales of `net`")
     return result
 
@@ -278,6 +284,13 @@ def _check_devices(devices) -> None:
         raise TypeError(f"`devices` must be a list of devices, as of `jax.devices()`; got {check.described(devices)}.")
 
 
+def _keeps_positions(kernel_fn) -> bool:
+    """Whether a network of stax needs no pairs of positions: it flattens, and pools nothing before."""
+    required = getattr(kernel_fn, "input_req", None)
+    diagonal = required.get("diagonal_spatial") if hasattr(required, "get") else None
+    return getattr(getattr(diagonal, "input", None), "name", "") == "YES"
+
+
 def _starts(length, size):
     return list(range(0, length, size))
 
@@ -286,6 +299,22 @@ def _padded(x, size):
     """`x` with its last row repeated up to a multiple of `size`: every block then has the one shape compiled for."""
     extra = -len(x) % size
     return jnp.concatenate([x, jnp.repeat(x[-1:], extra, axis=0)]) if extra else x
+
+
+def _repeated(x, length):
+    """`_padded` of known inputs to a length; compiles nothing on the host."""
+    return padding.repeat_last(np.asarray(x), length) if padding.on_host(x) else _padded(x, length)
+
+
+def _one_block(kernel_fn, x1, x2, size):
+    """All pairs in one block, whose size serves those of neighbouring numbers of inputs as well."""
+    a, b = len(x1), len(x1 if x2 is None else x2)
+    # Entries of images are dear, each of them: more of them would take longer than to compile.
+    if x1.ndim > 2 or not (padding.on_host(x1) and (x2 is None or padding.on_host(x2))):
+        return _block(kernel_fn, x1, x2)
+    x1, x2 = (None if x is None else _repeated(x, max(len(x), min(padding.near(len(x)), size))) for x in (x1, x2))
+    both = _block(kernel_fn, x1, x2)
+    return Kernels(*(padding.cut(kernel, (a, b)) if check.concrete(kernel) else kernel[:a, :b] for kernel in both))
 
 
 def _deal(kernel_fn, pairs, devices, progress):
@@ -328,10 +357,14 @@ def _rectangular(kernel_fn, x1, x2, starts, size, devices, progress):
     return Kernels(*(jnp.block([[block[p] for block in row] for row in rows])[: len(x1), : len(x2)] for p in (0, 1)))
 
 
+def _sum(kernel):
+    return np.asarray(kernel).sum() if padding.on_host(kernel) else jnp.sum(kernel)
+
+
 def _finite(both: Kernels, names) -> Kernels:
     for name, kernel in zip(names, both, strict=True):
         # Inputs that a jitted function closes over are concrete, what is computed from them is not.
-        if check.concrete(kernel) and not bool(np.isfinite(float(jnp.sum(kernel)))):
+        if check.concrete(kernel) and not np.isfinite(float(_sum(kernel))):
             raise ValueError(
                 f"The {name} kernel of `net` has NaN or infinite entries. Scale the inputs, or lower W_std: "
                 "a deep network with a large W_std overflows."

@@ -17,6 +17,8 @@ from ntkinfo._numerics.entropy import entropy
 from ntkinfo.mixture import _quadrature
 
 ACCURACY = 1e-8
+# Channels of one call: more of them take several calls of the same program.
+_TOGETHER = 32
 
 Means = Float[ArrayLike, "*t m k"]
 OneMean = Float[ArrayLike, "*t m 1"]
@@ -114,17 +116,22 @@ def _exact_padded(mean, variance, classes):
     """`_exact` of known values, filled up on the host to a size that serves all neighbouring ones."""
     mean, variance, classes = (np.asarray(a) for a in (mean, variance, classes))
     count, m = variance.shape
-    points, channels = padding.size(m, _quadrature.CHUNK), padding.size(count)
+    points, channels = padding.size(m, _quadrature.CHUNK), min(padding.size(count), _TOGETHER)
     n_entries = points * (_quadrature.entries_of_a_point(points, classes.shape[1]) + 2 * channels)
     memory.require(f"`mean` with m = {m} points", n_entries * variance.dtype.itemsize, "Take fewer points.")
     full_mean, full_variance = (
-        padding.repeat_last(padding.repeat_last(a, points, axis=1), channels) for a in (mean, variance)
+        padding.repeat_last(padding.repeat_last(a, points, axis=1), -(-count // channels) * channels)
+        for a in (mean, variance)
     )
     # A row without a class is an absent point.
     full_classes = np.zeros((points, classes.shape[1]), classes.dtype)
     full_classes[:m] = classes
-    value, error = _first(full_mean, full_variance, full_classes, count)
-    return np.asarray(value)[:count], np.asarray(error)[:count]
+    parts = [
+        _first(full_mean[i : i + channels], full_variance[i : i + channels], full_classes, count - i)
+        for i in range(0, count, channels)
+    ]
+    value, error = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
+    return value[:count], error[:count]
 
 
 def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo._common import check
-from ntkinfo._numerics import spectrum
+from ntkinfo._common import check, tracing
+from ntkinfo._numerics import padding, spectrum
 
 _SCAN = 128
 _STEPS = 60
@@ -43,7 +43,11 @@ class NoiseFit(NamedTuple):
 
 def log_marginal_likelihood(eigenvalues: Array, quadratic: Array, k: int, noise: Array) -> Array:
     """log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, from the eigenvalues q (n,) and Σ_c y_cᵀ(Q + σ²I)⁻¹y_c."""
-    return -0.5 * (quadratic + k * jnp.sum(jnp.log(2 * np.pi * (eigenvalues + noise))))
+    return _log_likelihood(eigenvalues, 1.0, quadratic, k, noise)
+
+
+def _log_likelihood(eigenvalues, weights, quadratic, k, noise):
+    return -0.5 * (quadratic + k * jnp.sum(weights * jnp.log(2 * np.pi * (eigenvalues + noise))))
 
 
 def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> tuple[Array, NoiseFit]:
@@ -57,18 +61,29 @@ def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> 
     Returns:
       σ², a scalar, and the `NoiseFit`.
     """
+    weights = np.ones(eigenvalues.shape, eigenvalues.dtype)
+    values = (eigenvalues, squares, weights)
+    if check.concrete(values) and not tracing.is_tracing():
+        # One program for neighbouring numbers of inputs: what fills up weighs nothing.
+        values = tuple(padding.fill(value, (padding.near(len(weights)),)) for value in values)
+    return _maximised(*values, np.asarray(k, eigenvalues.dtype))
+
+
+@jax.jit
+def _maximised(eigenvalues, squares, weights, k):
     import optax
 
-    count, dtype = len(eigenvalues), eigenvalues.dtype
+    count, dtype = jnp.sum(weights), eigenvalues.dtype
 
     def loss(log_noise):
         # Per label: gradients of order one for any amount of data.
         noise = jnp.exp(log_noise)
         quadratic = jnp.sum(squares / (eigenvalues + noise))
-        return -log_marginal_likelihood(eigenvalues, quadratic, k, noise) / (count * k)
+        return -_log_likelihood(eigenvalues, weights, quadratic, k, noise) / (count * k)
 
-    mean = jnp.mean(eigenvalues)
-    low = jnp.log(jnp.maximum(_SMALLEST * mean, RESOLUTION_FACTOR * spectrum.rounding(eigenvalues)))
+    mean = jnp.sum(weights * eigenvalues) / count
+    rounding = jnp.finfo(dtype).eps * jnp.sqrt(count) * jnp.max(weights * eigenvalues)
+    low = jnp.log(jnp.maximum(_SMALLEST * mean, RESOLUTION_FACTOR * rounding))
     # From the mean square of the labels on the likelihood can only fall.
     high = jnp.log(jnp.maximum(jnp.max(squares) / k, mean) * 10)
     grid = low + (high - low) * jnp.linspace(0.0, 1.0, _SCAN, dtype=dtype)
@@ -109,7 +124,14 @@ def checked(eigenvalues: Array, noise: float | str | Array) -> Array:
 def _checked(eigenvalues, noise):
     if check.concrete(eigenvalues, noise):
         check_noise(eigenvalues, noise)
-    return jnp.where(eigenvalues <= NULL_FACTOR * spectrum.rounding(eigenvalues), 0.0, eigenvalues)
+        return jnp.asarray(_without_null(np.asarray(eigenvalues), np))
+    return _without_null(eigenvalues, jnp)
+
+
+def _without_null(eigenvalues, xp):
+    return xp.where(
+        eigenvalues <= NULL_FACTOR * spectrum.rounding(eigenvalues), xp.zeros_like(eigenvalues), eigenvalues
+    )
 
 
 @_checked.defjvp

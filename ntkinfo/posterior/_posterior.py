@@ -152,7 +152,7 @@ class Posterior:
         eigenvalues = _noise.checked(eigenvalues, noise)
         noise_fit = None
         if isinstance(noise, str):
-            constants = jax.lax.stop_gradient((eigenvalues, jnp.sum(y_rotated**2, axis=1)))
+            constants = jax.lax.stop_gradient((eigenvalues, _row_squares(y_rotated)))
             noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
             if check.concrete(noise, noise_fit):
                 _noise.warn_fit(noise, noise_fit, y)
@@ -270,6 +270,11 @@ def _check_options(noise, prior) -> None:
 @jax.jit
 def _diagonalise(q, y):
     return _diagonalise_coupled(q, y)[:-1]
+
+
+@jax.jit
+def _row_squares(y):
+    return jnp.sum(y**2, axis=1)
 
 
 def _diagonalise_coupled(q, y):

@@ -235,7 +235,7 @@ class Plan(NamedTuple):
 
     Attributes:
       spec: objective, networks, sizes.
-      optimizer: optax's transformation.
+      optimizer: optax's transformation, and the rate of its updates.
       batch: rows of a step, None for all.
       data: rows to fit.
       test: rows to test on, or None.
@@ -247,7 +247,7 @@ class Plan(NamedTuple):
     """
 
     spec: Spec
-    optimizer: optax.GradientTransformation
+    optimizer: _training_loop.Optimizer
     batch: int | None
     data: _training_loop.Data
     test: _training_loop.Data | None
@@ -290,14 +290,14 @@ def make_plan(
     if not (betas > 0).any() and not (gammas > 0).any():
         raise ValueError("`beta` must be positive at some step, or nothing is to be learned; got 0 at every step.")
     _validate.warn_trivial(objective, betas)
-    optimizer = _validate.optimiser(optimizer, learning_rate)
+    transformation = _validate.optimiser(optimizer, learning_rate)
     batch = _validate.rows_of_a_step(batch_size, len(data.x))
     if early_stopping is not None:
         early_stopping = check.integer("early_stopping", early_stopping)
         if test is None:
             raise ValueError("`early_stopping` judges by the test loss: it needs `x_test` and `y_test`.")
     check.key("key", key)
-    return Plan(spec, optimizer, batch, data, test, jnp.stack([key]), betas, gammas, record, early_stopping)
+    return Plan(spec, transformation, batch, data, test, jnp.stack([key]), betas, gammas, record, early_stopping)
 
 
 def result_of(spec: Spec, trained: _training_loop.Trained, i: int, betas, gammas) -> VariationalFit:

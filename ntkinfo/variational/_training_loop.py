@@ -14,6 +14,7 @@ import optax
 from jax import Array
 
 from ntkinfo._common import checkpoint
+from ntkinfo._numerics import padding
 from ntkinfo.variational import _objectives, _predict
 from ntkinfo.variational._objectives import Spec
 
@@ -23,12 +24,23 @@ BATCH = 512
 _START, _RECORD = 2**32 - 1, 2**32 - 2
 
 
+# Up to so many steps share a program.
+_LEAST_STEPS = 4096
+
+
 class Data(NamedTuple):
     """Rows to fit: inputs (n, ...), label distributions or targets (n, outputs), log p̃(y|x)."""
 
     x: Array
     y: Array
     noise: Array
+
+
+class Optimizer(NamedTuple):
+    """One of optax, and a number that its updates are multiplied by, which no program is compiled for."""
+
+    transformation: optax.GradientTransformation
+    rate: float
 
 
 class State(NamedTuple):
@@ -62,14 +74,14 @@ def start(spec: Spec, optimizer, keys, x) -> State:
 
     def start_one(key):
         params = _objectives.initial(spec, jax.random.fold_in(key, _START), x)
-        return State(params, optimizer.init(params), jnp.asarray(-1))
+        return State(params, optimizer.init(params), jnp.full((), -1, int))
 
     return jax.vmap(start_one)(keys)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def advance(spec: Spec, optimizer, batch, state: State, first, last, betas, gammas, keys, data: Data) -> State:
-    """Steps first .. last - 1 of every fit; betas and gammas are (fits, steps)."""
+def advance(spec: Spec, optimizer, batch, state: State, first, last, betas, gammas, rate, keys, data: Data) -> State:
+    """Steps first .. last - 1 of every fit; betas and gammas are (fits, steps) or longer, updates times `rate`."""
 
     def advance_one(state, beta, gamma, key):
         def step(t, state):
@@ -88,7 +100,7 @@ def advance(spec: Spec, optimizer, batch, state: State, first, last, betas, gamm
             updates, inner = optax.with_extra_args_support(optimizer).update(
                 grad, state.optimizer, state.params, value=value, grad=grad, value_fn=loss
             )
-            params = optax.apply_updates(state.params, updates)
+            params = optax.apply_updates(state.params, jax.tree.map(lambda update: update * rate, updates))
             good = jnp.isfinite(value) & (state.failed < 0)
             for leaf in jax.tree.leaves(params):
                 good &= jnp.all(jnp.isfinite(leaf))
@@ -135,10 +147,14 @@ def schedule(steps: int, records: int) -> np.ndarray:
 def train(spec, optimizer, data, test, keys, betas, gammas, *, records, batch, patience, folder, name, tick) -> Trained:
     """Trains all fits. `folder` keeps the state under `name` at every record; `tick` is told of steps done."""
     at = schedule(betas.shape[1], records)
-    state = start(spec, optimizer, keys, data.x)
+    state = start(spec, optimizer.transformation, keys, data.x)
     dtype = data.x.dtype
-    final = (jnp.asarray(betas[:, -1], dtype), jnp.asarray(gammas[:, -1], dtype))
-    coefficients = (jnp.asarray(betas, dtype), jnp.asarray(gammas, dtype))
+    betas, gammas = betas.astype(dtype), gammas.astype(dtype)
+    final = (betas[:, -1], gammas[:, -1])
+    # Filled up, so that other numbers of steps share the program.
+    length = padding.size(betas.shape[1], _LEAST_STEPS)
+    coefficients = tuple(jnp.asarray(padding.repeat_last(values, length, axis=1)) for values in (betas, gammas))
+    rate = np.asarray(optimizer.rate, dtype)
     fits = len(keys)
     best = None
     if patience is not None:
@@ -154,12 +170,14 @@ def train(spec, optimizer, data, test, keys, betas, gammas, *, records, batch, p
         if rows and best is not None and (best.waited >= patience).all():
             break
         if i:
-            state = advance(spec, optimizer, batch, state, at[i - 1], at[i], *coefficients, keys, data)
+            state = advance(
+                spec, optimizer.transformation, batch, state, at[i - 1], at[i], *coefficients, rate, keys, data
+            )
         t = max(int(at[i]) - 1, 0)
-        now = (coefficients[0][:, t], coefficients[1][:, t])
+        now = (betas[:, t], gammas[:, t])
         recorded = record(spec, state.params, *now, final, keys, data, test)
         recorded = {name: np.asarray(value) for name, value in recorded.items()}
-        rows.append(recorded | {"step": np.full(fits, at[i]), "beta": np.asarray(now[0]), "gamma": np.asarray(now[1])})
+        rows.append(recorded | {"step": np.full(fits, at[i]), "beta": now[0], "gamma": now[1]})
         if best is not None:
             best = _improve(best, state, recorded["test_loss"], int(at[i]))
         if folder is not None:

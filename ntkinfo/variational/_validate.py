@@ -3,7 +3,6 @@
 `read_rows` reads inputs and labels, `build` makes what is fixed during a fit, `with_noise` adds p̃(y|x) to the rows.
 """
 
-import functools
 import math
 import warnings
 from typing import NamedTuple
@@ -28,7 +27,8 @@ Labels = Integer[ArrayLike, " n"] | Float[ArrayLike, " n"] | Float[ArrayLike, "n
 TestInputs = Float[ArrayLike, "m ..."]
 TestLabels = Integer[ArrayLike, " m"] | Float[ArrayLike, " m"] | Float[ArrayLike, "m k"]
 
-_adam = functools.cache(optax.adam)
+# One object: the rate is no part of it, so that no program is compiled for another rate.
+_ADAM = optax.adam(1.0)
 
 
 class Rows(NamedTuple):
@@ -216,14 +216,14 @@ def warn_trivial(objective: str, betas: np.ndarray) -> None:
         )
 
 
-def optimiser(optimizer, learning_rate) -> optax.GradientTransformation:
-    """Optax's transformation, Adam by default."""
+def optimiser(optimizer, learning_rate) -> _training_loop.Optimizer:
+    """Optax's transformation, Adam by default, and what its updates are multiplied by."""
     if optimizer is None:
         check.positive("learning_rate", learning_rate, scalar=True)
-        return _adam(float(learning_rate))
+        return _training_loop.Optimizer(_ADAM, float(learning_rate))
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"`optimizer` must be an optax optimiser; got {type(optimizer).__name__}.")
-    return interning.transformation(optimizer)
+    return _training_loop.Optimizer(interning.transformation(optimizer), 1.0)
 
 
 def rows_of_a_step(batch_size, n: int) -> int | None:
@@ -237,12 +237,15 @@ def arguments(spec, optimizer, batch, data, test, keys, betas, gammas, record) -
     """What must be the same for a run to go on where another stopped."""
 
     def step(keys, data, betas, gammas):
-        start = _training_loop.start(spec, optimizer, keys, data.x)
-        return _training_loop.advance(spec, optimizer, batch, start, 0, 1, betas, gammas, keys, data)
+        start = _training_loop.start(spec, optimizer.transformation, keys, data.x)
+        return _training_loop.advance(
+            spec, optimizer.transformation, batch, start, 0, 1, betas, gammas, optimizer.rate, keys, data
+        )
 
     coefficients = (jnp.asarray(betas, data.x.dtype), jnp.asarray(gammas, data.x.dtype))
     return {
         "model, networks, optimizer or batch_size": checkpoint.fingerprint(step, keys, data, *coefficients),
+        "optimizer or learning_rate": str(optimizer.rate),
         "record": str(record),
         "key": checkpoint.content_hash(checkpoint.key_data(keys)),
         "beta": checkpoint.content_hash(np.asarray(betas)),

@@ -4,6 +4,7 @@
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ntkinfo._common import check
+from ntkinfo._numerics import mlp as mlp_numerics
 from ntkinfo.networks import Network, from_equinox, from_flax, from_stax
 
 __all__ = ["Network", "conv", "from_equinox", "from_flax", "from_stax", "linear", "mlp"]
@@ -56,11 +58,11 @@ def mlp(outputs: int, hidden: Sequence[int] = (256, 256)) -> Network:
 def _mlp(sizes: tuple[int, ...]) -> Network:
     def init(key, x):
         widths = (math.prod(x.shape[1:]), *sizes)
+        shapes = list(itertools.pairwise(widths))
         keys = jax.random.split(key, len(sizes))
-        return [
-            _dense(keys[i], widths[i], widths[i + 1], 1.0 if i + 1 == len(sizes) else 2.0, x.dtype)
-            for i in range(len(sizes))
-        ]
+        weights = mlp_numerics.drawn(lambda key, shape: jax.random.normal(key, shape, x.dtype), keys, shapes)
+        gains = [2.0] * (len(sizes) - 1) + [1.0]
+        return [_scaled(weight, gain) for weight, gain in zip(weights, gains, strict=True)]
 
     def apply(params, x):
         x = x.reshape(len(x), -1)
@@ -120,8 +122,12 @@ def _conv(outputs: int, channels: tuple[int, ...], hidden: int) -> Network:
 
 
 def _dense(key, d_in, d_out, gain, dtype):
-    w = jax.random.normal(key, (d_in, d_out), dtype) * math.sqrt(gain / d_in)
-    return {"w": w, "b": jnp.zeros(d_out, dtype)}
+    return _scaled(jax.random.normal(key, (d_in, d_out), dtype), gain)
+
+
+def _scaled(normal, gain):
+    d_in, d_out = normal.shape
+    return {"w": normal * math.sqrt(gain / d_in), "b": jnp.zeros(d_out, normal.dtype)}
 
 
 def _affine(layer, x):

@@ -33,7 +33,7 @@ def test_least_squares_by_hand():
     run = train_layers((1, 1), x, y, epochs=1, n_networks=3, key=KEY, loss="mse", batch_size=2, shuffle=False,
                        record=[0], chunk=3, progress=False)  # fmt: skip
     phases = gradient_phases(run)
-    settings = _sgd.Config((), (), None, "", 4, 2, False, False, False, 1.0, 1)
+    settings = _sgd.Config((), (), None, "", 4, 2, False, False, False, 1)
     for network in range(3):
         w = float(run.weights[0][network, 0, 0, 0])
         order = np.asarray(_sgd.order(settings, _sgd.keys(KEY, network), 0))

@@ -40,8 +40,12 @@ def settings(case, **changes):
     """What of the settings decides on rows, batches and labels."""
     n = CASES[case].get("n_train", len(X))
     return _sgd.Config((), (), None, "", n, CASES[case]["batch_size"] or n, n < len(X),
-                        CASES[case].get("draw_labels", False), CASES[case].get("shuffle", True), 1.0,
+                        CASES[case].get("draw_labels", False), CASES[case].get("shuffle", True),
                         1)._replace(**changes)  # fmt: skip
+
+
+def _keys(n):
+    return jax.vmap(lambda index: _sgd.keys(KEY, index))(jnp.arange(n))
 
 
 @pytest.fixture(scope="module")
@@ -220,10 +224,10 @@ def test_rows_are_distinct_and_drawn_for_each_network(runs):
 def test_labels_are_drawn_from_their_probabilities(runs):
     y = np.array([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.01, 0.0, 0.99]])
     n = 4000
-    labels = _sgd.drawn(settings("drawn", vmap_size=n), KEY, jnp.arange(n), jnp.asarray(y))
+    labels = _sgd.drawn(settings("drawn", vmap_size=n), _keys(n), jnp.asarray(y))
     frequency = (np.asarray(labels)[:, :, None] == np.arange(3)).mean(0)
     assert (np.abs(frequency - y) <= 5 * np.sqrt(y * (1 - y) / n)).all()
-    own = _sgd.drawn(settings("drawn", vmap_size=3), KEY, jnp.arange(3), jnp.asarray(P_Y))
+    own = _sgd.drawn(settings("drawn", vmap_size=3), _keys(3), jnp.asarray(P_Y))
     assert np.array_equal(own, runs["drawn"].labels) and runs["whole"].labels is None
 
 
@@ -329,7 +333,7 @@ def test_an_interrupted_run_ends_bit_for_bit_the_same(runs, tmp_path, monkeypatc
         def stopping(*args):
             with lock:
                 # Neither the call that is hashed nor the one that compiles trains.
-                if not isinstance(args[2], jax.core.Tracer) and args[-1] and next(count) >= limit:
+                if not isinstance(args[1].rows, jax.core.Tracer) and args[-1] and next(count) >= limit:
                     raise Stopped
             return advance(*args)
 
