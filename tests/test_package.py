@@ -180,7 +180,10 @@ PROMISED = {
         input_information is_saturated label_information losses output_divergence parameter_distance
         parameter_divergence
     """,
-    "kernels": "Kernels block_size correlated diagonal evaluate has_hessian hessian inputs kernel_function kernels",
+    "kernels": """
+        EmpiricalKernel Kernels block_size correlated diagonal empirical evaluate has_hessian hessian inputs
+        kernel_function kernels
+    """,
     "networks": "Network from_apply from_equinox from_flax from_haiku from_nnx from_stax kernel_function",
     "mixture": """
         ACCURACY Information exact exact_pair is_saturated label_exact label_minibatch label_monte_carlo

@@ -65,6 +65,11 @@ def kernel_function(net: tuple | list | Callable) -> Callable:
     refuse_module("net", net, "a network of `ntkinfo.stax`: kernels are those of infinite width")
     if callable(net) and check.takes(net, 3):
         return net
+    if hasattr(net, "taken_apart"):
+        raise TypeError(
+            "`net` must have kernels; got a `Network`. Those of the network itself are `ni.kernels.empirical(net)`; of "
+            "infinite width only networks of `ntkinfo.stax` have them."
+        )
     raise TypeError(
         "`net` must be a network of `ntkinfo.stax`, that is a triple (init, apply, kernel), "
         f"or a function kernel_fn(x1, x2, get); got {check.described(net)}"

@@ -1,6 +1,7 @@
 """The one type of a network: functions init and apply, parameters that train, and state that does not."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -197,6 +198,11 @@ def _kind(value) -> str:
     return f"{type(value).__name__} of {len(value)}" if isinstance(value, tuple | list | dict) else str(type(value))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _called(function, params, state, x):
+    return function(params, state, x)
+
+
 def require_rows_alone(name: str, net: Network, x: Array) -> None:
     """Refuses networks whose output for a row depends on the other rows, or on chance; nothing under tracing.
 
@@ -205,9 +211,9 @@ def require_rows_alone(name: str, net: Network, x: Array) -> None:
     if len(x) < 2 or not check.concrete(x, net.params, net.state):
         return
     function, state = net.taken_apart
-    pair = jnp.stack([x[0], x[-1]])
-    together = np.asarray(function(net.params, state, pair))
-    alone = np.concatenate([np.asarray(function(net.params, state, pair[i : i + 1])) for i in (0, 1)])
+    pair = np.stack([np.asarray(x[0]), np.asarray(x[-1])])
+    together = np.asarray(_called(function, net.params, state, pair))
+    alone = np.concatenate([np.asarray(_called(function, net.params, state, pair[i : i + 1])) for i in (0, 1)])
     if not np.isfinite(together).all():
         raise ValueError(f"`{name}` must have finite outputs; got NaN or infinite ones for the first or last input.")
     if np.abs(together - alone).max() > _SAME_OUTPUT * max(np.abs(alone).max(), np.finfo(alone.dtype).tiny):

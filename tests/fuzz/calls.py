@@ -74,6 +74,9 @@ EXEMPT = {
     "gaussian.cholesky": _ENGINE,
     "gaussian.joint_divergence": _ENGINE,
     "kernels.evaluate": _ENGINE,
+    **dict.fromkeys(
+        (f"kernels.EmpiricalKernel.{name}" for name in ("blocks", "diagonal", "mean", "rank_limit")), _ENGINE
+    ),
     "networks.from_haiku": "needs an object that Haiku made; its own tests have hostile ones",
     "networks.from_nnx": "needs a module of Flax; its own tests have hostile ones",
     "networks.Network.check": _ENGINE,
@@ -189,6 +192,22 @@ TABLE = {
     "networks.Network.at": lambda: Call(o.finite_network().at, {"params": np.ones((3, 1))}, {"params": "floats"}),
     "networks.kernel_function": lambda: Call(ni.networks.kernel_function, {"net": o.network()}, {"net": "thing"}),
     # Kernels.
+    "kernels.empirical": lambda: Call(
+        ni.kernels.empirical,
+        {"net": o.finite_network()},
+        {"net": "thing", "outputs": "option", "around": "option", "prior_variance": "positive", "origin": "option"},
+    ),
+    "kernels.EmpiricalKernel.leaving_out": lambda: Call(
+        o.finite_ensemble().leaving_out, {"index": 0}, {"index": "count"}
+    ),
+    "kernels.EmpiricalKernel.product": lambda: Call(
+        o.finite_kernel().product, {"x1": o.data()[0], "x2": o.data()[2], "v": np.ones((4, 2))}, {"v": "floats"}
+    ),
+    "kernels.EmpiricalKernel.rows": lambda: Call(o.finite_kernel().rows, {"x": o.data()[0]}),
+    "kernels.EmpiricalKernel.standard_error": lambda: Call(
+        o.finite_ensemble().standard_error, {"x1": o.data()[0]}, samples={"x2": o.data()[2]}
+    ),
+    "kernels.EmpiricalKernel.targets": lambda: Call(o.finite_kernel().targets, {"y": o.data()[1]}),
     "kernels.block_size": lambda: Call(ni.kernels.block_size, {"x": o.data()[0]}),
     "kernels.correlated": lambda: Call(
         ni.kernels.correlated,
@@ -540,7 +559,9 @@ TABLE = {
 # Handed on from another module: the same function, fuzzed once.
 SAME = {
     "kernels.kernel_function": "networks.kernel_function",
-    **{f"variational.encoders.Network.{name}": f"networks.Network.{name}" for name in ("at", "check", "require_params")},
+    **{
+        f"variational.encoders.Network.{name}": f"networks.Network.{name}" for name in ("at", "check", "require_params")
+    },
     "variational.encoders.from_equinox": "networks.from_equinox",
     "variational.encoders.from_flax": "networks.from_flax",
     "variational.encoders.from_stax": "networks.from_stax",

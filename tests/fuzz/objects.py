@@ -38,6 +38,17 @@ def finite_network():
 
 
 @once
+def finite_kernel():
+    return ni.kernels.empirical(finite_network())
+
+
+@once
+def finite_ensemble():
+    nets = [finite_network().at(np.full((3, 1), scale)) for scale in (1.0, 2.0, 4.0)]
+    return ni.kernels.empirical(nets, around="ensemble")
+
+
+@once
 def ens():
     x, y, _, _ = data()
     return ni.Ensemble.fit(network(), x, y, progress=False)
