@@ -7,6 +7,11 @@ does the same for the Hessian kernel. `empirical` is the tangent kernel of a net
 
 from ntkinfo._common.check import inputs
 from ntkinfo.kernels._empirical import EmpiricalKernel, empirical
+from ntkinfo.kernels._empirical import check_rank as check_rank
+from ntkinfo.kernels._empirical import mean_function as mean_function
+from ntkinfo.kernels._empirical import offset as offset
+from ntkinfo.kernels._empirical import saw_data as saw_data
+from ntkinfo.kernels._empirical import scaled as scaled
 from ntkinfo.kernels._kernels import Kernels, block_size, correlated, diagonal, evaluate, has_hessian, hessian, kernels
 from ntkinfo.networks import kernel_function
 

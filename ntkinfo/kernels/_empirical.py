@@ -4,6 +4,7 @@ The kernel of the linearised network f(x; θ₀) + J(x)(θ - θ₀). An `Empiric
 and says besides whose distribution it stands for, where its parameters come from, and f(x; θ₀), the mean around it.
 """
 
+import dataclasses
 import functools
 import math
 import time
@@ -370,6 +371,133 @@ class EmpiricalKernel:
                         total[columns, rows] += value.T
                     bar.update()
         return total
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mean:
+    """A mean function of rows: of what computes outputs (n, k) of inputs, for the outputs of a kernel."""
+
+    function: Callable
+    kernel: EmpiricalKernel | None
+
+    def __call__(self, rows):
+        if self.kernel is None:
+            return self.function(rows)
+        x, which = self.kernel._apart(rows)
+        value = self.function(x)
+        if which is not None:
+            return jnp.take_along_axis(value, which[:, None], axis=1)
+        c = self.kernel.outputs
+        return value[:, c : c + 1] if isinstance(c, int) and value.shape[1] > 1 else value
+
+
+def mean_function(mean: Any, kernel_fn: Callable) -> Callable | None:
+    """What `mean=` of a maker stands for, as a hashable function of rows (n, ...) -> (n, j); None for none.
+
+    Args:
+      mean: None; a `Network` with parameters or a pair (apply_fn, params); an `EmpiricalKernel`, for its networks'
+        mean; or a function of inputs, x -> (n, k).
+      kernel_fn: the kernel function, whose outputs the mean is for.
+
+    Raises:
+      TypeError: none of these.
+    """
+    if mean is None:
+        return None
+    kernel = kernel_fn if isinstance(kernel_fn, EmpiricalKernel) else None
+    if isinstance(mean, EmpiricalKernel):
+        return mean.mean
+    if isinstance(mean, networks.Network | tuple):
+        return _Mean(_NetworkMean(networks.as_network("mean", mean)), kernel)
+    networks.refuse_module("mean", mean, "a `Network` with parameters, or a function x -> (n, k)")
+    if callable(mean) and check.takes(mean, 1):
+        return _Mean(mean, kernel)
+    raise TypeError(
+        "`mean` must be a `Network` with parameters, a pair (apply_fn, params), an empirical kernel, or a function "
+        f"x -> (n, k); got {check.described(mean)}."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _NetworkMean:
+    net: Network
+
+    def __call__(self, x):
+        self.net.check("mean", x)
+        return _outputs(self.net, x)
+
+
+def offset(mean_fn: Callable | None, rows: Array, k: int) -> Array | None:
+    """The mean at rows, (n, k), in their dtype, checked; None for none.
+
+    Raises:
+      ValueError: a mean of another shape than the labels, NaN or Inf.
+    """
+    if mean_fn is None:
+        return None
+    value = jnp.asarray(mean_fn(rows), rows.dtype)
+    if value.shape != (len(rows), k):
+        raise ValueError(
+            f"`mean` must return ({len(rows)}, {k}) numbers, as the labels have; got {value.shape}. Give the labels of "
+            "all outputs, or one output to the kernel and its labels alone."
+        )
+    check.finite_result("the mean", value, "`mean` and its inputs")
+    return value
+
+
+def saw_data(kernel_fn: Callable, mean_fn: Callable | None, stated: bool | None) -> bool:
+    """Whether kernel or mean were learned from the data: as `stated`, else as they say, a mean being taken to have."""
+    answer = networks.saw_data(kernel_fn, stated)
+    if answer or stated is not None or mean_fn is None:
+        return answer
+    known = isinstance(kernel_fn, EmpiricalKernel) and set(_networks_of(mean_fn)) <= set(kernel_fn.networks)
+    return not known
+
+
+def _networks_of(mean_fn) -> tuple:
+    """The networks behind a mean function; itself where there are none."""
+    if isinstance(mean_fn, _Mean):
+        return (mean_fn.function.net,) if isinstance(mean_fn.function, _NetworkMean) else (mean_fn,)
+    owner = getattr(mean_fn, "__self__", None)
+    return owner.networks if isinstance(owner, EmpiricalKernel) else (mean_fn,)
+
+
+def check_rank(kernel_fn: Callable, x: Array, singular: str) -> None:
+    """Refuses more rows than an empirical kernel can have rank, unless null directions are to be projected out."""
+    if not isinstance(kernel_fn, EmpiricalKernel) or singular != "error":
+        return
+    limit = kernel_fn.rank_limit(kernel_fn._apart(x)[0])
+    if len(x) > limit:
+        raise ValueError(
+            f"`x` must have at most {limit} rows: the tangent kernel of `net` has no larger rank (parameters, for each "
+            f'output summed over); got {len(x)}. Pass singular="project", which leaves the other directions '
+            "unlearned, or take `Posterior.fit`, whose noise needs no inverse."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """A kernel function times a number."""
+
+    kernel_fn: Callable
+    factor: Any
+
+    @property
+    def prior_saw_data(self) -> bool:
+        """That of the kernel function."""
+        return networks.saw_data(self.kernel_fn)
+
+    def __call__(self, x1, x2, get):
+        values = self.kernel_fn(x1, x2, get)
+        return jax.tree.map(lambda value: self.factor * value, values)
+
+
+def scaled(kernel_fn: Callable, factor: float) -> Callable:
+    """`kernel_fn` times `factor`: of an empirical kernel the Laplace posterior's prior variance."""
+    if isinstance(kernel_fn, EmpiricalKernel) and kernel_fn.around != "ensemble":
+        nets, outputs, origin, method = kernel_fn.networks, kernel_fn.outputs, kernel_fn.origin, kernel_fn.method
+        return EmpiricalKernel(nets, outputs, "laplace", factor * kernel_fn.prior_variance, origin, method)
+    return Scaled(kernel_fn, factor)
 
 
 class _Way:
