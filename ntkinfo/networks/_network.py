@@ -67,6 +67,11 @@ class Network:
             raise ValueError("`params` must have the structure of the network's own parameters.")
         return dataclasses.replace(self, params=params)
 
+    def continued(self) -> "Network":
+        """This network as one that starts where it is: its `init` gives the parameters it has, whatever the key."""
+        self.require_params("net")
+        return dataclasses.replace(self, init=_Here(self))
+
     def __call__(self, x: Float[Array, "n ..."]) -> Float[Array, "n k"]:
         """f(x; θ) with the parameters it has, (n, k), in the dtype of the inputs.
 
@@ -162,6 +167,16 @@ class Columns:
     def __call__(self, params, state, x):
         value = self.function(cast(params, x.dtype), state, x)
         return (value[:, None] if value.ndim == 1 else value).astype(x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Here:
+    """init of a network that starts where it is."""
+
+    net: Network
+
+    def __call__(self, key, x):
+        return cast(self.net.params, x.dtype)
 
 
 def cast(params: Any, dtype) -> Any:
