@@ -184,7 +184,7 @@ PROMISED = {
         EmpiricalKernel Kernels block_size correlated diagonal empirical evaluate has_hessian hessian inputs
         kernel_function kernels
     """,
-    "networks": "Network from_apply from_equinox from_flax from_haiku from_nnx from_stax kernel_function",
+    "networks": "Network activations from_apply from_equinox from_flax from_haiku from_nnx from_stax kernel_function",
     "mixture": """
         ACCURACY Information exact exact_pair is_saturated label_exact label_minibatch label_monte_carlo
         label_pairwise minibatch minibatch_pair monte_carlo monte_carlo_pair one_hot pair pairwise pairwise_pair

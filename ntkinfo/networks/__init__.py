@@ -4,6 +4,7 @@ A `Network` is a pair (init, apply), with the parameters it has now and whatever
 these libraries is needed by ntkinfo: an adapter takes the objects that its own library made.
 """
 
+from ntkinfo.networks._activations import activations
 from ntkinfo.networks._equinox import from_equinox
 from ntkinfo.networks._flax import from_flax, from_nnx
 from ntkinfo.networks._haiku import from_haiku
@@ -18,6 +19,7 @@ from ntkinfo.networks._network import output_shape as output_shape
 
 __all__ = [
     "Network",
+    "activations",
     "from_apply",
     "from_equinox",
     "from_flax",

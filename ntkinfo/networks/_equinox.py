@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkinfo._common import check
-from ntkinfo.networks import _network
+from ntkinfo.networks import _activations, _network
 from ntkinfo.networks._kernel_function import TRAINING
 from ntkinfo.networks._network import Bound, Network
 
@@ -89,13 +89,29 @@ class _Function:
         self.stateful = stateful
 
     def __call__(self, params, state, x):
-        arrays, kept = state
-        trained, fixed = iter(params), iter(arrays)
-        leaves = [next(trained) if leaf is None else next(fixed) if leaf is _ARRAY else leaf for leaf in self.held]
-        module = jax.tree.unflatten(self.structure, leaves)
+        module, kept = self._module(params, state)
         if self.stateful:
             return jax.vmap(lambda one: module(one, kept)[0])(x)
         return jax.vmap(module)(x)
+
+    def _module(self, params, state):
+        arrays, kept = state
+        trained, fixed = iter(params), iter(arrays)
+        leaves = [next(trained) if leaf is None else next(fixed) if leaf is _ARRAY else leaf for leaf in self.held]
+        return jax.tree.unflatten(self.structure, leaves), kept
+
+    def activations(self, params, state, x):
+        """Outputs of the submodules, by name."""
+        module, kept = self._module(params, state)
+        parts = {id(part): name or "output" for name, part in _named(module)}
+        kinds = [type(part) for _, part in _named(module) if callable(part)]
+
+        def one(x):
+            with _activations.recorded(parts, kinds) as calls:
+                _ = module(x, kept) if self.stateful else module(x)
+            return _activations.numbered(calls)
+
+        return jax.vmap(one)(x)
 
     def __eq__(self, other):
         if type(other) is not type(self) or self.stateful != other.stateful or len(self.held) != len(other.held):
@@ -133,14 +149,21 @@ def _refuse_training(name: str, module) -> None:
 
 def _parts(value) -> Iterator[Any]:
     """A module and the modules in its fields."""
+    return (part for _, part in _named(value))
+
+
+def _named(value, path: str = "") -> Iterator[tuple[str, Any]]:
+    """A module and the modules in its fields, with their paths."""
     if isinstance(value, list | tuple):
-        for item in value:
-            yield from _parts(item)
+        for index, item in enumerate(value):
+            yield from _named(item, f"{path}[{index}]")
     elif isinstance(value, dict):
-        yield from _parts(list(value.values()))
+        for key, item in value.items():
+            yield from _named(item, f"{path}[{key!r}]")
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield value
-        yield from _parts([getattr(value, field.name, None) for field in dataclasses.fields(value)])
+        yield path, value
+        for field in dataclasses.fields(value):
+            yield from _named(getattr(value, field.name, None), f"{path}.{field.name}" if path else field.name)
 
 
 def _is_array(leaf) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from ntkinfo.networks import _network
+from ntkinfo.networks import _activations, _network
 from ntkinfo.networks._kernel_function import TRAINING
 from ntkinfo.networks._network import Bound, Network
 
@@ -114,6 +114,14 @@ class _FlaxFunction(_OfFlax):
         others, held = ({}, None) if state is None else state
         return self.module.apply({**others, **_network.joined(params, held)}, x, **self.call)
 
+    def activations(self, params, state, x):
+        """Outputs of the submodules, by name."""
+        others, held = ({}, None) if state is None else state
+        variables = {**others, **_network.joined(params, held)}
+        options = {"capture_intermediates": True, "mutable": ["intermediates"]}
+        _, values = self.module.apply(variables, x, **options, **self.call)
+        return _activations.numbered(_activations.flattened(values["intermediates"]))
+
 
 def _equal_modules(a, b) -> bool:
     if a is b:
@@ -149,8 +157,7 @@ def from_nnx(model: Any, **call: Any) -> Network:
         raise TypeError(f"`model` must be a module of `flax.nnx`; got {type(model).__name__}.")
     from flax import nnx  # pyright: ignore[reportMissingImports] - there, as its module is
 
-    modules = nnx.iter_modules(model) if hasattr(nnx, "iter_modules") else model.iter_modules()
-    for path, part in modules:
+    for path, part in _modules(model):
         averages = getattr(part, "use_running_average", True)
         rate = getattr(part, "rate", getattr(part, "dropout_rate", 0.0)) or 0.0
         drops = rate > 0 and getattr(part, "deterministic", True) is False
@@ -169,6 +176,13 @@ def from_nnx(model: Any, **call: Any) -> Network:
     return Network(init, Bound(function, kept if kept is not None else (state, held)), trained, kept)
 
 
+def _modules(model):
+    """Paths and modules of a module of nnx, itself the last."""
+    from flax import nnx  # pyright: ignore[reportMissingImports]
+
+    return list(nnx.iter_modules(model) if hasattr(nnx, "iter_modules") else model.iter_modules())
+
+
 class _NnxFunction:
     """function(params, state, x) of the structure that `nnx.split` leaves."""
 
@@ -181,6 +195,17 @@ class _NnxFunction:
 
         others, held = state
         return nnx.merge(self.structure, _network.joined(params, held), others)(x, **self.call)
+
+    def activations(self, params, state, x):
+        """Outputs of the submodules, by name."""
+        from flax import nnx  # pyright: ignore[reportMissingImports]
+
+        others, held = state
+        model = nnx.merge(self.structure, _network.joined(params, held), others)
+        parts = {id(part): ".".join(map(str, path)) or "output" for path, part in _modules(model)}
+        with _activations.recorded(parts, [type(part) for _, part in _modules(model)]) as calls:
+            model(x, **self.call)
+        return _activations.numbered(calls)
 
     def __eq__(self, other):
         same_call = type(other) is type(self) and repr(self.call) == repr(other.call)

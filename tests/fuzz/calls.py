@@ -77,6 +77,7 @@ EXEMPT = {
     **dict.fromkeys(
         (f"kernels.EmpiricalKernel.{name}" for name in ("blocks", "diagonal", "mean", "rank_limit")), _ENGINE
     ),
+    "networks.activations": "needs a module of Flax or Equinox; its own tests have hostile ones",
     "networks.from_haiku": "needs an object that Haiku made; its own tests have hostile ones",
     "networks.from_nnx": "needs a module of Flax; its own tests have hostile ones",
     "networks.Network.check": _ENGINE,

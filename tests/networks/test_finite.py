@@ -45,3 +45,63 @@ def test_linearised_training_is_that_of_a_linear_network():
     )
     ens = ni.Ensemble.fit(ni.kernels.empirical(net), x, Y[:3], mean=net)
     np.testing.assert_allclose(run.outputs[0], ens.predict(X[3:], T).mean, rtol=0, atol=1e-6)
+
+
+def layers_of(library):
+    """A network of two layers, and what its layers compute, by hand."""
+    if library == "linen":
+        nn = pytest.importorskip("flax.linen")
+        module = nn.Sequential([nn.Dense(4), nn.tanh, nn.Dense(2)])
+        variables = module.init(KEY, X)
+        (w1, b1), (w2, b2) = ((p["kernel"], p["bias"]) for p in variables["params"].values())
+        return networks.from_flax(module, variables), ("layers_0", "layers_2"), (w1, b1, w2, b2)
+    if library == "nnx":
+        nnx = pytest.importorskip("flax.nnx")
+
+        class Mine(nnx.Module):
+            def __init__(self, rngs):
+                self.one, self.two = nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)
+
+            def __call__(self, x):
+                return self.two(jnp.tanh(self.one(x)))
+
+        model = Mine(nnx.Rngs(0))
+        parts = (model.one.kernel, model.one.bias, model.two.kernel, model.two.bias)
+        return networks.from_nnx(model), ("one", "two"), tuple(part[...] for part in parts)
+    eqx = pytest.importorskip("equinox")
+    model = eqx.nn.MLP(3, 2, 4, 1, activation=jnp.tanh, key=KEY)
+    one, two = model.layers
+    return networks.from_equinox(model), ("layers[0]", "layers[1]"), (one.weight.T, one.bias, two.weight.T, two.bias)
+
+
+@pytest.mark.parametrize("library", ["linen", "nnx", "equinox"])
+def test_layers_of_every_library_are_recorded(library):
+    net, names, (w1, b1, w2, b2) = layers_of(library)
+    found = networks.activations(net, X)
+    hidden = X @ w1 + b1[None]
+    np.testing.assert_allclose(found[names[0]], hidden, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[names[1]], np.tanh(hidden) @ w2 + b2[None], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["output"], net(X), rtol=1e-12)
+    assert next(iter(found)) == names[0] or library == "linen"
+    # As it was: the library's own classes call what they called before.
+    np.testing.assert_allclose(networks.activations(net, X)["output"], net(X), rtol=1e-12)
+
+
+def test_the_information_plane_takes_activations_of_any_library():
+    net, names, _ = layers_of("equinox")
+    history = [net.params, jax.tree.map(lambda leaf: 3 * leaf, net.params)]
+    run = networks.activations(net, X, history=history)
+    assert run[names[0]].shape == (2, 5, 4) and run["output"].shape == (2, 5, 2)
+    labels = np.array([0, 1, 0, 1, 1])
+    plane = ni.finite.information_plane(run, None, labels, bins=3)
+    assert plane.i_xt.shape == (1, 2, 3) and plane.names == tuple(run)
+    alone = ni.estimators.binned_layer(run["output"][1], np.eye(2)[labels], bins=3, range=(
+        run["output"].min(), run["output"].max()))  # fmt: skip
+    np.testing.assert_allclose(plane.i_xt[0, 1, -1], alone.i_xt)
+    assert ni.plot.layers(plane) is not None
+    with pytest.raises(ValueError, match="`run` must map at least one layer to activations"):
+        ni.finite.information_plane({"a": np.ones((2, 5, 1)), "b": np.ones((3, 5, 1))}, None, labels)
+    with pytest.raises(TypeError, match="`net` must come from `from_flax` with variables"):
+        networks.activations(networks.from_apply(lambda p, x: x @ p, jnp.ones((3, 1))), X)
+    with pytest.raises(ValueError, match="`history` must hold the parameters of at least one epoch"):
+        networks.activations(net, X, history=[])
