@@ -138,6 +138,7 @@ class Ensemble:
         y: Float[Array, "n k"],
         both: Kernels,
         *,
+        mean: Any = None,
         singular: str = "error",
         prior_saw_data: bool | None = None,
     ) -> "Ensemble":
@@ -152,7 +153,9 @@ class Ensemble:
         check.option("singular", singular, ("error", "project"))
         check.instance("both", both, Kernels, maker="`kernels.kernels`")
         both = Kernels(*(check.square(f"both: {name}", one, len(x), x.dtype) for name, one in both._asdict().items()))
-        return cls._of_kernels(kernel_fn, x, y, both, singular, prior_saw_data)
+        mean_fn = kernels.mean_function(mean, kernel_fn)
+        offset = kernels.offset(mean_fn, x, y.shape[1])
+        return cls._of_kernels(kernel_fn, x, y, both, singular, prior_saw_data, mean_fn, offset)
 
     @classmethod
     def _of_kernels(

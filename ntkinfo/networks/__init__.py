@@ -16,9 +16,11 @@ from ntkinfo.networks._network import Network, from_apply, from_stax
 from ntkinfo.networks._network import as_network as as_network
 from ntkinfo.networks._network import cast as cast
 from ntkinfo.networks._network import output_shape as output_shape
+from ntkinfo.networks._report import NetworkReport, report
 
 __all__ = [
     "Network",
+    "NetworkReport",
     "activations",
     "from_apply",
     "from_equinox",
@@ -27,4 +29,5 @@ __all__ = [
     "from_nnx",
     "from_stax",
     "kernel_function",
+    "report",
 ]

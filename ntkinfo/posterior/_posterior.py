@@ -125,10 +125,7 @@ class Posterior:
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
         prior = _check_options(noise, prior, kernel_fn)
-        if isinstance(scale, str):
-            check.option("scale", scale, ("fit",))
-        else:
-            check.positive("scale", scale, scalar=True)
+        _check_scale(scale)
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
             x, y = kernel_fn.rows(x), kernel_fn.targets(y)
@@ -137,17 +134,8 @@ class Posterior:
             _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
             "Take fewer (memory grows with n²), or float32.",
         )
-        offset = kernels.offset(mean_fn, x, y.shape[1])
         q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
-        if isinstance(scale, str):
-            if not check.concrete(q, y, offset):
-                raise ValueError('`scale` must be a number under jit and grad; got "fit".')
-            fixed = None if isinstance(noise, str) else float(noise)
-            scale, noise = _noise.fit_scale(q, y if offset is None else y - offset, fixed)
-            prior_saw_data = True if prior_saw_data is None else prior_saw_data
-        if not (check.concrete(scale) and float(scale) == 1.0):
-            kernel_fn, q = kernels.scaled(kernel_fn, scale), jnp.asarray(scale, q.dtype) * q
-        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, offset)
+        return cls._scaled(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale)
 
     @classmethod
     def from_kernel(
@@ -159,6 +147,8 @@ class Posterior:
         *,
         noise: ArrayLike | str = 0.1,
         prior: str = "nngp",
+        mean: Any = None,
+        scale: ArrayLike | str = 1.0,
         prior_saw_data: bool | None = None,
     ) -> "Posterior":
         """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k) or (n,).
@@ -171,7 +161,23 @@ class Posterior:
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
         _check_options(noise, prior, kernel_fn)
         q = check.square("q", q, len(x), x.dtype)
-        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data)
+        _check_scale(scale)
+        mean_fn = kernels.mean_function(mean, kernel_fn)
+        return cls._scaled(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale)
+
+    @classmethod
+    def _scaled(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale) -> "Posterior":
+        """`_of_kernel` around a mean, of the kernel times `scale`, which may be fitted."""
+        offset = kernels.offset(mean_fn, x, y.shape[1])
+        if isinstance(scale, str):
+            if not check.concrete(q, y, offset):
+                raise ValueError('`scale` must be a number under jit and grad; got "fit".')
+            fixed = None if isinstance(noise, str) else float(noise)
+            scale, noise = _noise.fit_scale(q, y if offset is None else y - offset, fixed)
+            prior_saw_data = True if prior_saw_data is None else prior_saw_data
+        if not (check.concrete(scale) and float(scale) == 1.0):
+            kernel_fn, q = kernels.scaled(kernel_fn, scale), jnp.asarray(scale, q.dtype) * q
+        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, offset)
 
     @classmethod
     def _of_kernel(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn=None, offset=None) -> "Posterior":
@@ -317,6 +323,13 @@ def _check_options(noise, prior, kernel_fn) -> str:
     else:
         check.positive("noise", noise, scalar=True)
     return prior
+
+
+def _check_scale(scale) -> None:
+    if isinstance(scale, str):
+        check.option("scale", scale, ("fit",))
+    else:
+        check.positive("scale", scale, scalar=True)
 
 
 @jax.jit
