@@ -312,6 +312,8 @@ class Ensemble:
         check.flag("joint", joint)
         if prior is not None:
             prior = check.array("prior", prior, (1, 2))
+        if offset is not None:
+            offset = check.array("offset", offset, 2)
         if batch_size is not None:
             check.integer("batch_size", batch_size)
         if not isinstance(x_test, Kernels):

@@ -169,6 +169,13 @@ def report(
     net = as_network("net", net)
     check.fields("data", data, ("x_train", "y_train", "x_test", "y_test"), "Dataset", "`ni.datasets`")
     check.key("key", key)
+    for name, value in (("noise", noise), ("prior_variance", prior_variance)):
+        if isinstance(value, str):
+            check.option(name, value, ("fit",))
+        else:
+            check.positive(name, value, scalar=True)
+    check.number("delta", delta, 0, 1, ends=False)
+    check.integer("n_samples", n_samples, least=2)
     x, x_test = check.inputs("data.x_train", data.x_train), check.inputs("data.x_test", data.x_test)
     y, y_test = (check.array(f"data.{name}", getattr(data, name), 2) for name in ("y_train", "y_test"))
     x_test, y, y_test = (array.astype(x.dtype) for array in (x_test, y, y_test))

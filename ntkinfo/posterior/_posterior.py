@@ -312,7 +312,8 @@ class Posterior:
 
 def _check_options(noise, prior, kernel_fn) -> str:
     """The name of the prior kernel, that of the kernel function where none is given."""
-    check.option("prior", prior, (None, *PRIORS))
+    if prior is not None:
+        check.option("prior", prior, PRIORS)
     prior = prior or getattr(kernel_fn, "default_prior", "nngp")
     if prior == "nngp" and getattr(kernel_fn, "around", None) == "one":
         raise ValueError(

@@ -190,6 +190,12 @@ TABLE = {
     "networks.from_stax": lambda: Call(
         ni.networks.from_stax, {"network": o.network()}, {"network": "object", "params": "thing"}
     ),
+    "networks.report": lambda: Call(
+        ni.networks.report,
+        {"net": o.finite_network(), "data": o.finite_data(), "key": o.KEY, "progress": False},
+        {"net": "thing", "data": "object", "noise": "noise", "prior_variance": "noise", "origin": "option"},
+    ),
+    "networks.NetworkReport.to_dataframe": lambda: Call(o.network_report().to_dataframe, {}),
     "networks.Network.at": lambda: Call(o.finite_network().at, {"params": np.ones((3, 1))}, {"params": "floats"}),
     "networks.kernel_function": lambda: Call(ni.networks.kernel_function, {"net": o.network()}, {"net": "thing"}),
     # Kernels.
@@ -226,29 +232,35 @@ TABLE = {
     # Ensembles and posteriors.
     "ensemble.labels": lambda: Call(ni.ensemble.labels, {"name": "y", "y": o.data()[1], "n": 6}),
     "ensemble.Ensemble.fit": lambda: Call(
-        ni.Ensemble.fit, {"net": o.network(), "progress": False, **_data("x", "y")}, samples={"batch_size": 4}
+        ni.Ensemble.fit,
+        {"net": o.network(), "progress": False, **_data("x", "y")},
+        {"mean": "thing"},
+        samples={"batch_size": 4},
     ),
     "ensemble.Ensemble.from_kernels": lambda: Call(
         ni.Ensemble.from_kernels,
         {"kernel_fn": o.network()[2], "both": o.kernel(True), **_data("x", "y")},
-        {"kernel_fn": "callable", "both": "object"},
+        {"kernel_fn": "callable", "both": "object", "mean": "thing"},
     ),
     "ensemble.Ensemble.check_inputs": lambda: Call(o.ens().check_inputs, {"name": "x", "x": o.data()[2]}),
     "ensemble.Ensemble.cross_kernels": lambda: Call(
-        o.ens().cross_kernels, _data("x_test"), {"prior": "floats"}, samples={"batch_size": 4, "prior": np.ones(4)}
+        o.ens().cross_kernels,
+        _data("x_test"),
+        {"prior": "floats", "offset": "floats"},
+        samples={"batch_size": 4, "prior": np.ones(4), "offset": np.ones((4, 1))},
     ),
     "ensemble.Ensemble.predict": lambda: Call(o.ens().predict, {"t": o.T, **_data("x_test")}),
     "ensemble.Ensemble.predict_train": lambda: Call(o.ens().predict_train, {"t": o.T}),
     "posterior.Posterior.fit": lambda: Call(
         ni.Posterior.fit,
         {"net": o.network(), "progress": False, **_data("x", "y")},
-        {"noise": "noise"},
+        {"noise": "noise", "mean": "thing", "scale": "noise"},
         samples={"batch_size": 4},
     ),
     "posterior.Posterior.from_kernel": lambda: Call(
         ni.Posterior.from_kernel,
         {"kernel_fn": o.network()[2], "q": o.kernel(), **_data("x", "y")},
-        {"kernel_fn": "callable", "noise": "noise", "q": "floats"},
+        {"kernel_fn": "callable", "noise": "noise", "q": "floats", "mean": "thing", "scale": "noise"},
     ),
     "posterior.Posterior.predict": lambda: Call(o.posterior().predict, _data("x_test")),
     "posterior.Posterior.predict_train": lambda: Call(o.posterior().predict_train, {}),
@@ -505,6 +517,7 @@ TABLE = {
     "plot.gradients": lambda: _of_result(ni.plot.gradients, {"layers": "sizes"}, phases=o.phases()),
     "plot.layers": lambda: _of_result(ni.plot.layers, plane=o.plane()),
     "plot.losses": lambda: _of_result(ni.plot.losses, result=o.curve()),
+    "plot.network": lambda: _of_result(ni.plot.network, {"report": "object"}, report=o.network_report()),
     "plot.plane": lambda: _of_result(ni.plot.plane, results=o.curve()),
     "plot.summary": lambda: _of_result(ni.plot.summary, result=o.curve()),
     "plot.sweep": lambda: _of_result(

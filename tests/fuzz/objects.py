@@ -3,6 +3,7 @@
 import functools
 import os
 import tempfile
+import types
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,18 @@ def network():
 @once
 def finite_network():
     return ni.networks.from_apply(lambda params, x: x @ params, np.ones((3, 1)))
+
+
+@once
+def finite_data():
+    x, y, x_test, y_test = data()
+    return types.SimpleNamespace(x_train=x, y_train=y, x_test=x_test, y_test=y_test, task="parity")
+
+
+@once
+def network_report():
+    options = {"key": KEY, "noise": 0.1, "prior_variance": 1.0, "progress": False}
+    return ni.networks.report(finite_network(), finite_data(), **options)
 
 
 @once
