@@ -233,6 +233,8 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     """What `kernel_fn` returns, two kernels, with inputs checked and in blocks; `names` are for error messages."""
     check.flag("progress", progress, none=True)
     _check_devices(devices)
+    if devices and isinstance(kernel_fn, EmpiricalKernel):
+        raise ValueError("`devices` must be None for an empirical kernel, which is computed where its inputs are.")
     x1 = check.inputs("x1", x1)
     x2 = None if x2 is None else check.inputs("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:

@@ -184,7 +184,8 @@ def report(
     kernel = kernels.empirical(net, around="laplace", origin=origin)
     tangent = kernels.kernels(kernel, x, progress=progress).ntk
     post = Posterior.from_kernel(kernel, x, y, tangent, noise=noise, prior="ntk", mean=net, scale=prior_variance)
-    tau, sigma2 = float(post.kernel_fn.prior_variance), float(post.noise)
+    fitted: Any = post.kernel_fn
+    tau, sigma2 = float(fitted.prior_variance), float(post.noise)
     z, start, start_test = post.predict(x_test), net(x), net(x_test)
     if not (np.asarray(z.variance) > 0).all():
         raise ValueError("`data.x_test` must have outputs that depend on the parameters; the variance of some is 0.")

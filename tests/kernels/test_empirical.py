@@ -198,6 +198,11 @@ def roots(p, x):
         ),
         (lambda net: ni.Ensemble.fit(net, X1, X1[:, :2]), TypeError, r"`net` .*`ni.kernels.empirical\(net\)`"),
         (lambda net: ni.kernels.hessian(empirical(net), X1), ValueError, "`net`"),
+        (
+            lambda net: ni.kernels.kernels(empirical(net), X1, devices=jax.devices()),
+            ValueError,
+            "`devices` must be None",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(call, error, message):
