@@ -6,7 +6,7 @@ figures, and `ntkinfo.finite` trains the finite networks that check it. All info
 
 Infinite width, in closed form: network, kernels, ensemble, quantities.
 
-    stax, architectures, networks    layers; networks by name; networks of Flax, Equinox and stax as one type
+    stax, architectures, networks    layers; networks by name; networks of Flax, Equinox, Haiku and stax as one type
     kernels                          covariance of the outputs, tangent kernel, Hessian kernel
     ensemble, posterior              gradient flow at every time; Bayesian posteriors
     information, sweep               information, losses and geometry over time; over scales of initialisation

@@ -3,14 +3,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
 def test_the_example_runs(tmp_path):
-    (script,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    script, _ = EXAMPLES
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     assert "input_information" in done.stdout and (tmp_path / "summary.png").stat().st_size > 10_000
+
+
+def test_the_example_of_your_own_network_runs(tmp_path):
+    pytest.importorskip("flax")
+    script = 'import jax\njax.config.update("jax_enable_x64", True)\n' + EXAMPLES[1]
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert "(2, 50, 1)" in done.stdout and "effective dimension" in done.stdout
+    assert (tmp_path / "network.png").stat().st_size > 10_000
 
 
 def test_the_page_for_users_of_neural_tangents_runs_and_is_short(tmp_path):

@@ -31,7 +31,7 @@ _MAX_FILLED, _MAX_FILLED_ENTRIES = 1024, 2**22
 _FIT_COPIES = 8
 
 
-@pytree.dataclass("kernel_fn", "prior_saw_data")
+@pytree.dataclass("kernel_fn", "prior_saw_data", "mean_fn")
 class Ensemble:
     """Networks of infinite width, infinitely many, trained by gradient flow on one data set. Made by `Ensemble.fit`.
 
@@ -44,12 +44,13 @@ class Ensemble:
       eigenvalues: λ of the tangent kernel Θ in ascending order, (n,); 0 marks a null direction.
       eigenvectors: U, (n, n), one eigenvector a column.
       nngp_rotated: K̃ = UᵀKU of the NNGP kernel K, (n, n).
-      y_rotated: UᵀY, (n, k).
+      y_rotated: UᵀY, (n, k); with a mean function Uᵀ(Y - f(X; θ₀)).
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
       prior_saw_data: whether the kernels were learned from these data; no bound on the risk follows then.
       coupling: zeros (n, n) that carry derivatives within eigenspaces (`ntkinfo._numerics.eigenspaces`) where the
         ensemble was made under tracing, else None. The derivatives of the arrays above are complete only where
         eigenvalues are distinct; those of every quantity are complete everywhere.
+      mean_fn: the mean of the outputs before training as a function of inputs; None where it is zero.
 
     Source: Lee et al. 2019 (arXiv 1902.06720); Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189); theory, section 1.
     """
@@ -63,6 +64,7 @@ class Ensemble:
     kernel_fn: Callable
     prior_saw_data: bool = False
     coupling: Array | None = None
+    mean_fn: Callable | None = None
 
     @classmethod
     def fit(
@@ -71,6 +73,7 @@ class Ensemble:
         x: Float[ArrayLike, "n ..."],
         y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         *,
+        mean: Any = None,
         singular: str = "error",
         prior_saw_data: bool | None = None,
         batch_size: int | None = None,
@@ -83,14 +86,17 @@ class Ensemble:
         eigenvalues as well; second ones are refused (under `jit`, `nan`) where eigenvalues are equal or zero.
 
         Args:
-          net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
+          net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, as of `kernels.empirical`.
           x: training inputs, (n, ...), floating point.
           y: training labels, (n, k) or (n,) for one output, floating point.
+          mean: the outputs before training, f(x; θ₀): a `networks.Network`, a pair (apply_fn, params), an empirical
+            kernel, or a function x -> (n, k). Training then fits residuals, and predictions come with it. None for 0.
           singular: "error" refuses a tangent kernel that is singular to rounding; "project" takes eigenvalues below
             the rounding error as exact zeros: directions never learned, which is right for kernels of low rank
             (linear networks) and for duplicated inputs.
           prior_saw_data: whether the kernels were learned from these data, labels or inputs; None asks the kernel
-            function for an attribute of this name, and takes one without for fixed beforehand.
+            function for an attribute of this name, and takes one without for fixed beforehand; a mean of other networks
+            than the kernel's is taken to be learned.
           batch_size: rows of a block of kernel evaluation; None chooses.
           devices: devices to deal the blocks out to; None computes where `x` is.
           progress: whether to show a progress bar; None shows it for work that takes long.
@@ -112,13 +118,19 @@ class Ensemble:
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x))
         check.option("singular", singular, ("error", "project"))
+        mean_fn = kernels.mean_function(mean, kernel_fn)
+        if isinstance(kernel_fn, kernels.EmpiricalKernel):
+            x, y = kernel_fn.rows(x), kernel_fn.targets(y)
+            kernels.check_rank(kernel_fn, x, singular)
         memory.require(
             f"`x` with n = {len(x)} training inputs",
             _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
             "Take fewer (memory grows with n²), or float32.",
         )
+        y = y.astype(x.dtype)
+        offset = kernels.offset(mean_fn, x, y.shape[1])
         evaluated = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)
-        return cls._of_kernels(kernel_fn, x, y.astype(x.dtype), evaluated, singular, prior_saw_data)
+        return cls._of_kernels(kernel_fn, x, y, evaluated, singular, prior_saw_data, mean_fn, offset)
 
     @classmethod
     def from_kernels(
@@ -128,6 +140,7 @@ class Ensemble:
         y: Float[Array, "n k"],
         both: Kernels,
         *,
+        mean: Any = None,
         singular: str = "error",
         prior_saw_data: bool | None = None,
     ) -> "Ensemble":
@@ -142,14 +155,18 @@ class Ensemble:
         check.option("singular", singular, ("error", "project"))
         check.instance("both", both, Kernels, maker="`kernels.kernels`")
         both = Kernels(*(check.square(f"both: {name}", one, len(x), x.dtype) for name, one in both._asdict().items()))
-        return cls._of_kernels(kernel_fn, x, y, both, singular, prior_saw_data)
+        mean_fn = kernels.mean_function(mean, kernel_fn)
+        offset = kernels.offset(mean_fn, x, y.shape[1])
+        return cls._of_kernels(kernel_fn, x, y, both, singular, prior_saw_data, mean_fn, offset)
 
     @classmethod
-    def _of_kernels(cls, kernel_fn, x, y, both: Kernels, singular, prior_saw_data) -> "Ensemble":
+    def _of_kernels(
+        cls, kernel_fn, x, y, both: Kernels, singular, prior_saw_data, mean_fn=None, offset=None
+    ) -> "Ensemble":
         """`from_kernels` of what has been checked."""
         # Outside `jit`, so that `grad` sees values where it has to refuse.
         decompose = _diagonalise if check.concrete(both) else _diagonalise_coupled
-        eigenvalues, *parts = decompose(both.nngp, both.ntk, y)
+        eigenvalues, *parts = decompose(both.nngp, both.ntk, y if offset is None else y - offset)
         if check.concrete(eigenvalues, x):
             eigenvalues = spectrum.check_spectrum(np.asarray(eigenvalues), np.asarray(x), y.size, singular)
         else:
@@ -157,8 +174,10 @@ class Ensemble:
             # Filters take `nan` for a null direction: what is refused shows in all parts.
             parts = [part + 0.0 * eigenvalues[0] for part in parts]
         eigenvectors, nngp_rotated, y_rotated, *coupling = parts
-        saw = networks.saw_data(kernel_fn, prior_saw_data)
-        return cls(x, y, eigenvalues, eigenvectors, nngp_rotated, y_rotated, kernel_fn, saw, *coupling)
+        saw = kernels.saw_data(kernel_fn, mean_fn, prior_saw_data)
+        coupled = coupling[0] if coupling else None
+        parts = (eigenvalues, eigenvectors, nngp_rotated, y_rotated)
+        return cls(x, y, *parts, kernel_fn, saw, coupled, mean_fn)
 
     @property
     def n(self) -> int:
@@ -169,6 +188,11 @@ class Ensemble:
     def k(self) -> int:
         """Number of outputs of a network."""
         return self.y.shape[1]
+
+    @property
+    def around(self) -> str | None:
+        """Whose distribution it is: "one", "laplace" or "ensemble" of finite networks; None at infinite width."""
+        return getattr(self.kernel_fn, "around", None)
 
     @property
     def k_tilde(self) -> Array:
@@ -265,7 +289,12 @@ class Ensemble:
         return z if t.ndim else jax.tree.map(lambda a: a[0], z)
 
     def check_inputs(self, name: str, x: Float[ArrayLike, "m ..."]) -> Float[Array, "m ..."]:
-        """`x` as inputs of the shape trained on, in their dtype."""
+        """`x` as inputs of the shape trained on, in their dtype; as rows of a kernel with outputs="full"."""
+        kernel_fn = self.kernel_fn
+        if isinstance(kernel_fn, kernels.EmpiricalKernel) and kernel_fn.outputs == "full":
+            x = check.inputs(name, x)
+            if (x.shape[1] + 1, *x.shape[2:]) == self.x.shape[1:]:
+                x = kernel_fn.rows(x)
         return check.inputs_like(name, x, self.x)
 
     def cross_kernels(
@@ -274,6 +303,7 @@ class Ensemble:
         *,
         joint: bool = False,
         prior: Float[ArrayLike, " m"] | Float[ArrayLike, "m m"] | None = None,
+        offset: Float[ArrayLike, "m k"] | None = None,
         batch_size: int | None = None,
     ) -> CrossKernels:
         """The kernels between test and training inputs in the eigenbasis, and the prior of the test inputs.
@@ -283,19 +313,22 @@ class Ensemble:
             inputs, (m, n), evaluated already, with their `prior`.
           joint: whether the prior is wanted between inputs as well.
           prior: K(x, x) at the test inputs, (m,), or the matrix K_**, (m, m), where kernels are given.
+          offset: the mean before training at the test inputs, (m, k), where kernels are given and there is a mean.
           batch_size: rows of a block of kernel evaluation; None chooses.
 
         Returns:
           `CrossKernels`; its prior has shape (m,), or (m, m) if `joint`.
 
         Raises:
-          ValueError: kernels without a prior, or shapes that do not fit.
+          ValueError: kernels without a prior, or without an offset that is needed; shapes that do not fit.
         """
         check.flag("joint", joint)
         if prior is not None:
             prior = check.array("prior", prior, (1, 2))
             variances = prior if prior.ndim == 1 or prior.shape[0] != prior.shape[1] else jnp.diagonal(prior)
             check.positive("prior", variances, zero=True)
+        if offset is not None:
+            offset = check.array("offset", offset, 2)
         if batch_size is not None:
             check.integer("batch_size", batch_size)
         if not isinstance(x_test, Kernels):
@@ -307,7 +340,8 @@ class Ensemble:
                 prior = kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size).nngp
             else:
                 prior = kernels.diagonal(self.kernel_fn, x_test)
-            return _moments.rotate(self.eigenvectors, cross, prior)
+            rotated = _moments.rotate(self.eigenvectors, cross, prior)
+            return rotated._replace(offset=kernels.offset(self.mean_fn, x_test, self.k))
         x_test = Kernels(*(check.array("x_test", part, 2) for part in (x_test.nngp, x_test.ntk)))
         m = len(x_test.ntk)
         shapes = jnp.shape(x_test.nngp), jnp.shape(x_test.ntk)
@@ -319,7 +353,13 @@ class Ensemble:
             )
         if joint and prior.ndim == 1:
             raise ValueError(f"`prior` must be the matrix K_** for `joint=True`, ({m}, {m}); got {prior.shape}.")
-        return _moments.rotate(self.eigenvectors, x_test, prior if joint or prior.ndim == 1 else jnp.diagonal(prior))
+        if (offset is None) != (self.mean_fn is None) or (offset is not None and jnp.shape(offset) != (m, self.k)):
+            raise ValueError(
+                f"`offset` must be the mean before training at the test inputs, ({m}, {self.k}), for an ensemble "
+                f"with a mean, and None otherwise; got {check.described(offset)}."
+            )
+        own = prior if joint or prior.ndim == 1 else jnp.diagonal(prior)
+        return _moments.rotate(self.eigenvectors, x_test, own)._replace(offset=offset)
 
     def filled(self, cross: CrossKernels, s: Float[Array, " T"], basis: Float[Array, "T r"] | None) -> tuple:
         """This ensemble, test inputs, times and their basis, all known, filled up to sizes shared by neighbouring ones.
@@ -349,7 +389,8 @@ class Ensemble:
         if basis is not None:
             few = min(padding.near(basis.shape[1]), times) if self.n <= padding.SMALL else basis.shape[1]
             basis = jnp.asarray(padding.fill(basis, (times, few)))
-        return spectrum, CrossKernels(ntk, nngp, prior), padding.fill(s, (times,)), basis
+        offset = None if cross.offset is None else padding.fill(cross.offset, (rows, self.k))
+        return spectrum, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), basis
 
     # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.
 
@@ -389,7 +430,8 @@ class Ensemble:
         """Means μ_t of the outputs at the test inputs, (T, m, k)."""
         # (1 - e^{-sλ})/λ splits into a factor of time and one of the input, Θ_* U / λ.
         vectors = cross.ntk * filters.pseudo_inverse[None, :]
-        return _moments.means(filters.growth, vectors, self.y_rotated, self._coupled(cross, filters))
+        learned = _moments.means(filters.growth, vectors, self.y_rotated, self._coupled(cross, filters))
+        return learned if cross.offset is None else learned + cross.offset[None]
 
     def _coupled(self, cross: CrossKernels, filters: Filters) -> Coupled | None:
         def reach(rates):

@@ -25,11 +25,13 @@ class CrossKernels(NamedTuple):
       ntk: Θ_* U, (m, n).
       nngp: K_* U, (m, n).
       prior: K(x, x), (m,), or the matrix K_**, (m, m).
+      offset: the mean before training, (m, k); None where it is zero.
     """
 
     ntk: Array
     nngp: Array
     prior: Array
+    offset: Array | None = None
 
 
 class Coupled(NamedTuple):

@@ -3,6 +3,7 @@
 The implementation of `finite.train`: no checks. One compiled program trains a chunk of networks through all times.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -52,6 +53,13 @@ class _State(NamedTuple):
     fisher_action: Array
     time: Array
     diverged_at: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class FromInputs:
+    """An init(key, x) -> params, as of `networks.Network`, beside those of stax that take a shape."""
+
+    init: Callable
 
 
 class Config(NamedTuple):
@@ -113,7 +121,7 @@ def vmap_size(chunk: int, per_network: int) -> int:
 
 def initialise(init_fn: Callable, key: Array, x: Array):
     """Parameters from their prior, in the dtype of the inputs."""
-    params = init_fn(key, x.shape)[1]
+    params = init_fn.init(key, x) if isinstance(init_fn, FromInputs) else init_fn(key, x.shape)[1]
     return jax.tree.map(lambda leaf: leaf.astype(x.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, params)
 
 

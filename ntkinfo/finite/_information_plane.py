@@ -5,7 +5,7 @@ continuous activations has I(X;T) = log n whatever it does. The estimator is the
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
@@ -60,7 +60,7 @@ class Plane:
 
 
 def information_plane(
-    run: _layer_run.LayerRun | Run,
+    run: _layer_run.LayerRun | Run | Mapping[str, ArrayLike],
     x: Float[ArrayLike, "n d"] | None,
     p_y_given_x: Float[ArrayLike, "n c"] | Int[ArrayLike, " n"],
     *,
@@ -82,7 +82,9 @@ def information_plane(
 
     Args:
       run: a `LayerRun` of `finite.train_layers`; or a `Run` of `finite.train`, whose outputs on its test inputs are
-        then the one layer, and `x` is not needed (None).
+        then the one layer, and `x` is not needed (None); or a mapping of names of layers to activations (epochs, n,
+        units) of one network of any library, as of `networks.activations`: their epochs are numbered from 0, and the
+        range "activation" is that of the layer.
       x: inputs, (n, d): all of them, seen in training or not.
       p_y_given_x: (n, c), rows that sum to 1, or (n,) integer classes.
       p_x: (n,), uniform if None; not for "kde".
@@ -200,10 +202,16 @@ class _Source:
         elif isinstance(run, Run) and run.outputs is not None:
             epochs, self.n_all, self.n_inputs = np.asarray(run.t), run.outputs.shape[0], run.outputs.shape[2]
             self.kinds, self.names = ("linear",), ("output",)
+        elif isinstance(run, Mapping):
+            self.run = _recorded(run)
+            self.names = tuple(self.run)
+            self.kinds = ("linear",) * len(self.names)
+            (n_epochs, self.n_inputs), self.n_all = next(iter(self.run.values())).shape[:2], 1
+            epochs = np.arange(n_epochs)
         else:
             raise TypeError(
-                "`run` must be a `LayerRun` of `finite.train_layers`, or a `Run` of `finite.train` with test inputs; "
-                f"got {check.described(run)}."
+                "`run` must be a `LayerRun` of `finite.train_layers`, a `Run` of `finite.train` with test inputs, or a "
+                f"mapping of layers to activations; got {check.described(run)}."
             )
         self.n = self.n_all if n_networks is None else min(check.integer("n_networks", n_networks), self.n_all)
         count = len(epochs) if n_records is None else min(check.integer("n_records", n_records), len(epochs))
@@ -212,6 +220,8 @@ class _Source:
 
     def activations(self, record) -> list[np.ndarray]:
         """Of each layer (N, n, units), at one record."""
+        if isinstance(self.run, dict):
+            return [values[record][None] for values in self.run.values()]
         if not self.layers:
             return [np.asarray(self.run.outputs[: self.n, record], np.float64)]
         layers = _layer_run.activations(self.run, self.x, index=int(record))
@@ -222,6 +232,20 @@ class _Source:
         """The least and the largest value of each layer, over networks and records."""
         pairs = [[(layer.min(), layer.max()) for layer in self.activations(record)] for record in self.records]
         return [(min(low for low, _ in layer), max(high for _, high in layer)) for layer in zip(*pairs, strict=True)]
+
+
+def _recorded(run: Mapping) -> dict[str, np.ndarray]:
+    """Activations by layer, (epochs, n, units), float64 and checked."""
+    layers = {
+        str(name): np.asarray(check.array(f"run[{name!r}]", values, 3), np.float64) for name, values in run.items()
+    }
+    shapes = {values.shape[:2] for values in layers.values()}
+    if len(shapes) != 1:
+        raise ValueError(
+            "`run` must map at least one layer to activations (epochs, n, units), with the same epochs and inputs for "
+            f"all; got {sorted(shapes) or 'no layers'}."
+        )
+    return layers
 
 
 def _conditional(p_y_given_x, n) -> np.ndarray:

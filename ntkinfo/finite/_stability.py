@@ -30,7 +30,7 @@ def stability_limit(net, x: Float[ArrayLike, "n ..."], y: Float[ArrayLike, "n ..
       >>> learning_rate = stability_limit(net, x, y) / 4
       >>> run = ni.finite.train(net, x, y, times, n_networks=50, key=key, learning_rate=learning_rate)
     """
-    _validate.network(net)
+    _validate.kernel_network(net)
     x = check.inputs("x", x)
     if not check.concrete(x):
         raise ValueError("`x` must be known outside `jit`: the limit is computed on the host.")

@@ -44,14 +44,16 @@ def train(
 
     Args:
       net: a network of `ntkinfo.stax`, (init, apply, kernel). Its default parameterization is "ntk", as the theory has
-        it: parameters start at N(0, 1).
+        it: parameters start at N(0, 1). Or a `networks.Network`, or a pair (init, apply) with init(key, x) -> params,
+        which need a learning rate; `net.continued()` starts all networks from the parameters it has.
       x: training inputs, (n, ...), floating point; their dtype is that of the computation.
       y: training labels, (n, k) or (n,).
       t: training times, scalar or (T,), in any order, finite; 0 gives the networks at initialisation.
       n_networks: N.
       key: random key.
       x_test: test inputs, (m, ...), or None.
-      learning_rate: largest step in t; None takes 1/20 of the stability limit 2 n k / λ_max of the infinite kernel.
+      learning_rate: largest step in t; None takes 1/20 of the stability limit 2 n k / λ_max of the infinite kernel,
+        where there is one.
       method: "euler" is gradient descent; a mode of eigenvalue λ is then off gradient flow by at most 0.18 ε of where
         it started, ε = learning rate · λ / (n k). "heun" averages the gradients at both ends of a step: two
         gradients a step, and an error of 0.06 ε² instead.

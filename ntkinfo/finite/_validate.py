@@ -11,14 +11,42 @@ from ntkinfo.finite import _gradient_descent
 
 
 def network(net):
-    """The functions init and apply of a network that has them."""
+    """The functions init(key, shape) and apply(params, x) of a network that has them."""
     if isinstance(net, tuple | list) and len(net) == 3 and all(map(callable, net)):
         return net[0], net[1]
+    if isinstance(net, tuple) and len(net) == 2 and all(map(callable, net)):
+        net = networks.Network(*net)
+    if isinstance(net, networks.Network):
+        return _gradient_descent.FromInputs(net.init), _Apply(*net.taken_apart)
     networks.refuse_module("net", net, "a network of `ntkinfo.stax`, a triple (init, apply, kernel)")
     raise TypeError(
-        "`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel): a kernel function alone has no "
-        f"finite networks; got {check.described(net)}."
+        "`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel), a `networks.Network` or a pair "
+        f"(init, apply): a kernel function alone has no finite networks; got {check.described(net)}."
     )
+
+
+def kernel_network(net) -> None:
+    """Refuses what has no kernel of infinite width beside its finite networks."""
+    network(net)
+    if not isinstance(net, tuple | list) or len(net) != 3:
+        raise TypeError("`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel).")
+
+
+class _Apply:
+    """apply(params, x) with outputs (n, k) of a function(params, state, x), equal where both are."""
+
+    def __init__(self, function, state):
+        self.function = function
+        self.state = state
+
+    def __call__(self, params, x):
+        return self.function(params, self.state, x)
+
+    def __eq__(self, other):
+        return type(other) is type(self) and self.function == other.function and self.state is other.state
+
+    def __hash__(self):
+        return hash((self.function, id(self.state)))
 
 
 def finite_times(t):
@@ -46,6 +74,8 @@ def outputs(config, x, y):
     try:
         shape = jax.eval_shape(of_network).shape
     except Exception as error:
+        if str(error).startswith("`"):
+            raise
         raise ValueError(f"`net` cannot be applied to inputs of shape {x.shape}: {networks.reason(error)}") from error
     if shape != y.shape:
         raise ValueError(
@@ -61,6 +91,11 @@ def learning_rate(given, net, x, y) -> tuple[float, float]:
             raise ValueError("`learning_rate` must be known outside `jit`: it decides the number of steps.")
         check.positive("learning_rate", given, scalar=True)
         return float(given), math.nan
+    if not isinstance(net, tuple | list) or len(net) != 3:
+        raise ValueError(
+            "`learning_rate` must be given for a network without a kernel of infinite width; below 2 n k / λ, λ the "
+            "largest eigenvalue of its empirical kernel, training is stable."
+        )
     if not check.concrete(x):
         raise ValueError("`learning_rate` must be given under `jit`: by default it depends on the values of `x`.")
     limit = _gradient_descent.stability_limit(net[2], x, y)

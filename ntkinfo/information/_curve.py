@@ -168,7 +168,7 @@ def curve(
         check.integer("batch_size", batch_size)
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)
-        shapes = tuple(jnp.shape(part) for part in x_test)
+        shapes = tuple(jnp.shape(part) for part in x_test[:3])
         if shapes[:2] != ((m, ens.n),) * 2 or shapes[2] not in ((m,), (m, m)):
             raise ValueError(
                 f"`x_test` must be kernels of shapes (m, n), (m, n) and (m,) or (m, m), n = {ens.n}; got {shapes}."
@@ -299,7 +299,7 @@ def _quantities(
     train_gibbs, train_mean = _losses.training(ens, filters, n)
     fields = {
         "decoded": decoded,
-        "output_divergence": _geometry.pointwise_divergence(resolved, prior, weights),
+        "output_divergence": _geometry.pointwise_divergence(resolved, prior, cross.offset, weights),
         "output_divergence_joint": divergence_joint,
         "parameter_distance": _geometry.distance_core(ens, filters),
         "action": _geometry.action_core(ens, filters, "euclidean"),

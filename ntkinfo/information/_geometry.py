@@ -151,17 +151,22 @@ def _output_divergence(ens, cross, t, basis, joint, known):
     if joint:
         return (joint_statistics(ens, cross, filters, basis)[1],)
     z, error = ens.predictive(cross, filters, basis), ens.rounding_errors(cross, filters)
-    value = pointwise_divergence(_resolution.floored(z, error) if known else z, cross.prior)
+    value = pointwise_divergence(_resolution.floored(z, error) if known else z, cross.prior, cross.offset)
     return value, z.variance, error
 
 
 def pointwise_divergence(
-    z: Gaussian, prior: Float[Array, " m"], weights: Float[Array, " m"] | None = None
+    z: Gaussian,
+    prior: Float[Array, " m"],
+    offset: Float[Array, "m k"] | None = None,
+    weights: Float[Array, " m"] | None = None,
 ) -> Float[Array, "..."]:
-    """Mean over inputs of KL[N(μ, Σ(x,x) I_k) ‖ N(0, K(x,x) I_k)], (...); `weights` as in `_losses.average`."""
-    m, k = z.mean.shape[-2:]
-    divergence = gaussian.kl_divergence(z, Gaussian(jnp.zeros((m, k), z.mean.dtype), prior))
-    return _losses.average(divergence, weights)
+    """Mean over inputs of KL[N(μ, Σ(x,x) I_k) ‖ N(f₀, K(x,x) I_k)], (...), f₀ the `offset` or zero.
+
+    `weights` as in `_losses.average`.
+    """
+    before = jnp.zeros(z.mean.shape[-2:], z.mean.dtype) if offset is None else offset
+    return _losses.average(gaussian.kl_divergence(z, Gaussian(before, prior)), weights)
 
 
 def joint_statistics(
@@ -173,7 +178,8 @@ def joint_statistics(
     factor0 = cholesky.cholesky(cross.prior)
     # The inverse once, instead of a triangular solve for every time: tr K_**⁻¹(Σ - K_**) costs m² then.
     inverse0 = jax.scipy.linalg.cho_solve((factor0, True), jnp.eye(m, dtype=factor0.dtype))
-    whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.moveaxis(mean, 0, 1).reshape(m, -1), lower=True)
+    moved = mean if cross.offset is None else mean - cross.offset[None]
+    whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.moveaxis(moved, 0, 1).reshape(m, -1), lower=True)
     shift = jnp.sum((whitened**2).reshape(m, len(mean), k), axis=(0, 2))
 
     def variance_and_divergence(index, covariance):

@@ -22,12 +22,18 @@ def judge(
     """Refuses variances (T, m) that are no rounding; warns of those that are, and were replaced by `error` (T, m).
 
     Raises:
-      ValueError: negative variances; variances that vanish, since an input was trained on or has none before training.
+      ValueError: an ensemble of one network; negative variances; variances that vanish, since an input was trained on
+        or has none before training.
 
     Warns:
       UserWarning: variances below rounding of other inputs.
     """
     values = np.asarray(variance)
+    if ens.around == "one":
+        raise ValueError(
+            "`ens` must have a distribution: the mean of one network's linearised flow has no variance. Take "
+            '`kernels.empirical(net, around="laplace")`, or initialisations with around="ensemble".'
+        )
     vain = ~((values > 0) | ((values == 0) & (np.asarray(error) > 0)))
     if vain.any():
         time, row = np.argwhere(vain)[0]

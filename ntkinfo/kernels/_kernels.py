@@ -20,6 +20,7 @@ from ntkinfo._common import check, memory
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._neural_tangents import correlated as _correlated
 from ntkinfo._numerics import padding
+from ntkinfo.kernels._empirical import EmpiricalKernel
 
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
@@ -237,6 +238,8 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     """What `kernel_fn` returns, two kernels, with inputs checked and in blocks; `names` are for error messages."""
     check.flag("progress", progress, none=True)
     _check_devices(devices)
+    if devices and isinstance(kernel_fn, EmpiricalKernel):
+        raise ValueError("`devices` must be None for an empirical kernel, which is computed where its inputs are.")
     x1 = check.inputs("x1", x1)
     x2 = None if x2 is None else check.inputs("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
@@ -245,13 +248,16 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     if not check.concrete(x1, x2):
         return evaluate(kernel_fn, x1, x2)
     a, b = len(x1), len(x1 if x2 is None else x2)
+    given = batch_size if batch_size is None else size
     memory.require(
         f"`x1` with {a} inputs" if x2 is None else f"`x1` and `x2` with {a} and {b} inputs",
         _COPIES * a * b * x1.dtype.itemsize,
         "Take fewer inputs (the kernels have an entry for each pair), or float32.",
     )
     rows = _starts(len(x1), size)
-    if len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
+    if isinstance(kernel_fn, EmpiricalKernel):
+        both = Kernels(*kernel_fn.blocks(x1, x2, batch_size=given, progress=progress))
+    elif len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
         both = _one_block(kernel_fn, x1, x2, size)
     elif x2 is None:
         both = _symmetric(kernel_fn, x1, rows, size, devices, progress)
@@ -269,6 +275,8 @@ def diagonal(net, x: Inputs, *, kernel: str = "nngp") -> Float[Array, " a"]:
     check.option("kernel", kernel, Kernels._fields)
     kernel_fn = networks.kernel_function(net)
     x = check.inputs("x", x)
+    if isinstance(kernel_fn, EmpiricalKernel) and check.concrete(x):
+        return kernel_fn.diagonal(x, kernel)
     size = min(32, _block_size(x), padding.near(len(x)) if x.ndim == 2 else len(x))
     filled = _repeated(x, size * padding.near(-(-len(x) // size))) if check.concrete(x) else _padded(x, size)
     result = _diagonal_blocks(kernel_fn, kernel, filled.reshape(-1, size, *x.shape[1:]))

@@ -13,6 +13,7 @@ from ntkinfo.plot._bottleneck import bifurcation, bottleneck
 from ntkinfo.plot._curves import curve, divergence, finite, geometry, losses, summary
 from ntkinfo.plot._gradients import gradients
 from ntkinfo.plot._layers import animate, estimators, layers, training
+from ntkinfo.plot._network import network
 from ntkinfo.plot._planes import plane
 from ntkinfo.plot._sweeps import sweep
 from ntkinfo.plot._variational import dynamics, variational, variational_error
@@ -30,6 +31,7 @@ __all__ = [
     "gradients",
     "layers",
     "losses",
+    "network",
     "plane",
     "summary",
     "sweep",

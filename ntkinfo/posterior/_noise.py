@@ -112,6 +112,54 @@ def _maximised(eigenvalues, squares, weights, k):
     return jnp.exp(log_noise), NoiseFit(-slope * count * k, steps, jnp.abs(slope) <= tolerance, at_limit)
 
 
+def fit_scale(q: Array, y: Array, noise: float | None) -> tuple[float, float]:
+    """τ² and σ² of the largest marginal likelihood of labels y (n, k) under τ²Q + σ²I; σ² = `noise` where given.
+
+    On the host. For each ratio σ²/τ² the best τ² is a closed form; the ratio, or τ² itself where the noise is given, is
+    scanned and then found within two cells of the scan.
+
+    Warns:
+      UserWarning: the likelihood has no maximum within the values tried.
+    """
+    import scipy.optimize
+
+    values, vectors = np.linalg.eigh(np.asarray(q, np.float64))
+    values = np.maximum(values, 0.0)
+    rotated = vectors.T @ np.asarray(y, np.float64)
+    squares, (n, k) = np.sum(rotated**2, axis=1), rotated.shape
+    resolution = np.finfo(np.asarray(q).dtype).eps * np.sqrt(n) * values[-1]
+    mean, signal = float(values.mean()), float(squares.mean()) / k
+
+    def of_ratio(log_ratio):
+        ratio = np.exp(log_ratio)
+        scale = float(np.mean(squares / (values + ratio))) / k
+        return scale, 0.5 * k * float(np.sum(np.log(values + ratio)) + n * np.log(scale))
+
+    def of_scale(log_scale):
+        total = np.exp(log_scale) * values + noise
+        return np.exp(log_scale), 0.5 * float(k * np.sum(np.log(total)) + np.sum(squares / total))
+
+    function = of_ratio if noise is None else of_scale
+    if noise is None:
+        low, high = np.log(max(_SMALLEST * mean, RESOLUTION_FACTOR * resolution)), np.log(values[-1] * 1e6)
+    else:
+        low, high = np.log(_SMALLEST * (signal + noise) / mean), np.log(1e6 * (signal + noise) / mean)
+    grid = np.linspace(low, high, _SCAN)
+    best = int(np.argmin([function(each)[1] for each in grid]))
+    if best in (0, _SCAN - 1):
+        warnings.warn(
+            f'scale="fit" stopped at the {"smallest" if best == 0 else "largest"} value tried: the marginal likelihood '
+            "still grows there. Give a scale you can defend.",
+            stacklevel=4,
+        )
+        found = float(grid[best])
+    else:
+        cells = (grid[best - 1], grid[best + 1])
+        found = float(scipy.optimize.fminbound(lambda each: function(each)[1], *cells, xtol=1e-10))
+    scale = float(function(found)[0])
+    return scale, scale * float(np.exp(found)) if noise is None else noise
+
+
 def checked(eigenvalues: Array, noise: float | str | Array) -> Array:
     """Eigenvalues of the prior kernel, ascending (n,), after `check_noise`, with those lost in rounding set to 0.
 

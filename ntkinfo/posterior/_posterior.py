@@ -26,7 +26,7 @@ PRIORS = ("nngp", "ntk")
 _FIT_COPIES = 6
 
 
-@pytree.dataclass("kernel_fn", "prior", "prior_saw_data")
+@pytree.dataclass("kernel_fn", "prior", "prior_saw_data", "mean_fn")
 class Posterior:
     """A Gaussian process f ~ N(0, Q ⊗ I_k) given labels Y = f + N(0, σ²) noise. Made by `Posterior.fit`.
 
@@ -37,7 +37,7 @@ class Posterior:
       y: training labels, (n, k).
       eigenvalues: q of the prior kernel Q = U diag(q) Uᵀ in ascending order, (n,); 0 where they are rounding.
       eigenvectors: U, (n, n), one eigenvector a column.
-      y_rotated: UᵀY, (n, k).
+      y_rotated: UᵀY, (n, k); with a mean function Uᵀ(Y - f(X; θ₀)).
       noise: σ², a scalar.
       noise_fit: how σ² was chosen, or None where it was given.
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
@@ -46,6 +46,8 @@ class Posterior:
       coupling: zeros (n, n) that carry derivatives within eigenspaces (`ntkinfo._numerics.eigenspaces`) where the
         posterior was made under tracing, else None. The derivatives of the arrays above are complete only where
         eigenvalues are distinct; those of every quantity are complete everywhere.
+      mean_fn: the prior mean as a function of inputs; None where it is zero.
+      offset: the prior mean at the training inputs, (n, k); None where it is zero.
 
     Source: Lee et al. 2018 (arXiv 1711.00165); He et al. 2020 (arXiv 2007.05864); theory, sections 1 and 4.
     """
@@ -61,6 +63,8 @@ class Posterior:
     prior: str
     prior_saw_data: bool = False
     coupling: Array | None = None
+    mean_fn: Callable | None = None
+    offset: Array | None = None
 
     @classmethod
     def fit(
@@ -70,7 +74,9 @@ class Posterior:
         y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         *,
         noise: ArrayLike | str = 0.1,
-        prior: str = "nngp",
+        prior: str | None = None,
+        mean: Any = None,
+        scale: ArrayLike | str = 1.0,
         prior_saw_data: bool | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
@@ -81,22 +87,30 @@ class Posterior:
         eigenvalues as well; second ones are refused (under `jit`, `nan`) where eigenvalues are equal or zero.
 
         Args:
-          net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
+          net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, as of `kernels.empirical`.
           x: training inputs, (n, ...), floating point.
           y: training labels, (n, k) or (n,) for one output, floating point.
           noise: the variance σ² of observation noise (not its standard deviation), positive; or "fit" for the value
             of largest marginal likelihood, with `noise_fit` saying how well it was found; it is a constant under
             differentiation. It is absolute: neural-tangents' `diag_reg` is relative, noise = diag_reg · trace(Q)/n.
-          prior: "nngp" for the Bayesian network, "ntk" for the process whose covariance is the tangent kernel.
+          prior: "nngp" for the Bayesian network, "ntk" for the process whose covariance is the tangent kernel; None
+            is "nngp", but for the empirical kernel of one network, which has the tangent kernel alone.
+          mean: the prior mean, such as f(x; θ₀): a `networks.Network`, a pair (apply_fn, params), an empirical kernel,
+            or a function x -> (n, k). Labels become residuals, and predictions come with it. None for 0.
+          scale: what the prior kernel is multiplied by, of an empirical kernel the prior variance τ² of its parameters;
+            "fit" takes the value of largest marginal likelihood, together with the noise where that is "fit" too. It is
+            part of the prior, which has then seen the data.
           prior_saw_data: whether the kernel was learned from these data, labels or inputs; None asks the kernel
-            function for an attribute of this name, and takes one without for fixed beforehand.
+            function for an attribute of this name, and takes one without for fixed beforehand; a mean of other networks
+            than the kernel's is taken to be learned.
           batch_size: rows of a block of kernel evaluation; None chooses.
           progress: whether to show a progress bar; None shows it for work that takes long.
 
         Raises:
           TypeError: `net` is no network, or `x`, `y` or `noise` are not floating-point numbers.
           ValueError: wrong ranks or sizes, NaN or Inf, a noise that is not positive or vanishes beside the rounding
-            of a singular kernel, an indefinite kernel, an unknown prior.
+            of a singular kernel, an indefinite kernel, an unknown prior; a mean of another shape than the labels;
+            scale="fit" under tracing.
 
         Warns:
           UserWarning: noise="fit" found no best value (the likelihood grows down to the smallest noise tried), did not
@@ -110,14 +124,18 @@ class Posterior:
         kernel_fn = networks.kernel_function(net)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
-        _check_options(noise, prior)
+        prior = _check_options(noise, prior, kernel_fn)
+        _check_scale(scale)
+        mean_fn = kernels.mean_function(mean, kernel_fn)
+        if isinstance(kernel_fn, kernels.EmpiricalKernel):
+            x, y = kernel_fn.rows(x), kernel_fn.targets(y)
         memory.require(
             f"`x` with n = {len(x)} training inputs",
             _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
             "Take fewer (memory grows with n²), or float32.",
         )
         q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
-        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data)
+        return cls._scaled(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale)
 
     @classmethod
     def from_kernel(
@@ -129,6 +147,8 @@ class Posterior:
         *,
         noise: ArrayLike | str = 0.1,
         prior: str = "nngp",
+        mean: Any = None,
+        scale: ArrayLike | str = 1.0,
         prior_saw_data: bool | None = None,
     ) -> "Posterior":
         """`fit` for a prior kernel `q` already evaluated on `x` (n, ...), with labels `y` (n, k) or (n,).
@@ -139,26 +159,44 @@ class Posterior:
         check.function("kernel_fn", kernel_fn, "a function kernel_fn(x1, x2, get)", arguments=3)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
-        _check_options(noise, prior)
+        _check_options(noise, prior, kernel_fn)
         q = check.square("q", q, len(x), x.dtype)
-        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data)
+        _check_scale(scale)
+        mean_fn = kernels.mean_function(mean, kernel_fn)
+        return cls._scaled(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale)
 
     @classmethod
-    def _of_kernel(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data) -> "Posterior":
+    def _scaled(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale) -> "Posterior":
+        """`_of_kernel` around a mean, of the kernel times `scale`, which may be fitted."""
+        offset = kernels.offset(mean_fn, x, y.shape[1])
+        if isinstance(scale, str):
+            if not check.concrete(q, y, offset):
+                raise ValueError('`scale` must be a number under jit and grad; got "fit".')
+            fixed = None if isinstance(noise, str) else float(noise)
+            scale, noise = _noise.fit_scale(q, y if offset is None else y - offset, fixed)
+            prior_saw_data = True if prior_saw_data is None else prior_saw_data
+        if not (check.concrete(scale) and float(scale) == 1.0):
+            kernel_fn, q = kernels.scaled(kernel_fn, scale), jnp.asarray(scale, q.dtype) * q
+        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, offset)
+
+    @classmethod
+    def _of_kernel(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn=None, offset=None) -> "Posterior":
         """`from_kernel` of what has been checked."""
         # Outside `jit`, so that `grad` sees values where it has to refuse.
         decompose = _diagonalise if check.concrete(q) else _diagonalise_coupled
-        eigenvalues, u, y_rotated, *coupling = decompose(q, y)
+        eigenvalues, u, y_rotated, *coupling = decompose(q, y if offset is None else y - offset)
         eigenvalues = _noise.checked(eigenvalues, noise)
         noise_fit = None
         if isinstance(noise, str):
             constants = jax.lax.stop_gradient((eigenvalues, _row_squares(y_rotated)))
             noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
             if check.concrete(noise, noise_fit):
-                _noise.warn_fit(noise, noise_fit, y)
+                _noise.warn_fit(noise, noise_fit, y if offset is None else y - offset)
         noise = jnp.asarray(noise, x.dtype)
-        saw = networks.saw_data(kernel_fn, prior_saw_data)
-        return cls(x, y, eigenvalues, u, y_rotated, noise, noise_fit, kernel_fn, prior, saw, *coupling)
+        saw = kernels.saw_data(kernel_fn, mean_fn, prior_saw_data)
+        coupled = coupling[0] if coupling else None
+        parts = (eigenvalues, u, y_rotated, noise, noise_fit)
+        return cls(x, y, *parts, kernel_fn, prior, saw, coupled, mean_fn, offset)
 
     @property
     def n(self) -> int:
@@ -169,6 +207,12 @@ class Posterior:
     def k(self) -> int:
         """Number of outputs of a network."""
         return self.y.shape[1]
+
+    @property
+    def around(self) -> str | None:
+        """Whose distribution it is: "laplace" or "ensemble" of finite networks; None at infinite width."""
+        around = getattr(self.kernel_fn, "around", None)
+        return "laplace" if around == "one" else around
 
     @property
     def y_tilde(self) -> Array:
@@ -198,18 +242,25 @@ class Posterior:
         Source: theory, section 1, "Bayesian posteriors".
         """
         check.flag("joint", joint)
+        kernel_fn = self.kernel_fn
+        if isinstance(kernel_fn, kernels.EmpiricalKernel) and kernel_fn.outputs == "full":
+            x_test = check.inputs("x_test", x_test)
+            if (x_test.shape[1] + 1, *x_test.shape[2:]) == self.x.shape[1:]:
+                x_test = kernel_fn.rows(x_test)
         x_test = check.inputs_like("x_test", x_test, self.x)
         cross = getattr(kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size), self.prior)
         if joint:
             prior = getattr(kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size), self.prior)
         else:
             prior = kernels.diagonal(self.kernel_fn, x_test, kernel=self.prior)
-        return predictive(self, cross, prior, joint)
+        z, offset = predictive(self, cross, prior, joint), kernels.offset(self.mean_fn, x_test, self.k)
+        return z if offset is None else z._replace(mean=z.mean + offset)
 
     def predict_train(self, joint: bool = False) -> Gaussian:
         """The posterior of the outputs on the training inputs, in closed form: Σ = σ² Q (Q + σ²I)⁻¹."""
         check.flag("joint", joint)
-        return _predict_train(self, joint)
+        z = _predict_train(self, joint)
+        return z if self.offset is None else z._replace(mean=z.mean + self.offset)
 
     @property
     def log_marginal_likelihood(self) -> Float[Array, ""]:
@@ -259,12 +310,27 @@ class Posterior:
         return _leave_one_out(self)
 
 
-def _check_options(noise, prior) -> None:
-    check.option("prior", prior, PRIORS)
+def _check_options(noise, prior, kernel_fn) -> str:
+    """The name of the prior kernel, that of the kernel function where none is given."""
+    if prior is not None:
+        check.option("prior", prior, PRIORS)
+    prior = prior or getattr(kernel_fn, "default_prior", "nngp")
+    if prior == "nngp" and getattr(kernel_fn, "around", None) == "one":
+        raise ValueError(
+            '`prior` must be "ntk" for the empirical kernel of one network, whose outputs have no covariance.'
+        )
     if isinstance(noise, str):
         check.option("noise", noise, ("fit",))
     else:
         check.positive("noise", noise, scalar=True)
+    return prior
+
+
+def _check_scale(scale) -> None:
+    if isinstance(scale, str):
+        check.option("scale", scale, ("fit",))
+    else:
+        check.positive("scale", scale, scalar=True)
 
 
 @jax.jit

@@ -74,6 +74,14 @@ EXEMPT = {
     "gaussian.cholesky": _ENGINE,
     "gaussian.joint_divergence": _ENGINE,
     "kernels.evaluate": _ENGINE,
+    **dict.fromkeys(
+        (f"kernels.EmpiricalKernel.{name}" for name in ("blocks", "diagonal", "mean", "rank_limit")), _ENGINE
+    ),
+    "networks.activations": "needs a module of Flax or Equinox; its own tests have hostile ones",
+    "networks.from_haiku": "needs an object that Haiku made; its own tests have hostile ones",
+    "networks.from_nnx": "needs a module of Flax; its own tests have hostile ones",
+    "networks.Network.check": _ENGINE,
+    "networks.Network.require_params": _ENGINE,
     "posterior.predictive": _ENGINE,
 }
 # Layers and combinators of neural-tangents, handed on: what they make is checked where kernels are evaluated.
@@ -166,17 +174,47 @@ _SWEPT = {"x_test": "floats", "betas": "positive numbers"}
 
 TABLE = {
     "architectures.network": lambda: Call(ni.architectures.network, {"depth": 1, "width": 4}, {"width": "size"}),
+    "networks.from_apply": lambda: Call(
+        ni.networks.from_apply,
+        {"apply_fn": lambda params, x: x @ params, "params": np.ones((3, 1))},
+        {"apply_fn": "object", "params": "floats", "init": "thing"},
+    ),
     "networks.from_equinox": lambda: Call(
-        ni.networks.from_equinox, {"make": lambda key: lambda x: x}, {"make": "function"}
+        ni.networks.from_equinox, {"make": lambda key: lambda x: x}, {"make": "function", "state": "thing"}
     ),
     "networks.from_flax": lambda: Call(
         ni.networks.from_flax,
         {"module": types.SimpleNamespace(init=lambda key, x: {"params": {}}, apply=lambda p, x: x)},
-        {"module": "object"},
+        {"module": "object", "variables": "thing"},
     ),
-    "networks.from_stax": lambda: Call(ni.networks.from_stax, {"network": o.network()}, {"network": "object"}),
+    "networks.from_stax": lambda: Call(
+        ni.networks.from_stax, {"network": o.network()}, {"network": "object", "params": "thing"}
+    ),
+    "networks.report": lambda: Call(
+        ni.networks.report,
+        {"net": o.finite_network(), "data": o.finite_data(), "key": o.KEY, "progress": False},
+        {"net": "thing", "data": "object", "noise": "noise", "prior_variance": "noise", "origin": "option"},
+    ),
+    "networks.NetworkReport.to_dataframe": lambda: Call(o.network_report().to_dataframe, {}),
+    "networks.Network.at": lambda: Call(o.finite_network().at, {"params": np.ones((3, 1))}, {"params": "floats"}),
     "networks.kernel_function": lambda: Call(ni.networks.kernel_function, {"net": o.network()}, {"net": "thing"}),
     # Kernels.
+    "kernels.empirical": lambda: Call(
+        ni.kernels.empirical,
+        {"net": o.finite_network()},
+        {"net": "thing", "outputs": "option", "around": "option", "prior_variance": "positive", "origin": "option"},
+    ),
+    "kernels.EmpiricalKernel.leaving_out": lambda: Call(
+        o.finite_ensemble().leaving_out, {"index": 0}, {"index": "count"}
+    ),
+    "kernels.EmpiricalKernel.product": lambda: Call(
+        o.finite_kernel().product, {"x1": o.data()[0], "x2": o.data()[2], "v": np.ones((4, 2))}, {"v": "floats"}
+    ),
+    "kernels.EmpiricalKernel.rows": lambda: Call(o.finite_kernel().rows, {"x": o.data()[0]}),
+    "kernels.EmpiricalKernel.standard_error": lambda: Call(
+        o.finite_ensemble().standard_error, {"x1": o.data()[0]}, samples={"x2": o.data()[2]}
+    ),
+    "kernels.EmpiricalKernel.targets": lambda: Call(o.finite_kernel().targets, {"y": o.data()[1]}),
     "kernels.block_size": lambda: Call(ni.kernels.block_size, {"x": o.data()[0]}),
     "kernels.correlated": lambda: Call(
         ni.kernels.correlated,
@@ -194,29 +232,35 @@ TABLE = {
     # Ensembles and posteriors.
     "ensemble.labels": lambda: Call(ni.ensemble.labels, {"name": "y", "y": o.data()[1], "n": 6}),
     "ensemble.Ensemble.fit": lambda: Call(
-        ni.Ensemble.fit, {"net": o.network(), "progress": False, **_data("x", "y")}, samples={"batch_size": 4}
+        ni.Ensemble.fit,
+        {"net": o.network(), "progress": False, **_data("x", "y")},
+        {"mean": "thing"},
+        samples={"batch_size": 4},
     ),
     "ensemble.Ensemble.from_kernels": lambda: Call(
         ni.Ensemble.from_kernels,
         {"kernel_fn": o.network()[2], "both": o.kernel(True), **_data("x", "y")},
-        {"kernel_fn": "callable", "both": "object"},
+        {"kernel_fn": "callable", "both": "object", "mean": "thing"},
     ),
     "ensemble.Ensemble.check_inputs": lambda: Call(o.ens().check_inputs, {"name": "x", "x": o.data()[2]}),
     "ensemble.Ensemble.cross_kernels": lambda: Call(
-        o.ens().cross_kernels, _data("x_test"), {"prior": "floats"}, samples={"batch_size": 4, "prior": np.ones(4)}
+        o.ens().cross_kernels,
+        _data("x_test"),
+        {"prior": "floats", "offset": "floats"},
+        samples={"batch_size": 4, "prior": np.ones(4), "offset": np.ones((4, 1))},
     ),
     "ensemble.Ensemble.predict": lambda: Call(o.ens().predict, {"t": o.T, **_data("x_test")}),
     "ensemble.Ensemble.predict_train": lambda: Call(o.ens().predict_train, {"t": o.T}),
     "posterior.Posterior.fit": lambda: Call(
         ni.Posterior.fit,
         {"net": o.network(), "progress": False, **_data("x", "y")},
-        {"noise": "noise"},
+        {"noise": "noise", "mean": "thing", "scale": "noise"},
         samples={"batch_size": 4},
     ),
     "posterior.Posterior.from_kernel": lambda: Call(
         ni.Posterior.from_kernel,
         {"kernel_fn": o.network()[2], "q": o.kernel(), **_data("x", "y")},
-        {"kernel_fn": "callable", "noise": "noise", "q": "floats"},
+        {"kernel_fn": "callable", "noise": "noise", "q": "floats", "mean": "thing", "scale": "noise"},
     ),
     "posterior.Posterior.predict": lambda: Call(o.posterior().predict, _data("x_test")),
     "posterior.Posterior.predict_train": lambda: Call(o.posterior().predict_train, {}),
@@ -488,6 +532,7 @@ TABLE = {
     "plot.gradients": lambda: _of_result(ni.plot.gradients, {"layers": "sizes"}, phases=o.phases()),
     "plot.layers": lambda: _of_result(ni.plot.layers, plane=o.plane()),
     "plot.losses": lambda: _of_result(ni.plot.losses, result=o.curve()),
+    "plot.network": lambda: _of_result(ni.plot.network, {"report": "object"}, report=o.network_report()),
     "plot.plane": lambda: _of_result(ni.plot.plane, results=o.curve()),
     "plot.summary": lambda: _of_result(ni.plot.summary, result=o.curve()),
     "plot.sweep": lambda: _of_result(
@@ -543,6 +588,9 @@ TABLE = {
 # Handed on from another module: the same function, fuzzed once.
 SAME = {
     "kernels.kernel_function": "networks.kernel_function",
+    **{
+        f"variational.encoders.Network.{name}": f"networks.Network.{name}" for name in ("at", "check", "require_params")
+    },
     "variational.encoders.from_equinox": "networks.from_equinox",
     "variational.encoders.from_flax": "networks.from_flax",
     "variational.encoders.from_stax": "networks.from_stax",

@@ -3,6 +3,7 @@
 import functools
 import os
 import tempfile
+import types
 
 import jax
 import numpy as np
@@ -29,6 +30,34 @@ def data():
 def network():
     stax = ni.stax
     return stax.serial(stax.Dense(8, W_std=1.5, b_std=0.3), stax.Erf(), stax.Dense(1, W_std=1.5, b_std=0.3))
+
+
+@once
+def finite_network():
+    return ni.networks.from_apply(lambda params, x: x @ params, np.ones((3, 1)))
+
+
+@once
+def finite_data():
+    x, y, x_test, y_test = data()
+    return types.SimpleNamespace(x_train=x, y_train=y, x_test=x_test, y_test=y_test, task="parity")
+
+
+@once
+def network_report():
+    options = {"key": KEY, "noise": 0.1, "prior_variance": 1.0, "progress": False}
+    return ni.networks.report(finite_network(), finite_data(), **options)
+
+
+@once
+def finite_kernel():
+    return ni.kernels.empirical(finite_network())
+
+
+@once
+def finite_ensemble():
+    nets = [finite_network().at(np.full((3, 1), scale)) for scale in (1.0, 2.0, 4.0)]
+    return ni.kernels.empirical(nets, around="ensemble")
 
 
 @once

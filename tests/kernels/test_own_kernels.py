@@ -78,7 +78,7 @@ def test_finite_networks_with_dropout_or_masks_say_what_to_do():
 
 @pytest.mark.parametrize(
     ("library", "adapter"),
-    [("flax.linen.module", "from_flax"), ("flax.nnx.module", "nnx.split"), ("equinox._module", "from_equinox")],
+    [("flax.linen.module", "from_flax"), ("flax.nnx.module", "from_nnx"), ("equinox._module", "from_equinox")],
 )
 def test_modules_of_other_libraries_are_named_with_their_adapter(library, adapter):
     base = type("Module", (), {"__module__": library, "__call__": lambda self, x, y, z: x})

@@ -1,0 +1,673 @@
+"""Empirical kernels: the tangent kernel of one given network, or of several initialisations.
+
+The kernel of the linearised network f(x; θ₀) + J(x)(θ - θ₀). An `EmpiricalKernel` is a kernel function like any other,
+and says besides whose distribution it stands for, where its parameters come from, and f(x; θ₀), the mean around it.
+"""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float
+
+from ntkinfo import networks
+from ntkinfo._common import check, memory
+from ntkinfo._common import progress as progress_bar
+from ntkinfo.networks import Network
+
+AROUND = ("one", "laplace", "ensemble")
+ORIGINS = ("initialisation", "split")
+METHODS = ("jacobian", "products")
+# Two panels of the Jacobian may take so much, and no more than this share of what is free.
+_PANEL_BYTES = 2**30
+_PANEL_SHARE = 0.25
+# Rows whose gradients are taken side by side, and rows that outputs and products are computed of at once.
+_SIDE_BY_SIDE = 32
+_CHUNK = 256
+# Work expected to take longer than this many seconds is worth trying the other ways on a few rows first.
+_WORTH_A_TRIAL = 20.0
+_TRIAL_ROWS = 16
+
+
+def empirical(
+    net: Any,
+    outputs: str | int = "trace",
+    *,
+    around: str = "one",
+    prior_variance: ArrayLike = 1.0,
+    origin: str | None = None,
+    method: str | None = None,
+) -> "EmpiricalKernel":
+    """The empirical tangent kernel Θ̂_{ic,jc'} = ⟨∇f_c(x_i), ∇f_c'(x_j)⟩ of a network, as a kernel function.
+
+    What `Ensemble.fit`, `Posterior.fit` and all else take as `net`. Whose distribution it stands for is said by
+    `around`, and never exchanged in silence:
+
+    - "one": one network. `Ensemble.fit` gives the mean of its linearised gradient flow, without variance;
+      `Posterior.fit` the linearised Laplace posterior with prior variance 1.
+    - "laplace": θ ~ N(θ₀, τ²I). Both kernels are τ²Θ̂: `Posterior.fit` gives the linearised Laplace posterior,
+      `Ensemble.fit` linearised networks that start there (in parameters in units of τ).
+    - "ensemble": N initialisations. K̂ is the sample covariance of their outputs, Θ̂ the mean of their kernels;
+      `standard_error` says how sure both are.
+
+    Pass `mean=net` to the makers as well, or f(x; θ₀) is taken for zero.
+
+    Args:
+      net: a `networks.Network` with parameters, or a pair (apply_fn, params); for "ensemble" a list of at least two.
+      outputs: "trace" for (1/k) Σ_c Θ̂_{ic,jc}, which is Θ ⊗ I_k at infinite width only; "full" for the blocks
+        (n k, n k) between the `rows` of inputs, one row for each output; or one output c, an integer. The last two are
+        exact for the linearised network.
+      around: "one", "laplace" or "ensemble".
+      prior_variance: τ², for "laplace".
+      origin: "initialisation" where the parameters saw no data, "split" where they saw other data than the posterior
+        will; None where they may have seen them: bounds on the risk are then refused.
+      method: "jacobian" multiplies rows of J, "products" goes through Θ̂v by a VJP and a JVP; None takes the first,
+        and on long work whichever is faster on a few rows.
+
+    Returns:
+      An `EmpiricalKernel`.
+
+    Raises:
+      TypeError: no network with parameters, or a module that needs an adapter (the message names it).
+      ValueError: an unknown option; fewer than two networks for "ensemble", more than one otherwise.
+
+    Source: theory, section 11; Jacot et al. 2018 (arXiv 1806.07572); Novak et al. 2022 (arXiv 2206.08720) for costs.
+    """
+    check.option("around", around, AROUND)
+    check.option("origin", origin, (None, *ORIGINS))
+    check.option("method", method, (None, *METHODS))
+    if isinstance(outputs, str) or not isinstance(outputs, int | np.integer) or isinstance(outputs, bool):
+        check.option("outputs", outputs, ("trace", "full"))
+    else:
+        outputs = check.integer("outputs", outputs, least=0)
+    check.positive("prior_variance", prior_variance, scalar=True)
+    if around != "laplace" and not (check.concrete(prior_variance) and float(prior_variance) == 1.0):
+        raise ValueError(f'`prior_variance` must be left at 1 for around={around!r}; it belongs to "laplace".')
+    several = isinstance(net, list)
+    if several != (around == "ensemble") or (several and len(net) < 2):
+        raise ValueError(
+            '`net` must be a list of two networks or more for around="ensemble", and one network otherwise; got '
+            f"{f'a list of {len(net)}' if several else check.described(net)}."
+        )
+    nets = tuple(networks.as_network("net", one) for one in (net if several else [net]))
+    return EmpiricalKernel(nets, outputs, around, prior_variance, origin, method)
+
+
+class EmpiricalKernel:
+    """The tangent kernel of given networks as a kernel_fn(x1, x2, get). Made by `empirical`.
+
+    Attributes:
+      networks: the networks, one or N.
+      outputs: "trace", "full", or one output.
+      around: "one", "laplace" or "ensemble".
+      prior_variance: τ².
+      origin: "initialisation", "split" or None, where the parameters come from.
+    """
+
+    def __init__(self, nets: tuple[Network, ...], outputs, around, prior_variance, origin, method):
+        self.networks = nets
+        self.outputs = outputs
+        self.around = around
+        self.prior_variance = prior_variance
+        self.origin = origin
+        self.method = method
+        self._checked: set[tuple] = set()
+
+    def __repr__(self):
+        return f"EmpiricalKernel({self.networks[0]!r}, outputs={self.outputs!r}, around={self.around!r})"
+
+    @property
+    def prior_saw_data(self) -> bool:
+        """Whether the parameters may have seen the data."""
+        return self.origin is None
+
+    @property
+    def default_prior(self) -> str:
+        """The kernel that a posterior takes for its prior: one network has no covariance of outputs."""
+        return "nngp" if self.around == "ensemble" else "ntk"
+
+    def rank_limit(self, x: Array) -> int:
+        """The largest rank that Θ̂ can have: P for each output and network that it is summed over."""
+        summed = self._k(x) if self.outputs == "trace" else 1
+        return self.networks[0].n_parameters * len(self.networks) * summed
+
+    def leaving_out(self, index: int) -> "EmpiricalKernel":
+        """The kernel of the other networks, for a jackknife; `index` from 0."""
+        check.integer("index", index, least=0, most=len(self.networks) - 1)
+        if len(self.networks) < 3:
+            raise ValueError(f"`index` can leave one of three networks or more out; there are {len(self.networks)}.")
+        rest = self.networks[:index] + self.networks[index + 1 :]
+        return EmpiricalKernel(rest, self.outputs, self.around, self.prior_variance, self.origin, self.method)
+
+    # Rows: for "full" each output of each input is one of its own.
+
+    def rows(self, x: Float[ArrayLike, "n d ..."]) -> Float[Array, "nk e ..."]:
+        """What kernels are between: the inputs; for "full" each of them k times, the output behind its features."""
+        x = check.inputs("x", x)
+        if self.outputs != "full":
+            return x
+        k = self._k(x)
+        repeated = jnp.repeat(x, k, axis=0)
+        which = jnp.tile(jnp.arange(k, dtype=x.dtype), len(x)).reshape(-1, *[1] * (x.ndim - 1))
+        return jnp.concatenate([repeated, jnp.broadcast_to(which, (len(repeated), 1, *x.shape[2:]))], axis=1)
+
+    def targets(self, y: Float[ArrayLike, "n k"]) -> Float[Array, "nk j"]:
+        """Labels of the `rows`: for "full" a column (n k, 1)."""
+        y = check.array("y", y, (1, 2))
+        y = y[:, None] if y.ndim == 1 else y
+        return y.reshape(-1, 1) if self.outputs == "full" else y
+
+    def _apart(self, rows: Array) -> tuple[Array, Array | None]:
+        """Inputs and outputs of rows."""
+        if self.outputs != "full":
+            return rows, None
+        which = rows[:, -1].reshape(len(rows), -1)
+        if check.concrete(rows):
+            host = np.asarray(which)
+            if rows.shape[1] < 2 or (host != np.maximum(np.round(host[:, :1]), 0)).any():
+                raise ValueError(
+                    'Inputs of a kernel with outputs="full" must be its rows, one for each output of each input; take '
+                    f"`kernel.rows(x)`. Got shape {rows.shape}."
+                )
+        return rows[:, :-1], jnp.round(which[:, 0]).astype(jnp.int32)
+
+    def _k(self, x: Array) -> int:
+        return networks.output_shape("net", self.networks[0], x)
+
+    def _check(self, x: Array) -> None:
+        """Refuses, before anything long, networks without an output for each input; once for a shape of inputs."""
+        if x.shape in self._checked:
+            return
+        k = {net.check("net", x) for net in self.networks}
+        if len(k) > 1:
+            raise ValueError(f"`net` must be networks of equally many outputs; got {sorted(k)}.")
+        if isinstance(self.outputs, int) and self.outputs >= min(k):
+            raise ValueError(f"`outputs` must be one of the {min(k)} outputs, from 0; got {self.outputs}.")
+        self._checked.add(x.shape)
+
+    def mean(self, rows: Float[Array, "n d ..."]) -> Float[Array, "n j"]:
+        """f(x; θ₀), averaged over networks: (n, k), or one column for one output and for rows of "full"."""
+        x, which = self._apart(rows)
+        values = [_outputs(net, x) for net in self.networks]
+        value = functools.reduce(jnp.add, values) / len(values)
+        if which is not None:
+            return jnp.take_along_axis(value, which[:, None], axis=1)
+        return value[:, self.outputs : self.outputs + 1] if isinstance(self.outputs, int) else value
+
+    # The kernel function.
+
+    def __call__(self, x1, x2=None, get: str | tuple[str, ...] = ("nngp", "ntk")):
+        """Kernels between rows, by the names in `get`: "nngp", "ntk", or a tuple of them."""
+        names = (get,) if isinstance(get, str) else tuple(get)
+        for name in names:
+            check.option("get", name, ("nngp", "ntk"))
+        if check.concrete(x1, x2, self.networks[0].params, self.prior_variance):
+            both = self.blocks(jnp.asarray(x1), None if x2 is None else jnp.asarray(x2))
+        else:
+            both = self._traced(x1, x2)
+        values = tuple(both[("nngp", "ntk").index(name)] for name in names)
+        return values[0] if isinstance(get, str) else values
+
+    def _traced(self, x1, x2):
+        tangent = sum(self._tangent(net, x1, x2) for net in self.networks) / len(self.networks)
+        return self._both(tangent, x1, x2)
+
+    def _tangent(self, net, x1, x2):
+        function, state = net.taken_apart
+        total = 0.0
+        parts = self._parts(x1, x2)
+        for (a, b), weight in parts:
+            first = _jacobian(function, net.params, state, *a, _SIDE_BY_SIDE)
+            second = first if x2 is None else _jacobian(function, net.params, state, *b, _SIDE_BY_SIDE)
+            total = total + weight * _gram(first, second)
+        return total
+
+    def _parts(self, x1, x2):
+        """Pairs of (inputs, outputs) whose products add up to Θ̂, with their weights; the first twice for no second."""
+        first, which1 = self._apart(x1)
+        second, which2 = (first, which1) if x2 is None else self._apart(x2)
+        if which1 is not None:
+            return [(((first, which1), (second, which2)), 1.0)]
+        classes = [self.outputs] if isinstance(self.outputs, int) else range(self._k(first))
+        pairs = [tuple((x, jnp.full(len(x), c, jnp.int32)) for x in (first, second)) for c in classes]
+        return [(pair, 1.0 / len(pairs)) for pair in pairs]
+
+    def _both(self, tangent, x1, x2):
+        """K and Θ from Θ̂, by whose distribution it is."""
+        if self.around == "one":
+            return jnp.zeros_like(tangent), tangent
+        if self.around == "laplace":
+            scaled = jnp.asarray(self.prior_variance, tangent.dtype) * tangent
+            return scaled, scaled
+        first = self._deviations(x1)
+        second = first if x2 is None else self._deviations(x2)
+        return jnp.einsum("sic,sjc->ij", first, second) / ((len(first) - 1) * first.shape[2]), tangent
+
+    def _deviations(self, rows):
+        """Outputs of each network less their mean, (N, n, j)."""
+        x, which = self._apart(rows)
+        values = jnp.stack([_outputs(net, x) for net in self.networks])
+        if which is not None:
+            values = jnp.take_along_axis(values, which[None, :, None], axis=2)
+        elif isinstance(self.outputs, int):
+            values = values[:, :, self.outputs : self.outputs + 1]
+        return values - jnp.mean(values, axis=0)[None]
+
+    # In blocks, outside of tracing.
+
+    def blocks(
+        self, x1: Array, x2: Array | None = None, *, batch_size: int | None = None, progress: bool | None = None
+    ) -> tuple[Array, Array]:
+        """K and Θ̂ between rows (a, ...) and (b, ...), (a, b), in panels of rows whose Jacobian fits into memory.
+
+        Raises:
+          TypeError, ValueError: as `networks.Network.check`; gradients that are NaN or infinite.
+        """
+        self._check(self._apart(x1)[0])
+        total = sum(self._panels(net, x1, x2, batch_size, progress) for net in self.networks) / len(self.networks)
+        if not np.isfinite(total).all():
+            raise ValueError(
+                "`net` must have finite gradients; its tangent kernel has NaN or infinite entries. Square roots, norms "
+                "and divisions at 0 have such gradients: add a small constant inside."
+            )
+        return self._both(jnp.asarray(total), x1, x2)
+
+    def standard_error(self, x1: Float[Array, "a d ..."], x2: Float[Array, "b d ..."] | None = None):
+        """Standard errors of K̂ and Θ̂ over the N networks, a pair (a, b); for around="ensemble" only."""
+        if self.around != "ensemble":
+            raise ValueError(f'`around` must be "ensemble" for a standard error; it is {self.around!r}.')
+        x1, x2 = check.inputs("x1", x1), None if x2 is None else check.inputs("x2", x2)
+        n = len(self.networks)
+        tangents = np.stack([self._panels(net, x1, x2, None, False) for net in self.networks])
+        first = self._deviations(x1)
+        second = first if x2 is None else self._deviations(x2)
+        products = jnp.einsum("sic,sjc->sij", first, second) * (n / ((n - 1) * first.shape[2]))
+        return tuple(jnp.std(jnp.asarray(each), axis=0, ddof=1) / math.sqrt(n) for each in (products, tangents))
+
+    def diagonal(self, x: Array, kernel: str) -> Array:
+        """K(x, x) or Θ̂(x, x) at each row, (a,)."""
+        inputs = self._apart(x)[0]
+        self._check(inputs)
+        if kernel == "nngp" and self.around == "one":
+            return jnp.zeros(len(x), x.dtype)
+        if kernel == "nngp" and self.around == "ensemble":
+            return jnp.sum(self._deviations(x) ** 2, axis=(0, 2)) / (
+                (len(self.networks) - 1) * (self._k(inputs) if self.outputs == "trace" else 1)
+            )
+        total = jnp.zeros(len(x), x.dtype)
+        for net in self.networks:
+            function, state = net.taken_apart
+            for ((rows, c), _), weight in self._parts(x, None):
+                total = total + weight * _squared_norms(function, net.params, state, rows, c)
+        return total / len(self.networks) * (self.prior_variance if self.around == "laplace" else 1.0)
+
+    def product(
+        self, x1: Float[ArrayLike, "a d ..."], x2: Float[ArrayLike, "b d ..."] | None, v: Float[ArrayLike, "b c"]
+    ) -> Float[Array, "a c"]:
+        """Θ̂(x1, x2) v without forming Θ̂: a VJP and a JVP for each column (and output, for "trace").
+
+        Args:
+          x1: rows, (a, ...).
+          x2: rows, (b, ...), or None for `x1`.
+          v: (b, c), or (b,).
+
+        Returns:
+          (a, c), or (a,); times τ² for around="laplace".
+
+        Raises:
+          TypeError, ValueError: as `blocks`; shapes that do not fit.
+        """
+        x1 = check.inputs("x1", x1)
+        x2 = x1 if x2 is None else check.inputs("x2", x2)
+        v = check.array("v", v, (1, 2)).astype(x1.dtype)
+        if len(v) != len(x2):
+            raise ValueError(f"`v` must have a row for each of the {len(x2)} of `x2`; got shape {v.shape}.")
+        self._check(self._apart(x1)[0])
+        columns = v[:, None] if v.ndim == 1 else v
+        total = jnp.zeros((len(x1), columns.shape[1]), x1.dtype)
+        for net in self.networks:
+            function, state = net.taken_apart
+            for (a, b), weight in self._parts(x1, x2):
+                total = total + weight * _products(function, net.params, state, a, b, columns)
+        total = total / len(self.networks) * (self.prior_variance if self.around == "laplace" else 1.0)
+        return total[:, 0] if v.ndim == 1 else total
+
+    def _panels(self, net, x1, x2, batch_size, progress) -> np.ndarray:
+        """Θ̂ of one network, on the host, in panels of rows."""
+        symmetric = x2 is None
+        total = np.zeros((len(x1), len(x1 if symmetric else x2)), x1.dtype)
+        parts = self._parts(x1, x2)
+        size = _panel_rows(net, x1.dtype, max(total.shape)) if batch_size is None else batch_size
+        size1, size2 = _even(len(x1), size), _even(total.shape[1], size)
+        starts1, starts2 = range(0, len(x1), size1), range(0, total.shape[1], size2)
+        # The side that fits into one panel is kept; else panels of the second are made again for each of the first.
+        flip = not symmetric and len(starts2) > 1 and len(starts1) == 1
+        if flip:
+            starts1, starts2, size1, size2 = starts2, starts1, size2, size1
+        work = [(i, j) for i in starts1 for j in starts2 if not symmetric or j >= i]
+        way = _Way(net, self.method, len(work) * len(parts))
+        bar = progress_bar.bar(total=len(work) * len(parts), desc="empirical kernel", unit="block", progress=progress)
+        with bar:
+            for (a, b), weight in parts:
+                a, b = (b, a) if flip else (a, b)
+                kept: dict[Any, Array] = {}
+                for i, j in work:
+                    first, second = _panel(a, i, size1), _panel(b, j, size2)
+                    block = way.block(kept, (i, j), first, second, symmetric)
+                    rows, columns = slice(i, min(i + size1, len(a[0]))), slice(j, min(j + size2, len(b[0])))
+                    value = weight * np.asarray(block)[: rows.stop - i, : columns.stop - j]
+                    if flip:
+                        total[columns, rows] += value.T
+                    else:
+                        total[rows, columns] += value
+                    if symmetric and i != j:
+                        total[columns, rows] += value.T
+                    bar.update()
+        return total
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mean:
+    """A mean function of rows: of what computes outputs (n, k) of inputs, for the outputs of a kernel."""
+
+    function: Callable
+    kernel: EmpiricalKernel | None
+
+    def __call__(self, rows):
+        if self.kernel is None:
+            return self.function(rows)
+        x, which = self.kernel._apart(rows)
+        value = self.function(x)
+        if which is not None:
+            return jnp.take_along_axis(value, which[:, None], axis=1)
+        c = self.kernel.outputs
+        return value[:, c : c + 1] if isinstance(c, int) and value.shape[1] > 1 else value
+
+
+def mean_function(mean: Any, kernel_fn: Callable) -> Callable | None:
+    """What `mean=` of a maker stands for, as a hashable function of rows (n, ...) -> (n, j); None for none.
+
+    Args:
+      mean: None; a `Network` with parameters or a pair (apply_fn, params); an `EmpiricalKernel`, for its networks'
+        mean; or a function of inputs, x -> (n, k).
+      kernel_fn: the kernel function, whose outputs the mean is for.
+
+    Raises:
+      TypeError: none of these.
+    """
+    if mean is None:
+        return None
+    kernel = kernel_fn if isinstance(kernel_fn, EmpiricalKernel) else None
+    if isinstance(mean, EmpiricalKernel):
+        return mean.mean
+    if isinstance(mean, networks.Network | tuple):
+        return _Mean(_NetworkMean(networks.as_network("mean", mean)), kernel)
+    networks.refuse_module("mean", mean, "a `Network` with parameters, or a function x -> (n, k)")
+    if callable(mean) and check.takes(mean, 1):
+        return _Mean(mean, kernel)
+    raise TypeError(
+        "`mean` must be a `Network` with parameters, a pair (apply_fn, params), an empirical kernel, or a function "
+        f"x -> (n, k); got {check.described(mean)}."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _NetworkMean:
+    net: Network
+
+    def __call__(self, x):
+        self.net.check("mean", x)
+        return _outputs(self.net, x)
+
+
+def offset(mean_fn: Callable | None, rows: Array, k: int) -> Array | None:
+    """The mean at rows, (n, k), in their dtype, checked; None for none.
+
+    Raises:
+      ValueError: a mean of another shape than the labels, NaN or Inf.
+    """
+    if mean_fn is None:
+        return None
+    value = jnp.asarray(mean_fn(rows), rows.dtype)
+    if value.shape != (len(rows), k):
+        raise ValueError(
+            f"`mean` must return ({len(rows)}, {k}) numbers, as the labels have; got {value.shape}. Give the labels of "
+            "all outputs, or one output to the kernel and its labels alone."
+        )
+    check.finite_result("the mean", value, "`mean` and its inputs")
+    return value
+
+
+def saw_data(kernel_fn: Callable, mean_fn: Callable | None, stated: bool | None) -> bool:
+    """Whether kernel or mean were learned from the data: as `stated`, else as they say, a mean being taken to have."""
+    answer = networks.saw_data(kernel_fn, stated)
+    if answer or stated is not None or mean_fn is None:
+        return answer
+    known = isinstance(kernel_fn, EmpiricalKernel) and set(_networks_of(mean_fn)) <= set(kernel_fn.networks)
+    return not known
+
+
+def _networks_of(mean_fn) -> tuple:
+    """The networks behind a mean function; itself where there are none."""
+    if isinstance(mean_fn, _Mean):
+        return (mean_fn.function.net,) if isinstance(mean_fn.function, _NetworkMean) else (mean_fn,)
+    owner = getattr(mean_fn, "__self__", None)
+    return owner.networks if isinstance(owner, EmpiricalKernel) else (mean_fn,)
+
+
+def check_rank(kernel_fn: Callable, x: Array, singular: str) -> None:
+    """Refuses more rows than an empirical kernel can have rank, unless null directions are to be projected out."""
+    if not isinstance(kernel_fn, EmpiricalKernel) or singular != "error":
+        return
+    limit = kernel_fn.rank_limit(kernel_fn._apart(x)[0])
+    if len(x) > limit:
+        raise ValueError(
+            f"`x` must have at most {limit} rows: the tangent kernel of `net` has no larger rank (parameters, for each "
+            f'output summed over); got {len(x)}. Pass singular="project", which leaves the other directions '
+            "unlearned, or take `Posterior.fit`, whose noise needs no inverse."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """A kernel function times a number."""
+
+    kernel_fn: Callable
+    factor: Any
+
+    @property
+    def prior_saw_data(self) -> bool:
+        """That of the kernel function."""
+        return networks.saw_data(self.kernel_fn)
+
+    def __call__(self, x1, x2, get):
+        values = self.kernel_fn(x1, x2, get)
+        return jax.tree.map(lambda value: self.factor * value, values)
+
+
+def scaled(kernel_fn: Callable, factor: float) -> Callable:
+    """`kernel_fn` times `factor`: of an empirical kernel the Laplace posterior's prior variance."""
+    if isinstance(kernel_fn, EmpiricalKernel) and kernel_fn.around != "ensemble":
+        nets, outputs, origin, method = kernel_fn.networks, kernel_fn.outputs, kernel_fn.origin, kernel_fn.method
+        return EmpiricalKernel(nets, outputs, "laplace", factor * kernel_fn.prior_variance, origin, method)
+    return Scaled(kernel_fn, factor)
+
+
+class _Way:
+    """How blocks of one network are computed: by rows of the Jacobian, or by products."""
+
+    def __init__(self, net: Network, method: str | None, n_blocks: int):
+        self.function, self.state = net.taken_apart
+        self.params = net.params
+        self.method = method or "jacobian"
+        self.undecided = method is None
+        self.side_by_side = _SIDE_BY_SIDE
+        self.n_blocks = n_blocks
+
+    def block(self, kept: dict, where, first, second, symmetric) -> Array:
+        """Θ̂ between two panels; their Jacobians are kept while they are in use."""
+        if self.undecided:
+            self._decide(first, second)
+        if self.method == "products":
+            return _by_products(self.function, self.params, self.state, first, second)
+        i, j = where
+        for key in [key for key in kept if key not in (("a", i), ("b", j))]:
+            del kept[key]
+        if ("a", i) not in kept:
+            kept["a", i] = self._rows(first, self.side_by_side)
+        if symmetric and i == j:
+            return _gram(kept["a", i], kept["a", i])
+        if ("b", j) not in kept:
+            kept["b", j] = self._rows(second, self.side_by_side)
+        return _gram(kept["a", i], kept["b", j])
+
+    def _rows(self, part, side_by_side):
+        return _jacobian(self.function, self.params, self.state, *part, side_by_side)
+
+    def _decide(self, first, second) -> None:
+        """Times a few rows of the Jacobian, and where all would take long, what else there is."""
+        self.undecided = False
+        few = tuple(array[:_TRIAL_ROWS] for array in first)
+        if len(few[0]) * 2 > len(first[0]):
+            return
+        rows = self.n_blocks * len(first[0])
+        seconds = _seconds(lambda: self._rows(few, self.side_by_side)) / len(few[0]) * rows
+        if seconds < _WORTH_A_TRIAL:
+            return
+        # One gradient after the other: for convolutions on the CPU, vectorised gradients are slow.
+        alone = _seconds(lambda: self._rows(few, 1)) / len(few[0]) * rows
+        if alone < seconds:
+            self.side_by_side, seconds = 1, alone
+        one = tuple(array[:1] for array in second)
+        products = _seconds(lambda: _by_products(self.function, self.params, self.state, first, one)) * rows
+        if products < seconds:
+            self.method = "products"
+
+
+def _seconds(call: Callable[[], Array]) -> float:
+    """Time of a call, once it is compiled."""
+    jax.block_until_ready(call())
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def _panel_rows(net: Network, dtype, n: int) -> int:
+    """Rows of the Jacobian that two panels may hold."""
+    there = memory.available()
+    budget = _PANEL_BYTES if there is None else min(_PANEL_BYTES, _PANEL_SHARE * there)
+    fits = max(1, int(budget / (net.n_parameters * np.dtype(dtype).itemsize)))
+    # All rows at once where they fit, else two panels.
+    return n if n <= fits else max(1, fits // 2)
+
+
+def _even(n: int, size: int) -> int:
+    """Rows of a panel, so that panels are of nearly one size."""
+    return -(-n // max(1, -(-n // size)))
+
+
+def _panel(part, start: int, size: int):
+    """Rows from `start`, the last repeated up to the one size compiled for."""
+    rows, which = (array[start : start + size] for array in part)
+    missing = size - len(rows)
+    if not missing:
+        return rows, which
+    return tuple(jnp.concatenate([array, jnp.repeat(array[-1:], missing, axis=0)]) for array in (rows, which))
+
+
+@jax.jit
+def _gram(first: Array, second: Array) -> Array:
+    return jnp.matmul(first, second.T, precision=jax.lax.Precision.HIGHEST)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _jacobian(function, params, state, x, which, side_by_side) -> Array:
+    """Gradients ∇f_c(x) of rows and their outputs, (r, P)."""
+    gradient = functools.partial(_gradient, function, networks.cast(params, x.dtype), state)
+    size = min(side_by_side, len(x))
+    return jax.lax.map(lambda item: gradient(*item), (x, which), batch_size=None if size == 1 else size)
+
+
+def _gradient(function, params, state, x, c) -> Array:
+    tree = jax.grad(lambda params: jnp.take(function(params, state, x[None])[0], c))(params)
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _squared_norms(function, params, state, x, which) -> Array:
+    gradient = functools.partial(_gradient, function, networks.cast(params, x.dtype), state)
+    norms = (x, which)
+    size = min(_SIDE_BY_SIDE, len(x))
+    return jax.lax.map(lambda item: jnp.sum(gradient(*item) ** 2), norms, batch_size=None if size == 1 else size)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _by_products(function, params, state, first, second) -> Array:
+    """Θ̂ between rows, (a, b): the gradient at each row of the second, and the derivative of the first along it."""
+    params = networks.cast(params, first[0].dtype)
+
+    def column(item):
+        x, c = item
+        direction = jax.grad(lambda params: jnp.take(function(params, state, x[None])[0], c))(params)
+        return _along(function, params, state, *first, direction)
+
+    return jax.lax.map(column, second).T
+
+
+def _along(function, params, state, x, which, direction) -> Array:
+    """Derivative of the outputs of rows along a direction of the parameters, (a,)."""
+    value = jax.jvp(lambda params: function(params, state, x), (params,), (direction,))[1]
+    return jnp.take_along_axis(value, which[:, None], axis=1)[:, 0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _products(function, params, state, first, second, columns) -> Array:
+    """Θ̂ v for the columns v of (b, c), (a, c): rows in chunks, so that memory is that of one chunk."""
+    params = networks.cast(params, first[0].dtype)
+    (x2, which2, v), (x1, which1) = _chunked((*second, columns)), _chunked(first)
+
+    def pulled_back(weights):
+        # Rows that fill up the last chunk have weight zero.
+        def add(total, chunk):
+            x, which, weight = chunk
+            value, pullback = jax.vjp(lambda params: function(params, state, x), params)
+            seed = jax.nn.one_hot(which, value.shape[1], dtype=value.dtype) * weight[:, None]
+            return jax.tree.map(jnp.add, total, pullback(seed)[0]), None
+
+        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (x2, which2, weights))[0]
+
+    def product(weights):
+        direction = pulled_back(weights)
+        return jax.lax.map(lambda chunk: _along(function, params, state, *chunk, direction), (x1, which1)).reshape(-1)
+
+    values = jax.lax.map(product, jnp.moveaxis(v, -1, 0))
+    return values.T[: len(first[0])]
+
+
+def _chunked(arrays):
+    """Arrays (a, ...) as (chunks, rows, ...), filled up with zeros."""
+    n = len(arrays[0])
+    size = min(_CHUNK, n)
+    missing = -n % size
+    padded = (jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) for array in arrays)
+    return tuple(array.reshape(-1, size, *array.shape[1:]) for array in padded)
+
+
+def _outputs(net: Network, x: Array) -> Array:
+    function, state = net.taken_apart
+    return _evaluate(function, net.params, state, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(function, params, state, x) -> Array:
+    """Outputs (n, k), in chunks of rows."""
+    (chunks,) = _chunked((x,))
+    value = jax.lax.map(lambda rows: function(params, state, rows), chunks)
+    return value.reshape(-1, value.shape[-1])[: len(x)]
