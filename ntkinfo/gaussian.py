@@ -343,7 +343,8 @@ def _wins(mean, variance):
     gap, u, scale = _standing(mean, variance)
     below = jnp.log(_below(u))
     others = jnp.sum(below, axis=1, keepdims=True) - below
-    noisy = jnp.sum(jnp.exp(-0.5 * u * u + others), axis=0) * scale
+    # Rounding may lift what is all but certain above one.
+    noisy = jnp.minimum(jnp.sum(jnp.exp(-0.5 * u * u + others), axis=0) * scale, 1.0)
     winners = (gap == 0).astype(mean.dtype)
     return jnp.where(variance > 0, noisy, winners / jnp.sum(winners))
 
@@ -353,7 +354,7 @@ def _win(mean, variance, index):
     gap, u, scale = _standing(mean, variance)
     own = jnp.arange(len(mean)) == index
     others = jnp.prod(jnp.where(own[None, :], 1.0, _below(u)), axis=1)
-    noisy = jnp.sum(jnp.exp(-0.5 * u[:, index] ** 2) * others) * scale
+    noisy = jnp.minimum(jnp.sum(jnp.exp(-0.5 * u[:, index] ** 2) * others) * scale, 1.0)
     winners = (gap == 0).astype(mean.dtype)
     return jnp.where(variance > 0, noisy, winners[index] / jnp.sum(winners))
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import dblquad, quad
 from scipy.stats import multivariate_normal, norm
 
-from ntkinfo.gaussian import Gaussian, entropy, kl_divergence, log_prob, sign_error, winning_probabilities
+from ntkinfo.gaussian import Gaussian, entropy, kl_divergence, log_prob, sign_error, winning_of, winning_probabilities
 from tests.references import mixture as reference
 
 
@@ -307,3 +307,12 @@ def test_draws_refuse_what_is_no_prediction():
         p.sample(jax.random.key(0), 3)
     with pytest.raises(ValueError, match="positive semidefinite; got one with an eigenvalue of -"):
         p._replace(covariance=p.covariance - 3 * np.eye(4)).sample(jax.random.key(0))
+
+
+def test_what_is_all_but_certain_is_no_more_than_certain(rng):
+    mean = 12 * np.eye(5)[rng.integers(0, 5, 300)] + 0.5 * rng.normal(size=(300, 5))
+    for wins in (
+        np.asarray(winning_probabilities(mean, np.full(300, 0.3))),
+        np.asarray(winning_of(mean, np.full(300, 0.3), mean.argmax(1))),
+    ):
+        assert wins.max() <= 1 and wins.max() > 1 - 1e-15

@@ -294,8 +294,7 @@ def _check_devices(devices) -> None:
 
 def _keeps_positions(kernel_fn) -> bool:
     """Whether a network of stax needs no pairs of positions: it flattens, and pools nothing before."""
-    required = getattr(kernel_fn, "input_req", None)
-    diagonal = required.get("diagonal_spatial") if hasattr(required, "get") else None
+    diagonal = getattr(kernel_fn, "input_req", {}).get("diagonal_spatial")
     return getattr(getattr(diagonal, "input", None), "name", "") == "YES"
 
 
