@@ -310,7 +310,7 @@ def test_draws_refuse_what_is_no_prediction():
 
 
 def test_what_is_all_but_certain_is_no_more_than_certain(rng):
-    mean = 12 * np.eye(5)[rng.integers(0, 5, 300)] + 0.5 * rng.normal(size=(300, 5))
+    mean = 12 * np.eye(10)[rng.integers(0, 10, 300)] + 0.5 * rng.normal(size=(300, 10))
     for wins in (
         np.asarray(winning_probabilities(mean, np.full(300, 0.3))),
         np.asarray(winning_of(mean, np.full(300, 0.3), mean.argmax(1))),
