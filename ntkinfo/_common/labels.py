@@ -138,6 +138,16 @@ def entropy(labels: Labels) -> float:
     return float(0.5 * (targets.shape[1] * np.log(2 * np.pi * np.e) + log_det))
 
 
+def check_entropy(value, n_classes: int = 0) -> None:
+    """Refuses a `label_entropy` that is none: for classes below 0 or above log `n_classes`, else beyond float32."""
+    if n_classes:
+        # Rounded sums may exceed it.
+        check.number("label_entropy", value, 0, float(np.log(n_classes)) + check.SUM_TOLERANCE)
+    else:
+        most = float(np.finfo(np.float32).max)
+        check.number("label_entropy", value, -most, most, ends=False)
+
+
 def real_targets(name: str, y: Float[ArrayLike, "rows ..."], n: int) -> Float[Array, "rows k"]:
     """Labels as (n, k): a vector is one output."""
     n = check.integer("n", n)

@@ -71,7 +71,7 @@ def summary(
     check.integer("n_samples", n_samples)
     check.positive("noise", noise, scalar=True)
     if label_entropy is not None:
-        check.number("label_entropy", label_entropy, ends=False)
+        labels.check_entropy(label_entropy)
     check.option("task", task, labels.TASKS)
     if prior is not None:
         check.positive("prior", prior)

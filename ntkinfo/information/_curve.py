@@ -163,7 +163,7 @@ def curve(
     mixture.select_method(method, ens.k, key)
     n_samples = check.integer("n_samples", n_samples)
     if label_entropy is not None:
-        check.number("label_entropy", label_entropy, ends=False)
+        labels.check_entropy(label_entropy)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
     if isinstance(x_test, CrossKernels):

@@ -98,10 +98,10 @@ def label_information(
         check.option("noise", noise, ("fit",))
     else:
         check.positive("noise", noise, scalar=True)
-    if label_entropy is not None:
-        check.number("label_entropy", label_entropy, ends=False)
     m = z.mean.shape[-2]
     read = _labels.read("labels", labels, m, task)
+    if label_entropy is not None:
+        _labels.check_entropy(label_entropy, read.n_classes)
     decoded = read.classes is None or method == "decoder"
     if isinstance(noise, str) and read.classes is not None:
         raise ValueError('`noise` must be a number for classes; got "fit", which is for real labels.')

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, labels, pytree
 from ntkinfo._numerics import entropy
 from ntkinfo.variational import _objectives, _predict, _validate
 from ntkinfo.variational._fit import VariationalFit
@@ -86,7 +86,7 @@ def measure(
 
     Raises:
       TypeError, ValueError: rows that do not fit the networks, labels that are no classes, counts out of range, a
-        `label_entropy` that is no finite number, or for classes negative.
+        `label_entropy` that is no finite number, or for classes negative or above log of their number.
 
     Source: theory, sections 3 and 8; van den Oord et al. 2018 (arXiv 1807.03748); Poole et al. 2019 (arXiv 1905.06922).
     """
@@ -96,15 +96,8 @@ def measure(
     rows = _validate.read_like(fit.model, fit.params, x, y)
     samples, batch = check.integer("samples", samples), check.integer("batch", batch, least=2)
     if label_entropy is not None:
-        _check_label_entropy(label_entropy, fit.model.task)
+        labels.check_entropy(label_entropy, rows.y.shape[1] if fit.model.task == "classes" else 0)
     return measure_rows(fit, rows, key, samples, batch, label_entropy)
-
-
-def _check_label_entropy(label_entropy, task: str) -> None:
-    if task == "classes":
-        check.positive("label_entropy", label_entropy, zero=True, scalar=True)
-    else:
-        check.number("label_entropy", label_entropy, ends=False)
 
 
 def measure_rows(

@@ -482,7 +482,7 @@ def test_refusals_of_the_rest(rng):
         V.measure(fit, X[:, :2], Y, key=KEY)
     with pytest.raises(ValueError, match="classes from 0 to 2"):
         V.measure(fit, X, Y + 1, key=KEY)
-    for entropy in (np.nan, -1.0, np.inf, [1.0, 1.0]):
+    for entropy in (np.nan, -1.0, np.inf, [1.0, 1.0], 1.2, 1e308):
         with pytest.raises(ValueError, match="`label_entropy`"):
             V.measure(fit, X, Y, key=KEY, label_entropy=entropy)
     for call in (fit.encode, lambda x: fit.predict(x, key=KEY)):
