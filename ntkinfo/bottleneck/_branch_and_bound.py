@@ -146,8 +146,8 @@ def _second_order(features, beta, weights, mean, gradient, half, concave, *, on_
     """How much log G may rise within boxes from its value at a point of each.
 
     log G = LSE_x(log c(x) + β f(x)·v) + a concave function of v, |v_y| ≤ half_y (boxes, y). By convexity the weights of
-    the first part are at most W(x) = w(x) exp(β Σ_y |f_y(x) - E_w f_y| half_y), and a covariance grows with its weights:
-    the second derivatives are at most M = β² Cov_W[f] - β concave. Then gradient·v + v M v / 2 is at most
+    the first part are at most W(x) = w(x) exp(β Σ_y |f_y(x) - E_w f_y| half_y), and a covariance grows with its
+    weights: the second derivatives are at most M = β² Cov_W[f] - β concave. Then gradient·v + v M v / 2 is at most
     Σ_y λ/2 + gᵀ(λ - M)⁻¹g/2, in units of the sides, for every λ ≥ 0 that makes λ - M positive definite.
 
     Args:

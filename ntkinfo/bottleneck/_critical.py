@@ -6,7 +6,6 @@ zero mass at finite distance becoming profitable, max_s G(s) = 1; never later th
 
 from typing import NamedTuple
 
-
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float

@@ -109,9 +109,7 @@ def maxima(problem: Problem, beta: Float[np.ndarray, " b"], clusters: list[tuple
     """
     beta = np.asarray(beta, np.float64)
     inside = 0.95 * np.eye(len(problem.p_x)) + 0.05 * problem.p_x[None, :]
-    of_rows = np.concatenate(
-        [decode(problem, inside), tree_centres(problem, problem.p_y_given_x, problem.p_x)]
-    )
+    of_rows = np.concatenate([decode(problem, inside), tree_centres(problem, problem.p_y_given_x, problem.p_x)])
     n_starts = 2 * len(of_rows) + 4
     size = max(1, _ENTRIES // (n_starts * len(problem.p_x)))
     n = max(-(-len(beta) // size), min(parallel.cores(), len(beta) // 8), 1)

@@ -171,7 +171,7 @@ def dual_ib(
     if family is None:
         return curve
     mass = np.where(curve.prior > 0, curve.prior, 1)
-    of_clusters = np.swapaxes(curve.encoder, 1, 2) @ (p_xy.sum(axis=1)[:, None] * family) / mass[:, :, None]
+    of_clusters = np.swapaxes(curve.encoder, 1, 2) @ (np.sum(p_xy, axis=1)[:, None] * family) / mass[:, :, None]
     return curve._replace(features=of_clusters)
 
 

@@ -77,9 +77,7 @@ def test_stability_against_the_matrix_of_theory(dual):
     else:
         s = w @ rows
         wanted = np.sort(np.linalg.eigvals((rows / s) @ rows.T * w[None]).real)[-2]
-    np.testing.assert_allclose(
-        _critical.stability(Problem.from_joint(np.asarray(p_xy), dual), w)[0], wanted, rtol=1e-9
-    )
+    np.testing.assert_allclose(_critical.stability(Problem.from_joint(np.asarray(p_xy), dual), w)[0], wanted, rtol=1e-9)
 
 
 @pytest.mark.parametrize("dual", [False, True])
