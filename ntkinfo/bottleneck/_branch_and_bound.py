@@ -29,6 +29,8 @@ _SMALLEST = 1e-300
 _BATCH, _ENTRIES = (64, 4096), 2**18
 # The vertices of a box are looked at where the logarithms of the weights may change by more than this within it.
 _WIDE = 0.7
+# So are those of a box of logarithms of which one may change by more than this.
+_FAR = 2.0
 # How often a box is expanded anew, at most.
 _EXPANSIONS = 4
 # Multipliers of the sides of a box, in units of the one at which a linear function has its bound; the least counts as
@@ -311,7 +313,9 @@ class _Markov:
         weights, own = _softmax(self.offset[who] + beta[:, None] * ((at - total[:, None]) @ self.rows.T))
         mean, half = weights @ self.rows, np.maximum(high - at, at - low)
         gradient, concave = beta[:, None] * (mean - s), (_spread(s), _spread(least))
-        return own, s, *_second_order(self.rows, beta, weights, mean, gradient, half, concave)
+        rise, wide, step = _second_order(self.rows, beta, weights, mean, gradient, half, concave)
+        # Towards probabilities that are nothing log G is nearly linear, but far: its end tells more than its slope.
+        return own, s, rise, wide | (half.max(axis=1) > _FAR), step
 
     def of_vertices(self, low, high, at, who):
         s, total = _softmax(at)

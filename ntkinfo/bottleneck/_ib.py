@@ -56,11 +56,12 @@ def ib(
 
     Returns:
       A `BottleneckCurve`: upper bounds on the optimal Lagrangian, the optimum where `gap` is 0 to rounding. Runs on the
-      host with compiled parts; not to be traced.
+      host and compiles nothing; not to be traced.
 
     Raises:
       TypeError: tables or β that are not floating-point numbers.
-      ValueError: no joint distribution, zero rows or columns, β not positive, more clusters than inputs, a key missing.
+      ValueError: no joint distribution, zero rows or columns, β not positive, more clusters than inputs, a key missing;
+        more memory needed than there is.
 
     Source: theory, section 7; Tishby, Pereira & Bialek 1999.
 
