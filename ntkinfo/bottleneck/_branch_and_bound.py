@@ -29,6 +29,8 @@ _SMALLEST = 1e-300
 _BATCH, _ENTRIES = (64, 4096), 2**18
 # The vertices of a box are looked at where the logarithms of the weights may change by more than this within it.
 _WIDE = 0.7
+# So are those of a box of logarithms of which one may change by more than this.
+_FAR = 2.0
 # How often a box is expanded anew, at most.
 _EXPANSIONS = 4
 # Multipliers of the sides of a box, in units of the one at which a linear function has its bound; the least counts as
@@ -146,8 +148,8 @@ def _second_order(features, beta, weights, mean, gradient, half, concave, *, on_
     """How much log G may rise within boxes from its value at a point of each.
 
     log G = LSE_x(log c(x) + β f(x)·v) + a concave function of v, |v_y| ≤ half_y (boxes, y). By convexity the weights of
-    the first part are at most W(x) = w(x) exp(β Σ_y |f_y(x) - E_w f_y| half_y), and a covariance grows with its weights:
-    the second derivatives are at most M = β² Cov_W[f] - β concave. Then gradient·v + v M v / 2 is at most
+    the first part are at most W(x) = w(x) exp(β Σ_y |f_y(x) - E_w f_y| half_y), and a covariance grows with its
+    weights: the second derivatives are at most M = β² Cov_W[f] - β concave. Then gradient·v + v M v / 2 is at most
     Σ_y λ/2 + gᵀ(λ - M)⁻¹g/2, in units of the sides, for every λ ≥ 0 that makes λ - M positive definite.
 
     Args:
@@ -311,7 +313,9 @@ class _Markov:
         weights, own = _softmax(self.offset[who] + beta[:, None] * ((at - total[:, None]) @ self.rows.T))
         mean, half = weights @ self.rows, np.maximum(high - at, at - low)
         gradient, concave = beta[:, None] * (mean - s), (_spread(s), _spread(least))
-        return own, s, *_second_order(self.rows, beta, weights, mean, gradient, half, concave)
+        rise, wide, step = _second_order(self.rows, beta, weights, mean, gradient, half, concave)
+        # Towards probabilities that are nothing log G is nearly linear, but far: its end tells more than its slope.
+        return own, s, rise, wide | (half.max(axis=1) > _FAR), step
 
     def of_vertices(self, low, high, at, who):
         s, total = _softmax(at)

@@ -6,7 +6,6 @@ zero mass at finite distance becoming profitable, max_s G(s) = 1; never later th
 
 from typing import NamedTuple
 
-
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
@@ -140,9 +139,9 @@ def critical_betas(
 
     Returns:
       A `CriticalBetas`. The first local value is exact; the first global one is exact where the search for the largest
-      G finds it; later ones by bisection to 1e-8 along branches followed by at most 20,000 iterations. Splits less
+      G finds it; later ones to 1e-8 along branches followed by plain iterations and Newton steps. Splits less
       than 0.2 % apart are one. Empty where X and Y are independent. Computed in float64, returned in the dtype of
-      `p_xy`. Runs on the host with compiled parts; not to be traced.
+      `p_xy`. Runs on the host and compiles nothing; not to be traced.
 
     Raises:
       TypeError, ValueError: not a joint distribution; zeros in `p_xy` where `dual`; `beta_max` not positive.

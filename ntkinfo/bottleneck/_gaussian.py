@@ -76,9 +76,9 @@ def gaussian_ib(
     cov_x, cov_y, cov_xy = _covariances(cov_x, cov_y, cov_xy)
     beta = _numbers("beta", beta, cov_x.dtype)
     check.positive("beta", beta)
-    lam, rho2, directions = _modes(cov_x, cov_y, cov_xy)
+    lam, result = _optimum(cov_x, cov_y, cov_xy, beta)
     _check_modes(lam)
-    return _solve(lam, rho2, directions, beta)
+    return result
 
 
 def gaussian_curve(
@@ -114,9 +114,9 @@ def gaussian_curve(
     cov_x, cov_y, cov_xy = _covariances(cov_x, cov_y, cov_xy)
     i_xz = _numbers("i_xz", i_xz, cov_x.dtype)
     check.positive("i_xz", i_xz, zero=True)
-    lam, rho2, _ = _modes(cov_x, cov_y, cov_xy)
+    lam, result = _largest(cov_x, cov_y, cov_xy, i_xz)
     _check_modes(lam)
-    return _invert(lam, rho2, i_xz)
+    return result
 
 
 def _covariances(cov_x, cov_y, cov_xy):
@@ -155,7 +155,7 @@ def _check_covariance(name: str, value) -> None:
 
 def _check_modes(lam) -> None:
     if check.concrete(lam):
-        least, limit = float(lam[0]), 100 * lam.shape[0] * float(jnp.finfo(lam.dtype).eps)
+        least, limit = float(np.asarray(lam)[0]), 100 * lam.shape[0] * float(jnp.finfo(lam.dtype).eps)
         if not least > limit:
             raise ValueError(
                 "`cov_xy` must leave X uncertain given Y: the joint covariance must be positive definite; got smallest "
@@ -191,6 +191,18 @@ def _thresholds(rho2):
 
 
 @jax.jit
+def _optimum(cov_x, cov_y, cov_xy, beta):
+    """λ, and the result: one program for each size."""
+    lam, rho2, directions = _modes(cov_x, cov_y, cov_xy)
+    return lam, _solve(lam, rho2, directions, beta)
+
+
+@jax.jit
+def _largest(cov_x, cov_y, cov_xy, i_xz):
+    lam, rho2, _ = _modes(cov_x, cov_y, cov_xy)
+    return lam, _invert(lam, rho2, i_xz)
+
+
 def _solve(lam, rho2, directions, beta) -> GaussianBottleneck:
     critical = _thresholds(rho2)
     per_mode = (1,) * beta.ndim + critical.shape
@@ -207,7 +219,6 @@ def _solve(lam, rho2, directions, beta) -> GaussianBottleneck:
     return GaussianBottleneck(beta, i_x, i_y, i_x + beta * (i_xy - i_y), projection, n_active, critical, i_xy)
 
 
-@jax.jit
 def _invert(lam, rho2, i_xz):
     critical = _thresholds(rho2)
     real = jnp.isfinite(critical)

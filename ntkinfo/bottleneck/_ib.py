@@ -56,11 +56,12 @@ def ib(
 
     Returns:
       A `BottleneckCurve`: upper bounds on the optimal Lagrangian, the optimum where `gap` is 0 to rounding. Runs on the
-      host with compiled parts; not to be traced.
+      host and compiles nothing; not to be traced.
 
     Raises:
       TypeError: tables or β that are not floating-point numbers.
-      ValueError: no joint distribution, zero rows or columns, β not positive, more clusters than inputs, a key missing.
+      ValueError: no joint distribution, zero rows or columns, β not positive, more clusters than inputs, a key missing;
+        more memory needed than there is.
 
     Source: theory, section 7; Tishby, Pereira & Bialek 1999.
 
@@ -171,7 +172,7 @@ def dual_ib(
     if family is None:
         return curve
     mass = np.where(curve.prior > 0, curve.prior, 1)
-    of_clusters = np.swapaxes(curve.encoder, 1, 2) @ (p_xy.sum(axis=1)[:, None] * family) / mass[:, :, None]
+    of_clusters = np.swapaxes(curve.encoder, 1, 2) @ (np.sum(p_xy, axis=1)[:, None] * family) / mass[:, :, None]
     return curve._replace(features=of_clusters)
 
 

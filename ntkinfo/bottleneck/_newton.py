@@ -1,7 +1,7 @@
 """Newton steps on the clusters of a bottleneck, near a transition, where iterations hardly move.
 
-Unknowns are a and u with log p(z) = a - LSE(a) and log p(y|z) = u - LSE(u). With ψ(x, z) = log p(z) - β d(x, z) the free
-energy is F = -α Σ_x p(x) LSE_z ψ/α, so that d²F = -Σ_x p(x) (E_q d²ψ + Var_q[dψ]/α), q = p(z|x).
+Unknowns are a and u with log p(z) = a - LSE(a) and log p(y|z) = u - LSE(u). With ψ(x, z) = log p(z) - β d(x, z) the
+free energy is F = -α Σ_x p(x) LSE_z ψ/α, so that d²F = -Σ_x p(x) (E_q d²ψ + Var_q[dψ]/α), q = p(z|x).
 """
 
 from typing import NamedTuple
@@ -17,11 +17,14 @@ _SHORTER = (0.5, 0.2, 0.05, 0.01)
 
 
 class _Derivatives(NamedTuple):
-    """F, its gradient (n,), and the Hessian (n, n) of n = z (1 + y) unknowns, those of a cluster side by side."""
+    """F, its gradient (n,), and the Hessian (n, n) of n = z (1 + y) unknowns, those of a cluster side by side.
+
+    The Hessian is empty where it was not asked for.
+    """
 
     value: float
     gradient: np.ndarray
-    hessian: np.ndarray | None
+    hessian: np.ndarray
 
 
 def derivatives(problem: Problem, beta: float, alpha: float, a, u, hessian: bool = True) -> _Derivatives:
@@ -36,7 +39,7 @@ def derivatives(problem: Problem, beta: float, alpha: float, a, u, hessian: bool
     joint = problem.p_x * q
     mass = joint.sum(1)
     n_z, n_y = u.shape
-    # dψ(x, z) with respect to the unknowns of z; the shift of log p(z) is common to all z and drops out of the variance.
+    # dψ(x, z) with respect to the unknowns of z; the shift of log p(z), common to all z, drops out of the variance.
     phi = np.ones((n_z, len(problem.p_x), 1 + n_y))
     if problem.dual:
         cost = features[None] - log_s[:, None]
@@ -47,7 +50,7 @@ def derivatives(problem: Problem, beta: float, alpha: float, a, u, hessian: bool
     gradient = -mean
     gradient[:, 0] += p_z
     if not hessian:
-        return _Derivatives(value, gradient.ravel(), None)
+        return _Derivatives(value, gradient.ravel(), np.zeros((0, 0)))
     root = (np.sqrt(problem.p_x) * q)[:, :, None] * phi
     root = root.swapaxes(0, 1).reshape(len(problem.p_x), -1)
     matrix = (root.T @ root / alpha).reshape(n_z, 1 + n_y, n_z, 1 + n_y)

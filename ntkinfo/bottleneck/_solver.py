@@ -1,9 +1,9 @@
 """The solver of the bottlenecks: the self-consistent equations for a whole grid of β at once.
 
-The implementation of `ntkinfo.bottleneck`: no checks, on the host, in NumPy: nothing is compiled, so that the first call
-costs what the next does, whatever the sizes. A solution is a list of clusters, log p(z) and log p(y|z); the encoder
-follows from it. Every β starts from Z = X, so they vectorise; solutions of neighbouring β are then exchanged in both
-directions, which is what annealing up and down would find, and the lowest free energy is kept.
+The implementation of `ntkinfo.bottleneck`: no checks, on the host, in NumPy. Nothing is compiled, so that the first
+call costs what the next does, whatever the sizes. A solution is a list of clusters, log p(z) and log p(y|z); the
+encoder follows from it. Every β starts from Z = X, so they vectorise; solutions of neighbouring β are then exchanged in
+both directions, which is what annealing up and down would find, and the lowest free energy is kept.
 """
 
 from typing import NamedTuple
@@ -37,8 +37,11 @@ _MANY_INPUTS = 256
 WARMUP_STEPS = 24
 # Where Newton steps follow, so many sweeps go before them at most.
 SWEEPS_BEFORE_NEWTON = 400
-# Clusters that have not converged and that would cost less than this in nats, divided by β, to merge are tried as one.
+# The two closest clusters of a solution that does not converge are tried as one where that costs less than this, in
+# nats divided by β.
 ALIKE_COST = 1e-4
+# But not of more clusters: all pairs are looked at again and again.
+MAX_ALIKE = 64
 # Newton steps are taken up to this many unknowns.
 _MAX_NEWTON_UNKNOWNS = 640
 _EMPTY = float(np.log(SMALLEST_PROBABILITY))
@@ -430,12 +433,15 @@ def finish_sweeps(problem: Problem, beta, alpha, solution: Solution, *, toleranc
         return solution
     options = {"tolerance": tolerance, "max_steps": min(more, SWEEPS_BEFORE_NEWTON)}
     # Just past a transition F hardly depends on how many of the new clusters there are, and no step tells them apart.
+    left = left[n_used(solution)[left] <= MAX_ALIKE]
     while len(left):
-        fewer = [_closest_merged(*clusters) for clusters in zip(solution.log_p_z[left], solution.log_p_y_given_z[left])]
+        clusters = zip(solution.log_p_z[left], solution.log_p_y_given_z[left], strict=True)
+        fewer = [_closest_merged(*each) for each in clusters]
         left = left[[cost < ALIKE_COST for *_, cost in fewer]]
-        start = [np.stack(part) for part in zip(*(each[:2] for each in fewer if each[2] < ALIKE_COST))]
         if not len(left):
             break
+        fewer = [each for each in fewer if each[2] < ALIKE_COST]
+        start = [np.stack([each[part] for each in fewer]) for part in (0, 1)]
         tried = solve(problem, beta[left], alpha, *start, **options)
         tried = newton_refine(problem, beta[left], alpha, tried, **options)
         better = tried.free_energy <= solution.free_energy[left] + 1e-13
