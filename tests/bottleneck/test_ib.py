@@ -9,6 +9,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import bottleneck
+from ntkinfo._common import memory
 from ntkinfo.bottleneck import _partitions, _solver
 from ntkinfo.bottleneck._distortion import Problem
 
@@ -382,3 +383,11 @@ def test_clusters_are_merged_wherever_an_empty_one_stands():
         assert int(count[0]) == 2
         np.testing.assert_allclose(np.exp(log_p_z[0, :2]), [0.7, 0.3])
         np.testing.assert_allclose(np.exp(log_p_y_given_z[0, :2]), [[0.1, 0.9], [0.9, 0.1]])
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_bytes_and_remedy(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 10**8)
+    with pytest.raises(
+        ValueError, match=r"`beta` with 100000 values .* needs about .* MB .*Pass fewer values of `beta`"
+    ):
+        bottleneck.ib(joint(12, 3), np.geomspace(1, 9, 100_000))
