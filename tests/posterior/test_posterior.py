@@ -275,7 +275,8 @@ def test_test_inputs_of_another_shape_are_refused():
 
 def test_the_fit_of_the_noise_is_compiled_once_for_neighbouring_sizes():
     def fit(n, scale=1.0):
-        x, y, *_ = problem(np.random.default_rng(n), n=n, m=2)
+        rng = np.random.default_rng(n)
+        x, y = rng.normal(size=(n, 3)), rng.normal(size=(n, 1))
         with counted() as count:
             found = Posterior.fit(network(), x, scale * y, noise="fit")
         return count.number, found
