@@ -237,7 +237,8 @@ class Ensemble:
         )
         cross = self.cross_kernels(x_test, joint=joint, batch_size=batch_size)
         basis = self.time_basis(t, joint_with=len(x_test) if joint else None)
-        s = jnp.atleast_1d(self.rescaled_time(t))
+        s = self.rescaled_time(t if t.ndim or not _known(t) else np.asarray(t)[None])
+        s = s if s.ndim else s[None]
         if _known(self, cross, s) and not (joint and times * m**2 > _MAX_FILLED_ENTRIES):
             z = _predict(*self.filled(cross, s, basis), joint)
             shapes = Gaussian((times, m, self.k), (times, m), (times, m, m) if joint else None)

@@ -181,7 +181,9 @@ def curve(
     else:
         x_test = ens.check_inputs("x_test", x_test)
         m = len(x_test)
-    t = jnp.atleast_1d(check.times("t", t))
+    t = check.times("t", t)
+    # On the host, where no new number of times is compiled for.
+    t = t if t.ndim else jnp.asarray(np.asarray(t)[None]) if check.concrete(t) else t[None]
     read = labels.read("y_test", y_test, m, task)
     if read.targets is None or read.targets.shape[1] != ens.k:
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
@@ -189,7 +191,7 @@ def curve(
     known = label_entropy is not None and read.classes is None
     ceiling = label_entropy if known else labels.entropy(read)
     classes = None if read.classes is None else jnp.asarray(read.classes)
-    one_hot = np.ones((m, 1)) if read.classes is None else labels.one_hot(read.classes, read.n_classes)
+    one_hot = np.ones((m, 1)) if read.classes is None else np.eye(read.n_classes)[read.classes]
     if isinstance(x_test, CrossKernels):
         cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
     else:
@@ -323,7 +325,7 @@ def _checked(result: Curve, known: bool) -> Curve:
     mixture.warn_if_inaccurate(result.input_information)
     _decoder.warn_if_no_bound(result.label_information, result.m, result.k, known)
     divergence = result.output_divergence_joint
-    if divergence is not None and not bool(jnp.all(jnp.isfinite(divergence))):
+    if divergence is not None and not np.isfinite(np.asarray(divergence)).all():
         warnings.warn(
             "The covariance of the test outputs is singular to working precision, so their joint divergence is not "
             "finite and is left out. Remove repeated or trained-on test inputs, use float64, or pass joint=False.",

@@ -11,6 +11,7 @@ import pytest
 from ntkinfo import finite
 from ntkinfo._numerics import mlp
 from ntkinfo.finite import DivergedError, _sgd, _train_layers, _validate_layers, train_layers
+from tests.compilations import counted
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -523,3 +524,11 @@ def test_activations_refuse_other_inputs_and_records(runs):
         finite.activations(runs["whole"], X[:, :2])
     with pytest.raises(ValueError, match="`index` must be at most 3; got 4"):
         finite.activations(runs["whole"], X, index=4)
+
+
+def test_numbers_are_arguments_of_the_programs():
+    train("drawn")
+    for change in ({}, {"epochs": 5, "record": 3}, {"learning_rate": 0.2}, {"weight_std": 0.7}):
+        with counted() as count:
+            train("drawn", **change)
+        assert count.number == 0, change

@@ -8,6 +8,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import information
+from tests.compilations import counted
 from tests.problems import network, problem
 
 TIMES = jnp.array([0.0, 0.5, 20.0, 1e3, jnp.inf])
@@ -54,14 +55,32 @@ def test_curve_is_its_quantities_one_by_one(k, regression, joint):
     assert float(curve.log_m) == pytest.approx(np.log(9))
 
 
-def test_one_compile_serves_new_data_of_one_shape():
-    ens, x_test, y_test = setting()
-    from ntkinfo.information._curve import _curve
+@pytest.mark.parametrize("k", [1, 3])
+def test_neighbouring_sizes_share_programs(k):
+    def run(n, m, times, **options):
+        x, y, x_test, y_test = problem(np.random.default_rng(n + m), n=n, m=m, k=k)
+        ens = ni.Ensemble.fit(network(outputs=k), x, y)
+        with counted() as count:
+            t = np.geomspace(0.1, 1e3, times)
+            curve = information.curve(ens, x_test, y_test, t, key=jax.random.key(0), **options)
+            z = ens.predict(x_test, t, joint=True)
+        return count.number, ens, x_test, y_test, t, curve, z
 
-    information.curve(ens, x_test, y_test, TIMES)
-    size = _curve._cache_size()
-    information.curve(ens, x_test + 0.1, -y_test, TIMES * 2)
-    assert _curve._cache_size() == size
+    run(14, 9, 5)
+    assert run(14, 9, 5)[0] == 0
+    # Noise and label entropy are arguments, no constants.
+    assert run(14, 9, 5, noise=0.3)[0] == 0
+    for sizes in ((14, 10, 5), (14, 9, 6), (13, 9, 5)):
+        # Only what turns kernels into the eigenbasis is compiled for exact sizes; of several outputs the draws as well.
+        number, ens, x_test, y_test, t, curve, z = run(*sizes)
+        assert number <= (1 if k == 1 else 5)
+    # What fills up says nothing: the values are those of arrays without.
+    whole = jax.jit(lambda ens, t: information.curve(ens, x_test, y_test, t, key=jax.random.key(0)))(ens, t)
+    for name, column in curve.columns().items():
+        np.testing.assert_allclose(column, whole.columns()[name], rtol=1e-7, atol=1e-9, err_msg=name)
+    exact = jax.jit(lambda ens, t: ens.predict(x_test, t, joint=True))(ens, t)
+    for one, other in zip(z, exact, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
 def test_dataframe_has_every_quantity_and_its_units():

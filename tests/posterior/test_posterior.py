@@ -9,6 +9,7 @@ from sklearn.gaussian_process.kernels import Kernel
 
 from ntkinfo import kernels, stax
 from ntkinfo.posterior import Posterior, _noise
+from tests.compilations import counted
 from tests.problems import network, problem
 
 
@@ -270,3 +271,23 @@ def test_bad_input_is_refused(change, error, message):
 def test_test_inputs_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="`x_test` must hold inputs of the shape trained on"):
         Posterior.fit(LINEAR, X, Y).predict(np.ones((3, 5)))
+
+
+def test_the_fit_of_the_noise_is_compiled_once_for_neighbouring_sizes():
+    def fit(n, scale=1.0):
+        rng = np.random.default_rng(n)
+        x, y = rng.normal(size=(n, 3)), rng.normal(size=(n, 1))
+        with counted() as count:
+            found = Posterior.fit(network(), x, scale * y, noise="fit")
+        return count.number, found
+
+    fit(14)
+    assert fit(14)[0] == 0 and fit(14, 0.5)[0] == 0
+    # The eigenvectors of another matrix, and sums over the rows of the labels.
+    assert fit(13)[0] <= 2
+    number, found = fit(15)
+    assert number <= 2
+    values = found.eigenvalues, jnp.sum(found.y_rotated**2, axis=1)
+    exact, how = jax.jit(_noise.maximise_marginal_likelihood, static_argnums=2)(*values, 1)
+    np.testing.assert_allclose(found.noise, exact, rtol=1e-6)
+    assert found.noise_fit.converged and how.converged

@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 import ntkinfo as ni
 from ntkinfo.variational import _objectives, _predict, _training_loop, _validate, encoders, label_noise
+from tests.compilations import counted
 
 V = ni.variational
 KEY = jax.random.key(0)
@@ -555,3 +556,15 @@ def test_sizes_and_objects_of_networks_are_refused_by_name():
         V.sweep(X, Y, betas=[2.0], names="vib", key=KEY, noise=3)
     with pytest.raises(ValueError, match="`dual_prior` must be one of"):
         V.sweep(X, Y, betas=[2.0], names="vib", key=KEY, dual_prior="no")
+
+
+def test_numbers_are_arguments_of_the_programs():
+    def fit(**change):
+        options = {"beta": 5.0, "steps": 6, "record": 2, "learning_rate": 1e-3} | change
+        with counted() as count:
+            V.fit(np.eye(6), np.arange(6) % 2, key=KEY, latent=2, encoder=encoders.linear(4), progress=False, **options)
+        return count.number
+
+    fit()
+    for change in ({}, {"steps": 7}, {"beta": 2.0}, {"learning_rate": 1e-2}):
+        assert fit(**change) == 0, change
