@@ -1,0 +1,183 @@
+"""Claim: a call with other numbers of times, inputs or steps than the one before compiles next to nothing.
+
+Processor seconds and compiled programs of first calls, of the same call again and of calls of neighbouring sizes, each
+row of one process that finds no compilation cache; beside them, warm, ours against scikit-learn's nearest neighbours
+(where it is installed; both use one thread).
+
+    uv run python benchmarks/first_calls.py
+"""
+
+import argparse
+import faulthandler
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+jax.config.update("jax_enable_x64", True)
+
+import ntkinfo as ni
+from ntkinfo import architectures, datasets, finite, mixture, stax, variational
+from ntkinfo.estimators import _neighbours
+
+programs = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, duration, **_: programs.append(event) if "backend_compile" in event else None
+)
+RNG = np.random.default_rng(0)
+KEY = jax.random.key(0)
+
+
+def cost(call):
+    """Processor seconds and compiled programs of a call."""
+    programs.clear()
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jax.block_until_ready(call())
+    return {"seconds": time.process_time() - start, "programs": len(programs)}
+
+
+def curve():
+    """`Ensemble.fit` and `information.curve`, n = 200."""
+    net, x = architectures.network(depth=3), RNG.normal(size=(260, 30))
+    y, t = np.sign(x[:, :1] + RNG.normal(size=(260, 1))), np.logspace(-1, 6, 40)
+
+    def call(n=200, m=50, times=30):
+        ens = ni.Ensemble.fit(net, x[:n], y[:n])
+        return ni.information.curve(ens, x[-m:], y[-m:], t[:times])
+
+    yield "first", call
+    yield "again", call
+    yield "one time more", lambda: call(times=31)
+    yield "one test input more", lambda: call(m=51)
+    yield "one training input more", lambda: call(n=201)
+
+
+def posterior():
+    """`Posterior.fit(noise="fit")`, n = 200."""
+    net, x = architectures.network(depth=3), RNG.normal(size=(260, 30))
+    y = np.sign(x[:, :1] + RNG.normal(size=(260, 1)))
+    for name, n in (("first", 200), ("again", 200), ("one training input more", 201)):
+        yield name, lambda n=n: ni.Posterior.fit(net, x[:n], y[:n], noise="fit")
+
+
+def layers():
+    """`finite.train_layers`, layers of 12, 10, 7, 5, 4, 3 and 2 units on the 12-bit data."""
+    task = datasets.twelve_bit(dtype=np.float32)
+
+    def call(**change):
+        options = {"epochs": 10, "n_networks": 2, "n_train": 3481, "key": KEY, "progress": False} | change
+        return finite.train_layers((12, 10, 7, 5, 4, 3, 2), task.x, task.labels, **options)
+
+    for name, change in (
+        ("first", {}),
+        ("again", {}),
+        ("12 epochs", {"epochs": 12}),
+        ("rate", {"learning_rate": 0.05}),
+    ):
+        yield name, lambda change=change: call(**change)
+
+
+def bottleneck():
+    """`variational.fit`, 1000 digits, 100 steps."""
+    data = datasets.digits(1000, task="classes")
+
+    def call(**change):
+        options = {"beta": 10.0, "key": KEY, "steps": 100, "progress": False} | change
+        return variational.fit(data.x_train, data.labels_train, **options)
+
+    changes = (("first", {}), ("again", {}), ("120 steps", {"steps": 120}), ("beta", {"beta": 5.0}))
+    for name, change in (*changes, ("rate", {"learning_rate": 2e-3})):
+        yield name, lambda change=change: call(**change)
+
+
+def neighbours():
+    """Nearest neighbours of 100,000 samples, no error bar, and scikit-learn's."""
+    x = RNG.normal(size=100_000)
+    y = 0.6 * x + 0.8 * RNG.normal(size=100_000)
+    for _ in range(3):
+        yield "ours", lambda: _neighbours.continuous_terms(x[:, None], y[:, None], 3).mean()
+        try:
+            from sklearn.feature_selection import _mutual_info
+        except ImportError:
+            continue
+        yield "scikit-learn", lambda: _mutual_info._compute_mi_cc(x.copy(), y.copy(), 3)
+
+
+def images():
+    """Kernels of two convolutions and Flatten, 48 x 48 pairs of images 28 x 28."""
+    layer = [stax.Conv(8, (3, 3), padding="SAME", W_std=1.5, b_std=0.1), stax.Relu()]
+    net = stax.serial(*layer, *layer, stax.Flatten(), stax.Dense(1))
+    a, b = RNG.normal(size=(2, 48, 28, 28, 1))
+    for name in ("first", "again"):
+        yield name, lambda: ni.kernels.kernels(net, a, b)
+
+
+def mixtures():
+    """`mixture.exact`, 20,000 points."""
+    mean, variance = RNG.normal(size=(20_000, 1)), RNG.uniform(0.05, 1, size=20_000)
+    for name in ("first", "again"):
+        yield name, lambda: mixture.exact(mean, variance).value
+
+
+def train_variances():
+    """`predict_train` of 100 times after `Ensemble.fit`, n = 1000."""
+    net, x = architectures.network(depth=3), RNG.normal(size=(1000, 30))
+    y, t = np.sign(x[:, :1]), jnp.logspace(-1, 8, 100)
+    ens = ni.Ensemble.fit(net, x, y)
+    jax.block_until_ready(ens.predict_train(t))
+    yield "fit", lambda: ni.Ensemble.fit(net, x, y)
+    yield "predict_train", lambda: ens.predict_train(t)
+
+
+ROWS = {f.__name__: f for f in (curve, posterior, layers, bottleneck, neighbours, images, mixtures, train_variances)}
+
+
+def measured(name):
+    """The calls of a row in a process of its own."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
+    command = [sys.executable, __file__, "--row", name]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=3, help="fresh processes of each row")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "first_calls.json")
+    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps([{"call": name, **cost(call)} for name, call in ROWS[options.row]()]))
+        return
+    record = {"jax": jax.__version__, "cores": os.cpu_count(), "machine": platform.machine(), "rows": []}
+    for name, row in ROWS.items():
+        runs = [measured(name) for _ in range(options.processes)]
+        calls: dict[str, list] = {}
+        for one in (call for run in runs for call in run):
+            calls.setdefault(one["call"], []).append(one)
+        print(row.__doc__)
+        for call, values in calls.items():
+            seconds = float(np.median([value["seconds"] for value in values]))
+            count = max(value["programs"] for value in values)
+            print(f"    {call:<26} {seconds:8.3f} s processor, {count:3d} programs", flush=True)
+            record["rows"].append({"what": row.__doc__, "call": call, "seconds": seconds, "programs": count})
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    # Time limit in seconds: a run that hangs ends with a traceback of where.
+    faulthandler.dump_traceback_later(1800, exit=True)
+    main()
