@@ -7,7 +7,7 @@ does the same for the Hessian kernel.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -286,8 +286,8 @@ def _check_devices(devices) -> None:
 
 def _keeps_positions(kernel_fn) -> bool:
     """Whether a network of stax needs no pairs of positions: it flattens, and pools nothing before."""
-    required = getattr(kernel_fn, "input_req", None)
-    diagonal = required.get("diagonal_spatial") if hasattr(required, "get") else None
+    required = getattr(kernel_fn, "input_req", {})
+    diagonal = required.get("diagonal_spatial") if isinstance(required, Mapping) else None
     return getattr(getattr(diagonal, "input", None), "name", "") == "YES"
 
 
