@@ -123,7 +123,7 @@ def checked(eigenvalues: Array, noise: float | str | Array) -> Array:
 @jax.custom_jvp
 def _checked(eigenvalues, noise):
     if check.concrete(eigenvalues, noise):
-        check_noise(eigenvalues, noise)
+        check_noise(np.asarray(eigenvalues), noise)
         return jnp.asarray(_without_null(np.asarray(eigenvalues), np))
     return _without_null(eigenvalues, jnp)
 
