@@ -49,8 +49,12 @@ def test_a_notebook_is_kept_with_its_figures(path):
         assert not re.search(r"(^|[\s'\"(])(/\w[\w.-]*/|[A-Z]:\\)|Warning|0x[0-9a-f]{6}", text(output)), text(output)
 
 
+# This one trains networks for minutes.
+RUNS = [pytest.param(path, marks=pytest.mark.slow if path.stem.startswith("04") else ()) for path in NOTEBOOKS]
+
+
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_draws_what_is_kept(path, tmp_path):
     notebook = nbformat.read(path, 4)
     kept = len(figures(notebook))

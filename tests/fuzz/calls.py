@@ -64,6 +64,7 @@ EXEMPT = {
     "ensemble.predictive": _ENGINE,
     "ensemble.rotate": _ENGINE,
     "ensemble.Ensemble.covariances": _ENGINE,
+    "ensemble.Ensemble.filled": _ENGINE,
     "ensemble.Ensemble.filters": _ENGINE,
     "ensemble.Ensemble.means": _ENGINE,
     "ensemble.Ensemble.predictive": _ENGINE,
