@@ -49,8 +49,9 @@ def test_a_notebook_is_kept_with_its_figures(path):
         assert not re.search(r"(^|[\s'\"(])(/\w[\w.-]*/|[A-Z]:\\)|Warning|0x[0-9a-f]{6}", text(output)), text(output)
 
 
-# This one trains networks for minutes.
-RUNS = [pytest.param(path, marks=pytest.mark.slow if path.stem.startswith("04") else ()) for path in NOTEBOOKS]
+# These train networks for minutes.
+SLOW = ("04_information_plane", "05_variational")
+RUNS = [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in NOTEBOOKS]
 
 
 @pytest.mark.timeout(1800)
