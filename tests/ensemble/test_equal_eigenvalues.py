@@ -77,6 +77,7 @@ def test_derivatives_by_inputs_that_leave_the_symmetry(kind):
     DERIVATIVE.check(0.0, INPUTS[kind], 300.0, 0.0, LEAVING, 1.0, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_on_kernels_of_low_rank():
     derivative = Derivative(functools.partial(everything, linear=True))
     derivative.check(0.0, LOW_RANK, jnp.inf, 1.0, STILL, 0.0)

@@ -239,6 +239,7 @@ def test_scores_of_predictions_without_sampling(rng):
     assert float(found.brier) == pytest.approx(np.mean(((guess - np.eye(3)[y]) ** 2).sum(1)), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_fits_side_by_side(rng, tmp_path):
     x, y = problem(rng)
     options = {"steps": 20, "record": 2, "x_test": x[:20], "y_test": y[:20], "key": KEY} | SMALL
