@@ -298,6 +298,8 @@ def bottleneck() -> str:
         "encoder. **Not equal terms:** ours runs two threads and its later calls leave compilation out; the peers run one "
         "thread and compile nothing. So two ratios: cold, the peer's seconds over our first call of that problem, "
         "compilation included; warm, over a later call at no more mean excess. Below 1 the peer is faster.",
+        "**Being remeasured:** these figures are of the solver before it ran in NumPy. Since then nothing is compiled, so that "
+        "first calls are faster than shown and later ones of few sweeps slower; the rows come with the next whole run.",
         table(
             ["problem", "peer", "its mean excess", "its seconds", "cold ratio", "ours at no more excess", "seconds, later call",
              "warm ratio"],
