@@ -1,8 +1,10 @@
-"""Whether JAX is tracing now, by its public names alone."""
+"""Whether JAX is tracing now, and what is known all the same; by its public names alone."""
 
 import threading
 
 import jax.core
+
+from ntkinfo._common import check
 
 try:
     from jax.extend.core import get_opaque_trace_state  # pyright: ignore
@@ -32,3 +34,8 @@ _OUTSIDE = None if _state_is_clean else _state_outside()[0]
 def is_tracing() -> bool:
     """Whether this thread is inside jit, grad, vmap or another transformation of JAX. About a microsecond."""
     return not _state_is_clean() if _state_is_clean else _state() != _OUTSIDE
+
+
+def is_known(*values) -> bool:
+    """Whether values are known, and so is all that is computed of them: nothing is being traced."""
+    return check.concrete(values) and not is_tracing()

@@ -145,12 +145,7 @@ def tree_centres(
         weights[node] = weights[first] + weights[second]
     weights = weights[len(p) :][-MAX_CENTRES:]
     weights /= weights.sum(axis=1, keepdims=True)
-    if not problem.dual:
-        return weights @ p
-    # The decoder of a group is the geometric mean there.
-    logs = weights @ np.log(np.maximum(p, 1e-300))
-    centres = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return centres / centres.sum(axis=1, keepdims=True)
+    return decoder(problem, weights @ (log_floored(p) if problem.dual else p))
 
 
 def log_partition(

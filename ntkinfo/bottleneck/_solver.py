@@ -181,7 +181,7 @@ def merge(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
 def _merge_targets(beta, mass, decoders, log_decoders):
     """Which cluster, itself or a heavier one, each cluster (z,), heaviest first, is to become one with."""
     n, own = len(mass), np.arange(len(mass))
-    log_ratio = -np.sum(decoders * log_decoders, axis=1)
+    entropy = -np.sum(decoders * log_decoders, axis=1)
     squares, pairs = np.sum(decoders**2, axis=1), []
     for start in range(1, n, 512):
         rows = own[start : start + 512]
@@ -193,10 +193,7 @@ def _merge_targets(beta, mass, decoders, log_decoders):
             if not len(part):
                 continue
             i, j = rows[part[:, 0]], part[:, 1]
-            share = (mass[i] / (mass[i] + mass[j]))[:, None]
-            mixture = share * decoders[i] + (1 - share) * decoders[j]
-            divergence = -plogp(mixture).sum(1) - share[:, 0] * log_ratio[i] - (1 - share[:, 0]) * log_ratio[j]
-            cost = (mass[i] + mass[j]) * beta * divergence
+            cost = beta * _merge_costs(mass, decoders, entropy, i, j)[0]
             cheap = cost < MERGE_TOLERANCE
             pairs.append(np.stack([i[cheap], j[cheap], cost[cheap]]))
     target = own.copy()
@@ -211,6 +208,14 @@ def _merge_targets(beta, mass, decoders, log_decoders):
         first = np.unique(i[order], return_index=True)[1]
         target[i[order][first]] = j[order][first]
     return target
+
+
+def _merge_costs(mass, decoders, entropy, i, j):
+    """What it costs to make clusters i and j one, in nats divided by β (pairs,), and their decoders then (pairs, y)."""
+    share = mass[i] / (mass[i] + mass[j])
+    mixture = share[:, None] * decoders[i] + (1 - share)[:, None] * decoders[j]
+    divergence = -plogp(mixture).sum(1) - share * entropy[i] - (1 - share) * entropy[j]
+    return (mass[i] + mass[j]) * divergence, mixture
 
 
 def _chunks(counts, n_x):
@@ -469,16 +474,13 @@ def _merged_pair(mass, decoders):
     """Masses (z - 1,) and decoders (z - 1, y) with the two as one that cost least to merge, and that cost in nats."""
     if len(mass) < 2:
         return mass, decoders, np.inf
-    entropy = -np.sum(plogp(decoders), axis=1)
-    share = mass[:, None] / (mass[:, None] + mass[None])
-    mixture = share[:, :, None] * decoders[:, None] + (1 - share)[:, :, None] * decoders[None]
-    divergence = -np.sum(plogp(mixture), axis=2) - share * entropy[:, None] - (1 - share) * entropy[None, :]
-    cost = (mass[:, None] + mass[None]) * divergence
-    cost[np.diag_indices(len(mass))] = np.inf
-    a, b = sorted(np.unravel_index(np.argmin(cost), cost.shape))
-    least, decoders, mass = float(cost[a, b]), decoders.copy(), mass.copy()
-    decoders[a], mass[a] = mixture[a, b], mass[a] + mass[b]
-    return np.delete(mass, b), np.delete(decoders, b, axis=0), least
+    first, second = np.triu_indices(len(mass), 1)
+    cost, mixture = _merge_costs(mass, decoders, -np.sum(plogp(decoders), axis=1), first, second)
+    best = int(np.argmin(cost))
+    a, b = first[best], second[best]
+    decoders, mass = decoders.copy(), mass.copy()
+    decoders[a], mass[a] = mixture[best], mass[a] + mass[b]
+    return np.delete(mass, b), np.delete(decoders, b, axis=0), float(cost[best])
 
 
 def best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ntkinfo._common import memory
 from ntkinfo._common import npz as stored_arrays
+from ntkinfo.datasets._pairs import check_pair, refuse_unlike
 
 
 def mnist(folder: Path):
@@ -59,40 +60,21 @@ def npz(path: Path):
             f"{', '.join(names) or 'none'}, without {' and '.join(missing)}."
         )
     suffixes = ("", "_test") if "x_test" in arrays else ("",)
+    place = f" in {path}"
     for suffix in suffixes:
-        _pair(path, "x" + suffix, arrays["x" + suffix], "y" + suffix, arrays["y" + suffix])
+        for name, kinds in (("x" + suffix, "fiub"), ("y" + suffix, "fiubU")):
+            if arrays[name].dtype.kind not in kinds:
+                raise ValueError(
+                    f"`{name}`{place} must hold real numbers{' or text' if 'U' in kinds else ''}; got dtype "
+                    f"{arrays[name].dtype}."
+                )
+        check_pair("x" + suffix, arrays["x" + suffix], "y" + suffix, arrays["y" + suffix], place)
     for key in ("x", "y") if len(suffixes) == 2 else ():
-        this, other = arrays[key + "_test"], arrays[key]
-        if this.shape[1:] != other.shape[1:] or this.dtype.kind != other.dtype.kind:
-            raise ValueError(
-                f"`{key}_test` must be like `{key}` but for its number of rows; got {this.dtype} {this.shape} beside "
-                f"{other.dtype} {other.shape} in {path}."
-            )
+        test, train = arrays[key + "_test"], arrays[key]
+        if test.shape[1:] != train.shape[1:] or test.dtype.kind != train.dtype.kind:
+            refuse_unlike(key, test, train, place)
     pairs = [(arrays["x" + suffix], arrays["y" + suffix]) for suffix in suffixes]
     return pairs[0], (pairs[1] if len(pairs) == 2 else None)
-
-
-def _pair(path, x_name, x, y_name, y):
-    """Refuses arrays of wrong dtype, rank or size, and entries that are not finite."""
-    for name, value, kinds, ranks in ((x_name, x, "fiub", range(2, 9)), (y_name, y, "fiubU", (1, 2))):
-        if value.dtype.kind not in kinds:
-            raise ValueError(
-                f"`{name}` in {path} must hold real numbers{' or text' if 'U' in kinds else ''}; got dtype "
-                f"{value.dtype}."
-            )
-        if value.ndim not in ranks:
-            wanted = "(n,) or (n, k)" if name == y_name else "(n, d) or (n, height, width, channels)"
-            raise ValueError(f"`{name}` in {path} must have shape {wanted}; got shape {value.shape}.")
-        if value.size == 0:
-            raise ValueError(f"`{name}` in {path} must not be empty; got shape {value.shape}.")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            where = tuple(map(int, np.argwhere(~np.isfinite(value))[0]))
-            raise ValueError(
-                f"`{name}` in {path} must be finite; got {value[where]} at index {where}. Remove or impute such "
-                "rows first."
-            )
-    if len(x) != len(y):
-        raise ValueError(f"`{x_name}` and `{y_name}` in {path} must have equally many rows; got {len(x)} and {len(y)}.")
 
 
 def _idx_pair(folder: Path, part: str):

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 from ntkinfo._common import check
 from ntkinfo.datasets import _dataset, _scale
 from ntkinfo.datasets._dataset import Dataset
+from ntkinfo.datasets._pairs import check_pair, refuse_unlike
 from ntkinfo.datasets._targets import TASKS
 
 # Columns that are named in a message.
@@ -83,12 +84,9 @@ def from_arrays(
     if x_test is not None:
         _same_columns(x, x_test)
         test = _pair("x_test", x_test, "y_test", y_test)
-        for what, this, other in zip("xy", test, pair, strict=True):
-            if this.shape[1:] != other.shape[1:] or (this.dtype.kind in "US") != (other.dtype.kind in "US"):
-                raise ValueError(
-                    f"`{what}_test` must be like `{what}` but for its number of rows; got {this.dtype} {this.shape} "
-                    f"beside {other.dtype} {other.shape}."
-                )
+        for key, this, other in zip("xy", test, pair, strict=True):
+            if this.shape[1:] != other.shape[1:] or (this.dtype.kind == "U") != (other.dtype.kind == "U"):
+                refuse_unlike(key, this, other)
     if task is None:
         task = _task(pair[1])
     return _dataset.split(
@@ -184,8 +182,7 @@ def _task(y: np.ndarray) -> str:
 def _pair(x_name, x, y_name, y) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets as host arrays of finite numbers, targets perhaps of text."""
     x, y = _inputs(x_name, x), _targets(y_name, y)
-    if len(x) != len(y):
-        raise ValueError(f"`{x_name}` and `{y_name}` must have equally many rows; got {len(x)} and {len(y)}.")
+    check_pair(x_name, x, y_name, y)
     return x, y
 
 
@@ -206,11 +203,6 @@ def _inputs(name, value) -> np.ndarray:
     array = np.asarray(check.values(name, value))
     if array.dtype.kind not in "fiub":
         raise TypeError(f"`{name}` must hold real numbers; got {check.described(array)}.")
-    if array.ndim < 2 or 0 in array.shape:
-        raise ValueError(
-            f"`{name}` must have shape (n, d) or (n, height, width, channels), none of them 0; got {array.shape}."
-        )
-    _refuse_infinite(name, array)
     return array.astype(np.uint8) if array.dtype.kind == "b" else array
 
 
@@ -234,9 +226,6 @@ def _targets(name, value) -> np.ndarray:
         raise TypeError(f"`{name}` must hold real numbers or text; got {check.described(array)}.")
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f":
         array = array[:, 0]
-    if array.ndim not in (1, 2) or 0 in array.shape:
-        raise ValueError(f"`{name}` must have shape (n,) or (n, k), none of them 0; got {array.shape}.")
-    _refuse_infinite(name, array)
     return array
 
 
@@ -254,14 +243,6 @@ def _refuse_missing(name, value) -> None:
             raise ValueError(f"`{name}` must have no missing values; got some in {_listed(where)}. Drop or fill them.")
     elif missing.any():
         raise ValueError(f"`{name}` must have no missing values; got {int(missing.sum())}. Drop or fill such rows.")
-
-
-def _refuse_infinite(name, array) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        where = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
-        raise ValueError(
-            f"`{name}` must be finite; got {array[where]} at index {where}. Remove or impute such rows first."
-        )
 
 
 def _same_columns(x, x_test) -> None:

@@ -206,7 +206,7 @@ class Ensemble:
 
     def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
-        if _known(t):
+        if tracing.is_known(t):
             # On the host, where no new number of times is compiled for.
             return jnp.asarray(np.asarray(t).astype(self.eigenvalues.dtype) / (self.n * self.k))
         return t.astype(self.eigenvalues.dtype) / (self.n * self.k)
@@ -261,9 +261,8 @@ class Ensemble:
         )
         cross = self.cross_kernels(x_test, joint=joint, batch_size=batch_size)
         basis = self.time_basis(t, joint_with=len(x_test) if joint else None)
-        s = self.rescaled_time(t if t.ndim or not _known(t) else np.asarray(t)[None])
-        s = s if s.ndim else s[None]
-        if _known(self, cross, s) and not (joint and times * m**2 > _MAX_FILLED_ENTRIES):
+        s = jnp.atleast_1d(self.rescaled_time(t))
+        if tracing.is_known(self, cross, s) and not (joint and times * m**2 > _MAX_FILLED_ENTRIES):
             z = _predict(*self.filled(cross, s, basis), joint)
             shapes = Gaussian((times, m, self.k), (times, m), (times, m, m) if joint else None)
             z = Gaussian(
@@ -291,12 +290,7 @@ class Ensemble:
 
     def check_inputs(self, name: str, x: Float[ArrayLike, "m ..."]) -> Float[Array, "m ..."]:
         """`x` as inputs of the shape trained on, in their dtype; as rows of a kernel with outputs="full"."""
-        kernel_fn = self.kernel_fn
-        if isinstance(kernel_fn, kernels.EmpiricalKernel) and kernel_fn.outputs == "full":
-            x = check.inputs(name, x)
-            if (x.shape[1] + 1, *x.shape[2:]) == self.x.shape[1:]:
-                x = kernel_fn.rows(x)
-        return check.inputs_like(name, x, self.x)
+        return kernels.inputs_like(name, x, self.x, self.kernel_fn)
 
     def cross_kernels(
         self,
@@ -373,7 +367,7 @@ class Ensemble:
         n = padding.near(self.n) if self.n <= _MAX_FILLED else self.n
         rows = padding.near(m)
         nothing = np.zeros((0,), self.y.dtype)
-        spectrum = Ensemble(
+        engine = Ensemble(
             x=nothing,
             y=np.zeros((n, self.k), self.y.dtype),
             eigenvalues=padding.fill(self.eigenvalues, (n,)),
@@ -391,7 +385,7 @@ class Ensemble:
             few = min(padding.near(basis.shape[1]), times) if self.n <= padding.SMALL else basis.shape[1]
             basis = jnp.asarray(padding.fill(basis, (times, few)))
         offset = None if cross.offset is None else padding.fill(cross.offset, (rows, self.k))
-        return spectrum, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), basis
+        return engine, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), basis
 
     # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.
 
@@ -499,11 +493,6 @@ class Ensemble:
 
 def _no_kernel(x1, x2, get):
     raise NotImplementedError("an ensemble that was filled up has no kernel function")
-
-
-def _known(*values) -> bool:
-    """Whether values are known, and stay so in what is computed of them."""
-    return check.concrete(values) and not tracing.is_tracing()
 
 
 @jax.jit

@@ -17,7 +17,7 @@ def network(net):
     if isinstance(net, tuple) and len(net) == 2 and all(map(callable, net)):
         net = networks.Network(*net)
     if isinstance(net, networks.Network):
-        return _gradient_descent.FromInputs(net.init), _Apply(*net.taken_apart)
+        return _gradient_descent.FromInputs(net.init), networks.Bound(*net.taken_apart)
     networks.refuse_module("net", net, "a network of `ntkinfo.stax`, a triple (init, apply, kernel)")
     raise TypeError(
         "`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel), a `networks.Network` or a pair "
@@ -30,23 +30,6 @@ def kernel_network(net) -> None:
     network(net)
     if not isinstance(net, tuple | list) or len(net) != 3:
         raise TypeError("`net` must be a network of `ntkinfo.stax`, a triple (init, apply, kernel).")
-
-
-class _Apply:
-    """apply(params, x) with outputs (n, k) of a function(params, state, x), equal where both are."""
-
-    def __init__(self, function, state):
-        self.function = function
-        self.state = state
-
-    def __call__(self, params, x):
-        return self.function(params, self.state, x)
-
-    def __eq__(self, other):
-        return type(other) is type(self) and self.function == other.function and self.state is other.state
-
-    def __hash__(self):
-        return hash((self.function, id(self.state)))
 
 
 def finite_times(t):

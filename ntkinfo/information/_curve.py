@@ -181,9 +181,7 @@ def curve(
     else:
         x_test = ens.check_inputs("x_test", x_test)
         m = len(x_test)
-    t = check.times("t", t)
-    # On the host, where no new number of times is compiled for.
-    t = t if t.ndim else jnp.asarray(np.asarray(t)[None]) if check.concrete(t) else t[None]
+    t = jnp.atleast_1d(check.times("t", t))
     read = labels.read("y_test", y_test, m, task)
     if read.targets is None or read.targets.shape[1] != ens.k:
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
@@ -208,7 +206,9 @@ def curve(
         )  # fmt: skip
         if not check.concrete(result):
             return result
-        complete = functools.partial(Curve, **{f.name: getattr(result, f.name) for f in dataclasses.fields(Curve)})
+
+        def complete():
+            return result
     else:
         complete, *variances = _curve_filled(
             ens, cross, targets, classes, one_hot, t, s, basis, noise, ceiling, options, joint=joint, known=known

@@ -8,6 +8,7 @@ does the same for the Hessian kernel. `empirical` is the tangent kernel of a net
 from ntkinfo._common.check import inputs
 from ntkinfo.kernels._empirical import EmpiricalKernel, empirical
 from ntkinfo.kernels._empirical import check_rank as check_rank
+from ntkinfo.kernels._empirical import inputs_like as inputs_like
 from ntkinfo.kernels._empirical import mean_function as mean_function
 from ntkinfo.kernels._empirical import offset as offset
 from ntkinfo.kernels._empirical import saw_data as saw_data

@@ -462,6 +462,15 @@ def _networks_of(mean_fn) -> tuple:
     return owner.networks if isinstance(owner, EmpiricalKernel) else (mean_fn,)
 
 
+def inputs_like(name: str, x: Any, trained: Array, kernel_fn: Callable) -> Array:
+    """`x` as inputs of the shape trained on, in their dtype; as `rows` of an empirical kernel with outputs="full"."""
+    if isinstance(kernel_fn, EmpiricalKernel) and kernel_fn.outputs == "full":
+        x = check.inputs(name, x)
+        if (x.shape[1] + 1, *x.shape[2:]) == trained.shape[1:]:
+            x = kernel_fn.rows(x)
+    return check.inputs_like(name, x, trained)
+
+
 def check_rank(kernel_fn: Callable, x: Array, singular: str) -> None:
     """Refuses more rows than an empirical kernel can have rank, unless null directions are to be projected out."""
     if not isinstance(kernel_fn, EmpiricalKernel) or singular != "error":

@@ -149,7 +149,7 @@ def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Inf
       ValueError: more than one output, variances that are not positive, shapes or classes that do not fit.
     """
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, one_output=True)
-    known = check.concrete(mean, variance, classes) and not tracing.is_tracing()
+    known = tracing.is_known(mean, variance, classes)
     value, error = (_exact_padded if known else _exact)(mean, variance, classes)
     xp = np if known else jnp
 

@@ -12,6 +12,7 @@ from ntkinfo.networks._kernel_function import kernel_function
 from ntkinfo.networks._kernel_function import reason as reason
 from ntkinfo.networks._kernel_function import refuse_module as refuse_module
 from ntkinfo.networks._kernel_function import saw_data as saw_data
+from ntkinfo.networks._network import Bound as Bound
 from ntkinfo.networks._network import Network, from_apply, from_stax
 from ntkinfo.networks._network import as_network as as_network
 from ntkinfo.networks._network import cast as cast

@@ -1,7 +1,7 @@
 """Modules of Equinox as a `Network`: pytrees that are functions of one input."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -53,7 +53,7 @@ def from_equinox(make: Any, state: Any = None) -> Network:
         return [jnp.asarray(leaf, x.dtype) for leaf, is_trained in zip(made, trained, strict=True) if is_trained]
 
     held = [None if is_trained else leaf for leaf, is_trained in zip(leaves, trained, strict=True)]
-    return Network(init, _Apply(_Function(structure, tuple(held), False)))
+    return Network(init, Bound(_Function(structure, tuple(held), False), ([], None)))
 
 
 def _of_module(module, state) -> Network:
@@ -124,16 +124,6 @@ class _Function:
 
     def __hash__(self):
         return hash((type(self), self.stateful, len(self.held)))
-
-
-class _Apply:
-    """apply(params, x) of a `_Function` without state."""
-
-    def __init__(self, function: Callable):
-        self.function = function
-
-    def __call__(self, params, x):
-        return self.function(params, ([], None), x)
 
 
 def _refuse_training(name: str, module) -> None:

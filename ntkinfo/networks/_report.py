@@ -189,10 +189,9 @@ def report(
     z, start, start_test = post.predict(x_test), net(x), net(x_test)
     if not (np.asarray(z.variance) > 0).all():
         raise ValueError("`data.x_test` must have outputs that depend on the parameters; the variance of some is 0.")
-    options = {"key": key, "n_samples": n_samples}
-    if z.mean.shape[-1] == 1:
-        options = {}
-    labels = y_test if task == "regression" or data_labels(data) is None else data_labels(data)
+    options = {} if z.mean.shape[-1] == 1 else {"key": key, "n_samples": n_samples}
+    classes = None if task == "regression" else getattr(data, "labels_test", None)
+    labels = y_test if classes is None else classes
     decoder = {"noise": sigma2} if task == "regression" else options
     eigenvalues = np.maximum(np.asarray(post.eigenvalues)[::-1], 0.0)
     losses = {name: _measured(information, value, labels_, task) for name, value, labels_ in
@@ -225,11 +224,6 @@ def report(
         bounds=bounds,
         no_bounds=no_bounds,
     )
-
-
-def data_labels(data) -> np.ndarray | None:
-    """Integer classes of the test rows, where the data have them."""
-    return getattr(data, "labels_test", None)
 
 
 def _alignment(post, values) -> np.ndarray:

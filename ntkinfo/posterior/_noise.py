@@ -63,7 +63,7 @@ def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> 
     """
     weights = np.ones(eigenvalues.shape, eigenvalues.dtype)
     values = (eigenvalues, squares, weights)
-    if check.concrete(values) and not tracing.is_tracing():
+    if tracing.is_known(values):
         # One program for neighbouring numbers of inputs: what fills up weighs nothing.
         values = tuple(padding.fill(value, (padding.near(len(weights)),)) for value in values)
     return _maximised(*values, np.asarray(k, eigenvalues.dtype))

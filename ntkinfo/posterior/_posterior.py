@@ -242,12 +242,7 @@ class Posterior:
         Source: theory, section 1, "Bayesian posteriors".
         """
         check.flag("joint", joint)
-        kernel_fn = self.kernel_fn
-        if isinstance(kernel_fn, kernels.EmpiricalKernel) and kernel_fn.outputs == "full":
-            x_test = check.inputs("x_test", x_test)
-            if (x_test.shape[1] + 1, *x_test.shape[2:]) == self.x.shape[1:]:
-                x_test = kernel_fn.rows(x_test)
-        x_test = check.inputs_like("x_test", x_test, self.x)
+        x_test = kernels.inputs_like("x_test", x_test, self.x, self.kernel_fn)
         cross = getattr(kernels.kernels(self.kernel_fn, x_test, self.x, batch_size=batch_size), self.prior)
         if joint:
             prior = getattr(kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size), self.prior)
