@@ -81,7 +81,7 @@ class Gaussian(NamedTuple):
         if check.concrete(smallest) and np.any(np.asarray(smallest) < -1e3 * jnp.finfo(smallest.dtype).eps):
             raise ValueError(
                 "`self.covariance` must be positive semidefinite; got one with an eigenvalue of "
-                f"{float(np.min(smallest)):.3g} of its largest."
+                f"{float(np.min(smallest)):.3g} of its largest. Where all is rounding, use float64 or an earlier time."
             )
         return p.mean[ahead] + root[ahead] @ normal
 

@@ -28,6 +28,12 @@ def resolved(variance: Array, error: Array) -> Array:
     return jnp.where(lost, variance - jax.lax.stop_gradient(variance), variance)
 
 
-def with_diagonal(covariance: Array, variance: Array) -> Array:
-    """A covariance (m, m) with another diagonal (m,)."""
-    return jnp.where(jnp.eye(len(variance), dtype=bool), variance[None, :], covariance)
+def resolved_covariance(covariance: Array, error: Array) -> Array:
+    """A covariance (m, m) with `resolved` variances: a function known at a point varies with none there.
+
+    Derivatives stay.
+    """
+    variance = resolved(jnp.diagonal(covariance), error)
+    known = variance == 0
+    rest = jnp.where(known[:, None] | known[None, :], covariance - jax.lax.stop_gradient(covariance), covariance)
+    return jnp.where(jnp.eye(len(variance), dtype=bool), variance[None, :], rest)

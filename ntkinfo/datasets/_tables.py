@@ -72,6 +72,7 @@ def from_arrays(
       >>> data.task, data.classes, data.y_train.shape, data.x_test.shape
       ('binary', ('no', 'yes'), (40, 1), (10, 3))
     """
+    check.on_host(locals())
     if task is not None:
         check.option("task", task, TASKS)
     if not isinstance(name, str):

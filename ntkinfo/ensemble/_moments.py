@@ -179,7 +179,7 @@ def covariances(
         # One product and its transpose: exactly symmetric at half the flops.
         half = (left if nngp is None else left - nngp) @ rows.T
         value = half + half.T if prior is None else prior + half + half.T
-        return then(index, numerics.with_diagonal(value, numerics.resolved(jnp.diagonal(value), errors[index])))
+        return then(index, numerics.resolved_covariance(value, errors[index]))
 
     def at_time(item):
         index, h, time = item

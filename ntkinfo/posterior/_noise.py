@@ -118,12 +118,21 @@ def fit_scale(q: Array, y: Array, noise: float | None) -> tuple[float, float]:
     On the host. For each ratio σ²/τ² the best τ² is a closed form; the ratio, or τ² itself where the noise is given, is
     scanned and then found within two cells of the scan.
 
+    Raises:
+      ValueError: a kernel that is indefinite or zero; residuals that are all 0, where σ² is to be found too.
+
     Warns:
       UserWarning: the likelihood has no maximum within the values tried.
     """
     import scipy.optimize
 
     values, vectors = np.linalg.eigh(np.asarray(q, np.float64))
+    spectrum.check_semidefinite("prior", values.astype(np.asarray(q).dtype))
+    if noise is None and not np.any(np.asarray(y)):
+        raise ValueError(
+            '`y` must differ from the mean somewhere for scale="fit" with noise="fit": residuals are all 0, and the '
+            "likelihood grows without bound towards a scale and a noise of 0."
+        )
     values = np.maximum(values, 0.0)
     rotated = vectors.T @ np.asarray(y, np.float64)
     squares, (n, k) = np.sum(rotated**2, axis=1), rotated.shape

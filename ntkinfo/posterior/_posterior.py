@@ -360,9 +360,8 @@ def predictive(
     error = jax.lax.stop_gradient(variances.rounding(own, explained))
     if joint:
         known = eigenspaces.bilinear(vectors, inverse, q, vectors.T, post.coupling)
-        covariance = prior - 0.5 * (known + known.T)
-        variance = variances.resolved(jnp.diagonal(covariance), error)
-        return Gaussian(mean, variance, variances.with_diagonal(covariance, variance))
+        covariance = variances.resolved_covariance(prior - 0.5 * (known + known.T), error)
+        return Gaussian(mean, jnp.diagonal(covariance), covariance)
     return Gaussian(mean, variances.resolved(prior - eigenspaces.diagonal(vectors, inverse, q, post.coupling), error))
 
 

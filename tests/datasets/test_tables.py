@@ -1,5 +1,6 @@
 """Arrays, DataFrames and CSV files of one's own: the same numbers by every way in, and every refusal."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,6 +128,11 @@ def broken(frame, column, value):
         (lambda f: datasets.from_arrays(f[INPUTS], f["price"], name=3), TypeError, "`name` must be text; got 3"),
         (lambda f: datasets.from_arrays([[1, 2], [3]], [1.0, 2.0]), ValueError, "`x` must be an array; got list"),
         (lambda f: datasets.from_arrays(f[INPUTS], [object()] * N), TypeError, "got objects of type object"),
+        (
+            lambda f: jax.jit(lambda y: datasets.from_arrays(f[INPUTS], y))(f["price"].to_numpy()),
+            TypeError,
+            "`y` is being traced",
+        ),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(frame, call, error, message):

@@ -1,5 +1,6 @@
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -52,6 +53,19 @@ def test_a_curve_goes_on_where_variances_of_other_inputs_are_lost_in_rounding():
     with pytest.warns(UserWarning, match="below its rounding error"):
         divergence = information.output_divergence(ens, x_test, LATE)
     np.testing.assert_allclose(divergence, late.output_divergence, rtol=1e-9)
+
+
+def test_what_is_known_varies_with_nothing(rng):
+    x, y, other = rng.normal(size=(12, 3)), rng.normal(size=(12, 1)), rng.normal(size=(2, 3))
+    rows = np.concatenate([x[:3], other, x[:2]])
+    z = ni.Ensemble.fit(NETWORKS[0], x, y).predict(rows, jnp.inf, joint=True)
+    known = np.r_[True, True, True, False, False, True, True]
+    covariance = np.asarray(z.covariance)
+    assert (covariance[known] == 0).all() and (covariance[:, known] == 0).all()
+    assert np.linalg.eigvalsh(covariance[3:5, 3:5])[0] > 1e-6
+    draws = np.asarray(z.sample(jax.random.key(0), (5,)))
+    np.testing.assert_array_equal(draws[:, known], np.broadcast_to(z.mean[known], (5, 5, 1)))
+    assert draws[:, ~known].std(0).min() > 0
 
 
 def test_inputs_trained_on_are_named():

@@ -120,6 +120,8 @@ def test_evidence_has_derivatives_in_both_variances_and_its_maximum_is_found():
     tau, noise = both.kernel_fn.prior_variance, float(both.noise)
     for scale, variance in ((1.01, 1), (0.99, 1), (1, 1.01), (1, 0.99)):
         assert fit(noise=noise * variance, scale=tau * scale).log_marginal_likelihood < both.log_marginal_likelihood
+    with pytest.raises(ValueError, match="`y` must differ from the mean somewhere"):
+        ni.Posterior.fit(empirical(NET), x, 0 * y, noise="fit", scale="fit")
 
 
 def test_a_mean_makes_labels_residuals_and_moves_nothing_else():
