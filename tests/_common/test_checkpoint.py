@@ -95,6 +95,24 @@ def test_networks_that_differ_in_a_fixed_array_are_not_one_run(tmp_path):
         finite.train(network(np.array([[0.0, 1.0]])), x, y, 0.2, **options)
 
 
+def test_networks_that_differ_in_their_derivative_only_are_not_one_run(tmp_path):
+    def network(scale):
+        @jax.custom_vjp
+        def scaled(z):
+            return z
+
+        scaled.defvjp(lambda z: (z, None), lambda _, slope: (slope * scale,))
+        init, apply, kernel = stax.serial(stax.Dense(4), stax.Erf(), stax.Dense(1))
+        return init, lambda params, x, **options: scaled(apply(params, x, **options)), kernel
+
+    x, y = np.ones((3, 2)), np.ones((3, 1))
+    options = {"n_networks": 1, "key": jax.random.key(0), "learning_rate": 0.1, "checkpoint": tmp_path}
+    finite.train(network(np.array([[1.0]])), x, y, 0.2, **options)
+    finite.train(network(np.array([[1.0]])), x, y, 0.2, **options)
+    with pytest.raises(ValueError, match="differs in net"):
+        finite.train(network(np.array([[2.0]])), x, y, 0.2, **options)
+
+
 # Parts.
 
 
