@@ -122,3 +122,19 @@ def test_the_branches_change_within_a_ten_thousandth_of_the_transitions(dual):
     first = float(critical.local[0])
     annealed = bottleneck.bifurcation(p_xy, first * np.array([1 - 1e-4, 1 + 1e-4]), dual=dual).upward
     assert list(annealed.n_clusters) == [1, int(critical.local_clusters[0])]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("beta", [2.0, 3.0])
+def test_one_beta_finds_what_a_grid_finds_on_a_table_of_counts(beta, seed):
+    random = np.random.default_rng(seed)
+    groups = random.dirichlet(np.full(8, 0.5), size=12)
+    counts = [
+        random.poisson(random.gamma(0.5, 4, size=(300, 8))),
+        random.multinomial(20, random.dirichlet(np.full(8, 0.3)), size=300),
+        random.poisson(3 * groups[random.integers(12, size=300)] * random.gamma(1, 5, size=(300, 1))),
+    ][seed]
+    p_xy = counts[np.sum(counts, axis=1) > 0][:, np.sum(counts, axis=0) > 0] / np.sum(counts)
+    betas = [1.2, 1.5, 2.0, 2.5, 3.0, 4.0]
+    alone, grid = bottleneck.ib(p_xy, [beta]), bottleneck.ib(p_xy, betas)
+    assert abs(alone.lagrangian[0] - grid.lagrangian[betas.index(beta)]) < 1e-10
