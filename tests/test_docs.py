@@ -12,7 +12,7 @@ import ntkinfo
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ntkinfo"
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 THEORY = (ROOT / "docs" / "theory.md").read_text()
 # "theory, section 4", "theory, sections 1 and 5", "theory sections 2, 3, 4 (outputs) and 5".
 CITED = re.compile(

@@ -1,0 +1,80 @@
+"""The pages on their way into the site: a reference from the docstrings, drawings as tables, citations as links."""
+
+import ast
+import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+
+PACKAGE = Path(__file__).parents[1] / "ntkinfo"
+_EDGE = re.compile(r'(\w+)(?:\["([^"]+)"\])? --> (\w+)(?:\["([^"]+)"\])?')
+_FLOWCHART = re.compile(r"```mermaid\nflowchart TD\n(.*?)```", re.DOTALL)
+_OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)]+)\)")
+_CITED = re.compile(r"([Tt]heory,?\s+sections?\s+)(\d+)")
+
+
+def _public(path: Path) -> list[str]:
+    """`__all__` of a file, without running it."""
+    for statement in ast.parse(path.read_text()).body:
+        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == "__all__":
+            return [e.value for e in getattr(statement.value, "elts", ()) if isinstance(e, ast.Constant)]
+    return []
+
+
+def reference() -> dict[str, str]:
+    """The pages of the reference, by address: one for each public module, with all of its names."""
+    pages = {}
+    for name in _public(PACKAGE / "__init__.py"):
+        path = next((p for p in (PACKAGE / f"{name}.py", PACKAGE / name / "__init__.py") if p.exists()), None)
+        if path is None:  # a class or function handed on: it stands on the page of its module
+            continue
+        tree, public = ast.parse(path.read_text()), _public(path)
+        found = {getattr(s, "name", None) for s in tree.body}
+        found |= {alias.asname or alias.name for s in tree.body if isinstance(s, ast.ImportFrom) for alias in s.names}
+        own = [f"::: ntkinfo.{name}.{n}" for n in public if n in found]
+        handed_on = [f"`{n}`" for n in public if n not in found]
+        if handed_on:
+            own.append(f"## From neural-tangents\n\nAs its own documentation says: {', '.join(handed_on)}.")
+        head = (
+            f"# ni.{name}\n\n::: ntkinfo.{name}\n    options:\n      members: false\n      show_root_heading: false\n"
+        )
+        pages[f"reference/{name}.md"] = "\n\n".join([head, *own])
+    return pages
+
+
+def on_config(config):
+    """The shelves: the reference is made from the code, so that no module is forgotten."""
+    config["nav"].insert(3, {"Reference": [{f"ni.{Path(page).stem}": page} for page in reference()]})
+    return config
+
+
+def on_files(files, config):
+    """Adds the pages of the reference."""
+    for page, text in reference().items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page, **_) -> str:
+    """Drawings become tables; files of the repository that are no pages are named without a link."""
+    markdown = _FLOWCHART.sub(_table, markdown)
+    return _OUTSIDE.sub(r"\1 (`\2`)", markdown) if "/" not in page.file.src_uri else markdown
+
+
+def _table(match: re.Match) -> str:
+    """A drawing as a table: drawn in the browser, it would take a program fetched from elsewhere."""
+    names: dict[str, str] = {}
+    below: dict[str, list[str]] = {}
+    for one, text, other, other_text in _EDGE.findall(match[1]):
+        names[one], names[other] = text or names.get(one, one), other_text or names.get(other, other)
+        below.setdefault(one, []).append(other)
+    rows = [f"| {names[one]} | {', '.join(names[n].split(':')[0] for n in others)} |" for one, others in below.items()]
+    return "\n".join(["| layer | may import |", "| --- | --- |", *rows])
+
+
+def on_page_content(html: str, page, **_) -> str:
+    """Sections of the theory that a docstring cites are links."""
+    if page.file.src_uri == "theory.md":
+        return html
+    theory = "../" * page.url.count("/") + "theory/"
+    return _CITED.sub(rf'\1<a href="{theory}#section-\2">\2</a>', html)
