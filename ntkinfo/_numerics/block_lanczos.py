@@ -54,6 +54,7 @@ class BlockLanczos:
           products: of columns (n, b): ΘV and KV, or ΘV and None.
         """
         image, other = products(self.pending)
+        self._last_image = image
         self.ntk = _extended(self.ntk, self.basis.T @ image)
         self.nngp = _extended(self.nngp, np.zeros((0, 0)) if other is None else self.basis.T @ other)
         self.sizes.append(len(self.ntk))
@@ -61,6 +62,17 @@ class BlockLanczos:
         block = self._beyond(image)[:, :room] if room else image[:, :0]
         self.exhausted = block.shape[1] == 0
         self.basis = np.concatenate([self.basis, block], axis=1)
+
+    def beyond(self, size: int) -> np.ndarray:
+        """V₊ᵀΘV for the first `size` columns V of the basis, V₊ the block that came next, (b, size)."""
+        if size == 0 or size < self.sizes[-1]:
+            following = next((later for later in self.sizes if later > size), size)
+            return self.ntk[size:following, :size]
+        block = self.pending
+        coupling = np.zeros((block.shape[1], size))
+        columns = self._last_image.shape[1]
+        coupling[:, size - columns :] = block.T @ self._last_image
+        return coupling
 
     def _beyond(self, image: np.ndarray) -> np.ndarray:
         """An orthonormal basis of what columns (n, b) have beyond the basis."""

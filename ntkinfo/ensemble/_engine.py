@@ -11,7 +11,6 @@ from jax import Array
 from ntkinfo import kernels
 from ntkinfo._common import check, memory, tracing
 from ntkinfo.ensemble import _krylov
-from ntkinfo.ensemble._spectral_sums import SpectralSums
 
 ENGINES = ("auto", "dense", "krylov")
 # Matrices n x n held at once by the dense engine: both kernels, eigenvectors, and the workspace that finds them.
@@ -25,7 +24,7 @@ _CUSOLVER_LIMITS = {"float64": 16_384, "float32": 25_000}
 def choose(
     engine: str, kernel_fn: Callable, x: Array, devices: Sequence | None, *, tolerance: Any, storage: Any, mesh: Any
 ) -> str:
-    """ "dense" or "krylov", for `Ensemble.fit`, whose options these are.
+    """The engine, "dense" or "krylov", for `Ensemble.fit`, whose options these are.
 
     Warns:
       UserWarning: "auto" has become "krylov".
@@ -91,21 +90,3 @@ def require_dense(x: Array, kernel_fn: Callable) -> None:
             f"`x` must have at most {limit} training inputs, the most whose eigenvectors can be computed here; got "
             f"{n}. {many}."
         )
-
-
-def spectral(name: str, ens: Any, dense: type) -> Any:
-    """What answers sums over the spectrum for an ensemble of either engine: itself, or its `SpectralSums`.
-
-    Args:
-      name: what to call the argument in messages.
-      ens: an `Ensemble`, a `KrylovEnsemble`, or `SpectralSums`.
-      dense: the class `Ensemble`.
-
-    Raises:
-      TypeError: it is none of these.
-    """
-    if isinstance(ens, _krylov.KrylovEnsemble):
-        return ens.default_sums
-    if not isinstance(ens, SpectralSums):
-        check.instance(name, ens, dense, maker="`Ensemble.fit`")
-    return ens

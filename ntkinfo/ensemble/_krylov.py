@@ -1,7 +1,7 @@
 """The ensemble of many data: predictions from Krylov spaces of the tangent kernel, with the error of each number.
 
-The eigenbasis of the dense engine is replaced by an orthonormal basis V of few columns, found by block Lanczos from what
-is asked about; the formulas are the same, with Θ projected to VᵀΘV.
+The eigenbasis of the dense engine is replaced by an orthonormal basis V of few columns, found by block Lanczos from
+what is asked about; the formulas are the same, with Θ projected to VᵀΘV.
 """
 
 import functools
@@ -44,8 +44,8 @@ class Prediction:
       mean: (T, m, k), without the first axis for a scalar time.
       variance: (T, m), likewise.
       error: what is known of the errors: `error.mean` like `mean`, `error.variance` like `variance`; absolute values,
-        of truncation (the steps taken against fewer) and of rounding (of the kernels as they are stored). Estimates that
-        are made not to fall below the true error, no bounds.
+        of truncation (the steps taken against fewer) and of rounding (of the kernels as they are stored). Estimates
+        that are made not to fall below the true error, no bounds.
       tolerance: the error that was asked for: of means as a share of the root mean square of the labels, of variances
         of the prior variances.
       steps: Lanczos steps of each batch of test inputs.
@@ -207,7 +207,7 @@ class KrylovEnsemble:
                 continue
             levels.append(self._level(run, run.sizes[-1], ntk, nngp, prior, s[watched]))
             if len(levels) >= 3:
-                errors = _projection.truncation(levels[-3:], run.exhausted)
+                errors = _projection.truncation(levels[-3:], s[watched], run.exhausted)
                 if self._worst(errors, scales) <= self.tolerance:
                     break
         sizes = [size for i, size in enumerate(run.sizes) if (i + 1) % _STRIDE == 0 or i + 1 == len(run.sizes)][-3:]
@@ -215,7 +215,7 @@ class KrylovEnsemble:
         if not final:
             # Nothing to learn from: kernels to the test inputs and labels are zero.
             final = [self._level(run, 0, ntk, nngp, prior, s)]
-        truncation = _projection.truncation(final, run.exhausted)
+        truncation = _projection.truncation(final, s, run.exhausted)
         rounding = final[-1].rounding
         error = [cut + rest for cut, rest in zip(truncation, rounding, strict=True)]
         offset = kernels.offset(self.mean_fn, x_test, self.k)
@@ -233,20 +233,24 @@ class KrylovEnsemble:
     def _level(self, run, size, ntk, nngp, prior, s):
         v = run.basis[:, :size]
         projected = _projection.Projection(
-            run.ntk[:size, :size], run.nngp[:size, :size], v.T @ self.targets, v.T @ ntk.T, v.T @ nngp.T, prior
+            run.ntk[:size, :size],
+            run.nngp[:size, :size],
+            v.T @ self.targets,
+            v.T @ ntk.T,
+            v.T @ nngp.T,
+            prior,
+            run.beyond(size),
         )
         return _projection.moments(projected, s, self._check_ritz_values, self._noise)
 
     @functools.cached_property
-    def _noise(self) -> tuple[float, float]:
-        """Root mean square errors of the entries of Θ and K, as they are stored and evaluated."""
+    def _noise(self) -> _projection.Noise:
+        """Errors of the entries of the kernels, as they are stored and evaluated."""
         totals = self.totals
         evaluation = float(jnp.finfo(self.x.dtype).eps)
-        size = np.sqrt(totals.ntk_square) / self.n, totals.nngp_trace / self.n
-        spread = totals.ntk_spread, totals.nngp_spread
-        return tuple(
-            float(self.stored.epsilon * one + evaluation * other) for one, other in zip(spread, size, strict=True)
-        )
+        ntk = self.stored.epsilon * totals.ntk_spread + evaluation * np.sqrt(totals.ntk_square) / self.n
+        nngp = self.stored.epsilon * totals.nngp_spread + evaluation * totals.nngp_trace / self.n
+        return _projection.Noise(float(ntk), float(nngp), totals.ntk_pair, totals.nngp_pair)
 
     @functools.cached_property
     def totals(self):
@@ -261,7 +265,7 @@ class KrylovEnsemble:
         """
         # Each lies above the least eigenvalue: one that is zero shows that Θ is singular.
         floor = float(jnp.finfo(self.x.dtype).eps) * np.sqrt(self.n) * (values[-1] if len(values) else 0.0)
-        floor = max(floor, 2 * np.sqrt(self.n) * self._noise[0]) if self.storage == "float32" else floor
+        floor = max(floor, 2 * np.sqrt(self.n) * self._noise.ntk) if self.storage == "float32" else floor
         if len(values) and values[0] < -10 * floor:
             raise ValueError(
                 "The tangent kernel must be positive semidefinite and not zero; its projection has eigenvalues from "

@@ -34,6 +34,9 @@ class Totals(NamedTuple):
       product: ⟨K, Θ⟩ = tr KΘ.
       ntk_spread: root mean square of the entries of Θ as they are stored: what its rounding is a share of.
       nngp_spread: the same of K.
+      ntk_pair: the least (Θ_ii + Θ_jj)/2 - Θ_ij of two inputs: no less than the least eigenvalue, and near it where the
+        most alike inputs are what makes the kernel ill-conditioned.
+      nngp_pair: the same of K.
     """
 
     ntk_trace: float
@@ -42,6 +45,8 @@ class Totals(NamedTuple):
     product: float
     ntk_spread: float
     nngp_spread: float
+    ntk_pair: float
+    nngp_pair: float
 
 
 @pytree.dataclass("n", "nngp_mean", "ntk_mean")
@@ -89,7 +94,12 @@ class StoredKernels:
     def totals(self) -> Totals:
         """The sums over all entries."""
         with parallel.enable_x64(True):
-            sums = [float(value) for value in _compiled(_sums, _mesh_of(self.ntk))(self.nngp, self.ntk)]
+            mesh = _mesh_of(self.ntk)
+            halves = (
+                _on_every_device(0.5 * (diagonal - mean), mesh)
+                for diagonal, mean in ((self.nngp_diagonal, self.nngp_mean), (self.ntk_diagonal, self.ntk_mean))
+            )
+            sums = [float(value) for value in _compiled(_sums, mesh)(self.nngp, self.ntk, *halves)]
         return _totals(sums, self.nngp_mean, self.ntk_mean, self.nngp_diagonal, self.ntk_diagonal)
 
 
@@ -128,18 +138,23 @@ class EvaluatedKernels:
 
     def totals(self, progress: bool | None = None) -> Totals:
         """The sums over all entries, by one more evaluation of the kernels."""
-        sums = np.zeros(5)
+        sums, pairs = np.zeros(5), np.full(2, np.inf)
         for i, j, both in _tiles(self.kernel_fn, self.x, self.batch_size, progress, "kernels"):
             nngp, ntk = (
                 np.asarray(part, np.float64) - mean
                 for part, mean in zip(both, (self.nngp_mean, self.ntk_mean), strict=True)
             )
-            if i == j:
-                np.fill_diagonal(nngp, 0.0)
-                np.fill_diagonal(ntk, 0.0)
+            for p, (part, diagonal, mean) in enumerate(
+                ((nngp, self.nngp_diagonal, self.nngp_mean), (ntk, self.ntk_diagonal, self.ntk_mean))
+            ):
+                apart = 0.5 * (diagonal[i][:, None] + diagonal[j][None, :]) - mean - part
+                if i == j:
+                    np.fill_diagonal(part, 0.0)
+                    np.fill_diagonal(apart, np.inf)
+                pairs[p] = min(pairs[p], apart.min())
             twice = 1.0 if i == j else 2.0
             sums += twice * np.array([nngp.sum(), ntk.sum(), (nngp**2).sum(), (ntk**2).sum(), (nngp * ntk).sum()])
-        return _totals(list(sums), self.nngp_mean, self.ntk_mean, self.nngp_diagonal, self.ntk_diagonal)
+        return _totals([*sums, *pairs], self.nngp_mean, self.ntk_mean, self.nngp_diagonal, self.ntk_diagonal)
 
 
 def stored(
@@ -255,20 +270,37 @@ def _product(tiles: Array, columns: Array) -> Array:
     return jax.lax.scan(of_tile, None, tiles)[1]
 
 
-def _sums(nngp: Array, ntk: Array) -> Array:
-    """Sums of K, Θ, K², Θ² and KΘ, entry by entry, (5,), in float64."""
+def _sums(nngp: Array, ntk: Array, nngp_halves: Array, ntk_halves: Array) -> Array:
+    """Sums of K, Θ, K², Θ² and KΘ, entry by entry, and the least pairs of both, (7,), in float64.
 
-    def of_tile(total, tiles):
-        k, theta = (tile.astype(jnp.float64) for tile in tiles)
+    Args:
+      nngp: K, (tiles, devices, rows, n), less its mean, with zeros on the diagonal.
+      ntk: Θ likewise.
+      nngp_halves: half the diagonal of K less its mean, (n,).
+      ntk_halves: the same of Θ.
+    """
+    tiles, devices, rows, n = ntk.shape
+
+    def of_tile(carry, item):
+        total, least = carry
+        index, tile_k, tile_theta = item
+        k, theta = tile_k.astype(jnp.float64), tile_theta.astype(jnp.float64)
         parts = [jnp.sum(k), jnp.sum(theta), jnp.sum(k * k), jnp.sum(theta * theta), jnp.sum(k * theta)]
-        return total + jnp.stack(parts), None
+        own = (jnp.arange(devices)[:, None] * tiles + index) * rows + jnp.arange(rows)[None, :]
+        apart = (own[:, :, None] != jnp.arange(n)[None, None, :]) & (own < n)[:, :, None]
+        pairs = []
+        for value, halves in ((k, nngp_halves), (theta, ntk_halves)):
+            sides = halves[jnp.minimum(own, n - 1)][:, :, None] + halves[None, None, :]
+            pairs.append(jnp.min(jnp.where(apart, sides - value, jnp.inf)))
+        return (total + jnp.stack(parts), jnp.minimum(least, jnp.stack(pairs))), None
 
-    return jax.lax.scan(of_tile, jnp.zeros(5, jnp.float64), (nngp, ntk))[0]
+    start = jnp.zeros(5, jnp.float64), jnp.full(2, jnp.inf, jnp.float64)
+    return jnp.concatenate(jax.lax.scan(of_tile, start, (jnp.arange(tiles), nngp, ntk))[0])
 
 
 def _totals(sums, nngp_mean, ntk_mean, nngp_diagonal, ntk_diagonal) -> Totals:
     """`Totals` from the sums of `_sums` of what is left beside means and diagonals."""
-    nngp, ntk, nngp_square, ntk_square, both = sums
+    nngp, ntk, nngp_square, ntk_square, both, nngp_pair, ntk_pair = sums
     n = len(ntk_diagonal)
     pairs = n * (n - 1)
     square = ntk_square + 2 * ntk_mean * ntk + pairs * ntk_mean**2 + float(np.sum(ntk_diagonal**2))
@@ -281,6 +313,8 @@ def _totals(sums, nngp_mean, ntk_mean, nngp_diagonal, ntk_diagonal) -> Totals:
         product,
         float(np.sqrt(ntk_square / max(pairs, 1))),
         float(np.sqrt(nngp_square / max(pairs, 1))),
+        max(float(ntk_pair), 0.0),
+        max(float(nngp_pair), 0.0),
     )
 
 
