@@ -406,9 +406,9 @@ def fit(
     mesh: Mesh | None,
 ) -> KrylovEnsemble:
     """`Ensemble.fit` for engine="krylov"."""
-    check.on_host({"x": x, "y": y, "mean": mean})
     if tracing.is_tracing():
-        raise ValueError('engine="krylov" runs on the host: call it outside `jit`, or take engine="dense".')
+        raise ValueError('`engine` must be "dense" under `jit`, `vmap` and `grad`: engine="krylov" runs on the host.')
+    check.on_host({"x": x, "y": y, "mean": mean})
     kernel_fn = networks.kernel_function(net)
     if isinstance(kernel_fn, kernels.EmpiricalKernel):
         raise ValueError(
