@@ -180,6 +180,8 @@ class KrylovEnsemble:
         most = _MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
         self._require_memory(batch + self.k, most)
         s = np.atleast_1d(np.asarray(t, np.float64)) / (self.n * self.k)
+        if checkpoint is not None:
+            check.path("checkpoint", checkpoint)
         folder = None if checkpoint is None else Checkpoint(checkpoint, self._arguments(x_test, t, batch, most))
         starts = range(0, len(x_test), batch)
         parts = []
