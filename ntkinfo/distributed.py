@@ -5,13 +5,12 @@ the rows of both kernels over the devices of all processes, each of which evalua
 same functions with the same arguments.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from ntkinfo._common import check
 
@@ -28,7 +27,8 @@ _MANAGERS = {
 }
 
 
-class Processes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Processes:
     """What `initialize` found.
 
     Attributes:
@@ -44,7 +44,7 @@ class Processes(NamedTuple):
     text: str
 
 
-def mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def mesh(devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
     """A mesh of one axis over devices, for the `mesh` of `Ensemble.fit`.
 
     Args:
@@ -60,9 +60,8 @@ def mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
         raise TypeError(f"`devices` must be a list of devices, as of `jax.devices()`; got {check.described(devices)}.")
     if not devices or len(set(devices)) < len(devices):
         raise ValueError(f"`devices` must be different ones, at least one; got {len(devices)} with repetitions.")
-    axis_type = getattr(jax.sharding, "AxisType", None)
-    options = {} if axis_type is None or not hasattr(axis_type, "Auto") else {"axis_types": (axis_type.Auto,)}
-    return Mesh(np.array(devices), (AXIS,), **options)
+    # Its axis is of the type "auto", which is the default of a `Mesh`, though not of `jax.make_mesh`.
+    return jax.sharding.Mesh(np.array(devices), (AXIS,))
 
 
 def initialize() -> Processes:

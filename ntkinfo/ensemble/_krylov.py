@@ -252,7 +252,7 @@ class KrylovEnsemble:
         evaluation = float(jnp.finfo(self.x.dtype).eps)
         ntk = self.stored.epsilon * totals.ntk_spread + evaluation * np.sqrt(totals.ntk_square) / self.n
         nngp = self.stored.epsilon * totals.nngp_spread + evaluation * totals.nngp_trace / self.n
-        return _projection.Noise(float(ntk), float(nngp), totals.ntk_pair, totals.nngp_pair)
+        return _projection.Noise(float(ntk), float(nngp), totals.ntk_pair, totals.nngp_pair, evaluation)
 
     @functools.cached_property
     def totals(self):

@@ -49,12 +49,14 @@ class Noise(NamedTuple):
       nngp: the same of K.
       ntk_pair: the least eigenvalue of Θ, as far as pairs of inputs tell, see `kernels.Totals`.
       nngp_pair: the same of K.
+      evaluation: unit in the last place of kernels as they are evaluated.
     """
 
     ntk: float
     nngp: float
     ntk_pair: float
     nngp_pair: float
+    evaluation: float
 
 
 class Level(NamedTuple):
@@ -112,6 +114,7 @@ def moments(
     hidden = len(positives) > 0 and positives[0] > _UNSEEN * noise.ntk_pair
     least = max(noise.ntk_pair, eps * np.sqrt(len(values)) * positives[-1]) if hidden else 1.0
     beyond = p.next @ vectors
+    cross_size = np.linalg.norm(cross_ntk, axis=0) / np.sqrt(max(len(values), 1))
     for i, time in enumerate(s):
         positive = values > 0
         exponent = np.where(positive, time * np.where(positive, values, 1.0), 0.0)
@@ -120,15 +123,16 @@ def moments(
         mean[i] = weights.T @ targets
         rest = nngp @ weights - 2 * cross_nngp
         # Terms as large as these cancel, see `_numerics.variances`.
-        cancelled = eps * (np.sqrt(p.prior) + stds @ np.abs(weights)) ** 2
+        cancelled = noise.evaluation * (np.sqrt(p.prior) + stds @ np.abs(weights)) ** 2
         value = p.prior + np.sum(weights * rest, axis=0)
-        lost = (value <= cancelled) & (value >= -cancelled / np.sqrt(eps))
+        lost = (value <= cancelled) & (value >= -cancelled / np.sqrt(noise.evaluation))
         length = np.linalg.norm(weights, axis=0)
         fitted = np.linalg.norm(reach[:, None] * targets, axis=0)
         gradient = np.linalg.norm(reach[:, None] * (rest + cross_nngp), axis=0)
         mean_rounding[i] = _ROUNDING_FACTOR * noise.ntk * length[:, None] * fitted[None, :]
+        mean_rounding[i] += noise.evaluation * cross_size[:, None] * fitted[None, :]
         mean_rounding[i] += eps * np.sum(np.abs(weights), axis=0)[:, None] * np.max(np.abs(targets), initial=0.0)
-        variance_rounding[i] = _ROUNDING_FACTOR * (2 * noise.ntk * length * gradient + noise.nngp * (1 + length) ** 2)
+        variance_rounding[i] = _ROUNDING_FACTOR * (2 * noise.ntk * length * gradient + noise.nngp * length**2)
         variance_rounding[i] += cancelled
         variance[i] = np.where(lost, 0.0, value)
         if hidden:

@@ -4,6 +4,8 @@ Traces are exact on the leading Ritz vectors that have converged; random probes 
 traces that are known exactly (tr Θ, tr Θ², tr K, tr KΘ).
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -129,6 +131,24 @@ class SpectralSums:
         check.positive("noise", noise, scalar=True)
         filters = self.filters(jnp.zeros(1, self.dtype))
         return self.spectral_sum(lambda f: jnp.log1p(f.rates / float(noise)), "trace", filters)
+
+    def log_marginal_likelihood(self, noise: float) -> Estimate:
+        """log p(Y) of the Bayesian posterior with the tangent kernel for prior and noise variance σ², a scalar in nats.
+
+        -½ [tr Yᵀ(Θ + σ²I)⁻¹Y + k log det(Θ + σ²I) + n k log 2π], as `Posterior.log_marginal_likelihood` with
+        prior="ntk". Only the determinant is sampled.
+
+        Raises:
+          TypeError, ValueError: a noise that is no positive number.
+
+        Source: theory, section 1, "Bayesian posteriors".
+        """
+        determinant = self.log_det(noise)
+        filters = self.filters(jnp.zeros(1, self.dtype))
+        squares = self.spectral_sum(lambda f: 1.0 / (f.rates + float(noise)), "labels", filters)
+        total = -0.5 * squares + (-0.5 * self.k) * determinant
+        constant = -0.5 * self.n * self.k * (math.log(2 * math.pi) + math.log(float(noise)))
+        return dataclasses.replace(total, value=total.value + constant)
 
     def resolved(self, tolerance: float) -> bool:
         """Whether the sums of 1 - e^{-sλ}, over all scales of the spectrum, are truncated below a tolerance."""

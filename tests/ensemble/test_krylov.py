@@ -214,11 +214,14 @@ def test_what_needs_no_sampling_has_none():
     np.testing.assert_array_less(np.abs(gibbs.value - truth), 4 * gibbs.stderr + gibbs.truncation + 1e-10)
 
 
-def test_the_log_determinant_and_the_divergence_of_outputs():
+def test_the_log_determinant_the_evidence_and_the_divergence_of_outputs():
     dense, krylov, x_test = both()
     estimate = krylov.default_sums.log_det(0.1)
     exact = np.sum(np.log1p(np.asarray(dense.eigenvalues) / 0.1))
     assert abs(estimate.value - exact) < 4 * estimate.stderr + estimate.truncation < 0.01 * exact
+    evidence = krylov.default_sums.log_marginal_likelihood(0.1)
+    exact = ni.Posterior.fit(net(), dense.x, dense.y, noise=0.1, prior="ntk").log_marginal_likelihood
+    assert abs(evidence.value - exact) < 4 * evidence.stderr + evidence.truncation < 0.01 * abs(exact)
     t = TIMES[:6]
     divergence = ni.information.output_divergence(krylov, x_test, t)
     error = np.abs(divergence.value - ni.information.output_divergence(dense, x_test, t))

@@ -268,6 +268,9 @@ TABLE = {
     "ensemble.KrylovEnsemble.spectral_sums": lambda: Call(o.krylov().spectral_sums, {"key": o.KEY, "n_probes": 8}),
     "ensemble.SpectralSums.training_losses": lambda: Call(o.krylov().default_sums.training_losses, {"t": o.T}),
     "ensemble.SpectralSums.log_det": lambda: Call(o.krylov().default_sums.log_det, {"noise": 0.1}),
+    "ensemble.SpectralSums.log_marginal_likelihood": lambda: Call(
+        o.krylov().default_sums.log_marginal_likelihood, {"noise": 0.1}
+    ),
     "distributed.mesh": lambda: Call(ni.distributed.mesh, {"devices": jax.devices()}, {"devices": "thing"}),
     "posterior.Posterior.fit": lambda: Call(
         ni.Posterior.fit,
