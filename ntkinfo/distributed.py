@@ -44,7 +44,7 @@ class Processes:
     text: str
 
 
-def mesh(devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+def mesh(devices: Sequence | None = None) -> jax.sharding.Mesh:
     """A mesh of one axis over devices, for the `mesh` of `Ensemble.fit`.
 
     Args:
