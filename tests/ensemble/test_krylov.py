@@ -67,8 +67,10 @@ def test_predictions_are_those_of_the_dense_engine_within_their_errors(storage):
     assert p.mean.dtype == p.variance.dtype == np.float64
 
 
-@pytest.mark.parametrize("activation", ["relu", "erf"])
-@pytest.mark.parametrize("kind", ["near-duplicates", "one-hot", "ill-conditioned"])
+# The rest of the grid is in the slow test below.
+@pytest.mark.parametrize(
+    ("kind", "activation"), [("near-duplicates", "erf"), ("near-duplicates", "relu"), ("ill-conditioned", "relu")]
+)
 @pytest.mark.filterwarnings("ignore:The error of the predictions", "ignore:float64 resolves")
 def test_errors_are_not_below_the_truth_on_hard_data(kind, activation):
     shares = [ratios(*both(kind, activation, tolerance=tolerance))[0] for tolerance in (1e-1, 1e-4)]
