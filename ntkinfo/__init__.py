@@ -11,6 +11,7 @@ Infinite width, in closed form: network, kernels, ensemble, quantities.
     ensemble, posterior              gradient flow at every time; Bayesian posteriors
     information, sweep               information, losses and geometry over time; over scales of initialisation
     content, bounds                  information content of labels; bounds on the error
+    distributed                      many devices and hosts
 
 Finite networks, sampled.
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         content,
         datasets,
         discrete,
+        distributed,
         ensemble,
         estimators,
         finite,
@@ -71,6 +73,7 @@ __all__ = [
     "content",
     "datasets",
     "discrete",
+    "distributed",
     "ensemble",
     "estimators",
     "finite",

@@ -47,6 +47,8 @@ ALLOWED = {
     # Finite networks are compared with closed forms and with the bottleneck's curve.
     "finite": GROUNDS | DISTRIBUTIONS | NETWORKS | INFINITE | {"bottleneck"},
     "compression": GROUNDS,
+    # A mesh and processes: thin over JAX.
+    "distributed": GROUNDS,
     # Figures read results by their fields, and what quantities are called.
     "plot": GROUNDS,
     # The command line may import everything, and only `__main__` imports it.
@@ -169,7 +171,10 @@ PROMISED = {
     """,
     "datasets": "Dataset TASKS TwelveBit csv digits from_arrays gaussian mnist npz one_hot parity subsample twelve_bit",
     "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
-    "ensemble": "CrossKernels Ensemble covariances labels means predictive rotate",
+    "distributed": "AXIS Processes initialize mesh",
+    "ensemble": """
+        CrossKernels Ensemble KrylovEnsemble Prediction SpectralSums covariances labels means predictive rotate
+    """,
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
     "finite": """
         DivergedError GradientPhases LayerRun Plane Run activations gradient_phases information_plane

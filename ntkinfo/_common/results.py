@@ -40,6 +40,51 @@ class Information:
     ceiling: jax.Array | None = None
 
 
+@pytree.dataclass("method")
+class Estimate:
+    """A number that was estimated, with its error, sampling and truncation apart. All arrays have one shape.
+
+    Attributes:
+      value: the estimate.
+      stderr: standard error of `value` over random probes; 0 where nothing is sampled.
+      truncation: an estimate of the rest of the error, of an algorithm that was stopped, made not to fall below it.
+      method: how it was estimated.
+    """
+
+    value: jax.Array
+    stderr: jax.Array
+    truncation: jax.Array
+    method: str
+
+    @property
+    def lower(self) -> jax.Array:
+        """The value less truncation and three standard errors."""
+        return self.value - self.truncation - 3 * self.stderr
+
+    @property
+    def upper(self) -> jax.Array:
+        """The value with truncation and three standard errors."""
+        return self.value + self.truncation + 3 * self.stderr
+
+    def reshape(self, *shape) -> "Estimate":
+        """All three arrays in another shape."""
+        parts = (part.reshape(*shape) for part in (self.value, self.stderr, self.truncation))
+        return Estimate(*parts, self.method)
+
+    def __add__(self, other: "Estimate") -> "Estimate":
+        # The same probes may serve both: standard errors add up at most.
+        pairs = ((self.value, other.value), (self.stderr, other.stderr), (self.truncation, other.truncation))
+        return Estimate(*(one + two for one, two in pairs), self.method)
+
+    def __mul__(self, factor: float) -> "Estimate":
+        return Estimate(self.value * factor, self.stderr * abs(factor), self.truncation * abs(factor), self.method)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> "Estimate":
+        return self * (1.0 / divisor)
+
+
 # A value so near its ceiling says little but that the ceiling was reached.
 SATURATED = 0.99
 

@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, memory, pytree, tracing
 from ntkinfo._numerics import eigenspaces, padding, spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
-from ntkinfo.ensemble import _moments
+from ntkinfo.ensemble import _engine, _krylov, _moments
 from ntkinfo.ensemble._moments import Coupled, CrossKernels
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import Kernels
@@ -27,8 +28,6 @@ from ntkinfo.kernels import Kernels
 _MAX_CACHED_ENTRIES = 2**26
 # Up to here numbers of training inputs, and entries of covariances, are filled up to sizes shared with neighbours.
 _MAX_FILLED, _MAX_FILLED_ENTRIES = 1024, 2**22
-# Matrices n x n held at once by `fit`: both kernels, eigenvectors, and the workspace that finds them.
-_FIT_COPIES = 8
 
 
 @pytree.dataclass("kernel_fn", "prior_saw_data", "mean_fn")
@@ -79,6 +78,10 @@ class Ensemble:
         batch_size: int | None = None,
         devices: Sequence | None = None,
         progress: bool | None = None,
+        engine: str = "auto",
+        tolerance: float = 1e-3,
+        storage: str = "auto",
+        mesh: Mesh | None = None,
     ) -> "Ensemble":
         """Evaluates both kernels on the training inputs and diagonalises Θ = U diag(λ) Uᵀ. O(n³), once.
 
@@ -100,13 +103,23 @@ class Ensemble:
           batch_size: rows of a block of kernel evaluation; None chooses.
           devices: devices to deal the blocks out to; None computes where `x` is.
           progress: whether to show a progress bar; None shows it for work that takes long.
+          engine: "dense" diagonalises; "krylov" makes a `KrylovEnsemble`, for many data: predictions and sums over the
+            spectrum with their errors, n² memory or less; "auto" is "dense" where that fits into memory.
+          tolerance: of the Krylov engine: the error that predictions are to have at most, see `ensemble.Prediction`.
+          storage: of the Krylov engine: "float64", "float32" or "none" (kernels evaluated for every product); "auto"
+            takes the first of these that fits into memory, in no more than the precision of `x`.
+          mesh: of the Krylov engine: a mesh of devices to shard the rows of the kernels over, as of `distributed.mesh`.
+
+        Returns:
+          An `Ensemble`, or a `KrylovEnsemble` under the Krylov engine.
 
         Raises:
           TypeError: `net` is no network, or `x` or `y` do not hold floating-point numbers.
           ValueError: wrong ranks or sizes, NaN or Inf, a singular or indefinite kernel (under `jit`, `nan` comes out),
-            an unknown option.
+            an unknown option; more memory or a larger matrix than there can be.
 
         Warns:
+          UserWarning: "auto" has chosen the Krylov engine; the message says why.
           UserWarning: float32 (or float64) resolves the slowest modes poorly; the message says from which time on.
 
         Example:
@@ -118,15 +131,15 @@ class Ensemble:
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x))
         check.option("singular", singular, ("error", "project"))
+        krylov_options = {"tolerance": tolerance, "storage": storage, "mesh": mesh}
+        if _engine.choose(engine, kernel_fn, x, devices, **krylov_options) == "krylov":
+            options = {"mean": mean, "singular": singular, "prior_saw_data": prior_saw_data, "progress": progress}
+            return _krylov.fit(net, x, y, batch_size=batch_size, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
             x, y = kernel_fn.rows(x), kernel_fn.targets(y)
             kernels.check_rank(kernel_fn, x, singular)
-        memory.require(
-            f"`x` with n = {len(x)} training inputs",
-            _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
-            "Take fewer (memory grows with n²), or float32.",
-        )
+        _engine.require_dense(x, kernel_fn)
         y = y.astype(x.dtype)
         offset = kernels.offset(mean_fn, x, y.shape[1])
         evaluated = kernels.kernels(kernel_fn, x, batch_size=batch_size, devices=devices, progress=progress)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
+from ntkinfo import ensemble
 from ntkinfo._common import check
 from ntkinfo._numerics import spectral_filters
 from ntkinfo.ensemble import Ensemble
@@ -41,7 +42,7 @@ def kernel_flow(run: Run, ens: Ensemble, x_test: Float[ArrayLike, "m ..."] | Non
     """
     check.on_host(locals())
     check.instance("run", run, Run, maker="`finite.train`")
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    ens = ensemble.dense("ens", ens, "`kernel_flow`")
     zero = jnp.flatnonzero(run.t == 0)
     if run.t.ndim != 1 or zero.size == 0 or run.train_outputs is None:
         raise ValueError(

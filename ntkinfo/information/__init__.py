@@ -5,7 +5,7 @@ times. `curve` computes them all at once, and `QUANTITIES` says what each is. Ev
 """
 
 from ntkinfo._common.quantities import MEANING, QUANTITIES, Quantity
-from ntkinfo._common.results import Information, is_saturated
+from ntkinfo._common.results import Estimate, Information, is_saturated
 from ntkinfo.information._curve import Curve, curve
 from ntkinfo.information._geometry import action, fisher_trace, output_divergence, parameter_distance
 from ntkinfo.information._losses import Losses, losses
@@ -16,6 +16,7 @@ __all__ = [
     "MEANING",
     "QUANTITIES",
     "Curve",
+    "Estimate",
     "Information",
     "Losses",
     "ParameterDivergence",

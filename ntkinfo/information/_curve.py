@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import mixture
+from ntkinfo import ensemble, mixture
 from ntkinfo._common import check, labels, pytree, tracing
 from ntkinfo._common.quantities import QUANTITIES, Quantity
 from ntkinfo._common.results import Information
@@ -157,7 +157,7 @@ def curve(
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
       >>> axes = c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    ens = ensemble.dense("ens", ens, "`curve`")
     check.flag("joint", joint)
     check.positive("noise", noise, scalar=True)
     mixture.select_method(method, ens.k, key)

@@ -8,26 +8,28 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import gaussian
+from ntkinfo import ensemble, gaussian
 from ntkinfo._common import check
+from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import cholesky
 from ntkinfo._numerics.spectral_filters import Filters
-from ntkinfo.ensemble import CrossKernels, Ensemble
+from ntkinfo.ensemble import CrossKernels, Ensemble, KrylovEnsemble, SpectralSums
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.information import _losses, _resolution
+from ntkinfo.information import _krylov, _losses, _resolution
 
 METRICS = ("euclidean", "fisher")
 
 
-def fisher_trace(ens: Ensemble) -> Float[Array, ""]:
+def fisher_trace(ens: Ensemble | KrylovEnsemble | SpectralSums) -> Float[Array, ""] | Estimate:
     """tr F = k tr Θ: trace of the Fisher information of the parameters (unit-variance likelihood), constant in time.
 
     Returns:
-      Scalar, exact at infinite width. It is of the n training inputs together, not their average.
+      Scalar, exact at infinite width; under engine="krylov" an `Estimate`, whose errors are rounding
+      alone. It is of the n training inputs together, not their average.
 
     Source: theory, section 5.
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    ens = ensemble.spectral("ens", ens)
     return fisher_trace_core(ens)
 
 
@@ -36,19 +38,22 @@ def fisher_trace_core(ens: Ensemble) -> Array:
     return ens.k * ens.spectral_sum(lambda filters: filters.rates, "trace", ens.filters(jnp.zeros(1)))
 
 
-def parameter_distance(ens: Ensemble, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
+def parameter_distance(
+    ens: Ensemble | KrylovEnsemble | SpectralSums, t: Num[ArrayLike, "*T"]
+) -> Float[Array, "*T"] | Estimate:
     """E‖θ_t - θ_0‖² = tr[(kK + YYᵀ) Θ⁻¹ (I - e^{-sΘ})²]: mean squared distance travelled by the parameters.
 
     Args:
-      ens: the ensemble.
+      ens: the ensemble, of either engine, or its `KrylovEnsemble.spectral_sums`.
       t: training times, scalar or (T,), as in `Ensemble.predict`.
 
     Returns:
-      Array like `t`, exact at infinite width; not decreasing in t. O(n) per time.
+      Array like `t`, exact at infinite width; not decreasing in t. O(n) per time. Under engine="krylov" an `Estimate`
+      of such arrays.
 
     Source: theory, section 5.
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    ens = ensemble.spectral("ens", ens)
     t = check.times("t", t)
     return distance_core(ens, _filters(ens, t)).reshape(t.shape)
 
@@ -64,25 +69,28 @@ def distance_core(ens: Ensemble, filters: Filters) -> Array:
     )
 
 
-def action(ens: Ensemble, t: Num[ArrayLike, "*T"], *, metric: str = "euclidean") -> Float[Array, "*T"]:
+def action(
+    ens: Ensemble | KrylovEnsemble | SpectralSums, t: Num[ArrayLike, "*T"], *, metric: str = "euclidean"
+) -> Float[Array, "*T"] | Estimate:
     """Action of the path of the parameters, E∫₀^s ‖dθ/du‖² du = ½ tr[(kK + YYᵀ)(I - e^{-2sΘ})], s = t/(nk).
 
     In the Fisher metric, E∫₀^s (dθ/du)ᵀ F (dθ/du) du = ½ tr[(kK + YYᵀ) Θ (I - e^{-2sΘ})].
 
     Args:
-      ens: the ensemble.
+      ens: the ensemble, of either engine, or its `KrylovEnsemble.spectral_sums`.
       t: training times, scalar or (T,), as in `Ensemble.predict`.
       metric: "euclidean" or "fisher".
 
     Returns:
-      Array like `t`, exact at infinite width; not decreasing in t. O(n) per time.
+      Array like `t`, exact at infinite width; not decreasing in t. O(n) per time. Under engine="krylov" an `Estimate`
+      of such arrays.
 
     Raises:
       ValueError: an unknown metric; negative or NaN times.
 
     Source: theory, section 5.
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    ens = ensemble.spectral("ens", ens)
     check.option("metric", metric, METRICS)
     t = check.times("t", t)
     return action_core(ens, _filters(ens, t), metric).reshape(t.shape)
@@ -98,22 +106,22 @@ def action_core(ens: Ensemble, filters: Filters, metric: str) -> Array:
 
 
 def output_divergence(
-    ens: Ensemble, x_test: Float[ArrayLike, "m ..."], t: Num[ArrayLike, "*T"], *, joint: bool = False
-) -> Float[Array, "*T"]:
+    ens: Ensemble | KrylovEnsemble, x_test: Float[ArrayLike, "m ..."], t: Num[ArrayLike, "*T"], *, joint: bool = False
+) -> Float[Array, "*T"] | Estimate:
     """KL[p_t(z|x, D) ‖ p_0(z|x)] in nats: what the outputs say about the training data, against the prior.
 
     Averaged over data sets D it is an upper bound on I(Z;D|X). At t = 0 it vanishes.
 
     Args:
-      ens: the ensemble.
+      ens: the ensemble, of either engine; joint=True is of engine="dense" alone.
       x_test: inputs, (m, ...).
       t: training times, scalar or (T,).
       joint: False averages the divergences of single outputs over the m inputs; True takes the outputs on the whole
         batch as one vector, never less than any single one, and at most the divergence of the parameters.
 
     Returns:
-      Array like `t`, exact for this data set at infinite width. Under tracing, infinite or `nan` where a variance
-      vanishes or a covariance is singular.
+      Array like `t`, exact for this data set at infinite width; under engine="krylov" an `Estimate`.
+      Under tracing, infinite or `nan` where a variance vanishes or a covariance is singular.
 
     Raises:
       ValueError: inputs of another shape than trained on, negative times; variances that vanish (inputs trained on, at
@@ -125,16 +133,18 @@ def output_divergence(
 
     Source: theory, section 4; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189).
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
     check.flag("joint", joint)
-    x_test = ens.check_inputs("x_test", x_test)
+    if isinstance(ens, KrylovEnsemble) and not joint:
+        return _krylov.output_divergence(ens, x_test, t)
+    dense = ensemble.dense("ens", ens, "`joint=True`" if joint else "`output_divergence`")
+    x_test = dense.check_inputs("x_test", x_test)
     t = check.times("t", t)
-    cross = ens.cross_kernels(x_test, joint=joint)
-    basis = ens.time_basis(t, joint_with=len(x_test) if joint else None)
-    known = check.concrete(ens, cross, t)
-    value, *variances = _output_divergence(ens, cross, jnp.atleast_1d(t), basis, joint, known)
+    cross = dense.cross_kernels(x_test, joint=joint)
+    basis = dense.time_basis(t, joint_with=len(x_test) if joint else None)
+    known = check.concrete(dense, cross, t)
+    value, *variances = _output_divergence(dense, cross, jnp.atleast_1d(t), basis, joint, known)
     if known and not joint:
-        _resolution.judge(ens, cross, x_test, np.atleast_1d(np.asarray(t)), *variances)
+        _resolution.judge(dense, cross, x_test, np.atleast_1d(np.asarray(t)), *variances)
     if check.concrete(value) and not np.isfinite(np.asarray(value)).all():
         bad = np.atleast_1d(np.asarray(t))[~np.isfinite(np.asarray(value))]
         raise ValueError(

@@ -5,7 +5,7 @@ feels at any width although the tangent kernel stays constant.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,12 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import kernels
+from ntkinfo import ensemble, kernels
 from ntkinfo._common import check
+from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics.spectral_filters import Filters
-from ntkinfo.ensemble import Ensemble
+from ntkinfo.ensemble import Ensemble, KrylovEnsemble, SpectralSums
 from ntkinfo.information import _geometry
 
 # Below this z the first terms of a series replace z + expm1(-z), which cancels; 12 terms hold it to rounding.
@@ -30,18 +31,18 @@ class ParameterDivergence(NamedTuple):
 
     Attributes:
       linear: the linear part, not negative, never decreasing in t. By itself it is no upper bound: the divergence of
-        the outputs, which is below the total, may exceed it.
+        the outputs, which is below the total, may exceed it. Under engine="krylov" an `Estimate`.
       curvature: the curvature part, not negative, which may decrease; None where it was not asked for.
       total: their sum, the divergence of the network itself, which may decrease; None where the curvature is.
     """
 
-    linear: Array
+    linear: Array | Estimate
     curvature: Array | None
     total: Array | None
 
 
 def parameter_divergence(
-    ens: Ensemble,
+    ens: Ensemble | KrylovEnsemble | SpectralSums,
     t: Num[ArrayLike, "*T"],
     *,
     curvature: bool = True,
@@ -60,7 +61,7 @@ def parameter_divergence(
     the total with it.
 
     Args:
-      ens: the ensemble.
+      ens: the ensemble; with `curvature=False` of either engine, or its `KrylovEnsemble.spectral_sums`.
       t: training times, scalar or (T,), as in `Ensemble.predict`, but finite.
       curvature: False leaves the curvature part out: all there is for kinked activations (Relu) and for kernel
         functions that are not of `ntkinfo.stax`.
@@ -69,7 +70,7 @@ def parameter_divergence(
 
     Returns:
       `ParameterDivergence` of arrays like `t`; exact for this data set at infinite width, up to O(1/width) at finite
-      width. Under tracing, infinite for infinite times.
+      width. Under tracing, infinite for infinite times. Under engine="krylov" `linear` is an `Estimate`.
 
     Raises:
       TypeError: `t` or `hessian` do not hold numbers.
@@ -86,23 +87,26 @@ def parameter_divergence(
 
     Source: theory, section 4.
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
     check.flag("curvature", curvature)
+    engine: Any = ensemble.dense("ens", ens, "`curvature=True`") if curvature else ensemble.spectral("ens", ens)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
     t = _finite_times(t)
-    s = ens.rescaled_time(jnp.atleast_1d(t))
-    linear = _linear(ens, s).reshape(t.shape)
+    s = engine.rescaled_time(jnp.atleast_1d(t))
+    # Estimates are made on the host.
+    linear = (_linear(engine, s) if isinstance(engine, Ensemble) else linear_core(engine, engine.filters(s))).reshape(
+        t.shape
+    )
     if not curvature:
         if hessian is not None:
             raise ValueError("`hessian` must be None with `curvature=False`, which has no use for it; got an array.")
         return ParameterDivergence(linear, None, None)
     if hessian is None:
-        hessian = kernels.hessian(ens.kernel_fn, ens.x, batch_size=batch_size)
+        hessian = kernels.hessian(engine.kernel_fn, engine.x, batch_size=batch_size)
     else:
-        hessian = check.square("hessian", hessian, ens.n, ens.x.dtype)
+        hessian = check.square("hessian", hessian, engine.n, engine.x.dtype)
         check.semidefinite("hessian", hessian)
-    curvature_part = _curvature(ens, hessian.astype(ens.x.dtype), s).reshape(t.shape)
+    curvature_part = _curvature(engine, hessian.astype(engine.x.dtype), s).reshape(t.shape)
     check.finite_result("the divergence", (linear, curvature_part), "`t`, `hessian` and `ens`")
     return ParameterDivergence(linear, curvature_part, linear + curvature_part)
 

@@ -14,6 +14,12 @@ from ntkinfo.kernels._empirical import offset as offset
 from ntkinfo.kernels._empirical import saw_data as saw_data
 from ntkinfo.kernels._empirical import scaled as scaled
 from ntkinfo.kernels._kernels import Kernels, block_size, correlated, diagonal, evaluate, has_hessian, hessian, kernels
+from ntkinfo.kernels._sharded import EvaluatedKernels as EvaluatedKernels
+from ntkinfo.kernels._sharded import StoredKernels as StoredKernels
+from ntkinfo.kernels._sharded import Totals as Totals
+from ntkinfo.kernels._sharded import check_mesh as check_mesh
+from ntkinfo.kernels._sharded import evaluated as evaluated
+from ntkinfo.kernels._sharded import stored as stored
 from ntkinfo.networks import kernel_function
 
 __all__ = [

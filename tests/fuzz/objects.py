@@ -67,6 +67,12 @@ def ens():
 
 
 @once
+def krylov():
+    x, y, _, _ = data()
+    return ni.Ensemble.fit(network(), x, y, engine="krylov", progress=False)
+
+
+@once
 def posterior():
     x, y, _, _ = data()
     return ni.Posterior.fit(network(), x, y, progress=False)

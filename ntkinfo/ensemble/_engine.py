@@ -1,0 +1,92 @@
+"""Which engine answers for an ensemble: the eigendecomposition, or Krylov spaces where that does not fit."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from ntkinfo import kernels
+from ntkinfo._common import check, memory, tracing
+from ntkinfo.ensemble import _krylov
+
+ENGINES = ("auto", "dense", "krylov")
+# Matrices n x n held at once by the dense engine: both kernels, eigenvectors, and the workspace that finds them.
+_DENSE_COPIES = 8
+# From so many rows on the solvers of symmetric eigenproblems fail: LAPACK counts its workspace in 32 bits, and
+# cuSOLVER's workspace does not fit, sooner in float64.
+_LAPACK_LIMIT = 32_766
+_CUSOLVER_LIMITS = {"float64": 16_384, "float32": 25_000}
+
+
+def choose(
+    engine: str, kernel_fn: Callable, x: Array, devices: Sequence | None, *, tolerance: Any, storage: Any, mesh: Any
+) -> str:
+    """The engine, "dense" or "krylov", for `Ensemble.fit`, whose options these are.
+
+    Warns:
+      UserWarning: "auto" has become "krylov".
+    """
+    check.option("engine", engine, ENGINES)
+    check.option("storage", storage, _krylov.STORAGES)
+    check.number("tolerance", tolerance)
+    if not 0 < float(tolerance) < 1:
+        raise ValueError(f"`tolerance` must be between 0 and 1, without the ends; got {float(tolerance)}.")
+    if mesh is not None:
+        kernels.check_mesh("mesh", mesh)
+    if engine == "auto" and mesh is None and storage == "auto":
+        reason = _why_not_dense(x)
+        if reason is None or tracing.is_tracing() or isinstance(kernel_fn, kernels.EmpiricalKernel):
+            return "dense"
+        warnings.warn(
+            f'engine="krylov" was chosen, since {reason}: predictions come with error bars, and what needs all '
+            "eigenvectors is refused. Say which engine to take to be asked no more.",
+            stacklevel=4,
+        )
+        return "krylov"
+    if engine == "dense":
+        for name, given in (("mesh", mesh is not None), ("storage", storage != "auto")):
+            if given:
+                raise ValueError(f'`{name}` must be left out with engine="dense"; it is of engine="krylov".')
+        return "dense"
+    if devices is not None:
+        raise ValueError('`devices` must be None with engine="krylov"; give a `mesh`, see `distributed.mesh`.')
+    return "krylov"
+
+
+def _why_not_dense(x: Array) -> str | None:
+    """Why n inputs are too many for the dense engine, or None."""
+    n = len(x)
+    limit = _solver_limit(x)
+    if n > limit:
+        return f"n = {n} training inputs are more than the {limit} whose eigenvectors can be computed"
+    there = memory.available()
+    needed = _DENSE_COPIES * n**2 * x.dtype.itemsize
+    if there is not None and needed > there:
+        return (
+            f'n = {n} training inputs need about {memory.readable(needed)} under engine="dense" and '
+            f"{memory.readable(there)} are free"
+        )
+    return None
+
+
+def _solver_limit(x: Array) -> int:
+    if jax.default_backend() == "cpu":
+        return _LAPACK_LIMIT
+    return _CUSOLVER_LIMITS.get(str(np.dtype(x.dtype)), _LAPACK_LIMIT)
+
+
+def require_dense(x: Array, kernel_fn: Callable) -> None:
+    """Refuses more training inputs than the dense engine can take, before anything is computed."""
+    many = "Take fewer (memory grows with n²), or float32"
+    if not isinstance(kernel_fn, kernels.EmpiricalKernel):
+        many += ', or engine="krylov"'
+    n, limit = len(x), _solver_limit(x)
+    memory.require(f"`x` with n = {n} training inputs", _DENSE_COPIES * n**2 * x.dtype.itemsize, f"{many}.")
+    if n > limit and not tracing.is_tracing():
+        raise ValueError(
+            f"`x` must have at most {limit} training inputs, the most whose eigenvectors can be computed here; got "
+            f"{n}. {many}."
+        )

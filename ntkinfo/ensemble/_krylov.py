@@ -1,0 +1,476 @@
+"""The ensemble of many data: predictions from Krylov spaces of the tangent kernel, with the error of each number.
+
+The eigenbasis of the dense engine is replaced by an orthonormal basis V of few columns, found by block Lanczos from
+what is asked about; the formulas are the same, with Θ projected to VᵀΘV.
+"""
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from jaxtyping import ArrayLike, Float, Num
+
+from ntkinfo import kernels, networks
+from ntkinfo._common import check, labels, memory, pytree, tracing
+from ntkinfo._common import progress as progress_bar
+from ntkinfo._common.checkpoint import Checkpoint, content_hash, fingerprint
+from ntkinfo._numerics.block_lanczos import BlockLanczos
+from ntkinfo.ensemble import _projection, _spectral_sums
+from ntkinfo.ensemble._spectral_sums import SpectralSums
+from ntkinfo.gaussian import Gaussian
+from ntkinfo.kernels import EvaluatedKernels, StoredKernels
+
+STORAGES = ("auto", "float64", "float32", "none")
+# Test inputs of a batch, which share a Krylov space, and most steps of one.
+_BATCH, _MAX_STEPS = 128, 40
+# Steps between two that are compared, and times looked at before the last.
+_STRIDE, _WATCHED_TIMES = 2, 16
+# What the basis and its projections need beside the kernels: columns of n numbers.
+_BASIS_COPIES = 4
+
+
+@pytree.dataclass("tolerance", "steps", "reached", "reason")
+class Prediction:
+    """Predictions at m test inputs, with an estimate of the error of each number. Made by `KrylovEnsemble.predict`.
+
+    Attributes:
+      mean: (T, m, k), without the first axis for a scalar time.
+      variance: (T, m), likewise.
+      error: what is known of the errors: `error.mean` like `mean`, `error.variance` like `variance`; absolute values,
+        of truncation (the steps taken against fewer) and of rounding (of the kernels as they are stored). Estimates
+        that are made not to fall below the true error, no bounds.
+      tolerance: the error that was asked for: of means as a share of the root mean square of the labels, of variances
+        of the prior variances.
+      steps: Lanczos steps of each batch of test inputs.
+      reached: whether every batch reached the tolerance.
+      reason: why not, as a sentence; empty where it did.
+    """
+
+    mean: Array
+    variance: Array
+    error: Gaussian
+    tolerance: float
+    steps: tuple[int, ...]
+    reached: bool
+    reason: str = ""
+
+    @property
+    def gaussian(self) -> Gaussian:
+        """The prediction without its errors: what `ntkinfo.information` and `ntkinfo.gaussian` take."""
+        return Gaussian(self.mean, self.variance)
+
+    @property
+    def std(self) -> Array:
+        """√variance, like `variance`."""
+        return jnp.sqrt(self.variance)
+
+
+@pytree.dataclass("kernel_fn", "prior_saw_data", "mean_fn", "singular", "tolerance")
+class KrylovEnsemble:
+    """An `Ensemble` of many training inputs, answered by block Lanczos. Made by `Ensemble.fit(..., engine="krylov")`.
+
+    No eigendecomposition is made: memory is 2 n² numbers (both kernels), or none where they are evaluated for every
+    product; a prediction for m inputs costs about 14 products of both kernels with m + k columns.
+
+    Attributes:
+      x: training inputs, (n, ...).
+      y: training labels, (n, k).
+      targets: what is fitted: labels less the mean before training, (n, k), float64 on the host.
+      stored: both kernels on the training inputs.
+      kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
+      prior_saw_data: as of `Ensemble`.
+      mean_fn: as of `Ensemble`.
+      singular: "error" or "project", as in `Ensemble.fit`.
+      tolerance: what errors are to be below, see `Prediction`.
+
+    Source: theory, section 1, "Many data".
+    """
+
+    x: Array
+    y: Array
+    targets: np.ndarray
+    stored: StoredKernels | EvaluatedKernels
+    kernel_fn: Callable
+    prior_saw_data: bool
+    mean_fn: Callable | None
+    singular: str
+    tolerance: float
+
+    @property
+    def n(self) -> int:
+        """Number of training inputs."""
+        return self.y.shape[0]
+
+    @property
+    def k(self) -> int:
+        """Number of outputs of a network."""
+        return self.y.shape[1]
+
+    @property
+    def storage(self) -> str:
+        """How the kernels are held: "float64", "float32", or "none" where they are evaluated for every product."""
+        return "none" if isinstance(self.stored, EvaluatedKernels) else str(self.stored.ntk.dtype)
+
+    def check_inputs(self, name: str, x: Float[ArrayLike, "m ..."]) -> Float[Array, "m ..."]:
+        """`x` as inputs of the shape trained on, in their dtype."""
+        return kernels.inputs_like(name, x, self.x, self.kernel_fn)
+
+    def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
+        """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
+        return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.x.dtype)
+
+    def predict(
+        self,
+        x_test: Float[ArrayLike, "m ..."],
+        t: Num[ArrayLike, "*T"],
+        joint: bool = False,
+        *,
+        batch_size: int | None = None,
+        max_steps: int | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        progress: bool | None = None,
+    ) -> Prediction:
+        """The distribution p_t(z | x, D) of the outputs at training time t, as `Ensemble.predict`, with its errors.
+
+        Test inputs come in batches; of each, block Lanczos from [Θ(x, X)ᵀ, Y] makes one basis for all times. Steps are
+        added until the errors are below `tolerance` at all times.
+
+        Args:
+          x_test: inputs, (m, ...), of the shape trained on.
+          t: training time, scalar or (T,), as in `Ensemble.predict`.
+          joint: False; covariances between inputs are the dense engine's.
+          batch_size: test inputs of a batch; None takes up to 128.
+          max_steps: most Lanczos steps of a batch; None takes up to 40.
+          checkpoint: a folder that batches are written to as they come; a call with the same arguments goes on from
+            there.
+          progress: whether to show a progress bar; None shows it for work that takes long.
+
+        Returns:
+          `Prediction`.
+
+        Raises:
+          TypeError: `x_test` does not hold floating-point numbers; traced values.
+          ValueError: `joint=True`; inputs of another shape than trained on, NaN or Inf, negative times; a tangent
+            kernel that turns out singular to rounding; a basis that does not fit into memory; a checkpoint of another
+            run.
+
+        Warns:
+          UserWarning: a batch did not reach the tolerance; `Prediction.reason` says so as well.
+
+        Source: theory, section 1, "Many data".
+        """
+        check.on_host(locals())
+        check.flag("joint", joint)
+        check.flag("progress", progress, none=True)
+        if joint:
+            raise ValueError(
+                '`joint` must be False under engine="krylov", which gives no covariances between inputs. Fit with '
+                'engine="dense".'
+            )
+        x_test = self.check_inputs("x_test", x_test)
+        t = check.times("t", t)
+        batch = min(_BATCH if batch_size is None else check.integer("batch_size", batch_size), len(x_test))
+        most = _MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
+        self._require_memory(batch + self.k, most)
+        s = np.atleast_1d(np.asarray(t, np.float64)) / (self.n * self.k)
+        if checkpoint is not None:
+            check.path("checkpoint", checkpoint)
+        folder = None if checkpoint is None else Checkpoint(checkpoint, self._arguments(x_test, t, batch, most))
+        starts = range(0, len(x_test), batch)
+        parts = []
+        for i in progress_bar.bar(range(len(starts)), desc="predictions", unit="batch", progress=progress):
+            part = None if folder is None else folder.load(f"batch_{i}")
+            if part is None:
+                part = self._predict_batch(x_test[starts[i] : starts[i] + batch], s, most)
+                if folder is not None:
+                    folder.save(f"batch_{i}", part)
+            parts.append(part)
+        return self._assembled(parts, t)
+
+    def _predict_batch(self, x_test: Array, s: np.ndarray, most: int) -> dict[str, np.ndarray]:
+        """Means, variances and their errors of one batch, as arrays."""
+        cross = kernels.kernels(self.kernel_fn, x_test, self.x, progress=False)
+        nngp, ntk = (np.asarray(part, np.float64) for part in cross)
+        prior = np.asarray(kernels.diagonal(self.kernel_fn, x_test), np.float64)
+        run = BlockLanczos(np.concatenate([ntk.T, self.targets], axis=1))
+        watched = np.unique(np.linspace(0, len(s) - 1, _WATCHED_TIMES).astype(int))
+        scales = self._label_scale(), np.maximum(prior, np.finfo(np.float64).tiny)
+        levels: list = []
+        while len(run.sizes) < most and not run.exhausted:
+            run.step(self.stored.products)
+            if len(run.sizes) % _STRIDE and not run.exhausted:
+                continue
+            levels.append(self._level(run, run.sizes[-1], ntk, nngp, prior, s[watched]))
+            if len(levels) >= 3:
+                errors = _projection.truncation(levels[-3:], s[watched], run.exhausted)
+                if self._worst(errors, scales) <= self.tolerance:
+                    break
+        sizes = [size for i, size in enumerate(run.sizes) if (i + 1) % _STRIDE == 0 or i + 1 == len(run.sizes)][-3:]
+        final = [self._level(run, size, ntk, nngp, prior, s) for size in sizes] if len(sizes) else []
+        if not final:
+            # Nothing to learn from: kernels to the test inputs and labels are zero.
+            final = [self._level(run, 0, ntk, nngp, prior, s)]
+        truncation = _projection.truncation(final, s, run.exhausted)
+        rounding = final[-1].rounding
+        error = [cut + rest for cut, rest in zip(truncation, rounding, strict=True)]
+        offset = kernels.offset(self.mean_fn, x_test, self.k)
+        mean = final[-1].mean if offset is None else final[-1].mean + np.asarray(offset, np.float64)[None]
+        return {
+            "mean": mean,
+            "variance": final[-1].variance,
+            "mean_error": error[0],
+            "variance_error": error[1],
+            "steps": np.array(len(run.sizes)),
+            "truncation": np.array(self._worst(truncation, scales)),
+            "worst": np.array(self._worst(error, scales)),
+        }
+
+    def _level(self, run, size, ntk, nngp, prior, s):
+        v = run.basis[:, :size]
+        projected = _projection.Projection(
+            run.ntk[:size, :size],
+            run.nngp[:size, :size],
+            v.T @ self.targets,
+            v.T @ ntk.T,
+            v.T @ nngp.T,
+            prior,
+            run.beyond(size),
+        )
+        return _projection.moments(projected, s, self._check_ritz_values, self._noise)
+
+    @functools.cached_property
+    def _noise(self) -> _projection.Noise:
+        """Errors of the entries of the kernels, as they are stored and evaluated."""
+        totals = self.totals
+        evaluation = float(jnp.finfo(self.x.dtype).eps)
+        ntk = self.stored.epsilon * totals.ntk_spread + evaluation * np.sqrt(totals.ntk_square) / self.n
+        nngp = self.stored.epsilon * totals.nngp_spread + evaluation * totals.nngp_trace / self.n
+        return _projection.Noise(float(ntk), float(nngp), totals.ntk_pair, totals.nngp_pair, evaluation)
+
+    @functools.cached_property
+    def totals(self):
+        """Sums over all entries of the kernels: one pass."""
+        return self.stored.totals()
+
+    def _check_ritz_values(self, values: np.ndarray) -> np.ndarray:
+        """Ritz values (q,), ascending, with those below rounding set to 0.
+
+        Raises:
+          ValueError: there are such values, and null directions are not to be projected out.
+        """
+        # Each lies above the least eigenvalue: one that is zero shows that Θ is singular.
+        floor = float(jnp.finfo(self.x.dtype).eps) * np.sqrt(self.n) * (values[-1] if len(values) else 0.0)
+        floor = max(floor, 2 * np.sqrt(self.n) * self._noise.ntk) if self.storage == "float32" else floor
+        if len(values) and values[0] < -10 * floor:
+            raise ValueError(
+                "The tangent kernel must be positive semidefinite and not zero; its projection has eigenvalues from "
+                f"{values[0]:.3g} to {values[-1]:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
+            )
+        null = values <= floor
+        if null.any() and self.singular == "error":
+            remedy = (
+                'Store it in float64 (storage="float64"), or as it is evaluated (storage="none")'
+                if self.storage == "float32" and self.x.dtype == np.float64
+                else "Drop inputs that are alike, or compute in float64"
+            )
+            raise ValueError(
+                f"The tangent kernel is singular to rounding: it has an eigenvalue of at most {values[0]:.2g}, below "
+                f'{floor:.2g}. {remedy}, or pass singular="project" to treat such directions as never learned.'
+            )
+        return np.where(null, 0.0, values)
+
+    def _label_scale(self) -> float:
+        return float(np.sqrt(np.mean(self.targets**2))) or 1.0
+
+    @staticmethod
+    def _worst(errors, scales) -> float:
+        """The largest error as a share of its scale, of means and variances."""
+        mean, variance = errors
+        return float(max(np.max(mean) / scales[0], np.max(variance / scales[1][None, :])))
+
+    def _assembled(self, parts, t) -> Prediction:
+        dtype = self.x.dtype
+
+        def joined(name):
+            value = jnp.asarray(np.concatenate([part[name] for part in parts], axis=1), dtype)
+            return value if t.ndim else value[0]
+
+        worst = max(float(part["worst"]) for part in parts)
+        truncation = max(float(part["truncation"]) for part in parts)
+        reason = ""
+        if worst > self.tolerance:
+            remedy = "Allow more steps (`max_steps`) or a larger `tolerance`, or ask for earlier times"
+            if truncation <= self.tolerance:
+                remedy = "Rounding of the kernels as they are held is why: compute and store them in float64"
+            reason = (
+                f"The error of the predictions is up to {worst:.2g} of the scale of labels and prior variances, above "
+                f"tolerance={self.tolerance:.2g}. {remedy}."
+            )
+            warnings.warn(reason, stacklevel=3)
+        steps = tuple(int(part["steps"]) for part in parts)
+        error = Gaussian(joined("mean_error"), joined("variance_error"))
+        return Prediction(joined("mean"), joined("variance"), error, self.tolerance, steps, not reason, reason)
+
+    def _require_memory(self, columns: int, steps: int) -> None:
+        q = min(self.n, columns * (steps + 1))
+        memory.require(
+            f"A Krylov basis of {q} columns for n = {self.n} training inputs",
+            8 * (_BASIS_COPIES * self.n * min(columns, self.n) + 2 * self.n * q + 8 * q * q),
+            "Take a smaller `batch_size`, or fewer `max_steps`.",
+        )
+
+    def _arguments(self, x_test, t, batch, most) -> dict[str, str]:
+        few = self.x[: min(2, self.n)]
+        return {
+            "kernel_fn": fingerprint(lambda x: tuple(kernels.evaluate(self.kernel_fn, x)), few),
+            "x": content_hash(np.asarray(self.x)),
+            "targets": content_hash(self.targets),
+            "x_test": content_hash(np.asarray(x_test)),
+            "t": content_hash(np.asarray(t)),
+            "mean": content_hash(np.asarray(0.0 if self.mean_fn is None else self.mean_fn(x_test))),
+            "storage": self.storage,
+            "tolerance": repr(self.tolerance),
+            "singular": self.singular,
+            "batch_size": str(batch),
+            "max_steps": str(most),
+        }
+
+    def predict_train(self, t: Num[ArrayLike, "*T"], joint: bool = False) -> Prediction:
+        """The distribution of the outputs on the training inputs: `predict` there, in batches; see `predict`."""
+        return self.predict(self.x, t, joint)
+
+    def spectral_sums(
+        self, *, key: Array | None = None, n_probes: int = 32, max_steps: int | None = None
+    ) -> SpectralSums:
+        """What sums over the spectrum are estimated from, for all times and functions: one run of block Lanczos.
+
+        It starts from the labels, for which no sampling is needed, and from random probes. The functions of
+        `ntkinfo.information` take it in the place of the ensemble, which makes one with the defaults by itself.
+
+        Args:
+          key: random key of the probes; None takes `jax.random.key(0)`.
+          n_probes: random probes, at least 8; standard errors fall like the inverse root of their number.
+          max_steps: most Lanczos steps; None takes up to 40.
+
+        Raises:
+          TypeError, ValueError: no random key; numbers that are too small; a kernel that is singular to rounding.
+
+        Source: theory, section 1, "Many data".
+        """
+        check.on_host(locals())
+        key = jax.random.key(0) if key is None else check.key("key", key)
+        n_probes = check.integer("n_probes", n_probes, least=8)
+        most = _MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps, least=3)
+        self._require_memory(n_probes + self.k, most)
+        probes = np.asarray(jax.random.rademacher(key, (self.n, n_probes), jnp.int8), np.float64)
+        run = BlockLanczos(np.concatenate([self.targets, probes], axis=1))
+        sums = None
+        while len(run.sizes) < most and not run.exhausted:
+            run.step(self.stored.products)
+            steps = len(run.sizes)
+            if (steps >= 3 and steps % _STRIDE == 0) or run.exhausted:
+                sums = self._sums_of(run, probes)
+                if run.exhausted or sums.resolved(self.tolerance):
+                    break
+        return self._sums_of(run, probes) if sums is None else sums
+
+    def _sums_of(self, run, probes) -> SpectralSums:
+        coefficients = run.basis.T @ np.concatenate([self.targets, probes], axis=1)
+        return _spectral_sums.make(
+            run, coefficients, self.totals, self._check_ritz_values, (self.n, self.k), np.dtype(self.x.dtype)
+        )
+
+    @functools.cached_property
+    def default_sums(self) -> SpectralSums:
+        """`spectral_sums` with the defaults, made where first asked for."""
+        return self.spectral_sums()
+
+
+def fit(
+    net: Any,
+    x: Any,
+    y: Any,
+    *,
+    mean: Any,
+    singular: str,
+    prior_saw_data: bool | None,
+    batch_size: int | None,
+    progress: bool | None,
+    tolerance: float,
+    storage: str,
+    mesh: Mesh | None,
+) -> KrylovEnsemble:
+    """`Ensemble.fit` for engine="krylov"."""
+    if tracing.is_tracing():
+        raise ValueError('`engine` must be "dense" under `jit`, `vmap` and `grad`: engine="krylov" runs on the host.')
+    check.on_host({"x": x, "y": y, "mean": mean})
+    kernel_fn = networks.kernel_function(net)
+    if isinstance(kernel_fn, kernels.EmpiricalKernel):
+        raise ValueError(
+            '`net` must be a network of infinite width under engine="krylov"; got an empirical kernel. Take '
+            'engine="dense".'
+        )
+    x = check.inputs("x", x)
+    y = labels.real_targets("y", y, len(x)).astype(x.dtype)
+    mean_fn = kernels.mean_function(mean, kernel_fn)
+    if singular == "error":
+        _refuse_repeated(np.asarray(x))
+    offset = kernels.offset(mean_fn, x, y.shape[1])
+    targets = np.asarray(y, np.float64) - (0.0 if offset is None else np.asarray(offset, np.float64))
+    storage = _storage(storage, x, mesh)
+    if storage == "none":
+        held = kernels.evaluated(kernel_fn, x, batch_size=batch_size)
+    else:
+        held = kernels.stored(kernel_fn, x, dtype=storage, mesh=mesh, batch_size=batch_size, progress=progress)
+    saw = kernels.saw_data(kernel_fn, mean_fn, prior_saw_data)
+    return KrylovEnsemble(x, y, targets, held, kernel_fn, saw, mean_fn, singular, float(tolerance))
+
+
+def needed_bytes(n: int, itemsize: int) -> int:
+    """Bytes of both kernels of n inputs, and of the copy on the host that they are made of."""
+    return 3 * n * n * itemsize
+
+
+def _storage(storage: str, x: Array, mesh: Mesh | None) -> str:
+    """The dtype that both kernels are stored in, or "none"; what was asked for is refused where it does not fit."""
+    # Devices of the host share its memory.
+    share = 1 if mesh is None else 1 / (jax.process_count() if jax.default_backend() == "cpu" else mesh.size)
+    widest = str(x.dtype)
+    if storage == "float64" and widest == "float32":
+        raise ValueError('`storage` must be "float32" or "none" for `x` in float32; got "float64".')
+    if storage == "auto":
+        there = memory.available()
+        for one in dict.fromkeys((widest, "float32")):
+            if there is None or share * needed_bytes(len(x), np.dtype(one).itemsize) < there:
+                return one
+        storage = "none" if mesh is None else "float32"
+    if storage == "none":
+        if mesh is not None:
+            raise ValueError('`mesh` must be None with storage="none", which stores no rows to be sharded.')
+        return storage
+    memory.require(
+        f"`x` with n = {len(x)} training inputs and kernels stored in {storage}",
+        share * needed_bytes(len(x), np.dtype(storage).itemsize),
+        'Take storage="float32" (half of it) or "none" (evaluated for every product), or more devices.',
+    )
+    return storage
+
+
+def _refuse_repeated(x: np.ndarray) -> None:
+    flat = x.reshape(len(x), -1)
+    _, first, group = np.unique(flat, axis=0, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(first[group.ravel()] != np.arange(len(flat)))
+    if repeated.size:
+        j = int(repeated[0])
+        raise ValueError(
+            f"The tangent kernel is singular: rows {int(first[group.ravel()[j]])} and {j} of `x` are equal "
+            f"({repeated.size} repeated rows in all). Drop repeated rows (average their labels), or pass "
+            'singular="project" to treat these directions as never learned.'
+        )

@@ -1,0 +1,244 @@
+"""Sums over the spectrum of a tangent kernel without its eigendecomposition: block Lanczos from labels and probes.
+
+Traces are exact on the leading Ritz vectors that have converged; random probes see only what is left, corrected by the
+traces that are known exactly (tr Θ, tr Θ², tr K, tr KΘ).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Num
+
+from ntkinfo._common import check, pytree
+from ntkinfo._common.results import Estimate
+from ntkinfo._numerics import spectral_filters
+from ntkinfo._numerics.block_lanczos import BlockLanczos
+from ntkinfo._numerics.spectral_filters import Filters
+from ntkinfo.kernels import Totals
+
+WEIGHTS = ("trace", "nngp", "labels", "second_moment")
+METHOD = "stochastic Lanczos quadrature"
+# A Ritz vector is converged where its residual is below this share of its value.
+_CONVERGED = 1e-3
+# Functions 1 - e^{-sλ} whose sums are watched while steps are added.
+_WATCHED = 12
+
+
+class Measures(NamedTuple):
+    """Quadratures from one number of Lanczos steps: nodes θ_j and, for each kind of sum, weights.
+
+    Attributes:
+      nodes: Ritz values, descending, (q,).
+      labels: Σ_c (w_jᵀy_c)², (q,).
+      trace: (w_jᵀz)² of each probe, (q, p); of nodes that are deflated, 1.
+      nngp: (w_jᵀK z)(w_jᵀz) of each probe, z less its deflated part, (q, p); of deflated nodes w_jᵀKw_j.
+      deflated: whether a node is, (q,).
+      trace_moments: exact sums of 1, θ, θ² over what is not deflated, (3,).
+      nngp_moments: exact sums of K-weighted 1, θ over it, (2,).
+    """
+
+    nodes: np.ndarray
+    labels: np.ndarray
+    trace: np.ndarray
+    nngp: np.ndarray
+    deflated: np.ndarray
+    trace_moments: np.ndarray
+    nngp_moments: np.ndarray
+
+
+@pytree.dataclass("n", "k", "dtype", "exhausted", "steps")
+class SpectralSums:
+    """Estimates of Σ_i f(λ_i) w_i for any function f of the spectrum. Made by `KrylovEnsemble.spectral_sums`.
+
+    Taken by the functions of `ntkinfo.information` in the place of an ensemble.
+
+    Attributes:
+      fine: the quadratures of all steps.
+      coarse: those of two steps fewer: what is between them is the truncation.
+      n: number of training inputs.
+      k: number of outputs.
+      dtype: of the results.
+      exhausted: whether the Krylov space was closed, so that nothing is truncated.
+      steps: Lanczos steps.
+    """
+
+    fine: Measures
+    coarse: Measures
+    n: int
+    k: int
+    dtype: np.dtype
+    exhausted: bool
+    steps: int
+
+    def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
+        """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
+        return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.dtype)
+
+    def filters(self, s: Float[Array, " T"]) -> Filters:
+        """The spectral filters of training at rescaled times s (T,), at the nodes of both quadratures."""
+        nodes = np.concatenate([self.fine.nodes, self.coarse.nodes])
+        return spectral_filters.filters(jnp.asarray(nodes, self.dtype), s)
+
+    def spectral_sum(self, function: Callable[[Filters], Array], weight: str, filters: Filters) -> Estimate:
+        """Σ_i f(λ_i) w_i over the spectrum, as `Ensemble.spectral_sum`, estimated.
+
+        Args:
+          function: f, of the filters, with values (..., q).
+          weight: "trace", "nngp", "labels" or "second_moment", see `Ensemble.spectral_sum`.
+          filters: as of `filters`.
+
+        Returns:
+          `Estimate` of arrays (...).
+        """
+        check.option("weight", weight, WEIGHTS)
+        if weight == "second_moment":
+            return self.k * self.spectral_sum(function, "nngp", filters) + self.spectral_sum(
+                function, "labels", filters
+            )
+        values = np.asarray(function(filters), np.float64)
+        q = len(self.fine.nodes)
+        value, stderr = _sum(values[..., :q], self.fine, weight)
+        other, _ = _sum(values[..., q:], self.coarse, weight)
+        truncation = np.zeros_like(value) if self.exhausted else np.abs(value - other)
+        # Node by node in the precision of the filters.
+        eps = float(jnp.finfo(self.dtype).eps)
+        truncation = truncation + 4 * eps * np.sqrt(q) * np.abs(value)
+        return Estimate(*(jnp.asarray(part, self.dtype) for part in (value, stderr, truncation)), METHOD)
+
+    def training_losses(self, t: Num[Array, "*T"]) -> tuple[Estimate, Estimate]:
+        """Squared errors on the n training inputs: of one network and of the ensemble mean, arrays like `t`.
+
+        Source: theory, section 1.
+        """
+        t = check.times("t", t)
+        filters = self.filters(self.rescaled_time(jnp.atleast_1d(t)))
+        mean = self.spectral_sum(lambda f: f.decay**2, "labels", filters)
+        spread = self.spectral_sum(lambda f: f.decay**2, "nngp", filters)
+        # The labels may lie outside of the range of a singular kernel, where they stay.
+        return (mean + self.k * spread).reshape(t.shape) / self.n, mean.reshape(t.shape) / self.n
+
+    def log_det(self, noise: float) -> Estimate:
+        """log det(I + Θ/σ²) for a noise variance σ², a scalar, in nats.
+
+        Raises:
+          TypeError, ValueError: a noise that is no positive number.
+        """
+        check.positive("noise", noise, scalar=True)
+        filters = self.filters(jnp.zeros(1, self.dtype))
+        return self.spectral_sum(lambda f: jnp.log1p(f.rates / float(noise)), "trace", filters)
+
+    def log_marginal_likelihood(self, noise: float) -> Estimate:
+        """log p(Y) of the Bayesian posterior with the tangent kernel for prior and noise variance σ², a scalar in nats.
+
+        -½ [tr Yᵀ(Θ + σ²I)⁻¹Y + k log det(Θ + σ²I) + n k log 2π], as `Posterior.log_marginal_likelihood` with
+        prior="ntk". Only the determinant is sampled.
+
+        Raises:
+          TypeError, ValueError: a noise that is no positive number.
+
+        Source: theory, section 1, "Bayesian posteriors".
+        """
+        determinant = self.log_det(noise)
+        filters = self.filters(jnp.zeros(1, self.dtype))
+        squares = self.spectral_sum(lambda f: 1.0 / (f.rates + float(noise)), "labels", filters)
+        total = -0.5 * squares + (-0.5 * self.k) * determinant
+        constant = -0.5 * self.n * self.k * (math.log(2 * math.pi) + math.log(float(noise)))
+        return dataclasses.replace(total, value=total.value + constant)
+
+    def resolved(self, tolerance: float) -> bool:
+        """Whether the sums of 1 - e^{-sλ}, over all scales of the spectrum, are truncated below a tolerance."""
+        nodes = self.fine.nodes[self.fine.nodes > 0]
+        if not len(nodes):
+            return True
+        s = np.geomspace(0.1 / nodes.max(), 10.0 / nodes.min(), _WATCHED)
+        filters = self.filters(jnp.asarray(s, self.dtype))
+        for weight in ("trace", "nngp", "labels"):
+            one = self.spectral_sum(lambda f: f.growth, weight, filters)
+            # Truncation far below the sampling is of no use.
+            enough = np.maximum(tolerance * np.abs(one.value), 0.25 * np.asarray(one.stderr))
+            if np.any(np.asarray(one.truncation) > enough):
+                return False
+        return True
+
+
+def make(
+    run: BlockLanczos,
+    coefficients: np.ndarray,
+    totals: Totals,
+    check_ritz_values: Callable[[np.ndarray], np.ndarray],
+    sizes: tuple[int, int],
+    dtype: np.dtype,
+) -> SpectralSums:
+    """The sums from a run of block Lanczos that started from labels and probes.
+
+    Args:
+      run: the run.
+      coefficients: Vᵀ[Y, Z], (q or more, k + p).
+      totals: of both kernels.
+      check_ritz_values: takes Ritz values, ascending, and gives back those to use.
+      sizes: n and k.
+      dtype: of results.
+    """
+    n, k = sizes
+    fine = run.sizes[-1]
+    coarse = run.sizes[-3] if len(run.sizes) > 2 else run.sizes[0]
+    values, vectors = np.linalg.eigh(run.ntk[:coarse, :coarse])
+    residuals = np.linalg.norm(run.ntk[coarse:fine, :coarse] @ vectors, axis=0)[::-1]
+    converged = residuals <= _CONVERGED * np.maximum(values[::-1], 0.0)
+    n_deflated = len(converged) if converged.all() else int(np.argmin(converged))
+    if run.exhausted:
+        # What is left of a closed space are null directions, exactly.
+        n_deflated = fine if fine == n else n_deflated
+    levels = [
+        _measures(run, size, coefficients, totals, check_ritz_values, k, min(n_deflated, size), n)
+        for size in (fine, coarse)
+    ]
+    return SpectralSums(levels[0], levels[1], n, k, dtype, run.exhausted, len(run.sizes))
+
+
+def _measures(run, size, coefficients, totals, check_ritz_values, k, n_deflated, n) -> Measures:
+    values, vectors = np.linalg.eigh(run.ntk[:size, :size])
+    nodes, vectors = check_ritz_values(values)[::-1], vectors[:, ::-1]
+    rotated = vectors.T @ coefficients[:size]
+    labels, probes = rotated[:, :k], rotated[:, k:]
+    nngp = vectors.T @ run.nngp[:size, :size] @ vectors
+    deflated = np.arange(size) < n_deflated
+    trace = np.where(deflated[:, None], 1.0, probes**2)
+    rest = np.where(deflated[:, None], 0.0, probes)
+    own = np.diagonal(nngp)
+    weighted = np.where(deflated[:, None], own[:, None], (nngp @ rest) * rest)
+    known, known_own = values[::-1][deflated], own[deflated]
+    trace_moments = np.array([n - n_deflated, totals.ntk_trace - known.sum(), totals.ntk_square - np.sum(known**2)])
+    nngp_moments = np.array([totals.nngp_trace - known_own.sum(), totals.product - np.sum(known * known_own)])
+    return Measures(nodes, np.sum(labels**2, axis=1), trace, weighted, deflated, trace_moments, nngp_moments)
+
+
+def _sum(values: np.ndarray, measures: Measures, weight: str) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_j f(θ_j) w_j and its standard error, (...) for values (..., q)."""
+    if weight == "labels":
+        value = values @ measures.labels
+        return value, np.zeros_like(value)
+    samples = measures.trace if weight == "trace" else measures.nngp
+    moments = measures.trace_moments if weight == "trace" else measures.nngp_moments
+    deflated = measures.deflated
+    value = values[..., deflated] @ samples[deflated, 0]
+    rest, samples, nodes = values[..., ~deflated], samples[~deflated], measures.nodes[~deflated]
+    if not len(nodes):
+        return value, np.zeros_like(value)
+    # A polynomial of low degree, whose sum is known; probes give what f has beside it.
+    scale = max(float(nodes.max()), np.finfo(np.float64).tiny)
+    powers = (nodes[:, None] / scale) ** np.arange(len(moments))[None, :]
+    exact = moments / scale ** np.arange(len(moments))
+    root = np.sqrt(np.abs(samples.mean(axis=1)))
+    fit = np.linalg.lstsq(root[:, None] * powers, (root * rest).reshape(-1, len(nodes)).T, rcond=1e-10)[0].T
+    fit = fit.reshape(*rest.shape[:-1], len(moments))
+    left = (rest - fit @ powers.T) @ samples
+    p = samples.shape[1]
+    # The polynomial was fitted to the same probes, and what it takes is missing from their spread.
+    stderr = np.std(left, axis=-1, ddof=1) / np.sqrt(p) * np.sqrt(p / max(p - len(moments), 1))
+    return value + fit @ exact + left.mean(axis=-1), stderr

@@ -1,0 +1,332 @@
+"""The Krylov engine beside the dense one: predictions, errors shown and true, sums over the spectrum, refusals."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+import ntkinfo as ni
+from ntkinfo import stax
+from ntkinfo._common import memory
+from ntkinfo.ensemble import _engine
+
+TIMES = np.array([0.0, 0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e6, np.inf])
+N, M = 300, 8
+
+
+@functools.cache
+def net(activation="relu", depth=2):
+    layer = {"relu": stax.Relu, "erf": stax.Erf, "gelu": stax.Gelu}[activation]
+    hidden = [part for _ in range(depth) for part in (stax.Dense(64, W_std=1.5, b_std=0.1), layer())]
+    return stax.serial(*hidden, stax.Dense(1, W_std=1.5, b_std=0.1))
+
+
+def data(kind="plain", n=N, m=M, seed=0):
+    """x, y, x_test: inputs at random, near-duplicates, labels of several classes, or few dimensions."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n + m, 3 if kind == "ill-conditioned" else 8))
+    y = np.sign(x[:, :1] * x[:, 1:2])
+    if kind == "near-duplicates":
+        x[1::2] = x[::2] + 1e-3 * rng.normal(size=x[::2].shape)
+    if kind == "one-hot":
+        y = np.eye(4)[rng.integers(0, 4, n + m)]
+        y = y - y.mean(axis=0)
+    order = rng.permutation(n + m)
+    x, y = x[order], y[order]
+    return x[:n], y[:n], x[n:]
+
+
+@functools.cache
+def both(kind="plain", activation="relu", n=N, **options):
+    x, y, x_test = data(kind, n)
+    dense = ni.Ensemble.fit(net(activation), x, y, engine="dense")
+    krylov = ni.Ensemble.fit(net(activation), x, y, engine="krylov", **options)
+    return dense, krylov, x_test
+
+
+def ratios(dense, krylov, x_test, t=TIMES):
+    """True errors as shares of those shown, of all means and variances."""
+    z, p = dense.predict(x_test, t), krylov.predict(x_test, t)
+    # What the dense engine rounds off is no error of the other.
+    own = np.asarray(dense.rounding_errors(dense.cross_kernels(x_test), dense.filters(dense.rescaled_time(t))))
+    mean = np.maximum(np.abs(p.mean - z.mean) - 1e-11, 0) / np.maximum(p.error.mean, 1e-30)
+    variance = np.maximum(np.abs(p.variance - z.variance) - own, 0) / np.maximum(p.error.variance, 1e-30)
+    return np.concatenate([mean.ravel(), variance.ravel()]), p
+
+
+@pytest.mark.parametrize("storage", ["float64", "float32", "none"])
+def test_predictions_are_those_of_the_dense_engine_within_their_errors(storage):
+    dense, krylov, x_test = both(storage=storage)
+    share, p = ratios(dense, krylov, x_test)
+    assert krylov.storage == storage and p.reached and not p.reason
+    assert np.mean(share <= 1) >= 0.99 and share.max() <= 3
+    # Far from complete: it is the steps that converged, and the errors say so.
+    assert all(steps * (M + 1) < N for steps in p.steps)
+    assert np.max(p.error.mean) < 1e-3 and np.max(np.abs(p.mean - dense.predict(x_test, TIMES).mean)) < 1e-3
+    assert p.mean.dtype == p.variance.dtype == np.float64
+
+
+# The rest of the grid is in the slow test below.
+@pytest.mark.parametrize(
+    ("kind", "activation"), [("near-duplicates", "erf"), ("near-duplicates", "relu"), ("ill-conditioned", "relu")]
+)
+@pytest.mark.filterwarnings("ignore:The error of the predictions", "ignore:float64 resolves")
+def test_errors_are_not_below_the_truth_on_hard_data(kind, activation):
+    shares = [ratios(*both(kind, activation, tolerance=tolerance))[0] for tolerance in (1e-1, 1e-4)]
+    shares = np.concatenate(shares)
+    assert np.mean(shares <= 1) >= 0.97 and shares.max() <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [600, 2000, 4000])
+@pytest.mark.filterwarnings("ignore:The error of the predictions", "ignore:float64 resolves")
+def test_errors_are_not_below_the_truth_in_99_of_100_cells(n):
+    shares = []
+    for activation in ("relu", "erf", "gelu"):
+        for kind in ("plain", "near-duplicates", "one-hot", "ill-conditioned"):
+            x, y, x_test = data(kind, n)
+            dense = ni.Ensemble.fit(net(activation), x, y, engine="dense", singular="project")
+            for storage in ("float64", "float32"):
+                for tolerance in (1e-1, 1e-3, 1e-5):
+                    options = {"engine": "krylov", "storage": storage, "tolerance": tolerance}
+                    try:
+                        krylov = ni.Ensemble.fit(net(activation), x, y, **options)
+                        shares.append(ratios(dense, krylov, x_test)[0])
+                    except ValueError as error:
+                        # float32 does not hold it, and says so.
+                        assert storage == "float32" and "singular to rounding" in str(error)
+    shares = np.concatenate(shares)
+    assert np.mean(shares <= 1) >= 0.99 and shares.max() <= 3
+
+
+def test_a_run_that_does_not_reach_its_tolerance_says_so():
+    _, krylov, x_test = both()
+    with pytest.warns(UserWarning, match="above tolerance=0.001. Allow more steps"):
+        p = krylov.predict(x_test, TIMES, max_steps=6)
+    assert not p.reached and p.steps == (6,) and "max_steps" in p.reason
+    with pytest.warns(UserWarning, match="up to inf"):
+        assert not krylov.predict(x_test, 1.0, max_steps=1).reached
+
+
+def test_batches_are_independent_and_a_scalar_time_has_no_axis():
+    dense, krylov, x_test = both()
+    z = dense.predict(x_test, 10.0)
+    p = krylov.predict(x_test, 10.0, batch_size=3)
+    assert p.mean.shape == (M, 1) and p.variance.shape == (M,) and len(p.steps) == 3
+    np.testing.assert_array_less(np.abs(p.mean - z.mean), p.error.mean + 1e-11)
+    np.testing.assert_array_less(np.abs(p.variance - z.variance), p.error.variance + 1e-11)
+    # It serves where a prediction does.
+    assert ni.gaussian.kl_divergence(p.gaussian, z).shape == (M,)
+
+
+def test_a_basis_that_spans_all_is_exact():
+    x, y, x_test = data(n=30)
+    dense = ni.Ensemble.fit(net(), x, y)
+    p = ni.Ensemble.fit(net(), x, y, engine="krylov").predict(x_test, TIMES)
+    z = dense.predict(x_test, TIMES)
+    np.testing.assert_allclose(p.mean, z.mean, atol=1e-10)
+    np.testing.assert_allclose(p.variance, z.variance, atol=1e-10)
+    assert p.reached and np.max(p.error.mean) < 1e-9
+
+
+def test_predictions_on_training_inputs_and_a_mean():
+    x, y, x_test = data(n=30)
+    mean = _Slope()
+    dense = ni.Ensemble.fit(net(), x, y, mean=mean)
+    krylov = ni.Ensemble.fit(net(), x, y, mean=mean, engine="krylov")
+    np.testing.assert_allclose(krylov.predict_train([10.0]).mean, dense.predict_train([10.0]).mean, atol=1e-9)
+    np.testing.assert_allclose(krylov.predict(x_test, 10.0).mean, dense.predict(x_test, 10.0).mean, atol=1e-9)
+    assert krylov.prior_saw_data == dense.prior_saw_data
+
+
+class _Slope:
+    """A mean before training, known beforehand."""
+
+    def __call__(self, x):
+        return 0.3 * x[:, :1]
+
+
+def test_repeated_inputs_are_refused_or_projected():
+    x, y, x_test = data(n=40)
+    x, y = np.concatenate([x, x[:3]]), np.concatenate([y, -y[:3]])
+    with pytest.raises(ValueError, match="rows 0 and 40 of `x` are equal"):
+        ni.Ensemble.fit(net(), x, y, engine="krylov")
+    dense = ni.Ensemble.fit(net(), x, y, singular="project")
+    p = ni.Ensemble.fit(net(), x, y, singular="project", engine="krylov").predict(x_test, TIMES)
+    np.testing.assert_allclose(p.mean, dense.predict(x_test, TIMES).mean, atol=1e-8)
+
+
+def test_a_singular_kernel_without_repeated_inputs_is_refused_when_it_shows():
+    x, y, x_test = data(n=40)
+    linear = stax.serial(stax.Dense(1))
+    with pytest.raises(ValueError, match="singular to rounding"):
+        ni.Ensemble.fit(linear, x, y, engine="krylov").predict(x_test, TIMES)
+
+
+def test_batches_are_written_and_read_again(tmp_path, monkeypatch):
+    _, krylov, x_test = both()
+    first = krylov.predict(x_test, 10.0, batch_size=4, checkpoint=tmp_path)
+    (tmp_path / "batch_1.npz").unlink()
+    calls = []
+    predict = type(krylov)._predict_batch
+    monkeypatch.setattr(
+        type(krylov), "_predict_batch", lambda self, x, *rest: calls.append(len(x)) or predict(self, x, *rest)
+    )
+    again = krylov.predict(x_test, 10.0, batch_size=4, checkpoint=tmp_path)
+    assert calls == [4]
+    np.testing.assert_array_equal(first.mean, again.mean)
+    np.testing.assert_array_equal(first.error.variance, again.error.variance)
+    with pytest.raises(ValueError, match="differs in t"):
+        krylov.predict(x_test, 20.0, batch_size=4, checkpoint=tmp_path)
+
+
+QUANTITIES = {
+    "parameter_distance": ni.information.parameter_distance,
+    "action": ni.information.action,
+    "fisher action": functools.partial(ni.information.action, metric="fisher"),
+    "linear": lambda ens, t: ni.information.parameter_divergence(ens, t, curvature=False).linear,
+}
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+def test_sums_over_the_spectrum_are_within_their_errors(name):
+    dense, krylov, _ = both()
+    t = TIMES[1:-1]
+    exact, estimate = np.asarray(QUANTITIES[name](dense, t)), QUANTITIES[name](krylov, t)
+    assert estimate.value.shape == estimate.stderr.shape == estimate.truncation.shape == t.shape
+    error = np.abs(estimate.value - exact)
+    np.testing.assert_array_less(error, 4 * estimate.stderr + estimate.truncation + 1e-9 * exact)
+    np.testing.assert_array_less(estimate.lower, estimate.value)
+    assert np.all(error < 0.02 * exact) and np.all(estimate.stderr < 0.02 * exact)
+
+
+def test_what_needs_no_sampling_has_none():
+    dense, krylov, _ = both()
+    trace = ni.information.fisher_trace(krylov)
+    np.testing.assert_allclose(trace.value, ni.information.fisher_trace(dense), rtol=1e-12)
+    assert trace.stderr < 1e-10 * trace.value
+    z = dense.predict_train(TIMES)
+    y = np.asarray(dense.y)[None]
+    gibbs, mean = krylov.default_sums.training_losses(TIMES)
+    truth = np.mean(np.sum((z.mean - y) ** 2, axis=-1), axis=-1)
+    assert np.all(mean.stderr == 0)
+    np.testing.assert_array_less(np.abs(mean.value - truth), mean.truncation + 1e-10)
+    truth = truth + np.mean(z.variance, axis=-1)
+    np.testing.assert_array_less(np.abs(gibbs.value - truth), 4 * gibbs.stderr + gibbs.truncation + 1e-10)
+
+
+def test_the_log_determinant_the_evidence_and_the_divergence_of_outputs():
+    dense, krylov, x_test = both()
+    estimate = krylov.default_sums.log_det(0.1)
+    exact = np.sum(np.log1p(np.asarray(dense.eigenvalues) / 0.1))
+    assert abs(estimate.value - exact) < 4 * estimate.stderr + estimate.truncation < 0.01 * exact
+    evidence = krylov.default_sums.log_marginal_likelihood(0.1)
+    exact = ni.Posterior.fit(net(), dense.x, dense.y, noise=0.1, prior="ntk").log_marginal_likelihood
+    assert abs(evidence.value - exact) < 4 * evidence.stderr + evidence.truncation < 0.01 * abs(exact)
+    t = TIMES[:6]
+    divergence = ni.information.output_divergence(krylov, x_test, t)
+    error = np.abs(divergence.value - ni.information.output_divergence(dense, x_test, t))
+    np.testing.assert_array_less(error, divergence.truncation + 1e-10)
+
+
+def test_a_spectrum_seen_whole_is_exact():
+    x, y, _ = data(n=30)
+    dense, krylov = (ni.Ensemble.fit(net(), x, y, engine=engine) for engine in ("dense", "krylov"))
+    estimate = ni.information.parameter_distance(krylov, TIMES)
+    np.testing.assert_allclose(estimate.value, ni.information.parameter_distance(dense, TIMES), rtol=1e-9)
+    np.testing.assert_allclose(estimate.stderr, 0.0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_standard_errors_are_honest_over_200_repetitions():
+    dense, krylov, _ = both()
+    t = np.array([1.0, 10.0, 100.0])
+    exact = np.asarray(ni.information.parameter_distance(dense, t))
+    determinant = np.sum(np.log1p(np.asarray(dense.eigenvalues) / 0.1))
+    scores = []
+    for seed in range(200):
+        sums = krylov.spectral_sums(key=jax.random.key(seed), n_probes=16)
+        one, two = ni.information.parameter_distance(sums, t), sums.log_det(0.1)
+        scores.append([*((one.value - exact) / one.stderr), float((two.value - determinant) / two.stderr)])
+    scores = np.asarray(scores)
+    # The spread of errors in units of what is shown, and no bias beside it.
+    assert np.all(np.sqrt(np.mean(scores**2, axis=0)) < 1.3) and np.all(np.sqrt(np.mean(scores**2, axis=0)) > 0.6)
+    assert np.all(np.abs(scores.mean(axis=0)) < 0.35)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda ens, x: ni.information.curve(ens, x, np.ones((M, 1)), TIMES),
+        lambda ens, x: ni.information.parameter_divergence(ens, 1.0),
+        lambda ens, x: ni.information.output_divergence(ens, x, 1.0, joint=True),
+        lambda ens, x: ens.predict(x, 1.0, joint=True),
+    ],
+)
+def test_what_needs_eigenvectors_is_refused_with_the_remedy(call):
+    _, krylov, x_test = both()
+    with pytest.raises(ValueError, match='engine="dense"'):
+        call(krylov, x_test)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"engine": "lanczos"}, "`engine`"),
+        ({"engine": "krylov", "tolerance": 0.0}, "`tolerance`"),
+        ({"engine": "krylov", "tolerance": np.nan}, "`tolerance`"),
+        ({"engine": "krylov", "storage": "float16"}, "`storage`"),
+        ({"engine": "krylov", "mesh": 3}, "`mesh`"),
+        ({"engine": "dense", "storage": "float32"}, "`storage`"),
+        ({"engine": "krylov", "devices": jax.devices()}, "`devices`"),
+    ],
+)
+def test_options_are_checked(options, match):
+    x, y, _ = data(n=10)
+    with pytest.raises((ValueError, TypeError), match=match):
+        ni.Ensemble.fit(net(), x, y, **options)
+
+
+def test_auto_is_dense_where_that_fits_and_says_why_where_it_does_not(monkeypatch):
+    x, y, x_test = data(n=40)
+    assert isinstance(ni.Ensemble.fit(net(), x, y), ni.Ensemble)
+    monkeypatch.setattr(_engine, "_LAPACK_LIMIT", 30)
+    with pytest.warns(UserWarning, match="n = 40 training inputs are more than the 30"):
+        krylov = ni.Ensemble.fit(net(), x, y)
+    assert krylov.predict(x_test, 1.0).reached
+    with pytest.raises(ValueError, match=r'at most 30 training inputs.*engine="krylov"'):
+        ni.Ensemble.fit(net(), x, y, engine="dense")
+
+
+def test_memory_is_looked_at_before_it_is_spent(monkeypatch):
+    x, y, _ = data(n=4200, m=2)
+    x = x[:, :2]
+    monkeypatch.setattr(memory, "available", lambda: 10**8)
+    with pytest.raises(ValueError, match=r'n = 4200 training inputs needs about 1.13 GB.*engine="krylov"'):
+        ni.Ensemble.fit(net(), x, y, engine="dense")
+    with pytest.raises(ValueError, match="kernels stored in float32 needs about 212 MB"):
+        ni.Ensemble.fit(net(), x, y, engine="krylov", storage="float32")
+    x, y = x[:400], y[:400]
+    monkeypatch.setattr(memory, "available", lambda: 3 * 400**2 * 4 + 1)
+    assert ni.Ensemble.fit(net(), x, y, engine="krylov").storage == "float32"
+    monkeypatch.setattr(memory, "available", lambda: 3 * 400**2 * 4 - 1)
+    assert ni.Ensemble.fit(net(), x, y, engine="krylov").storage == "none"
+
+
+def test_float32_inputs_keep_their_precision_and_tell_their_errors():
+    x, y, x_test = (part.astype(np.float32) for part in data())
+    krylov = ni.Ensemble.fit(net(), x, y, engine="krylov")
+    p = krylov.predict(x_test, TIMES[:6])
+    z = ni.Ensemble.fit(net(), *(part.astype(np.float64) for part in (x, y))).predict(
+        x_test.astype(np.float64), TIMES[:6]
+    )
+    assert p.mean.dtype == p.error.variance.dtype == np.float32 and krylov.storage == "float32"
+    assert np.mean(np.abs(p.mean - z.mean) <= p.error.mean + 1e-7) >= 0.99
+    assert np.mean(np.abs(p.variance - z.variance) <= p.error.variance + 1e-6) >= 0.99
+
+
+def test_traced_values_are_refused():
+    x, y, _ = data(n=10)
+    with pytest.raises((TypeError, ValueError), match="`engine` must be"):
+        jax.jit(lambda y: ni.Ensemble.fit(net(), x, y, engine="krylov").y)(y)
