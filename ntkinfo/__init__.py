@@ -11,6 +11,7 @@ Infinite width, in closed form: network, kernels, ensemble, quantities.
     ensemble, posterior              gradient flow at every time; Bayesian posteriors
     information, sweep               information, losses and geometry over time; over scales of initialisation
     content, bounds                  information content of labels; bounds on the error
+    examples                         value of single examples and groups; informative ones of a pool
 
 Finite networks, sampled.
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         discrete,
         ensemble,
         estimators,
+        examples,
         finite,
         gaussian,
         information,
@@ -73,6 +75,7 @@ __all__ = [
     "discrete",
     "ensemble",
     "estimators",
+    "examples",
     "finite",
     "gaussian",
     "information",
