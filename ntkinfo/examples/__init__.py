@@ -1,4 +1,4 @@
-"""Infinite width. What single training examples tell: their value beside all others, and the choice of informative ones.
+"""Infinite width. What single training examples tell beside all others, and the choice of informative ones.
 
 `value` leaves every example out, by one decomposition for all; `select` picks examples of a pool by information gain.
 """

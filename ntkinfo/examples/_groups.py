@@ -47,9 +47,8 @@ def _error(source, index, residual, variance, read_labels):
     z = Gaussian(jnp.asarray(y - residual), jnp.asarray(np.maximum(variance, 0.0)))
     if y.shape[1] == 1:
         return float(np.mean(np.asarray(gaussian.sign_error(z, y))))
-    return float(
-        np.mean(1 - np.asarray(gaussian.winning_of(z.mean, z.variance, jnp.asarray(read_labels.classes[index]))))
-    )
+    wins = gaussian.winning_of(z.mean, z.variance, jnp.asarray(read_labels.classes[index]))
+    return float(np.mean(1 - np.asarray(wins)))
 
 
 def _double(*arrays):

@@ -42,7 +42,7 @@ def select(
     """The n examples of a pool that tell most about the function, one after the other, without looking at labels.
 
     Each step takes the input of the largest posterior variance v given those chosen, which adds ½ log(1 + v/σ²) to the
-    information gain ½ log det(I + Q/σ²). The gain is submodular and grows with the set, so that the greedy choice has at
+    information gain ½ log det(I + Q/σ²). The gain is submodular and grows with the set, so the greedy choice has at
     least 1 - 1/e ≈ 63 % of what the best n examples have (Nemhauser, Wolsey & Fisher 1978); `bound` says how much that
     can be for this pool.
 

@@ -77,8 +77,8 @@ def value(
         information_i = ½ [log(1 + v_i/σ²) - v_i/(v_i + σ²) + v_i r_i²/(v_i + σ²)²];
 
     for an ensemble at t = ∞ residuals are [G(Y - f₀)]_i, G = diag(1/[Θ⁻¹]_ii) Θ⁻¹, with mean GY and variances
-    diag(GKGᵀ). High information together with a low probability marks labels that may be wrong; the ranking by the
-    residual alone is about as good, its worth is the unit, and sums over groups.
+    diag(GKGᵀ). High information together with a low probability marks labels that may be wrong. Its worth is the unit,
+    and that groups have one too; the size of the residual, or the probability, ranks wrong labels as well or better.
 
     Args:
       source: a posterior; or an ensemble, whose networks are trained to the end.
@@ -200,8 +200,8 @@ def refuse_certain(variance: Array) -> None:
     certain = np.flatnonzero(~(np.asarray(variance) > 0))
     if certain.size:
         raise ValueError(
-            f"`test` must not hold inputs whose outputs are known to rounding, as inputs trained on are; got variance 0 "
-            f"at row {certain[0]} ({certain.size} such rows). Leave them out, or compute in float64."
+            f"`test` must not hold inputs whose outputs are known to rounding, as inputs trained on are; got variance "
+            f"0 at row {certain[0]} ({certain.size} such rows). Leave them out, or compute in float64."
         )
 
 
