@@ -12,6 +12,7 @@ Infinite width, in closed form: network, kernels, ensemble, quantities.
     information, sweep               information, losses and geometry over time; over scales of initialisation
     content, bounds                  information content of labels; bounds on the error
     examples                         value of single examples and groups; informative ones of a pool
+    cmi                              exact conditional mutual information, and bounds on the error from it
 
 Finite networks, sampled.
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         architectures,
         bottleneck,
         bounds,
+        cmi,
         compression,
         content,
         datasets,
@@ -69,6 +71,7 @@ __all__ = [
     "architectures",
     "bottleneck",
     "bounds",
+    "cmi",
     "compression",
     "content",
     "datasets",

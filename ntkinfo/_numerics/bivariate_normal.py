@@ -1,5 +1,7 @@
 """Probabilities of quadrants under a bivariate normal distribution, to rounding."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +37,7 @@ def _weak(h, k, rho):
     for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
         sine = jnp.sin(half * (1 + node))
         total = total + weight * jnp.exp((sine * products - squares) / (1 - sine * sine))
-    return total * half / (2 * np.pi) + _cdf(-h) * _cdf(-k)
+    return total * half / (2 * math.pi) + _cdf(-h) * _cdf(-k)
 
 
 def _strong(h, k, rho):
@@ -51,7 +53,7 @@ def _strong(h, k, rho):
     series = 1 - c * (gap - square) * (1 - d * gap / 5) / 3 + c * d * square * square / 5
     total = jnp.where(exponent > -100, width * jnp.exp(jnp.maximum(exponent, -100.0)) * series, 0.0)
     distance = jnp.sqrt(gap)
-    tail = jnp.exp(-jnp.maximum(products, -100.0) / 2) * np.sqrt(2 * np.pi) * _cdf(-distance / jnp.sqrt(safe))
+    tail = jnp.exp(-jnp.maximum(products, -100.0) / 2) * math.sqrt(2 * math.pi) * _cdf(-distance / jnp.sqrt(safe))
     tail = tail * distance * (1 - c * gap * (1 - d * gap / 5) / 3)
     total = total - jnp.where((products > -100) & (square > 0), tail, 0.0)
     for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
@@ -62,7 +64,7 @@ def _strong(h, k, rho):
         inner = jnp.exp(-products * (1 - root) / (2 * (1 + root))) / root - (1 + c * x * (1 + d * x))
         term = 0.5 * width * weight * jnp.exp(jnp.maximum(exponent, -100.0)) * inner
         total = total + jnp.where((exponent > -100) & (square > 0), term, 0.0)
-    total = -total / (2 * np.pi)
+    total = -total / (2 * math.pi)
     same = total + _cdf(-jnp.maximum(h, k))
     opposite = -total + jnp.maximum(_cdf(k) - _cdf(h), 0.0)
     return jnp.where(negative, opposite, same)
