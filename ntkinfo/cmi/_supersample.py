@@ -240,9 +240,9 @@ def _result(sums, counts, enumerated):
     if not enumerated:
         total, count, groups = jnp.sum(sums, axis=0), jnp.sum(counts), len(counts)
         without = jax.lax.map(lambda pair: of(total - pair[0], count - pair[1])[0], (sums, counts))
-        mean = jnp.mean(without, axis=0)
+        mean = jnp.mean(without, axis=0, keepdims=True)
         stderr = jnp.sqrt((groups - 1) / groups * jnp.sum((without - mean) ** 2, axis=0))
-        bias = (groups - 1) * (mean - ld)
+        bias = (groups - 1) * (mean[0] - ld)
     return ld, stderr, bias, e, train_error, error, square_root
 
 
