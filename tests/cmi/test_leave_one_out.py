@@ -27,9 +27,7 @@ def test_against_the_joint_distribution(rng, k):
 def test_digits_as_in_the_theory():
     """Parity of digits: the information is little more than what the error alone tells."""
     data = ni.datasets.digits(200, 10, task="parity")
-    net = ni.stax.serial(
-        ni.stax.Dense(64, W_std=1.5, b_std=0.1), ni.stax.Erf(), ni.stax.Dense(1, W_std=1.5, b_std=0.1)
-    )
+    net = ni.stax.serial(ni.stax.Dense(64, W_std=1.5, b_std=0.1), ni.stax.Erf(), ni.stax.Dense(1, W_std=1.5, b_std=0.1))
     found = ni.cmi.leave_one_out(ni.Ensemble.fit(net, data.x_train, data.y_train))
     assert 0.05 < found.error < found.bound < found.error + 0.01
 
