@@ -13,6 +13,8 @@ Infinite width, in closed form: network, kernels, ensemble, quantities.
     content, bounds                  information content of labels; bounds on the error
     examples                         value of single examples and groups; informative ones of a pool
     cmi                              exact conditional mutual information, and bounds on the error from it
+    learning                         learning curves from the spectrum; errors forecast from the training set
+    layers                           information in the layers of infinite width
 
 Finite networks, sampled.
 
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
         gaussian,
         information,
         kernels,
+        layers,
+        learning,
         mixture,
         networks,
         plot,
@@ -83,6 +87,8 @@ __all__ = [
     "gaussian",
     "information",
     "kernels",
+    "layers",
+    "learning",
     "mixture",
     "networks",
     "plot",

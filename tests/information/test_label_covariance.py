@@ -91,7 +91,7 @@ def test_data_processing_and_ends(case):
 
 
 def test_a_bound_on_the_gap_to_fresh_labels():
-    """Xu & Raginsky with the average it asks for: networks trained on noisy labels, tested on fresh ones, same inputs."""
+    """Xu & Raginsky with the average it asks for: networks trained on noise, tested on fresh labels."""
     x, y, *_ = problem(np.random.default_rng(2), n=6, d=3)
     ens = ni.Ensemble.fit(network(), x, y)
     nngp, ntk = (np.asarray(part) for part in kernels.kernels(network(), x))
