@@ -22,7 +22,7 @@ PUBLIC = sorted(name for name in ENTRIES if not name.startswith("_"))
 GROUNDS = {"_common", "_numerics"}
 DISTRIBUTIONS = {"gaussian", "discrete", "mixture", "estimators", "bounds", "datasets"}
 NETWORKS = {"_neural_tangents", "stax", "networks", "kernels", "architectures"}
-INFINITE = {"ensemble", "posterior", "content", "information", "sweep"}
+INFINITE = {"ensemble", "posterior", "content", "information", "sweep", "examples", "cmi", "learning", "layers"}
 ALLOWED = {
     # Array code imports JAX and NumPy only; what is common imports only itself and array code.
     "_numerics": set(),
@@ -41,6 +41,10 @@ ALLOWED = {
     "content": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble"},
     "information": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "content"},
     "sweep": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "content", "information"},
+    "examples": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior"},
+    "cmi": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "examples"},
+    "learning": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "examples"},
+    "layers": GROUNDS | DISTRIBUTIONS | NETWORKS,
     # No bottleneck knows a kernel or a trained finite network.
     "bottleneck": GROUNDS | {"discrete"},
     "variational": GROUNDS | {"discrete", "networks"},
@@ -160,6 +164,7 @@ PROMISED = {
         FORMS TEMPERATURES binary_kl binary_kl_inverse catoni information_content input_compression
         mcallester pac_bayes_kl xu_raginsky
     """,
+    "cmi": "LeaveOneOut Supersample leave_one_out supersample",
     "compression": """
         RelaxationTimes gaussian_layer_bound measured_compression_time relaxation_times weight_noise_bound
     """,
@@ -171,6 +176,7 @@ PROMISED = {
     "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
     "ensemble": "CrossKernels Ensemble covariances labels means predictive rotate",
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
+    "examples": "ExampleValue GroupValue Selection select value",
     "finite": """
         DivergedError GradientPhases LayerRun Plane Run activations gradient_phases information_plane
         kernel_flow stability_limit summary train train_layers
@@ -180,14 +186,16 @@ PROMISED = {
         winning_probabilities
     """,
     "information": """
-        Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action curve fisher_trace
-        input_information is_saturated label_information losses output_divergence parameter_distance
+        Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action curve data_information
+        fisher_trace input_information is_saturated label_information losses output_divergence parameter_distance
         parameter_divergence
     """,
     "kernels": """
         EmpiricalKernel Kernels block_size correlated diagonal empirical evaluate has_hessian hessian inputs
         kernel_function kernels
     """,
+    "layers": "LayerChannel information of_activations",
+    "learning": "Alignment Forecast LearningCurve alignment curve forecast",
     "networks": """
         Network NetworkReport activations from_apply from_equinox from_flax from_haiku from_nnx from_stax
         kernel_function report
