@@ -156,7 +156,8 @@ def test_import_is_light():
 PROMISED = {
     "architectures": "ACTIVATIONS ARCHITECTURES network",
     "bottleneck": """
-        BottleneckCurve bayes_error bifurcation chernoff closest critical_betas deterministic_ib dual_ib
+        BottleneckCurve ConfidenceBand bayes_error bifurcation chernoff closest
+        confidence_band critical_betas deterministic_ib dual_ib
         encoder_point gaussian_curve gaussian_ib generalised_ib hull ib prediction_exponent smooth
         squared_ib
     """,

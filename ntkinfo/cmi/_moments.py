@@ -1,7 +1,7 @@
 """Means and covariances of the two outputs of every pair of a supersample, for one choice of the training examples."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,8 @@ def few_times(s: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray 
     with np.errstate(invalid="ignore"):
         functions = np.exp(-np.where(np.isinf(s), np.inf, s)[:, None] * mu[None, :])
     functions = np.concatenate([np.ones((len(s), 1)), functions], axis=1)
-    triangle, pivots = scipy.linalg.qr(functions.T, mode="r", pivoting=True)
+    decomposition: Any = scipy.linalg.qr(functions.T, mode="r", pivoting=True)
+    triangle, pivots = decomposition
     size = np.abs(np.diag(triangle))
     rank = int(np.sum(size > _TOLERANCE[str(s.dtype)] * size[0]))
     if rank > 0.8 * len(s):

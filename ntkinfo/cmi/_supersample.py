@@ -117,6 +117,8 @@ def supersample(
     t = check.times("t", t)
     draws = check.integer("draws", draws, least=4)
     check.flag("outputs", outputs)
+    if key is not None:
+        check.key("key", key)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
     if getattr(kernel_fn, "outputs", None) == "full":

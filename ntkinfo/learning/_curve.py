@@ -106,6 +106,8 @@ def curve(
     draws = check.integer("draws", draws, least=0)
     if draws == 1:
         raise ValueError("`draws` must be 0, or at least 2, so that errors have a standard error; got 1.")
+    if key is not None:
+        check.key("key", key)
     if draws:
         key = mixture.require_key(key, "the measured error of random training sets")
     if batch_size is not None:

@@ -314,7 +314,7 @@ TABLE = {
     "cmi.supersample": lambda: Call(
         ni.cmi.supersample,
         {"net": o.network(), "t": o.T, "draws": 8, "key": o.KEY, **_data("x", "y")},
-        {"draws": "size"},
+        {"draws": "size", "outputs": "flag"},
         infinite=True,
         samples={"batch_size": 4},
     ),
@@ -421,6 +421,12 @@ TABLE = {
         {"weight": np.ones((3, 2)), "activations": o.rng().normal(size=(5, 3)), "std": 0.1},
     ),
     # Bottlenecks.
+    "bottleneck.confidence_band": lambda: Call(
+        ni.bottleneck.confidence_band,
+        {"counts": np.array([[30.0, 10.0], [5.0, 55.0]]), "encoder": np.eye(2)},
+        {"counts": "floats", "draws": "size"},
+        samples={"key": o.KEY},
+    ),
     "bottleneck.bayes_error": lambda: Call(
         ni.bottleneck.bayes_error,
         {"p_z_given_y": np.array([[0.9, 0.1], [0.2, 0.8]]), "p_y": np.array([0.5, 0.5]), "n": 3},
