@@ -12,11 +12,13 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, kernels, mixture, networks
-from ntkinfo._common import check, labels, memory, pytree
+from ntkinfo._common import check, labels, memory, parallel, pytree
 from ntkinfo.cmi import _moments, _outcomes
 
 # Groups of draws whose differences give standard errors, and networks drawn for each choice with several classes.
 _GROUPS, _NETWORKS = 8, 16
+# Choices whose probabilities are held at once.
+_AT_ONCE = 8
 
 
 @pytree.dataclass("enumerated")
@@ -152,22 +154,29 @@ def supersample(
     rates, s = _rates(both.ntk), times / (n * k)
     index, weights = _moments.few_times(s, rates)
     constants = (both.nngp, both.ntk, y)
-    at, combined = (jnp.asarray(s[index]), weights is not None), weights is not None
+    at, combined = jnp.asarray(s[index]), weights is not None
     weights = jnp.zeros((1, 1), x.dtype) if weights is None else jnp.asarray(weights)
     groups = min(_GROUPS, len(sides) // 2)
     sums = jnp.zeros((groups, 2, times.size, n, 4), x.dtype)
     counts, smallest, kept = np.zeros(groups), np.inf, []
-    for number, side in enumerate(sides):
-        side = jnp.asarray(side)
-        found = _moments.moments(*constants, side, at[0], weights, combined)
-        smallest = min(smallest, float(found.smallest))
-        # Complements, next to each other, share a group.
-        group = (number // 2) % groups
-        counts[group] += 1
-        one = jax.random.fold_in(key_losses, number)
-        sums = _add(sums, group, found, side, y, jnp.asarray(classes), one, k)
-        if outputs:
-            kept.append((side, found))
+    numbers = jnp.asarray(classes)
+
+    def work(number):
+        side = jnp.asarray(sides[number])
+        found = _moments.moments(*constants, side, at, weights, combined)
+        return side, found, _losses(found, side, y, numbers, jax.random.fold_in(key_losses, number), k)
+
+    # A few at a time: decompositions use one core each, and what they leave behind is added up.
+    for start in range(0, len(sides), _AT_ONCE):
+        some = list(range(start, min(start + _AT_ONCE, len(sides))))
+        for number, (side, found, outcomes) in zip(some, parallel.map(work, some), strict=True):
+            smallest = min(smallest, float(found.smallest))
+            # Complements, next to each other, share a group.
+            group = (number // 2) % groups
+            counts[group] += 1
+            sums = _add(sums, group, outcomes, side)
+            if outputs:
+                kept.append((side, found))
     if smallest <= 1.0 and np.isinf(times).any():
         raise ValueError(
             "`x` must not repeat examples of different pairs at t = inf: the tangent kernel of a training set is "
@@ -197,19 +206,23 @@ def _rates(ntk) -> np.ndarray:
     return np.array([max(eigenvalues[0], floor), eigenvalues[-1]], np.float64)
 
 
-@functools.partial(jax.jit, static_argnames="k", donate_argnums=0)
-def _add(sums, group, found, side, y, classes, key, k):
-    """Adds the probabilities of (L⁰, L¹) for one choice: (groups, 2, T, n, 4), by group and by U_i."""
+@functools.partial(jax.jit, static_argnames="k")
+def _losses(found, side, y, classes, key, k):
+    """Probabilities of (L⁰, L¹) for one choice, (T, n, 4)."""
     n = len(side)
     first, second, variances, covariance = in_order(found, side)
     if k == 1:
         ones = [y[:n, 0][None], y[n:, 0][None]]
-        outcomes = _outcomes.of_signs(first[..., 0], second[..., 0], variances, covariance, *ones)
-    else:
-        numbers = [classes[:n][None], classes[n:][None]]
-        outcomes = _outcomes.of_classes(key, first, second, variances, covariance, numbers, _NETWORKS)
-    chosen = jnp.stack([1.0 - side, side.astype(outcomes.dtype)])
-    return sums.at[group].add(chosen[:, None, :, None].astype(outcomes.dtype) * outcomes[None])
+        return _outcomes.of_signs(first[..., 0], second[..., 0], variances, covariance, *ones)
+    numbers = [classes[:n][None], classes[n:][None]]
+    return _outcomes.of_classes(key, first, second, variances, covariance, numbers, _NETWORKS)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(sums, group, outcomes, side):
+    """Adds them where they belong, (groups, 2, T, n, 4): by group and by U_i."""
+    chosen = jnp.stack([1 - side, side]).astype(outcomes.dtype)
+    return sums.at[group].add(chosen[:, None, :, None] * outcomes[None])
 
 
 def in_order(found: _moments.PairMoments, side: Array):

@@ -41,10 +41,10 @@ def test_quadrants_of_the_bivariate_normal(rng):
     for rho in (0.0, 0.4, -0.8, 0.92, 0.94, -0.96, 0.999, -0.9999):
         h = rng.normal(size=(6, 2))
         h[3:, 1] = np.sign(rho) * h[3:, 0] + 0.02 * rng.normal(size=3)
-        got = upper_quadrant(*jnp.asarray(h.T), jnp.asarray(rho))
+        got = jax.jit(upper_quadrant)(*jnp.asarray(h.T), jnp.asarray(rho))
         want = [multivariate_normal.cdf(-row, cov=[[1, rho], [rho, 1]], abseps=1e-13, releps=1e-13) for row in h]
         np.testing.assert_allclose(got, want, atol=1e-9)
-    ends = upper_quadrant(jnp.array([1.0, -jnp.inf, jnp.inf, 0.5, 0.5]), jnp.array([0.5, 0.5, 0.0, 0.2, 0.2]),
+    ends = jax.jit(upper_quadrant)(jnp.array([1.0, -jnp.inf, jnp.inf, 0.5, 0.5]), jnp.array([0.5, 0.5, 0.0, 0.2, 0.2]),
                           jnp.array([1.0, 0.3, 0.3, 1.0, -1.0]))  # fmt: skip
     np.testing.assert_allclose(ends, [0.15865525393145707, 0.3085375387259869, 0, 0.3085375387259869, 0], atol=1e-15)
 
