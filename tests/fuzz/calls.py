@@ -582,6 +582,13 @@ TABLE = {
         {"samples": "object"},
     ),
     "plot.geometry": lambda: _of_result(ni.plot.geometry, result=o.curve()),
+    "plot.examples": lambda: _of_result(ni.plot.examples, {"value": "object"}, value=ni.examples.value(o.posterior())),
+    "plot.cmi": lambda: _of_result(ni.plot.cmi, {"found": "object"}, found=o.supersample(), t=o.T),
+    "plot.learning": lambda: _of_result(
+        ni.plot.learning,
+        {"found": "object"},
+        found=ni.learning.curve(o.network(), *o.data()[:2], np.array([2, 3]), 0.1),
+    ),
     "plot.gradients": lambda: _of_result(ni.plot.gradients, {"layers": "sizes"}, phases=o.phases()),
     "plot.layers": lambda: _of_result(ni.plot.layers, plane=o.plane()),
     "plot.losses": lambda: _of_result(ni.plot.losses, result=o.curve()),
