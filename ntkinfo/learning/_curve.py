@@ -65,7 +65,7 @@ def curve(
         error      = (pool_error - (n/N) train_error) / (1 - n/N).
 
     The last line takes the training examples out of the pool again. It is an approximation for kernels whose features
-    behave like Gaussian ones: measured on digits and MNIST within some per cent up to n = N/2; ask for `draws` to see.
+    behave like Gaussian ones: on the parity of digits within 12 % up to n = N/2; ask for `draws` to see.
 
     Args:
       net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
