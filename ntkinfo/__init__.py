@@ -12,6 +12,10 @@ Infinite width, in closed form: network, kernels, ensemble, quantities.
     information, sweep               information, losses and geometry over time; over scales of initialisation
     content, bounds                  information content of labels; bounds on the error
     distributed                      many devices and hosts
+    examples                         value of single examples and groups; informative ones of a pool
+    cmi                              exact conditional mutual information, and bounds on the error from it
+    learning                         learning curves from the spectrum; errors forecast from the training set
+    layers                           information in the layers of infinite width
 
 Finite networks, sampled.
 
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
         architectures,
         bottleneck,
         bounds,
+        cmi,
         compression,
         content,
         datasets,
@@ -47,10 +52,13 @@ if TYPE_CHECKING:
         distributed,
         ensemble,
         estimators,
+        examples,
         finite,
         gaussian,
         information,
         kernels,
+        layers,
+        learning,
         mixture,
         networks,
         plot,
@@ -69,6 +77,7 @@ __all__ = [
     "architectures",
     "bottleneck",
     "bounds",
+    "cmi",
     "compression",
     "content",
     "datasets",
@@ -76,10 +85,13 @@ __all__ = [
     "distributed",
     "ensemble",
     "estimators",
+    "examples",
     "finite",
     "gaussian",
     "information",
     "kernels",
+    "layers",
+    "learning",
     "mixture",
     "networks",
     "plot",

@@ -22,7 +22,7 @@ PUBLIC = sorted(name for name in ENTRIES if not name.startswith("_"))
 GROUNDS = {"_common", "_numerics"}
 DISTRIBUTIONS = {"gaussian", "discrete", "mixture", "estimators", "bounds", "datasets"}
 NETWORKS = {"_neural_tangents", "stax", "networks", "kernels", "architectures"}
-INFINITE = {"ensemble", "posterior", "content", "information", "sweep"}
+INFINITE = {"ensemble", "posterior", "content", "information", "sweep", "examples", "cmi", "learning", "layers"}
 ALLOWED = {
     # Array code imports JAX and NumPy only; what is common imports only itself and array code.
     "_numerics": set(),
@@ -41,6 +41,10 @@ ALLOWED = {
     "content": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble"},
     "information": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "content"},
     "sweep": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "content", "information"},
+    "examples": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior"},
+    "cmi": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "examples"},
+    "learning": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "examples"},
+    "layers": GROUNDS | DISTRIBUTIONS | NETWORKS,
     # No bottleneck knows a kernel or a trained finite network.
     "bottleneck": GROUNDS | {"discrete"},
     "variational": GROUNDS | {"discrete", "networks"},
@@ -154,7 +158,8 @@ def test_import_is_light():
 PROMISED = {
     "architectures": "ACTIVATIONS ARCHITECTURES network",
     "bottleneck": """
-        BottleneckCurve bayes_error bifurcation chernoff closest critical_betas deterministic_ib dual_ib
+        BottleneckCurve ConfidenceBand bayes_error bifurcation chernoff closest
+        confidence_band critical_betas deterministic_ib dual_ib
         encoder_point gaussian_curve gaussian_ib generalised_ib hull ib prediction_exponent smooth
         squared_ib
     """,
@@ -162,6 +167,7 @@ PROMISED = {
         FORMS TEMPERATURES binary_kl binary_kl_inverse catoni information_content input_compression
         mcallester pac_bayes_kl xu_raginsky
     """,
+    "cmi": "LeaveOneOut Supersample leave_one_out supersample",
     "compression": """
         RelaxationTimes gaussian_layer_bound measured_compression_time relaxation_times weight_noise_bound
     """,
@@ -176,6 +182,7 @@ PROMISED = {
         CrossKernels Ensemble KrylovEnsemble Prediction SpectralSums covariances labels means predictive rotate
     """,
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
+    "examples": "ExampleValue GroupValue Selection select value",
     "finite": """
         DivergedError GradientPhases LayerRun Plane Run activations gradient_phases information_plane
         kernel_flow stability_limit summary train train_layers
@@ -185,14 +192,16 @@ PROMISED = {
         winning_probabilities
     """,
     "information": """
-        Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action curve fisher_trace
-        input_information is_saturated label_information losses output_divergence parameter_distance
+        Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action curve data_information
+        fisher_trace input_information is_saturated label_information losses output_divergence parameter_distance
         parameter_divergence
     """,
     "kernels": """
         EmpiricalKernel Kernels block_size correlated diagonal empirical evaluate has_hessian hessian inputs
         kernel_function kernels
     """,
+    "layers": "LayerChannel information of_activations",
+    "learning": "Alignment Forecast LearningCurve alignment curve forecast",
     "networks": """
         Network NetworkReport activations from_apply from_equinox from_flax from_haiku from_nnx from_stax
         kernel_function report
@@ -203,8 +212,8 @@ PROMISED = {
         require_key select_method warn_if_inaccurate
     """,
     "plot": """
-        animate bifurcation bottleneck curve divergence dynamics estimators finite geometry gradients layers
-        losses network plane summary sweep training variational variational_error
+        animate bifurcation bottleneck cmi curve divergence dynamics estimators examples finite geometry gradients
+        layers learning losses network plane summary sweep training variational variational_error
     """,
     "posterior": "PRIORS Posterior predictive",
     "stax": """

@@ -11,6 +11,7 @@ The searches compute in float64 whatever the dtype of the table, in which their 
 rounding of a divergence.
 """
 
+from ntkinfo.bottleneck._confidence import ConfidenceBand, confidence_band
 from ntkinfo.bottleneck._critical import bifurcation, critical_betas
 from ntkinfo.bottleneck._curve import BottleneckCurve
 from ntkinfo.bottleneck._deterministic import deterministic_ib
@@ -23,10 +24,12 @@ from ntkinfo.discrete import smooth
 
 __all__ = [
     "BottleneckCurve",
+    "ConfidenceBand",
     "bayes_error",
     "bifurcation",
     "chernoff",
     "closest",
+    "confidence_band",
     "critical_betas",
     "deterministic_ib",
     "dual_ib",

@@ -121,8 +121,10 @@ def xu_raginsky(information: Numbers, *, n: ArrayLike, sub_gaussian: ArrayLike, 
 
     Args:
       information: I(Θ;D) in nats, from 0 to infinity, or an upper bound on it: the *average over data sets* of the
-        parameters' divergence from the prior, the same for all data sets. The divergence for one data set gives an
-        estimate, not a bound, and of a prior that saw the data no estimate either.
+        parameters' divergence from the prior, the same for all data sets. `information.parameter_divergence` with
+        `label_covariance` averages over Gaussian labels exactly, for given inputs: the mean of several draws of inputs
+        is such an average, that for one draw bounds the gap to fresh labels of these inputs. The divergence for one
+        data set gives an estimate, not a bound, and of a prior that saw the data no estimate either.
       n: number of training examples, at least 1.
       sub_gaussian: R, positive and finite.
       priors: how many fixed priors the one was chosen from with the data, for log `priors` nats; None is one.

@@ -8,6 +8,7 @@ from ntkinfo._common.quantities import MEANING, QUANTITIES, Quantity
 from ntkinfo._common.results import Estimate, Information, is_saturated
 from ntkinfo.information._curve import Curve, curve
 from ntkinfo.information._geometry import action, fisher_trace, output_divergence, parameter_distance
+from ntkinfo.information._label_covariance import data_information
 from ntkinfo.information._losses import Losses, losses
 from ntkinfo.information._mutual_information import input_information, label_information
 from ntkinfo.information._parameter_divergence import ParameterDivergence, parameter_divergence
@@ -23,6 +24,7 @@ __all__ = [
     "Quantity",
     "action",
     "curve",
+    "data_information",
     "fisher_trace",
     "input_information",
     "is_saturated",

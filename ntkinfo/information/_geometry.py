@@ -15,7 +15,7 @@ from ntkinfo._numerics import cholesky
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import CrossKernels, Ensemble, KrylovEnsemble, SpectralSums
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.information import _krylov, _losses, _resolution
+from ntkinfo.information import _krylov, _label_covariance, _losses, _resolution
 
 METRICS = ("euclidean", "fisher")
 
@@ -106,7 +106,12 @@ def action_core(ens: Ensemble, filters: Filters, metric: str) -> Array:
 
 
 def output_divergence(
-    ens: Ensemble | KrylovEnsemble, x_test: Float[ArrayLike, "m ..."], t: Num[ArrayLike, "*T"], *, joint: bool = False
+    ens: Ensemble | KrylovEnsemble,
+    x_test: Float[ArrayLike, "m ..."],
+    t: Num[ArrayLike, "*T"],
+    *,
+    joint: bool = False,
+    label_covariance: Float[ArrayLike, "n n"] | None = None,
 ) -> Float[Array, "*T"] | Estimate:
     """KL[p_t(z|x, D) ‖ p_0(z|x)] in nats: what the outputs say about the training data, against the prior.
 
@@ -118,31 +123,40 @@ def output_divergence(
       t: training times, scalar or (T,).
       joint: False averages the divergences of single outputs over the m inputs; True takes the outputs on the whole
         batch as one vector, never less than any single one, and at most the divergence of the parameters.
+      label_covariance: C, (n, n), positive semidefinite: the average over data sets with these inputs and labels of
+        covariance C for each output (less the mean before training), an upper bound on `data_information`. None takes
+        the labels of `ens`.
 
     Returns:
-      Array like `t`, exact for this data set at infinite width; under engine="krylov" an `Estimate`.
+      Array like `t`, exact for this data set, or this average, at infinite width; under engine="krylov" an `Estimate`.
       Under tracing, infinite or `nan` where a variance vanishes or a covariance is singular.
 
     Raises:
-      ValueError: inputs of another shape than trained on, negative times; variances that vanish (inputs trained on, at
-        late times; the message names them), or covariances singular to working precision (repeated test inputs): the
-        divergence is then not finite.
+      ValueError: inputs of another shape than trained on, negative times, a `label_covariance` that is none; variances
+        that vanish (inputs trained on, at late times; the message names them), or covariances singular to working
+        precision (repeated test inputs): the divergence is then not finite.
 
     Warns:
       UserWarning: variances of other inputs are below their rounding error, and taken for as large as that.
 
-    Source: theory, section 4; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189).
+    Source: theory, sections 4 and 16; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189).
     """
     check.flag("joint", joint)
-    if isinstance(ens, KrylovEnsemble) and not joint:
+    average = label_covariance is not None
+    if isinstance(ens, KrylovEnsemble) and not joint and not average:
         return _krylov.output_divergence(ens, x_test, t)
-    dense = ensemble.dense("ens", ens, "`joint=True`" if joint else "`output_divergence`")
+    what = "`joint=True`" if joint else "`label_covariance`" if average else "`output_divergence`"
+    dense = ensemble.dense("ens", ens, what)
     x_test = dense.check_inputs("x_test", x_test)
     t = check.times("t", t)
+    dense = _label_covariance.averaged(dense, label_covariance) if average else dense
     cross = dense.cross_kernels(x_test, joint=joint)
+    if average:
+        # Labels were less the mean, so means are.
+        cross = cross._replace(offset=None)
     basis = dense.time_basis(t, joint_with=len(x_test) if joint else None)
     known = check.concrete(dense, cross, t)
-    value, *variances = _output_divergence(dense, cross, jnp.atleast_1d(t), basis, joint, known)
+    value, *variances = _output_divergence(dense, cross, jnp.atleast_1d(t), basis, joint, known, average)
     if known and not joint:
         _resolution.judge(dense, cross, x_test, np.atleast_1d(np.asarray(t)), *variances)
     if check.concrete(value) and not np.isfinite(np.asarray(value)).all():
@@ -155,12 +169,16 @@ def output_divergence(
     return value.reshape(t.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("joint", "known"))
-def _output_divergence(ens, cross, t, basis, joint, known):
+@functools.partial(jax.jit, static_argnames=("joint", "known", "average"))
+def _output_divergence(ens, cross, t, basis, joint, known, average):
     filters = _filters(ens, t)
     if joint:
         return (joint_statistics(ens, cross, filters, basis)[1],)
     z, error = ens.predictive(cross, filters, basis), ens.rounding_errors(cross, filters)
+    if average:
+        # Only E‖μ‖² enters, which k outputs share.
+        size = jnp.sqrt(jnp.sum(z.mean**2, axis=-1, keepdims=True) / ens.k)
+        z = z._replace(mean=jnp.broadcast_to(size, (*z.variance.shape, ens.k)))
     value = pointwise_divergence(_resolution.floored(z, error) if known else z, cross.prior, cross.offset)
     return value, z.variance, error
 
@@ -184,13 +202,14 @@ def joint_statistics(
 ) -> tuple[Gaussian, Array]:
     """Marginal predictions (T, m) and the joint divergence (T,) from covariances that exist one time at a time."""
     mean = ens.means(cross, filters)
-    m, k = mean.shape[1:]
+    # Of averages over data sets there are more columns than outputs.
+    (m, columns), k = mean.shape[1:], ens.k
     factor0 = cholesky.cholesky(cross.prior)
     # The inverse once, instead of a triangular solve for every time: tr K_**⁻¹(Σ - K_**) costs m² then.
     inverse0 = jax.scipy.linalg.cho_solve((factor0, True), jnp.eye(m, dtype=factor0.dtype))
     moved = mean if cross.offset is None else mean - cross.offset[None]
     whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.moveaxis(moved, 0, 1).reshape(m, -1), lower=True)
-    shift = jnp.sum((whitened**2).reshape(m, len(mean), k), axis=(0, 2))
+    shift = jnp.sum((whitened**2).reshape(m, len(mean), columns), axis=(0, 2))
 
     def variance_and_divergence(index, covariance):
         log_ratio = jnp.log(jnp.diagonal(cholesky.cholesky(covariance)) / jnp.diagonal(factor0))

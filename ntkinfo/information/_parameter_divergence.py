@@ -19,7 +19,7 @@ from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import Ensemble, KrylovEnsemble, SpectralSums
-from ntkinfo.information import _geometry
+from ntkinfo.information import _geometry, _label_covariance
 
 # Below this z the first terms of a series replace z + expm1(-z), which cancels; 12 terms hold it to rounding.
 _SERIES_BELOW = 0.5
@@ -47,6 +47,7 @@ def parameter_divergence(
     *,
     curvature: bool = True,
     hessian: Float[ArrayLike, "n n"] | None = None,
+    label_covariance: Float[ArrayLike, "n n"] | None = None,
     batch_size: int | None = None,
 ) -> ParameterDivergence:
     """KL[p(θ_t | D) ‖ N(0, I)] in nats: what the parameters at time t say about the training data.
@@ -66,17 +67,21 @@ def parameter_divergence(
       curvature: False leaves the curvature part out: all there is for kinked activations (Relu) and for kernel
         functions that are not of `ntkinfo.stax`.
       hessian: H on the training inputs, (n, n), where it is known; None computes it by `ntkinfo.kernels.hessian`.
+      label_covariance: C, (n, n), positive semidefinite: the average over data sets with these inputs and labels of
+        covariance C for each output (less the mean before training), kC in place of YYᵀ. It is affine in C: that of
+        C = K + σ²I less that of K are the nats spent on noise. None takes the labels of `ens`.
       batch_size: rows of a block of the evaluation of H; None chooses.
 
     Returns:
-      `ParameterDivergence` of arrays like `t`; exact for this data set at infinite width, up to O(1/width) at finite
-      width. Under tracing, infinite for infinite times. Under engine="krylov" `linear` is an `Estimate`.
+      `ParameterDivergence` of arrays like `t`; exact for this data set, or this average, at infinite width, up to
+      O(1/width) at finite width. Under tracing, infinite for infinite times. Under engine="krylov" `linear` is an
+      `Estimate`.
 
     Raises:
       TypeError: `t` or `hessian` do not hold numbers.
       ValueError: negative, NaN or infinite times (the divergence grows like t tr Θ / n, without bound); networks
         without a Hessian kernel, see `ntkinfo.kernels.hessian`; a `hessian` of another shape, or together with
-        `curvature=False`.
+        `curvature=False`; a `label_covariance` that is none.
 
     Cost: O(n³) once, then O(n²) per time; the linear part alone O(n) per time.
 
@@ -85,13 +90,15 @@ def parameter_divergence(
       >>> bool(jnp.allclose(kl.total, kl.linear + kl.curvature))
       True
 
-    Source: theory, section 4.
+    Source: theory, sections 4 and 16.
     """
     check.flag("curvature", curvature)
     engine: Any = ensemble.dense("ens", ens, "`curvature=True`") if curvature else ensemble.spectral("ens", ens)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
     t = _finite_times(t)
+    if label_covariance is not None:
+        engine = _label_covariance.averaged(ensemble.dense("ens", ens, "`label_covariance`"), label_covariance)
     s = engine.rescaled_time(jnp.atleast_1d(t))
     # Estimates are made on the host.
     linear = (_linear(engine, s) if isinstance(engine, Ensemble) else linear_core(engine, engine.filters(s))).reshape(

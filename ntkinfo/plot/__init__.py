@@ -11,6 +11,7 @@ closed.
 
 from ntkinfo.plot._bottleneck import bifurcation, bottleneck
 from ntkinfo.plot._curves import curve, divergence, finite, geometry, losses, summary
+from ntkinfo.plot._generalization import cmi, examples, learning
 from ntkinfo.plot._gradients import gradients
 from ntkinfo.plot._layers import animate, estimators, layers, training
 from ntkinfo.plot._network import network
@@ -22,14 +23,17 @@ __all__ = [
     "animate",
     "bifurcation",
     "bottleneck",
+    "cmi",
     "curve",
     "divergence",
     "dynamics",
     "estimators",
+    "examples",
     "finite",
     "geometry",
     "gradients",
     "layers",
+    "learning",
     "losses",
     "network",
     "plane",

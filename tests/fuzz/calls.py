@@ -34,6 +34,7 @@ KINDS = {
     "gamma": "positive", "hessian": "floats", "hidden": "sizes", "i_xt": "floats", "i_xz": "not negative",
     "i_yz": "finite", "i_zy": "finite", "information": "object", "interval": "size", "joint": "flag", "k": "size",
     "kernel": "floats", "key": "key", "kind": "option", "kl": "numbers", "label": "count", "label_entropy": "finite",
+    "label_covariance": "floats",
     "label_noise": "thing", "labels": "labels", "latent": "size", "latent_kind": "option", "learning_rate": "positive",
     "least": "not negative", "loss": "option", "m": "size", "make": "function", "matrix": "probabilities",
     "max_steps": "size", "max_sweeps": "size", "mean": "floats", "method": "option", "metric": "option",
@@ -96,10 +97,10 @@ EXEMPT = {
 EXEMPT_MODULES = ("stax",)
 
 MODULES = (
-    "architectures", "bottleneck", "bounds", "compression", "content", "datasets", "discrete", "distributed",
-    "ensemble", "estimators",
-    "finite", "gaussian", "information", "kernels", "mixture", "networks", "plot", "posterior", "stax", "sweep",
-    "variational", "variational.encoders", "variational.label_noise",
+    "architectures", "bottleneck", "bounds", "cmi", "compression", "content", "datasets", "discrete", "distributed",
+    "ensemble", "estimators", "examples", "finite", "gaussian", "information", "kernels", "layers", "learning",
+    "mixture", "networks", "plot", "posterior", "stax", "sweep", "variational", "variational.encoders",
+    "variational.label_noise",
 )  # fmt: skip
 
 
@@ -303,14 +304,58 @@ TABLE = {
     ),
     "information.losses": lambda: Call(ni.information.losses, {"z": o.z(), "y": o.data()[3]}),
     "information.output_divergence": lambda: Call(
-        ni.information.output_divergence, {"ens": o.ens(), "t": o.T, **_data("x_test")}
+        ni.information.output_divergence,
+        {"ens": o.ens(), "t": o.T, **_data("x_test")},
+        samples={"label_covariance": np.eye(6)},
     ),
     "information.parameter_distance": lambda: Call(ni.information.parameter_distance, {"ens": o.ens(), "t": o.T}),
     "information.parameter_divergence": lambda: Call(
         ni.information.parameter_divergence,
         {"ens": o.ens(), "t": o.T},
         {"t": "finite times"},
-        samples={"hessian": np.eye(6), "batch_size": 4},
+        samples={"hessian": np.eye(6), "batch_size": 4, "label_covariance": np.eye(6)},
+    ),
+    "information.data_information": lambda: Call(
+        ni.information.data_information,
+        {"ens": o.ens(), "t": o.T, "label_covariance": np.eye(6), **_data("x_test")},
+    ),
+    # Examples, conditional mutual information, learning curves, layers.
+    "examples.value": lambda: Call(
+        ni.examples.value,
+        {"source": o.posterior()},
+        {"source": "object", "test": "floats", "groups": "groups"},
+        samples={"test": o.data()[2], "groups": np.array([0, 1, 0, 1, 2, 2]), "batch_size": 4},
+    ),
+    "examples.select": lambda: Call(
+        ni.examples.select, {"net": o.network(), "x": o.data()[0], "n": 2}, samples={"batch_size": 4}
+    ),
+    "cmi.leave_one_out": lambda: Call(ni.cmi.leave_one_out, {"ens": o.ens()}),
+    "cmi.supersample": lambda: Call(
+        ni.cmi.supersample,
+        {"net": o.network(), "t": o.T, "draws": 8, "key": o.KEY, **_data("x", "y")},
+        {"draws": "size", "outputs": "flag"},
+        infinite=True,
+        samples={"batch_size": 4},
+    ),
+    "learning.curve": lambda: Call(
+        ni.learning.curve,
+        {"net": o.network(), "n": np.array([2, 3]), "noise": 0.1, "key": o.KEY, **_data("x", "y")},
+        {"n": "size or sizes", "noise": "not negative", "draws": "count"},
+        samples={"batch_size": 4, "draws": 2},
+    ),
+    "learning.forecast": lambda: Call(ni.learning.forecast, {"source": o.ens()}, {"source": "object"}),
+    "learning.alignment": lambda: Call(ni.learning.alignment, {"source": o.ens()}, {"source": "object"}),
+    "layers.information": lambda: Call(
+        ni.layers.information,
+        {"net": [ni.stax.Dense(4), ni.stax.Erf()], "x": o.data()[0], "snr": 2.0},
+        {"net": "object", "y": "labels", "snr": "positive"},
+        samples={"y": np.array([0, 1, 0, 1, 0, 1]), "key": o.KEY},
+    ),
+    "layers.of_activations": lambda: Call(
+        ni.layers.of_activations,
+        {"activations": [o.data()[0], o.data()[0]], "snr": 2.0},
+        {"activations": "object", "y": "labels", "snr": "positive"},
+        samples={"y": np.array([0, 1, 0, 1, 0, 1]), "key": o.KEY},
     ),
     "sweep.scales": lambda: Call(
         ni.sweep.scales,
@@ -395,6 +440,12 @@ TABLE = {
         {"weight": np.ones((3, 2)), "activations": o.rng().normal(size=(5, 3)), "std": 0.1},
     ),
     # Bottlenecks.
+    "bottleneck.confidence_band": lambda: Call(
+        ni.bottleneck.confidence_band,
+        {"counts": np.array([[30.0, 10.0], [5.0, 55.0]]), "encoder": np.eye(2)},
+        {"counts": "floats", "draws": "size"},
+        samples={"key": o.KEY},
+    ),
     "bottleneck.bayes_error": lambda: Call(
         ni.bottleneck.bayes_error,
         {"p_z_given_y": np.array([[0.9, 0.1], [0.2, 0.8]]), "p_y": np.array([0.5, 0.5]), "n": 3},
@@ -550,6 +601,13 @@ TABLE = {
         {"samples": "object"},
     ),
     "plot.geometry": lambda: _of_result(ni.plot.geometry, result=o.curve()),
+    "plot.examples": lambda: _of_result(ni.plot.examples, {"value": "object"}, value=ni.examples.value(o.posterior())),
+    "plot.cmi": lambda: _of_result(ni.plot.cmi, {"found": "object"}, found=o.supersample(), t=o.T),
+    "plot.learning": lambda: _of_result(
+        ni.plot.learning,
+        {"found": "object"},
+        found=ni.learning.curve(o.network(), *o.data()[:2], np.array([2, 3]), 0.1),
+    ),
     "plot.gradients": lambda: _of_result(ni.plot.gradients, {"layers": "sizes"}, phases=o.phases()),
     "plot.layers": lambda: _of_result(ni.plot.layers, plane=o.plane()),
     "plot.losses": lambda: _of_result(ni.plot.losses, result=o.curve()),

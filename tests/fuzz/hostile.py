@@ -425,6 +425,8 @@ KINDS = {
     "finite times": lambda v: _refusing(_arrays(v), "negative", "booleans"),
     "classes": _whole,
     "labels": lambda v: _refusing(_arrays(v), "number"),
+    # Any integers.
+    "groups": lambda v: _refusing(_arrays(v), "number", "booleans", "negative"),
     # Any samples, numbers or text.
     "samples": lambda v: _accepting(_refusing(_arrays(v), "number"), "strings"),
     "classes or booleans": lambda v: _accepting(_whole(v), "booleans"),

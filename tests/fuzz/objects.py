@@ -102,6 +102,12 @@ def curve():
 
 
 @once
+def supersample():
+    x, y, _, _ = data()
+    return ni.cmi.supersample(network(), x, y, T, draws=8)
+
+
+@once
 def relaxation():
     return ni.compression.relaxation_times(np.array([1.0, 2.0]))
 

@@ -1,0 +1,341 @@
+"""Conditional mutual information of pairs: which of two examples a network was trained on, told by its losses there."""
+
+import functools
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float, Num
+
+from ntkinfo import bounds, kernels, mixture, networks
+from ntkinfo._common import check, labels, memory, parallel, pytree
+from ntkinfo.cmi import _moments, _outcomes
+
+# Groups of draws whose differences give standard errors, and networks drawn for each choice with several classes.
+_GROUPS, _NETWORKS = 8, 16
+# Choices whose probabilities are held at once.
+_AT_ONCE = 8
+
+
+@pytree.dataclass("enumerated")
+class Supersample:
+    """What the losses of one network at pairs of examples tell about which of each was trained on. Arrays like `t`.
+
+    Attributes:
+      information: (1/n) Σ I(Δ_i;U_i) in nats (ld-CMI), Δ_i the difference of the two 0-1 losses.
+      stderr: its standard error over the choices drawn; 0 where all were enumerated.
+      bias: how much too large it is, about, since few choices are told apart too easily; not subtracted.
+      e_information: (1/n) Σ I(L_i⁰, L_i¹;U_i) in nats (e-CMI), never below `information`.
+      f_information: (1/n) Σ I(f(x_i⁰), f(x_i¹);U_i) in nats (f-CMI), never below the second but for the error of its
+        Monte Carlo integral; None where it was not asked for.
+      f_stderr: the standard error of that integral; None likewise.
+      train_error: mean 0-1 error of one network at the examples trained on.
+      error: at the others.
+      square_root: (1/n) Σ √(2 I(Δ_i;U_i)), a bound on |error - train_error|.
+      interpolation: information / log 2, a bound on `error` where `train_error` is 0; infinite elsewhere.
+      binary_kl: a bound on `error`: the largest L with kl(train_error ‖ (train_error + L)/2) ≤ e_information.
+      bound: the smallest of these bounds on `error`, at most 1.
+      enumerated: whether all 2ⁿ choices were taken: everything is exact for these pairs then. Otherwise the bounds hold
+        for the choices drawn, and as bounds on the average over all of them up to `stderr` and `bias`.
+    """
+
+    information: Array
+    stderr: Array
+    bias: Array
+    e_information: Array
+    f_information: Array | None
+    f_stderr: Array | None
+    train_error: Array
+    error: Array
+    square_root: Array
+    interpolation: Array
+    binary_kl: Array
+    bound: Array
+    enumerated: bool
+
+    @property
+    def gap(self) -> Array:
+        """`error` - `train_error`."""
+        return self.error - self.train_error
+
+
+def supersample(
+    net: Any,
+    x: Float[ArrayLike, "rows ..."],
+    y: Float[ArrayLike, "rows k"] | Float[ArrayLike, " rows"],
+    t: Num[ArrayLike, "*T"],
+    *,
+    draws: int = 128,
+    key: Array | None = None,
+    outputs: bool = False,
+    batch_size: int | None = None,
+) -> Supersample:
+    """Conditional mutual information, given a supersample of n pairs, between losses and which of each pair was used.
+
+    Bits U choose one example of every pair for training, the others test. Given U the outputs of one network of the
+    ensemble at time t are Gaussian at all 2n examples, so that probabilities of losses at a pair are closed forms;
+    averages over the other bits are taken over all 2ⁿ choices, or over random ones together with their complements.
+
+    Args:
+      net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
+      x: 2n examples, (2n, ...): rows i and n + i make pair i. In random order, pairs are as independent as examples.
+      y: their labels, -1 and 1, (2n,) or (2n, 1), or one-hot rows (2n, k).
+      t: training times of n examples, scalar or (T,), as in `Ensemble.predict`; infinity is the end of training.
+      draws: how many choices U to average over, complements included: even, at least 4; if 2ⁿ is not more, all are
+        enumerated.
+      key: random key, where choices are drawn, or k > 1 (losses of several classes are sampled, some networks for each
+        choice), or `outputs`.
+      outputs: whether to compute the information in the outputs (f-CMI) as well, by Monte Carlo over one network for
+        each choice. At t = ∞ it is log 2: an output that equals its label was trained on.
+      batch_size: rows of a block of kernel evaluation; None chooses.
+
+    Returns:
+      `Supersample` of arrays like `t`. Data processing: information ≤ e_information ≤ f_information ≤ log 2.
+
+    Raises:
+      TypeError: arrays or network of a wrong kind; traced arguments.
+      ValueError: fewer than two pairs, or an odd number of rows; labels of one class or that name none; fewer than 4 or
+        an odd number of draws; no key; at t = ∞, a tangent kernel that is singular for some choice,
+        as of repeated pairs; an empirical kernel of one network, whose outputs have no covariance.
+
+    Cost: `draws` decompositions O(n³), and O(n³) for each time, of many times for some dozens.
+
+    Example:
+      >>> found = supersample(net, x, y, [1.0, jnp.inf], draws=64)
+      >>> bool(jnp.all(jnp.abs(found.gap) <= found.square_root))
+      True
+
+    Source: Harutyunyan et al. 2021 (arXiv 2110.01584); Hellström & Durisi 2022 (arXiv 2210.06422); Wang & Mao 2023
+      (arXiv 2302.02432); theory, section 13.
+    """
+    kernel_fn = networks.kernel_function(net)
+    check.on_host({"x": x, "y": y, "t": t})
+    x = check.inputs("x", x)
+    y = labels.real_targets("y", y, len(x)).astype(x.dtype)
+    t = check.times("t", t)
+    draws = check.integer("draws", draws, least=4)
+    check.flag("outputs", outputs)
+    if key is not None:
+        check.key("key", key)
+    if batch_size is not None:
+        check.integer("batch_size", batch_size)
+    if getattr(kernel_fn, "outputs", None) == "full":
+        raise ValueError("`net` must have one row for each example; got an empirical kernel with outputs='full'.")
+    if getattr(kernel_fn, "around", None) == "one":
+        raise ValueError(
+            "`net` must have a covariance of outputs before training; got the empirical kernel of one network. Take "
+            'several, around="ensemble".'
+        )
+    if draws % 2:
+        raise ValueError(f"`draws` must be even, since choices come with their complements; got {draws}.")
+    if len(x) % 2 or len(x) < 4:
+        raise ValueError(f"`x` must hold an even number of examples, at least two pairs; got {len(x)} rows.")
+    classes = labels.read("y", y, len(x), "classes").classes
+    if classes is None or len(np.unique(classes)) < 2:
+        raise ValueError("`y` must hold labels of at least two classes; got one.")
+    n, k = len(x) // 2, y.shape[1]
+    enumerated = n < 31 and 2**n <= draws
+    if not enumerated or k > 1 or outputs:
+        key = mixture.require_key(key, "the supersample with more choices than `draws`, several classes or `outputs`")
+    key = jax.random.key(0) if key is None else key
+    times = np.asarray(t, x.dtype).ravel()
+    memory.require(
+        f"`x` with {len(x)} examples at {times.size} times",
+        x.dtype.itemsize * (6 * len(x) ** 2 + times.size * n * (16 + 8 * k + outputs * draws * (3 + 2 * k))),
+        "Take fewer examples, times or draws.",
+    )
+    key_choices, key_losses, key_outputs = jax.random.split(key, 3)
+    sides = _choices(n, draws, enumerated, key_choices)
+    both = kernels.kernels(kernel_fn, x, batch_size=batch_size)
+    rates, s = _rates(both.ntk), times / (n * k)
+    index, weights = _moments.few_times(s, rates)
+    constants = (both.nngp, both.ntk, y)
+    at, combined = jnp.asarray(s[index]), weights is not None
+    weights = jnp.zeros((1, 1), x.dtype) if weights is None else jnp.asarray(weights)
+    groups = min(_GROUPS, len(sides) // 2)
+    sums = jnp.zeros((groups, 2, times.size, n, 4), x.dtype)
+    counts, smallest, kept = np.zeros(groups), np.inf, []
+    numbers = jnp.asarray(classes)
+
+    def work(number):
+        side = jnp.asarray(sides[number])
+        found = _moments.moments(*constants, side, at, weights, combined)
+        return side, found, _losses(found, side, y, numbers, jax.random.fold_in(key_losses, number), k)
+
+    # A few at a time: decompositions use one core each, and what they leave behind is added up.
+    for start in range(0, len(sides), _AT_ONCE):
+        some = list(range(start, min(start + _AT_ONCE, len(sides))))
+        for number, (side, found, outcomes) in zip(some, parallel.map(work, some), strict=True):
+            smallest = min(smallest, float(found.smallest))
+            # Complements, next to each other, share a group.
+            group = (number // 2) % groups
+            counts[group] += 1
+            sums = _add(sums, group, outcomes, side)
+            if outputs:
+                kept.append((side, found))
+    if smallest <= 1.0 and np.isinf(times).any():
+        raise ValueError(
+            "`x` must not repeat examples of different pairs at t = inf: the tangent kernel of a training set is "
+            f"singular to rounding (smallest eigenvalue {smallest:.2g} times that). Leave repeated examples out, "
+            "take finite times, or float64."
+        )
+    result = _result(sums, jnp.asarray(counts, x.dtype), enumerated)
+    f_information = f_stderr = None
+    if outputs:
+        f_information, f_stderr = _output_information(kept, key_outputs, times, enumerated)
+    return _with_bounds(result, f_information, f_stderr, enumerated and k == 1, t.shape, x.dtype)
+
+
+def _choices(n: int, draws: int, enumerated: bool, key) -> np.ndarray:
+    """Choices (draws, n) of 0 and 1, each followed by its complement."""
+    if enumerated:
+        first = np.array(list(itertools.product((0, 1), repeat=n)))[: 2 ** (n - 1)]
+    else:
+        first = np.asarray(jax.random.bernoulli(key, 0.5, (draws // 2, n))).astype(int)
+    return np.stack([first, 1 - first], axis=1).reshape(-1, n)
+
+
+def _rates(ntk) -> np.ndarray:
+    """The smallest and the largest eigenvalue that the tangent kernel of any part can have, from rounding up."""
+    eigenvalues = np.linalg.eigvalsh(np.asarray(ntk))
+    floor = np.finfo(eigenvalues.dtype).eps * math.sqrt(len(eigenvalues)) * eigenvalues[-1]
+    return np.array([max(eigenvalues[0], floor), eigenvalues[-1]], np.float64)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _losses(found, side, y, classes, key, k):
+    """Probabilities of (L⁰, L¹) for one choice, (T, n, 4)."""
+    n = len(side)
+    first, second, variances, covariance = in_order(found, side)
+    if k == 1:
+        ones = [y[:n, 0][None], y[n:, 0][None]]
+        return _outcomes.of_signs(first[..., 0], second[..., 0], variances, covariance, *ones)
+    numbers = [classes[:n][None], classes[n:][None]]
+    return _outcomes.of_classes(key, first, second, variances, covariance, numbers, _NETWORKS)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(sums, group, outcomes, side):
+    """Adds them where they belong, (groups, 2, T, n, 4): by group and by U_i."""
+    chosen = jnp.stack([1 - side, side]).astype(outcomes.dtype)
+    return sums.at[group].add(chosen[:, None, :, None] * outcomes[None])
+
+
+def in_order(found: _moments.PairMoments, side: Array):
+    """Means (T, n, k), both variances and the covariance (T, n) at the first and second examples of the pairs."""
+    swap = side[None, :] == 1
+    first = jnp.where(swap[..., None], found.tested, found.trained)
+    second = jnp.where(swap[..., None], found.trained, found.tested)
+    one = jnp.where(swap, found.variance_tested, found.variance_trained)
+    two = jnp.where(swap, found.variance_trained, found.variance_tested)
+    return first, second, (one, two), found.covariance
+
+
+@functools.partial(jax.jit, static_argnames="enumerated")
+def _result(sums, counts, enumerated):
+    """Informations, errors and the square-root bound, (T,) each, with the jackknife over groups."""
+
+    def of(total, count):
+        # Complements: half of the choices have U_i = 0, for every pair.
+        p = total / (0.5 * count)
+        ld = _outcomes.information(*_outcomes.differences(p))
+        e = _outcomes.information(*p)
+        return jnp.mean(ld, axis=-1), jnp.mean(e, axis=-1), jnp.mean(jnp.sqrt(2 * ld), axis=-1), p
+
+    ld, e, square_root, p = of(jnp.sum(sums, axis=0), jnp.sum(counts))
+    wrong_first, wrong_second = p[..., 2] + p[..., 3], p[..., 1] + p[..., 3]
+    # U = 0: the first example is trained on.
+    train_error = 0.5 * jnp.mean(wrong_first[0] + wrong_second[1], axis=-1)
+    error = 0.5 * jnp.mean(wrong_second[0] + wrong_first[1], axis=-1)
+    stderr = bias = jnp.zeros_like(ld)
+    if not enumerated:
+        total, count, groups = jnp.sum(sums, axis=0), jnp.sum(counts), len(counts)
+        without = jax.lax.map(lambda pair: of(total - pair[0], count - pair[1])[0], (sums, counts))
+        mean = jnp.mean(without, axis=0, keepdims=True)
+        stderr = jnp.sqrt((groups - 1) / groups * jnp.sum((without - mean) ** 2, axis=0))
+        bias = (groups - 1) * (mean[0] - ld)
+    return ld, stderr, bias, e, train_error, error, square_root
+
+
+def _with_bounds(result, f_information, f_stderr, enumerated, shape, dtype) -> Supersample:
+    ld, stderr, bias, e, train_error, error, square_root = (np.asarray(part, np.float64) for part in result)
+    interpolation = np.where(train_error <= 1e-12, ld / _outcomes.LOG_2, np.inf)
+    # kl(q ‖ (q + L)/2) ≤ e, solved for L on the side above q.
+    middle = bounds.binary_kl_inverse(np.clip(train_error, 0, 1), e)
+    binary_kl = 2 * middle - train_error
+    least = np.minimum(np.minimum(train_error + square_root, interpolation), np.minimum(binary_kl, 1.0))
+
+    def array(value):
+        return None if value is None else jnp.asarray(np.asarray(value, np.float64).reshape(shape), dtype)
+
+    parts = (
+        ld,
+        stderr,
+        bias,
+        e,
+        f_information,
+        f_stderr,
+        train_error,
+        error,
+        square_root,
+        interpolation,
+        binary_kl,
+        least,
+    )
+    return Supersample(*(array(part) for part in parts), enumerated)
+
+
+def _output_information(kept, key, times, enumerated) -> tuple[np.ndarray, np.ndarray]:
+    """f-CMI (T,) and the standard error of its integral: one network for each choice, under all choices together."""
+    sides = jnp.stack([side for side, _ in kept])
+    ordered = [in_order(found, side) for side, found in kept]
+    first, second = (jnp.stack([each[i] for each in ordered]) for i in (0, 1))
+    one, two = (jnp.stack([each[2][i] for each in ordered]) for i in (0, 1))
+    covariance = jnp.stack([each[3] for each in ordered])
+    values = _densities(first, second, one, two, covariance, sides, key)
+    values = np.asarray(values, np.float64)
+    return values.mean(axis=(1, 2)), values.mean(axis=2).std(axis=1, ddof=1) / math.sqrt(values.shape[1])
+
+
+@jax.jit
+def _densities(first, second, one, two, covariance, sides, key):
+    """log p(z | U_i) - log p(z) at one draw z for each choice, (T, draws, n)."""
+    times, k = first.shape[1], first.shape[3]
+
+    def at(step):
+        first, second, one, two, covariance, key = step
+        # A variance of 0: the output is its label, which tells which example was trained on.
+        sure = (one <= 0) | (two <= 0)
+        a = jnp.where(sure, 1.0, one)
+        slope = jnp.where(sure, 0.0, covariance) / a
+        rest = jnp.where(sure, 1.0, two) - slope * jnp.where(sure, 0.0, covariance)
+        sure = sure | (rest <= 0)
+        rest = jnp.where(rest > 0, rest, 1.0)
+        u, v = jax.random.normal(key, (2, *first.shape), first.dtype)
+        z = first + jnp.sqrt(a)[..., None] * u
+        w = second + slope[..., None] * (z - first) + jnp.sqrt(rest)[..., None] * v
+
+        def log_density(z, w):
+            d, e = z[None] - first, w[None] - second
+            e = e - slope[..., None] * d
+            quadratic = jnp.sum(d**2, axis=-1) / a + jnp.sum(e**2, axis=-1) / rest
+            return -0.5 * (quadratic + k * (jnp.log(a) + jnp.log(rest)))
+
+        def of_draw(draw):
+            z, w, side, certain = draw
+            logs = log_density(z, w)
+            same = sides == side[None, :]
+            own = jax.scipy.special.logsumexp(jnp.where(same, logs, -jnp.inf), axis=0)
+            other = jax.scipy.special.logsumexp(jnp.where(same, -jnp.inf, logs), axis=0)
+            return jnp.where(certain, _outcomes.LOG_2, own - jnp.logaddexp(own, other) + _outcomes.LOG_2)
+
+        return jax.lax.map(of_draw, (z, w, sides, sure))
+
+    move = functools.partial(jnp.moveaxis, source=1, destination=0)
+    return jax.lax.map(
+        at, (move(first), move(second), move(one), move(two), move(covariance), jax.random.split(key, times))
+    )

@@ -1,0 +1,259 @@
+"""What each training example, or group of them, tells beyond all others: leave-one-out in closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float
+
+from ntkinfo import gaussian, kernels
+from ntkinfo._common import check, labels, pytree
+from ntkinfo._numerics import eigenspaces, spectral_filters
+from ntkinfo.ensemble import Ensemble
+from ntkinfo.examples import _groups
+from ntkinfo.gaussian import Gaussian
+from ntkinfo.posterior import Posterior, predictive
+
+
+@pytree.dataclass()
+class GroupValue:
+    """What each group of examples tells beyond all other groups. Exact. Made by `value`.
+
+    Attributes:
+      group: the groups' numbers in ascending order, (g,).
+      size: examples in each, (g,).
+      information: KL[p(f | D) ‖ p(f | D without the group)] in nats, (g,): the part of what is known that is unique to
+        the group. Over whole functions for a posterior; at test inputs where given, their mean. None for an ensemble
+        without test inputs.
+      shared: log p(Y_g | other labels) - log p(Y_g) in nats, (g,), of a posterior: what the labels of the group and the
+        others tell about each other; negative where they contradict. None for an ensemble.
+      error: 0-1 error of one network trained without the group, mean over its examples, (g,); None for real labels.
+    """
+
+    group: Array
+    size: Array
+    information: Array | None
+    shared: Array | None
+    error: Array | None
+
+
+@pytree.dataclass()
+class ExampleValue:
+    """What each training example tells beyond all others. Exact at infinite width. Made by `value`.
+
+    Attributes:
+      information: KL[p(f | D) ‖ p(f | D without i)] in nats, (n,). Of a posterior over whole functions; where test
+        inputs were given, of the outputs there, the mean over inputs. None for an ensemble without test inputs: a
+        network trained to the end is certain of the label it was given, and the divergence is infinite.
+      shared: log p(y_i | other labels) - log p(y_i) in nats, (n,), of a posterior: what the label and the others tell
+        about each other; `information` + `shared` is the contribution of an example that comes first to the divergence
+        from the prior, `information` alone that of one that comes last. None for an ensemble.
+      residual: y_i less the mean prediction of networks trained on all others, (n, k).
+      variance: of the outputs f(x_i) of such networks, (n,), without noise.
+      probability: that one such network names the class given, (n,); None for real labels.
+      groups: the same of groups of examples, where asked for.
+    """
+
+    information: Array | None
+    shared: Array | None
+    residual: Array
+    variance: Array
+    probability: Array | None
+    groups: GroupValue | None = None
+
+
+def value(
+    source: Posterior | Ensemble,
+    test: Float[ArrayLike, "m ..."] | None = None,
+    groups: ArrayLike | None = None,
+    *,
+    batch_size: int | None = None,
+) -> ExampleValue:
+    """What each training example tells beyond all others, in nats, and what networks trained without it say of it.
+
+    All n leave-one-out distributions from the one decomposition that the fit has made; nothing is trained again. With
+    C = (Q + σ²I)⁻¹, v_i = 1/C_ii - σ² and r_i = (CY)_i/C_ii, for a posterior, per output,
+
+        information_i = ½ [log(1 + v_i/σ²) - v_i/(v_i + σ²) + v_i r_i²/(v_i + σ²)²];
+
+    for an ensemble at t = ∞ residuals are [G(Y - f₀)]_i, G = diag(1/[Θ⁻¹]_ii) Θ⁻¹, with mean GY and variances
+    diag(GKGᵀ). High information together with a low probability marks labels that may be wrong. Its worth is the unit,
+    and that groups have one too; the size of the residual, or the probability, ranks wrong labels as well or better.
+
+    Args:
+      source: a posterior; or an ensemble, whose networks are trained to the end.
+      test: inputs (m, ...) of the shape trained on: the information is then that of the outputs there, averaged over
+        the inputs. None takes whole functions, which only a posterior has.
+      groups: integers (n,), the group of each example: each group is left out as a whole as well.
+      batch_size: rows of a block of the evaluation of kernels at test inputs; None chooses.
+
+    Returns:
+      `ExampleValue`, exact.
+
+    Raises:
+      TypeError: neither a posterior nor an ensemble; groups that are no integers; arguments that are traced.
+      ValueError: one training example alone; a singular tangent kernel, which was projected; kernels with one row for
+        each output; groups of another length; a single group of all examples; test inputs where variances vanish.
+
+    Cost: O(n²) for a posterior, O(n³) for an ensemble or groups; with m test inputs O(m n²).
+
+    Example:
+      >>> post = ni.Posterior.fit(net, x, y, noise=0.1)
+      >>> worth = value(post)
+      >>> worth.information.shape, worth.residual.shape
+      ((12,), (12, 1))
+
+    Source: theory, section 12.
+    """
+    check.instance("source", source, (Posterior, Ensemble), maker="`Posterior.fit` or `Ensemble.fit`")
+    check.known("source", source)
+    if source.n < 2:
+        raise ValueError("`source` must have at least two training examples, so that one can be left out; got one.")
+    if getattr(source.kernel_fn, "outputs", None) == "full":
+        raise ValueError(
+            "`source` must have one row for each example; got an empirical kernel with outputs='full', whose rows are "
+            "single outputs of examples. Take outputs='trace'."
+        )
+    if batch_size is not None:
+        check.integer("batch_size", batch_size)
+    if test is not None:
+        check.known("test", test)
+        test = kernels.inputs_like("test", test, source.x, source.kernel_fn)
+    grouped = None if groups is None else _groups.read(groups, source.n)
+    read = labels.read("y", source.y, source.n)
+    parts = (
+        _posterior_parts(source, test, batch_size)
+        if isinstance(source, Posterior)
+        else _ensemble_parts(source, test, batch_size)
+    )
+    information, shared, residual, variance = parts[:4]
+    probability = None if read.classes is None else 1.0 - error_of(source.y, residual, variance, read)
+    found = None
+    if grouped is not None:
+        found = GroupValue(*_groups.values(source, grouped, parts[4], read))
+    result = ExampleValue(information, shared, residual, variance, probability, found)
+    check.finite_result("the value of an example", result, "`source` and `test`")
+    return result
+
+
+def error_of(y: Array, residual: Array, variance: Array, read: labels.Labels) -> Array:
+    """0-1 error (n,) of one network with means y - residual (n, k) and variances (n,) at labels y."""
+    z = Gaussian(y - residual, variance)
+    if y.shape[1] == 1:
+        return gaussian.sign_error(z, y)
+    return 1.0 - gaussian.winning_of(z.mean, variance, jnp.asarray(read.classes))
+
+
+@jax.jit
+def _of_posterior(post):
+    u, q, coupling, noise = post.eigenvectors, post.eigenvalues, post.coupling, post.noise
+
+    def rest(q):
+        return noise / (q + noise)
+
+    def hat(q):
+        return q / (q + noise)
+
+    # As in `Posterior.leave_one_out`: diagonals that add up to one, neither the difference of large numbers.
+    rests, hats = (eigenspaces.diagonal(u, function, q, coupling) for function in (rest, hat))
+    own = eigenspaces.diagonal(u, lambda q: q, q, coupling)
+    residual = eigenspaces.bilinear(u, rest, q, post.y_rotated, coupling) / rests[:, None]
+    total, k = noise / rests, post.k
+    squares = jnp.sum(residual**2, axis=1) / total
+    information = 0.5 * (k * (jnp.log1p(hats / rests) - hats) + hats * squares)
+    y = u @ post.y_rotated
+    before = jnp.sum(y**2, axis=1) / (own + noise)
+    shared = 0.5 * (k * (jnp.log(own + noise) - jnp.log(total)) + before - squares)
+    return information, shared, residual, noise * hats / rests, total
+
+
+def _posterior_parts(post: Posterior, test, batch_size):
+    information, shared, residual, variance, total = _of_posterior(post)
+    at_test = None
+    if test is not None:
+        cross = getattr(kernels.kernels(post.kernel_fn, test, post.x, batch_size=batch_size), post.prior)
+        prior = kernels.diagonal(post.kernel_fn, test, kernel=post.prior)
+        known = predictive(post, cross, prior, False).variance
+        refuse_certain(known)
+        weights = _weights(cross, post.eigenvectors, 1 / (post.eigenvalues + post.noise))
+        information = _test_information(weights, residual, total, known)
+        at_test = (weights, known)
+    return information, shared, residual, variance, at_test
+
+
+@jax.jit
+def _weights(cross, u, inverse):
+    return ((cross @ u) * inverse[None, :]) @ u.T
+
+
+@jax.jit
+def _test_information(weights, residual, total, known):
+    # Without example i the variance at test input j is (1 + a_ji) times as large, and the mean W_ji r_i away.
+    a = weights**2 * total[None, :] / known[:, None]
+    moved = jnp.sum(residual**2, axis=1) / total
+    k = residual.shape[1]
+    return 0.5 * jnp.mean(k * (jnp.log1p(a) - a / (1 + a)) + a / (1 + a) * moved[None, :], axis=0)
+
+
+def refuse_certain(variance: Array) -> None:
+    """Refuses test inputs (m,) whose outputs are known to rounding: the divergence there is infinite."""
+    certain = np.flatnonzero(~(np.asarray(variance) > 0))
+    if certain.size:
+        raise ValueError(
+            f"`test` must not hold inputs whose outputs are known to rounding, as inputs trained on are; got variance "
+            f"0 at row {certain[0]} ({certain.size} such rows). Leave them out, or compute in float64."
+        )
+
+
+def require_interpolation(name: str, ens: Ensemble) -> None:
+    """Refuses ensembles with null directions: networks trained to the end do not meet all their labels."""
+    null = int(np.sum(~(np.asarray(ens.eigenvalues) > 0)))
+    if null:
+        raise ValueError(
+            f"`{name}` must have a tangent kernel that is not singular, since its networks are trained to the end; got "
+            f"{null} null directions, which were projected out. Leave repeated inputs out, or take a "
+            "`Posterior` with noise."
+        )
+
+
+@jax.jit
+def leave_one_out(ens: Ensemble) -> tuple[Array, Array, Array]:
+    """Residuals (n, k), variances (n,) of each output without its example at t = ∞, and [Θ⁻¹]_ii (n,)."""
+    u, inverse = ens.eigenvectors, 1.0 / ens.eigenvalues
+    diagonal = u**2 @ inverse
+    rows = u * inverse[None, :]
+    spread = spectral_filters.quadratic_forms(rows, jnp.ones((1, len(inverse)), u.dtype), ens.nngp_rotated)[0]
+    return (rows @ ens.y_rotated) / diagonal[:, None], jnp.maximum(spread, 0.0) / diagonal**2, diagonal
+
+
+def _ensemble_parts(ens: Ensemble, test, batch_size):
+    require_interpolation("source", ens)
+    residual, variance, diagonal = leave_one_out(ens)
+    information = at_test = None
+    if test is not None:
+        cross = ens.cross_kernels(test, batch_size=batch_size)
+        z = ens.predict(test, jnp.inf, batch_size=batch_size)
+        refuse_certain(z.variance)
+        influence, joint = _influence(ens, cross)
+        information = _ensemble_information(influence, joint / diagonal[None, :], residual, variance, z.variance)
+        at_test = (influence, joint, z.variance)
+    return information, None, residual, variance, at_test
+
+
+@jax.jit
+def _influence(ens, cross):
+    """A = Θ_* Θ⁻¹ (m, n), and (K_* - A K) Θ⁻¹ (m, n): minus the covariance of outputs with residuals times [Θ⁻¹]_ii."""
+    u, inverse = ens.eigenvectors, 1.0 / ens.eigenvalues[None, :]
+    a = cross.ntk * inverse
+    return a @ u.T, ((cross.nngp - a @ ens.nngp_rotated) * inverse) @ u.T
+
+
+@jax.jit
+def _ensemble_information(influence, joint, residual, variance, known):
+    k = residual.shape[1]
+    without = known[:, None] + influence**2 * variance[None, :] + 2 * influence * joint
+    # Not below rounding of what it is the difference of.
+    without = jnp.maximum(without, float(jnp.finfo(known.dtype).eps) * known[:, None])
+    ratio = known[:, None] / without
+    moved = influence**2 * jnp.sum(residual**2, axis=1)[None, :] / without
+    return 0.5 * jnp.mean(k * (ratio - 1 - jnp.log(ratio)) + moved, axis=0)

@@ -1,0 +1,183 @@
+"""Infinite width. Information in the layers: the noisy activations of a layer as a Gaussian channel with known means.
+
+The m inputs have the Gram matrix K_l of layer l, so that distances of activations are known at infinite width; with
+noise they make a mixture of m Gaussians in at most m - 1 dimensions.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import ArrayLike, Float, Num
+
+from ntkinfo import kernels, mixture, stax
+from ntkinfo._common import check, pytree
+from ntkinfo._common import labels as _labels
+from ntkinfo._common.results import Information
+
+__all__ = ["LayerChannel", "information", "of_activations"]
+
+
+@pytree.dataclass()
+class LayerChannel:
+    """I(X;T) and I(T;Y) in nats of noisy layers T, in the order of the layers. Arrays (layers,).
+
+    Attributes:
+      i_xt: I(X;T), X uniform over the m inputs; at most log m.
+      i_ty: I(T;Y) of the classes; 0 where no labels were given.
+      noise: variance of the noise in every direction, for activations divided by the root of the width, (layers,).
+    """
+
+    i_xt: Information
+    i_ty: Information
+    noise: Array
+
+
+def information(
+    net: Sequence[Any],
+    x: Float[ArrayLike, "m ..."],
+    y: Num[ArrayLike, " m"] | Float[ArrayLike, "m k"] | None = None,
+    *,
+    snr: ArrayLike,
+    method: str = "pairwise",
+    key: Array | None = None,
+    n_samples: int = 64,
+) -> LayerChannel:
+    """I(X;T_l) and I(T_l;Y) in nats of layers of infinite width, each with noise of the same relative size.
+
+    T_l = a_l(x)/√N + noise, a_l the activations of layer l and N its width: as N grows, squared distances of means
+    become K_ii + K_jj - 2 K_ij. The noise has in every direction the variance S/snr, S = (1/m) Σ K_ii
+    the power of the noiseless layer, its mean square. In this limit layers do not move in training: what holds at
+    initialisation holds throughout.
+
+    Noise is added to each layer for itself, and is not handed on: the noisy layers are no Markov chain, and information
+    may rise with depth, where layers pull inputs apart (large W_std). It falls where they draw them together.
+
+    Args:
+      net: the layers of `ntkinfo.stax`, in order, as they would be given to `stax.serial`; each is followed by its
+        channel.
+      x: inputs, (m, ...), at least two.
+      y: labels that name classes, as in `information.label_information`; None leaves them out.
+      snr: signal-to-noise ratio, positive.
+      method: "pairwise" for bounds in closed form (`value` is the lower one), "monte_carlo" or "minibatch" for sampled
+        values.
+      key: random key, for the sampled methods.
+      n_samples: draws for each input, for the sampled methods.
+
+    Returns:
+      `LayerChannel`: kernels are exact, information by `method`; 0 for a layer that is the same for all inputs.
+
+    Raises:
+      TypeError: `net` is no sequence of layers; inputs of a wrong kind.
+      ValueError: one input, a signal-to-noise ratio that is not positive, labels that name no classes, an unknown
+        method, a sampled method without a key.
+
+    Example:
+      >>> layers = [stax.Dense(64), stax.Erf(), stax.Dense(64), stax.Erf()]
+      >>> found = information(layers, x, y, snr=10.0)
+      >>> found.i_xt.lower.shape, bool(jnp.all(found.i_xt.lower <= found.i_xt.upper))
+      ((4,), True)
+
+    Source: theory, section 17; Kolchinsky & Tracey 2017 (arXiv 1706.02419).
+    """
+    if not isinstance(net, Sequence) or isinstance(net, str) or not net:
+        raise TypeError(f"`net` must be a list of layers of `ntkinfo.stax`; got {check.described(net)}.")
+    for layer in net:
+        if not (isinstance(layer, tuple) and len(layer) == 3 and all(callable(part) for part in layer)):
+            raise TypeError(
+                "`net` must be a list of layers of `ntkinfo.stax`, triples of functions; got "
+                f"{check.described(layer)} in it."
+            )
+    x = check.inputs("x", x)
+    _check_options(len(x), snr, method, key, n_samples)
+    grams = [kernels.kernels(stax.serial(*net[: depth + 1]), x).nngp for depth in range(len(net))]
+    return _channel(jnp.stack(grams), y, snr, method, key, n_samples)
+
+
+def of_activations(
+    activations: Sequence[Float[ArrayLike, "m _"]],
+    y: Num[ArrayLike, " m"] | Float[ArrayLike, "m k"] | None = None,
+    *,
+    snr: ArrayLike,
+    method: str = "pairwise",
+    key: Array | None = None,
+    n_samples: int = 64,
+) -> LayerChannel:
+    """The same of recorded activations, (m, units) for each layer, as of a finite network; see `information`.
+
+    Args:
+      activations: the layers' activations at the same m inputs, at least two.
+      y: labels that name classes; None leaves them out.
+      snr: signal-to-noise ratio, positive.
+      method: as in `information`.
+      key: random key, for the sampled methods.
+      n_samples: draws for each input, for the sampled methods.
+
+    Returns:
+      `LayerChannel`; no limit is taken.
+
+    Raises:
+      TypeError, ValueError: no sequence of arrays of the same m; as `information`.
+
+    Example:
+      >>> found = of_activations([x, jnp.tanh(x)], y, snr=10.0)
+      >>> found.noise.shape
+      (2,)
+
+    Source: theory, section 17.
+    """
+    if not isinstance(activations, Sequence) or isinstance(activations, str) or not len(activations):
+        raise TypeError(f"`activations` must be a list of arrays (m, units); got {check.described(activations)}.")
+    layers = [check.array("activations", layer, 2) for layer in activations]
+    m = len(layers[0])
+    if any(len(layer) != m for layer in layers):
+        raise ValueError(f"`activations` must be of the same inputs; got {[len(layer) for layer in layers]} rows.")
+    for layer in layers:
+        check.small_enough("activations", layer)
+    _check_options(m, snr, method, key, n_samples)
+    dtype = jnp.result_type(*layers)
+    grams = [(layer @ layer.T).astype(dtype) / layer.shape[1] for layer in layers]
+    return _channel(jnp.stack(grams), y, snr, method, key, n_samples)
+
+
+def _check_options(m, snr, method, key, n_samples):
+    if m < 2:
+        raise ValueError(f"`x` or `activations` must be of at least two inputs, which layers tell apart; got {m}.")
+    check.positive("snr", snr, scalar=True)
+    check.option("method", method, ("pairwise", "monte_carlo", "minibatch"))
+    check.integer("n_samples", n_samples, least=2)
+    if method != "pairwise":
+        mixture.require_key(key, f"the {method} estimator")
+    elif key is not None:
+        check.key("key", key)
+
+
+def _channel(grams, y, snr, method, key, n_samples) -> LayerChannel:
+    m = grams.shape[1]
+    one_hot = jnp.ones((m, 1), grams.dtype)
+    if y is not None:
+        read = _labels.read("y", y, m, "classes")
+        one_hot = _labels.one_hot(read.classes, read.n_classes, grams.dtype)
+    means, noise = _embedded(grams, jnp.asarray(snr, grams.dtype))
+    options = {"method": method, "key": key, "n_samples": n_samples}
+    i_xt, i_ty = mixture.pair(means, jnp.broadcast_to(noise[:, None], means.shape[:2]), one_hot, **options)
+    return LayerChannel(i_xt, i_ty, noise)
+
+
+@jax.jit
+def _embedded(grams, snr):
+    """Points (layers, m, m) with the distances of Gram matrices, and the variance of the noise (layers,)."""
+
+    def of_layer(gram):
+        centred = gram - gram.mean(axis=0, keepdims=True) - gram.mean(axis=1, keepdims=True) + gram.mean()
+        power = jnp.trace(gram) / len(gram)
+        values, vectors = jnp.linalg.eigh(0.5 * (centred + centred.T))
+        # What is left of equal rows is rounding, and must not pass for a signal.
+        floor = len(gram) * float(jnp.finfo(gram.dtype).eps) * power
+        points = vectors * jnp.sqrt(jnp.where(values > floor, values, 0.0))[None, :]
+        # A layer of zeros tells nothing, at any noise.
+        return points, jnp.where(power > 0, power / snr, 1.0)
+
+    return jax.lax.map(of_layer, grams)

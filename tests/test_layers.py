@@ -1,0 +1,97 @@
+"""Information in the layers: against wide finite networks, dense formulas, sampling, and depth."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+
+import ntkinfo as ni
+from ntkinfo import stax
+
+
+def erf_layers(depth, w_std=1.5, b_std=0.1, width=64):
+    return [layer for _ in range(depth) for layer in (stax.Dense(width, W_std=w_std, b_std=b_std), stax.Erf())]
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(16, 5))
+    return x, (x[:, 0] > 0).astype(int)
+
+
+def test_against_dense_distances(inputs):
+    x, y = inputs
+    found = ni.layers.information(erf_layers(2), x, y, snr=8.0)
+    for depth in range(4):
+        k = np.asarray(ni.kernels.kernels(stax.serial(*erf_layers(2)[: depth + 1]), x).nngp)
+        square = np.diag(k)[:, None] + np.diag(k)[None] - 2 * k
+        noise = np.trace(k) / len(k) / 8.0
+        np.testing.assert_allclose(found.noise[depth], noise, rtol=1e-9)
+        upper, lower = (-np.mean(np.log(np.mean(np.exp(-square / (c * noise)), axis=1))) for c in (2, 8))
+        np.testing.assert_allclose(found.i_xt.upper[depth], upper, rtol=1e-8)
+        np.testing.assert_allclose(found.i_xt.lower[depth], lower, rtol=1e-8)
+
+
+def test_sampled_values_lie_between_the_bounds(inputs):
+    x, y = inputs
+    bounds = ni.layers.information(erf_layers(2), x, y, snr=8.0)
+    sampled = ni.layers.information(erf_layers(2), x, y, snr=8.0, method="monte_carlo", key=jax.random.key(0))
+    for name in ("i_xt", "i_ty"):
+        value, bound = getattr(sampled, name), getattr(bounds, name)
+        assert np.all(bound.lower - 4 * value.stderr <= value.value)
+        assert np.all(value.value <= bound.upper + 4 * value.stderr)
+    assert np.all(sampled.i_ty.value <= sampled.i_xt.value + 1e-9)
+    # More signal tells more.
+    more = ni.layers.information(erf_layers(2), x, y, snr=16.0, method="monte_carlo", key=jax.random.key(0))
+    assert np.all(more.i_xt.value > sampled.i_xt.value)
+
+
+def test_wide_finite_networks_have_these_layers(inputs):
+    x, y = inputs
+    rng, activations, values = np.random.default_rng(1), [], x
+    wide = 8192
+    for _ in range(2):
+        weight = rng.normal(size=(values.shape[1], wide), scale=1.5 / np.sqrt(values.shape[1]))
+        values = values @ weight + 0.1 * rng.normal(size=wide)
+        activations.append(values)
+        values = scipy.special.erf(values)
+        activations.append(values)
+    found = ni.layers.of_activations(activations, y, snr=8.0)
+    limit = ni.layers.information(erf_layers(2), x, y, snr=8.0)
+    np.testing.assert_allclose(found.noise, limit.noise, rtol=0.05)
+    for bound in ("lower", "upper"):
+        np.testing.assert_allclose(getattr(found.i_xt, bound), getattr(limit.i_xt, bound), atol=0.06)
+
+
+def test_depth_draws_inputs_together_or_apart(inputs):
+    """No Markov chain: in the ordered phase information falls from layer to layer, in the chaotic phase it rises."""
+    x, _ = inputs
+    ordered = ni.layers.information(erf_layers(4, w_std=0.8, b_std=0.5), x, snr=20.0).i_xt.lower[1::2]
+    chaotic = ni.layers.information(erf_layers(4, w_std=4.0, b_std=0.0), x, snr=20.0).i_xt.lower[1::2]
+    assert np.all(np.diff(chaotic) > -1e-6) and chaotic[-1] > chaotic[0]
+    assert np.all(np.diff(ordered) < 0) and ordered[-1] < 0.5 * ordered[0]
+
+
+def test_layers_alike_for_all_inputs_tell_nothing():
+    x = np.ones((4, 3))
+    found = ni.layers.information(erf_layers(1), x, np.array([0, 1, 0, 1]), snr=5.0)
+    np.testing.assert_allclose(found.i_xt.upper, 0.0, atol=1e-12)
+    assert np.all(np.abs(found.i_ty.value) < 1e-12)
+    assert ni.layers.information(erf_layers(1), x.astype(np.float32), snr=5.0).noise.dtype == np.float32
+
+
+def test_refusals(inputs):
+    x, _ = inputs
+    with pytest.raises(TypeError, match="`net` must be a list of layers"):
+        ni.layers.information(stax.Erf(), x, snr=1.0)
+    with pytest.raises(TypeError, match="`net` must be a list of layers"):
+        ni.layers.information([], x, snr=1.0)
+    with pytest.raises(ValueError, match="`snr` must be positive"):
+        ni.layers.information(erf_layers(1), x, snr=0.0)
+    with pytest.raises(ValueError, match="at least two inputs"):
+        ni.layers.information(erf_layers(1), x[:1], snr=1.0)
+    with pytest.raises(ValueError, match="`key` must be given"):
+        ni.layers.information(erf_layers(1), x, snr=1.0, method="monte_carlo")
+    with pytest.raises(ValueError, match="`activations` must be of the same inputs"):
+        ni.layers.of_activations([x, x[:3]], snr=1.0)
