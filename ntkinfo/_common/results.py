@@ -11,7 +11,6 @@ from jaxtyping import Bool
 
 from ntkinfo._common import check, pytree
 
-
 UNITS = ("nats", "bits")
 
 
@@ -29,7 +28,8 @@ class Information:
         see the standard errors.
       stderr: standard error of `value` over the sampling of z; 0 where nothing is sampled, inf where the estimate is
         saturated and its spread therefore says nothing.
-      method: "exact", "monte_carlo", "minibatch", "pairwise" or "decoder"; of samples "binned", "kde" or "ksg".
+      method: "exact", "monte_carlo", "minibatch", "pairwise" or "decoder"; of samples "binned", "kde",
+        "ksg" or "infonce"; of entropies the correction.
       lower_stderr: standard error of `lower`; None stands for that of `value`.
       upper_stderr: standard error of `upper`; None stands for that of `value`.
       ceiling: the most this method could have returned for these points or samples, whatever the truth; None where it

@@ -48,7 +48,8 @@ def binned(
 
     Returns:
       Information, an estimate that bounds nothing: `lower` and `upper` are infinite. `stderr` is the jackknife's,
-      leaving out every 20th sample, with the bins as they are: it sees the sampling, not the bias. `ceiling` is the
+      leaving out every 20th sample, with the bins as they are (for "grassberger" that of "miller_madow"): it sees the
+      sampling, not the bias. `ceiling` is the
       smaller of the two entropies.
 
     Raises:
@@ -60,9 +61,9 @@ def binned(
       UserWarning: one `width` or range for float columns, of both variables, whose standard deviations differ more than
         tenfold.
 
-    Source: theory, section 12; Paninski 2003, Neural Computation 15, 1191 (bias); for the corrections Miller 1955,
-    Panzeri & Treves 1996, Network 7, 87; Grassberger 2003, arXiv physics/0307138; Chao & Shen 2003, Environmental and
-    Ecological Statistics 10, 429.
+    Source: theory, section 9, "Counted samples"; Paninski 2003, Neural Computation 15, 1191 (bias); for the
+    corrections Miller 1955; Panzeri & Treves 1996, Network 7, 87; Grassberger 2003, arXiv physics/0307138; Chao & Shen
+    2003, Environmental and Ecological Statistics 10, 429.
 
     Example:
       >>> round(float(binned(np.array([0, 0, 1, 1]), np.array([5, 5, 7, 7])).value), 6)  # log 2
@@ -108,7 +109,7 @@ def conditional(
     Raises:
       TypeError, ValueError: as `binned`.
 
-    Source: theory, section 12; Cover & Thomas 2006, eq. 2.60.
+    Source: theory, section 9, "Counted samples"; Cover & Thomas 2006, eq. 2.60.
 
     Example:
       >>> x, z = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])

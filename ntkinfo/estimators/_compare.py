@@ -124,7 +124,8 @@ def compare(
       TypeError: neither floats nor labels, or traced arrays.
       ValueError: no `key` for an estimator asked for that draws, unknown names; as `binned`.
 
-    Source: theory, section 12; Panzeri et al. 2007, Journal of Neurophysiology 98, 1064 (corrections compared).
+    Source: theory, section 9, "Counted samples"; Panzeri et al. 2007, Journal of Neurophysiology 98, 1064
+    (corrections compared).
 
     Example:
       >>> rng = np.random.default_rng(0)

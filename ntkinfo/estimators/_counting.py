@@ -104,8 +104,7 @@ class Table:
     def _margins(self, cells):
         """Counts of (x, z), of (y, z) and of z from those of the cells."""
         return (
-            np.bincount(margin, weights=cells).astype(np.int64)
-            for margin in (self.cell_xz, self.cell_yz, self.cell_z)
+            np.bincount(margin, weights=cells).astype(np.int64) for margin in (self.cell_xz, self.cell_yz, self.cell_z)
         )
 
     def information(self, cells: np.ndarray, correction: str | None) -> float:
@@ -128,6 +127,15 @@ class Table:
         return min(entropy(xz), entropy(yz)) - (entropy(z) if self.conditional else 0.0)
 
 
+def smooth(correction: str | None) -> str | None:
+    """The correction whose jackknife stands for that of another.
+
+    Grassberger's alternates with odd and even counts, which leaving samples out turns into each other: its own
+    jackknife is up to twice too large, while Miller and Madow's agrees with its spread.
+    """
+    return "miller_madow" if correction == "grassberger" else correction
+
+
 def jackknife(n: int, without) -> float:
     """Grouped jackknife standard error of a value, `without(rows)` the value without the samples at `rows`.
 
@@ -143,6 +151,8 @@ def information(x, y, z=None, correction: str | None = None) -> tuple[float, flo
     table = Table(x, y, z)
 
     def without(rows):
-        return table.information(table.cells - np.bincount(table.xyz[rows], minlength=len(table.cells)), correction)
+        return table.information(
+            table.cells - np.bincount(table.xyz[rows], minlength=len(table.cells)), smooth(correction)
+        )
 
     return table.information(table.cells, correction), jackknife(table.n, without), table.ceiling()

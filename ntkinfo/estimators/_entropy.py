@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import ArrayLike, Shaped
-from scipy.special import digamma
 
 from ntkinfo._common import check, results
 from ntkinfo._common.results import Information
@@ -27,16 +26,16 @@ def entropy(
 
     Returns:
       Information, of which `value` is the entropy, an estimate that bounds nothing: `lower` and `upper` are infinite.
-      `stderr` is the jackknife's, leaving out every 20th sample: it sees the sampling, not the bias. `ceiling` is the
-      value of n samples that are all different.
+      `stderr` is the jackknife's, leaving out every 20th sample (for "grassberger" that of "miller_madow"): it sees the
+      sampling, not the bias. `ceiling` is the value of n samples that are all different.
 
     Raises:
       TypeError: floats, whose entropy is that of a density (`differential_entropy`), or traced arrays.
       ValueError: fewer than two samples, labels that are missing, `n_values` below the number of values seen, or given
         to another correction.
 
-    Source: theory, section 12; Miller 1955; Panzeri & Treves 1996, Network 7, 87; Grassberger 2003, arXiv
-    physics/0307138, eqs. 28 to 30; Chao & Shen 2003, Environmental and Ecological Statistics 10, 429.
+    Source: theory, section 9, "Counted samples"; Miller 1955; Panzeri & Treves 1996, Network 7, 87; Grassberger 2003,
+    arXiv physics/0307138, eqs. 28 to 30; Chao & Shen 2003, Environmental and Ecological Statistics 10, 429.
 
     Example:
       >>> round(float(entropy(["a", "b", "a", "b"], unit="bits").value), 6)
@@ -48,8 +47,8 @@ def entropy(
     (columns,) = _samples.samples(x=x)
     if columns.dtype == np.float64:
         raise TypeError(
-            "`x` must be discrete, integers or text; got floats. Use `differential_entropy` for a density, or round the "
-            "values to integers first."
+            "`x` must be discrete, integers or text; got floats. Use `differential_entropy` for a density, or round "
+            "the values to integers first."
         )
     codes = _binning.symbols(_samples.renumbered(columns))
     counts, n = np.bincount(codes), len(codes)
@@ -60,19 +59,19 @@ def entropy(
         )
     most = None if n_values is None else check.integer("n_values", n_values, least=len(counts), most=check.MOST_ENTRIES)
 
-    def value(counts):
+    def value(counts, correction=correction):
         if most is None:
             return _counting.entropy(counts, correction)
         return _binning.entropy(counts) + (_counting.possible_values(counts, most) - 1) / (2 * counts.sum())
 
     def without(rows):
-        return value(counts - np.bincount(codes[rows], minlength=len(counts)))
+        return value(counts - np.bincount(codes[rows], minlength=len(counts)), _counting.smooth(correction))
 
     all_different = _counting.entropy(np.ones(n, int), "miller_madow" if correction == "panzeri_treves" else correction)
     if most is not None:
         all_different = np.log(n) + (max(most, n) - 1) / (2 * n)
     numbers = value(counts), _counting.jackknife(n, without)
-    return results.in_unit(_samples.estimate(*numbers, "binned", all_different), unit)
+    return results.in_unit(_samples.estimate(*numbers, correction or "plug_in", all_different), unit)
 
 
 def differential_entropy(
@@ -102,8 +101,8 @@ def differential_entropy(
     Warns:
       UserWarning: with `standardize=False`, columns whose standard deviations differ more than tenfold.
 
-    Source: theory, section 12; Kozachenko & Leonenko 1987, Problems of Information Transmission 23, 95; Kraskov,
-    Stögbauer & Grassberger 2004, arXiv cond-mat/0305641, eq. 20.
+    Source: theory, section 9, "Nearest neighbours"; Kozachenko & Leonenko 1987, Problems of Information Transmission 23,
+    95; Kraskov, Stögbauer & Grassberger 2004, arXiv cond-mat/0305641, eq. 20.
 
     Example:
       >>> x = np.random.default_rng(0).uniform(size=4000)
@@ -141,4 +140,4 @@ def differential_entropy(
             "the columns", scale, "The small ones do not count: scale them alike, or pass standardize=True."
         )
     value, error = _neighbours.entropy(columns, k)
-    return results.in_unit(_samples.estimate(value + shift, error, "ksg", None), unit)
+    return results.in_unit(_samples.estimate(value + shift, error, "kozachenko_leonenko", None), unit)

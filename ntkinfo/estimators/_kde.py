@@ -93,7 +93,7 @@ def kde_pair(
     """I(X;T) and I(T;Y) for the price of one; see `kde`."""
     check.known("y", y)
     classes = check.values("y", y)
-    if classes.dtype.kind in "USO":
+    if classes.dtype.kind in "UO":
         classes = _samples.numbered("y", classes)
     elif classes.ndim == 1 and classes.size and classes.dtype.kind in "iub":
         # Any integers name classes here, negative ones and with gaps too.

@@ -31,11 +31,18 @@ def _scaled(points, standardize):
 
 
 def value(x: np.ndarray, y: np.ndarray, k: int, standardize: bool) -> float:
-    """`ksg` in nats without error and checks, of columns (n, d) and (n, e) of floats, or of one of integers."""
+    """`ksg` in nats without error and checks, of columns (n, d) and (n, e) of floats, or of one of integers.
+
+    Raises:
+      ValueError: no k neighbours, in all or in a class.
+    """
     discrete = [columns for columns in (x, y) if columns.dtype != np.float64]
+    labels = _binning.symbols(discrete[0]) if discrete else np.zeros(len(x), int)
+    if (smallest := int(np.bincount(labels).min())) <= k:
+        raise ValueError(f"`k` = {k} neighbours need more samples of each kind than that; got {smallest}.")
     points = _scaled([columns for columns in (x, y) if columns.dtype == np.float64], standardize)
     if discrete:
-        return float(_neighbours.discrete_terms(*points, _binning.symbols(discrete[0]), k).mean())
+        return float(_neighbours.discrete_terms(*points, labels, k).mean())
     return float(_neighbours.continuous_terms(*points, k).mean())
 
 

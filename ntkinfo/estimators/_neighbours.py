@@ -1,6 +1,7 @@
 """Information from nearest neighbours in the max norm, on k-d trees. Host NumPy and SciPy, no checks.
 
-Behind `estimators.ksg` and `estimators.differential_entropy`. The `*_terms` return one term for each sample; the estimate is their mean.
+Behind `estimators.ksg` and `estimators.differential_entropy`. The `*_terms` return one term for each sample; the
+estimate is their mean.
 """
 
 import numpy as np

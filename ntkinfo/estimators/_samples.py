@@ -22,7 +22,7 @@ def host(name: str, value, *, labels: bool = False) -> np.ndarray:
     """
     check.known(name, value)
     host = np.asarray(check.values(name, value))
-    if labels and host.dtype.kind in "USO":
+    if labels and host.dtype.kind in "UO":
         return numbered(name, host)
     if np.issubdtype(host.dtype, np.integer) or host.dtype == bool:
         if not host.size:
@@ -51,7 +51,9 @@ def numbered(name: str, values: np.ndarray) -> np.ndarray:
 
 def _is_missing(label) -> bool:
     """None, NaN, and what pandas puts where nothing stands, known by its name: pandas need not be there."""
-    return label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
+    return (
+        label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
+    )
 
 
 def _numbers(name, column) -> np.ndarray:
@@ -61,15 +63,16 @@ def _numbers(name, column) -> np.ndarray:
     missing = [row for row, label in enumerate(labels) if _is_missing(label)]
     if missing:
         raise ValueError(
-            f"`{name}` must have no missing labels; got {labels[missing[0]]} in row {missing[0]} ({len(missing)} such). "
-            "Remove these samples first."
+            f"`{name}` must have no missing labels; got {labels[missing[0]]} in row {missing[0]} ({len(missing)} "
+            "such). Remove these samples first."
         )
     for kind in (str, bool, int):
         if all(isinstance(label, kind) for label in labels):
             return np.unique(np.asarray(labels), return_inverse=True)[1]
     raise TypeError(
         f"`{name}` must hold labels of one kind in each column, text or integers; got "
-        f"{' and '.join(sorted({type(label).__name__ for label in labels}))}. Give numbers and labels as variables apart."
+        f"{' and '.join(sorted({type(label).__name__ for label in labels}))}. Give numbers and labels "
+        "as variables apart."
     )
 
 

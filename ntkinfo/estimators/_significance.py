@@ -42,13 +42,13 @@ class Significance:
 
     @property
     def excess(self) -> jax.Array:
-        """The estimate less `null_mean`. Of dependent variables the bias is another, so that this corrects it roughly."""
+        """The estimate less `null_mean`. Of dependent variables the bias is another: a rough correction."""
         return self.value - self.null_mean
 
     def __repr__(self):
         return (
-            f"Significance(value {float(self.value):.4g} {self.unit}, p = {float(self.p_value):.3g}; of {len(self.null)} "
-            f"shuffles mean {float(self.null_mean):.4g}, largest {float(jnp.max(self.null)):.4g})"
+            f"Significance(value {float(self.value):.4g} {self.unit}, p = {float(self.p_value):.3g}; of "
+            f"{len(self.null)} shuffles mean {float(self.null_mean):.4g}, largest {float(jnp.max(self.null)):.4g})"
         )
 
     def to_dataframe(self, *, unit: str | None = None) -> "pd.DataFrame":
@@ -99,7 +99,8 @@ def significance(
     Raises:
       TypeError, ValueError: as the estimator; options that it does not take; an estimate that is not finite.
 
-    Source: Phipson & Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9, 39; theory, section 12.
+    Source: Phipson & Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9, 39; theory, section 9,
+    "Counted samples".
 
     Example:
       >>> spikes, stimulus = np.tile([0, 1, 2, 3], 10), np.tile(["left", "left", "right", "right"], 10)

@@ -1,4 +1,4 @@
-"""An estimator as a function of the rows taken of x and of y: what shuffling and subsampling ask for again and again."""
+"""An estimator as a function of the rows taken of x and of y, which shuffling and subsampling ask for many times."""
 
 import inspect
 import warnings
@@ -76,15 +76,24 @@ def _nats(result) -> float:
     result = np.asarray(check.values("estimator", result))
     if result.shape != () or result.dtype.kind not in "fiu" or not np.isfinite(result):
         raise ValueError(
-            f"`estimator` must return `Information` or one finite number for each x and y; got {check.described(result)}."
+            f"`estimator` must return `Information` or one finite number for each x and y; got "
+            f"{check.described(result)}."
         )
     return float(result)
 
 
 def _of_codes(x, y, correction):
+    most = int(y.max()) + 1
+
     def value(rows_x, rows_y):
-        table = _counting.Table(x[rows_x], y[rows_y])
-        return table.information(table.cells, correction)
+        left, right = x[rows_x], y[rows_y]
+        if correction == "panzeri_treves":
+            table = _counting.Table(left, right)
+            return table.information(table.cells, correction)
+        # Neither variable has more symbols than there are samples: their pairs fit.
+        both = np.unique(left * most + right, return_counts=True)[1]
+        margins = (_counting.entropy(np.bincount(one), correction) for one in (left, right))
+        return sum(margins) - _counting.entropy(both, correction)
 
     return value
 
@@ -98,4 +107,5 @@ def _of_points(x, y, k: int = 3, standardize: bool = True):
 
 def generator(key) -> np.random.Generator:
     """A generator of the host from a random key of JAX."""
+    check.known("key", key)
     return np.random.default_rng(checkpoint.key_data(check.key("key", key)).ravel())

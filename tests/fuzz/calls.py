@@ -27,7 +27,8 @@ KINDS = {
     "curvature": "flag", "curve": "object", "decoder": "thing", "delta": "probability", "delta_s": "floats",
     "depth": "size", "devices": "thing", "dim": "size", "draw_labels": "flag", "dtype": "dtype", "dual": "flag",
     "early_stopping": "size", "embedding": "size", "encoder": "probabilities", "ens": "object", "ensemble": "object",
-    "epochs": "size", "epsilon": "probability", "estimator": "option", "features": "floats", "fisher_trace": "flag",
+    "degree": "size", "epochs": "size", "epsilon": "probability", "estimator": "option", "estimators": "names",
+    "features": "floats", "fisher_trace": "flag",
     "fit": "object", "flat": "flag", "folder": "path", "form": "option", "fraction": "probability",
     "gamma": "positive", "hessian": "floats", "hidden": "sizes", "i_xt": "floats", "i_xz": "not negative",
     "i_yz": "finite", "i_zy": "finite", "information": "object", "interval": "size", "joint": "flag", "k": "size",
@@ -36,7 +37,8 @@ KINDS = {
     "least": "not negative", "loss": "option", "m": "size", "make": "function", "matrix": "probabilities",
     "max_steps": "size", "max_sweeps": "size", "mean": "floats", "method": "option", "metric": "option",
     "multipliers": "floats", "n": "size", "n_classes": "size", "n_clusters": "size", "n_networks": "size",
-    "n_records": "size", "n_samples": "size", "n_test": "size", "n_train": "size", "name": "name", "names": "names",
+    "n_partitions": "size", "n_records": "size", "n_samples": "size", "n_shuffles": "size", "n_test": "size",
+    "n_train": "size", "n_values": "size", "parts": "sizes", "name": "name", "names": "names",
     "net": "network", "network": "thing", "networks": "flag", "noise": "positive", "norms": "tuple",
     "objective": "option", "one_hot": "floats", "optimizer": "thing", "outputs": "size", "own": "variances",
     "p": "probabilities", "p_x": "probabilities", "p_xy": "probabilities", "p_y": "probabilities",
@@ -468,6 +470,47 @@ TABLE = {
     # Estimators from samples.
     "estimators.binned": lambda: Call(
         ni.estimators.binned, {"x": _SAMPLES, "y": _BITS}, _BINS, samples={"range": (-1.0, 1.0)}
+    ),
+    "estimators.conditional": lambda: Call(
+        ni.estimators.conditional,
+        {"x": _SAMPLES, "y": _BITS, "z": _BITS[::-1], "bins": 3},
+        {"x": "samples", "y": "samples", "z": "samples"},
+    ),
+    "estimators.compare": lambda: Call(
+        ni.estimators.compare,
+        {"x": _SAMPLES[:, 0], "y": _SAMPLES[:, 1], "bins": 3, "estimators": ["plug_in", "ksg"]},
+        {"x": "samples", "y": "samples", "key": "key or None"},
+        True,
+    ),
+    "estimators.Comparison.to_dataframe": lambda: Call(
+        ni.estimators.compare(_SAMPLES[:, 0], _BITS, bins=3).to_dataframe, {"unit": "bits"}, {"unit": "option or None"}
+    ),
+    "estimators.Extrapolation.to_dataframe": lambda: Call(
+        ni.estimators.extrapolate(_SAMPLES[:, 0], _BITS, bins=3, key=o.KEY).to_dataframe,
+        {"unit": "bits"},
+        {"unit": "option or None"},
+        True,
+    ),
+    "estimators.Significance.to_dataframe": lambda: Call(
+        ni.estimators.significance(_SAMPLES[:, 0], _BITS, bins=3, key=o.KEY, n_shuffles=9).to_dataframe,
+        {"unit": "bits"},
+        {"unit": "option or None"},
+    ),
+    "estimators.differential_entropy": lambda: Call(
+        ni.estimators.differential_entropy, {"x": _SAMPLES}, {"x": "samples"}, True
+    ),
+    "estimators.entropy": lambda: Call(
+        ni.estimators.entropy, {"x": _BITS}, {"x": "samples"}, True, samples={"n_values": 5}
+    ),
+    "estimators.extrapolate": lambda: Call(
+        ni.estimators.extrapolate,
+        {"x": _SAMPLES[:, 0], "y": _BITS, "key": o.KEY, "n_partitions": 2},
+        {"x": "samples", "y": "samples"},
+    ),
+    "estimators.significance": lambda: Call(
+        ni.estimators.significance,
+        {"x": _SAMPLES[:, 0], "y": _BITS, "key": o.KEY, "n_shuffles": 9},
+        {"x": "samples", "y": "samples"},
     ),
     "estimators.binned_layer": lambda: _layer(ni.estimators.binned_layer),
     "estimators.quantised_layer": lambda: _layer(ni.estimators.quantised_layer),
