@@ -11,6 +11,7 @@ Infinite width, in closed form: network, kernels, ensemble, quantities.
     ensemble, posterior              gradient flow at every time; Bayesian posteriors
     information, sweep               information, losses and geometry over time; over scales of initialisation
     content, bounds                  information content of labels; bounds on the error
+    sklearn                          regression and classification as estimators of scikit-learn
 
 Finite networks, sampled.
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         networks,
         plot,
         posterior,
+        sklearn,
         stax,
         sweep,
         variational,
@@ -81,6 +83,7 @@ __all__ = [
     "networks",
     "plot",
     "posterior",
+    "sklearn",
     "stax",
     "sweep",
     "variational",

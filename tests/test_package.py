@@ -41,6 +41,8 @@ ALLOWED = {
     "content": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble"},
     "information": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "content"},
     "sweep": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "content", "information"},
+    # Estimators of scikit-learn put networks, posteriors and ensembles behind its methods.
+    "sklearn": {"_common", "architectures", "ensemble", "gaussian", "posterior"},
     # No bottleneck knows a kernel or a trained finite network.
     "bottleneck": GROUNDS | {"discrete"},
     "variational": GROUNDS | {"discrete", "networks"},

@@ -101,8 +101,8 @@ def differential_entropy(
     Warns:
       UserWarning: with `standardize=False`, columns whose standard deviations differ more than tenfold.
 
-    Source: theory, section 9, "Nearest neighbours"; Kozachenko & Leonenko 1987, Problems of Information Transmission 23,
-    95; Kraskov, Stögbauer & Grassberger 2004, arXiv cond-mat/0305641, eq. 20.
+    Source: theory, section 9, "Nearest neighbours"; Kozachenko & Leonenko 1987, Problems of Information Transmission
+    23, 95; Kraskov, Stögbauer & Grassberger 2004, arXiv cond-mat/0305641, eq. 20.
 
     Example:
       >>> x = np.random.default_rng(0).uniform(size=4000)

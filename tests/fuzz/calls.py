@@ -88,12 +88,13 @@ EXEMPT = {
     "posterior.predictive": _ENGINE,
 }
 # Layers and combinators of neural-tangents, handed on: what they make is checked where kernels are evaluated.
-EXEMPT_MODULES = ("stax",)
+# Estimators of scikit-learn go through its own checks.
+EXEMPT_MODULES = ("sklearn", "stax")
 
 MODULES = (
     "architectures", "bottleneck", "bounds", "compression", "content", "datasets", "discrete", "ensemble", "estimators",
-    "finite", "gaussian", "information", "kernels", "mixture", "networks", "plot", "posterior", "stax", "sweep",
-    "variational", "variational.encoders", "variational.label_noise",
+    "finite", "gaussian", "information", "kernels", "mixture", "networks", "plot", "posterior", "sklearn", "stax",
+    "sweep", "variational", "variational.encoders", "variational.label_noise",
 )  # fmt: skip
 
 
