@@ -143,6 +143,10 @@ _SAMPLES = o.rng(1).normal(size=(40, 2))
 _BITS = (o.rng(2).random(40) < 0.5).astype(int)
 
 
+def _of_scale(parameters):
+    return ni.architectures.network(depth=1, w_std=parameters["w_std"])
+
+
 def _mnist():
     folder = Path(tempfile.mkdtemp())
     for part, n in (("train", 20), ("t10k", 10)):
@@ -265,6 +269,18 @@ TABLE = {
         ni.Posterior.from_kernel,
         {"kernel_fn": o.network()[2], "q": o.kernel(), **_data("x", "y")},
         {"kernel_fn": "callable", "noise": "noise", "q": "floats", "mean": "thing", "scale": "noise"},
+    ),
+    "posterior.Posterior.learn": lambda: Call(
+        ni.Posterior.learn,
+        {
+            "build": _of_scale,
+            "init": {"w_std": 1.0},
+            "noise": 0.1,
+            "max_steps": 2,
+            "progress": False,
+            **_data("x", "y"),
+        },
+        {"init": "mapping", "factor": "positive"},
     ),
     "posterior.Posterior.predict": lambda: Call(o.posterior().predict, _data("x_test")),
     "posterior.Posterior.predict_train": lambda: Call(o.posterior().predict_train, {}),
@@ -525,12 +541,12 @@ TABLE = {
     "estimators.kde": lambda: Call(
         ni.estimators.kde,
         {"t": _SAMPLES, "y": _BITS, "variance": 0.1},
-        {"t": "floats", "y": "labels", "variance": "positive"},
+        {"t": "floats", "y": "samples", "variance": "positive"},
     ),
     "estimators.kde_pair": lambda: Call(
         ni.estimators.kde_pair,
         {"t": _SAMPLES, "y": _BITS, "variance": 0.1},
-        {"t": "floats", "y": "labels", "variance": "positive"},
+        {"t": "floats", "y": "samples", "variance": "positive"},
     ),
     "estimators.ksg": lambda: Call(ni.estimators.ksg, {"x": _SAMPLES, "y": _SAMPLES}, {"x": "samples", "y": "samples"}),
     # Data.
