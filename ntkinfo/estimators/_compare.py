@@ -9,8 +9,8 @@ from jaxtyping import Array, ArrayLike, Shaped
 
 from ntkinfo._common import check, pytree, results
 from ntkinfo._common.results import Information, is_saturated
-from ntkinfo.estimators import _samples
-from ntkinfo.estimators._binned import binned
+from ntkinfo.estimators import _binning, _samples
+from ntkinfo.estimators._binned import binned, discretised
 from ntkinfo.estimators._extrapolate import extrapolate
 from ntkinfo.estimators._infonce import infonce
 from ntkinfo.estimators._ksg import ksg
@@ -37,10 +37,12 @@ _ROWS = {
     "ksg": _Row("densities that vary little between neighbours", "small by construction; too low when saturated"),
     "infonce": _Row("a critic that learns from half the samples", "none: a lower bound", random=True),
 }
+# Beyond this share of samples that no other sample repeats, counts say little but that samples differ.
+_ALONE = 0.5
 _COUNTED = ("plug_in", "miller_madow", "panzeri_treves", "grassberger", "chao_shen")
 
 
-@pytree.dataclass("names", "left_out", "n", "unit")
+@pytree.dataclass("names", "left_out", "n", "alone", "unit")
 class Comparison:
     """Estimates of the same I(X;Y) by several estimators. Made by `estimators.compare`.
 
@@ -49,6 +51,8 @@ class Comparison:
       names: of the estimators.
       left_out: (name, reason) of each that does not fit the samples.
       n: number of samples.
+      alone: share of the samples that are alone in their cell (x, y), binned where they are floats: above a half there
+        are too few samples for any correction of counts.
       unit: "nats" or "bits", of all estimates.
     """
 
@@ -56,6 +60,7 @@ class Comparison:
     names: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
     n: int
+    alone: float
     unit: str = "nats"
 
     def __getitem__(self, name: str) -> Information:
@@ -70,7 +75,8 @@ class Comparison:
     def to_dataframe(self, *, unit: str | None = None) -> "pd.DataFrame":
         """A pandas table with a row for each estimator.
 
-        Columns: estimator, value, stderr, ceiling, saturated, correction, assumes, unit.
+        Columns: estimator, value, stderr, ceiling, saturated, correction, assumes, unit. Saturated are values near
+        their ceiling, and all from counts where more than half of the samples are alone in their cells.
 
         Args:
           unit: "nats" or "bits"; None keeps that of the result.
@@ -83,7 +89,8 @@ class Comparison:
             of = results.in_unit(estimate, unit)
             ceiling = np.inf if of.ceiling is None else float(of.ceiling)
             row = {"estimator": name, "value": float(of.value), "stderr": float(of.stderr), "ceiling": ceiling}
-            row |= {"saturated": of.ceiling is not None and bool(is_saturated(of))}
+            few = self.alone > _ALONE and name not in ("ksg", "infonce")
+            row |= {"saturated": few or (of.ceiling is not None and bool(is_saturated(of)))}
             rows.append(row | {"correction": _ROWS[name].correction, "assumes": _ROWS[name].assumes, "unit": unit})
         return pd.DataFrame(rows)
 
@@ -159,8 +166,10 @@ def compare(
         except ValueError as error:
             # Of the names asked for none is left out in silence, and none of what was found is lost.
             left_out.append((name, str(error)))
-    n = len(_samples.samples(x=x)[0])
-    return Comparison(tuple(found.values()), tuple(found), tuple(left_out), n, unit)
+    pairs = np.bincount(_binning.symbols(np.stack(discretised({"x": x, "y": y}, **counted), axis=1)))
+    n = int(pairs.sum())
+    alone = np.count_nonzero(pairs == 1) / n
+    return Comparison(tuple(found.values()), tuple(found), tuple(left_out), n, alone, unit)
 
 
 def _names(estimators, key) -> tuple[str, ...]:

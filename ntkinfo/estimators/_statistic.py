@@ -84,6 +84,7 @@ def _nats(result) -> float:
 
 def _of_codes(x, y, correction):
     most = int(y.max()) + 1
+    cells = (int(x.max()) + 1) * most
 
     def value(rows_x, rows_y):
         left, right = x[rows_x], y[rows_y]
@@ -91,7 +92,8 @@ def _of_codes(x, y, correction):
             table = _counting.Table(left, right)
             return table.information(table.cells, correction)
         # Neither variable has more symbols than there are samples: their pairs fit.
-        both = np.unique(left * most + right, return_counts=True)[1]
+        both = left * most + right
+        both = np.bincount(both) if cells < 4 * len(x) else np.unique(both, return_counts=True)[1]
         margins = (_counting.entropy(np.bincount(one), correction) for one in (left, right))
         return sum(margins) - _counting.entropy(both, correction)
 

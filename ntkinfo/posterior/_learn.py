@@ -187,7 +187,12 @@ def _function(build: Callable, unravel, objective: str, prior: str, noise):
 
 def _prior_name(build, init, prior) -> str:
     """The kernel asked for, or that of the kernel function, made once of known parameters."""
-    kernel_fn = networks.kernel_function(build({name: value for name, value in init.items() if name != "noise"}))
+    try:
+        kernel_fn = networks.kernel_function(build({name: value for name, value in init.items() if name != "noise"}))
+    except KeyError as error:
+        raise ValueError(f"`init` must name every parameter that `build` reads; got none named {error}.") from error
+    except TypeError as error:
+        raise TypeError(f"`build` must return a network for the parameters of `init`; got: {error}") from error
     return prior or getattr(kernel_fn, "default_prior", "nngp")
 
 

@@ -112,16 +112,16 @@ def test_a_polynomial_bias_is_taken_off_exactly():
 
 def test_extrapolation_of_counts():
     values, errors, plain = [], [], []
-    for seed in range(30):
+    for seed in range(20):
         counts, stimulus, truth = spikes(240, seed)
-        found = extrapolate(counts, stimulus, key=jax.random.key(seed))
+        found = extrapolate(counts, stimulus, key=jax.random.key(seed), n_partitions=4)
         values.append(float(found.value))
         errors.append(float(found.stderr))
         plain.append(float(found.values[0]))
         assert plain[-1] == pytest.approx(float(binned(counts, stimulus).value), abs=1e-12)
     assert np.mean(plain) - truth > 0.02
-    assert abs(np.mean(values) - truth) < 4 * np.std(values) / 30**0.5 + 0.005
-    assert 0.6 < np.mean(errors) / np.std(values) < 1.6
+    assert abs(np.mean(values) - truth) < 4 * np.std(values) / 20**0.5 + 0.005
+    assert 0.6 < np.mean(errors) / np.std(values) < 1.7
     table = found.to_dataframe(unit="bits")
     assert table.n.tolist() == [240, 120, 60, math.inf]
     np.testing.assert_allclose(table.value, table.fitted, rtol=1e-5)
@@ -148,6 +148,8 @@ def test_compare_counts():
     # As text the same.
     names = np.array(list("abcd"))[stimulus]
     pd.testing.assert_frame_equal(compare(counts, names, unit="bits").to_dataframe(), table)
+    cells = np.unique(np.stack([counts, stimulus]), axis=1, return_counts=True)[1]
+    assert found.alone == np.count_nonzero(cells == 1) / 400
     same = compare(stimulus, stimulus).to_dataframe()
     assert same[same.estimator == "plug_in"].saturated.all()
 
@@ -164,6 +166,9 @@ def test_compare_quantities():
     assert mixture.is_saturated(found["ksg"]) == found.to_dataframe().saturated[0]
     few = compare(x[:20], y[:20], key=KEY)
     assert [name for name, _ in few.left_out] == ["infonce"] and "extrapolated" in few.names
+    # Independent, but with so many values that no correction helps: said, not hidden.
+    sparse = compare(rng.integers(0, 900, size=300), rng.integers(0, 90, size=300))
+    assert float(sparse["miller_madow"].value) > 1 and sparse.alone > 0.9 and sparse.to_dataframe().saturated.all()
     with pytest.raises(ValueError, match="`name` must be one of"):
         few["infonce"]
 

@@ -144,7 +144,8 @@ X, Y = problem(6)
     ("change", "error", "message"),
     [
         ({"build": 3}, TypeError, "`build` must be a function of the parameters"),
-        ({"build": lambda p: 3}, TypeError, "`net` must be"),
+        ({"build": lambda p: 3}, TypeError, "`build` must return a network .* `net` must be"),
+        ({"init": {"w_std": 1.0, "noise": 0.1}}, ValueError, "`init` must name every parameter .* none named 'b_std'"),
         ({"init": [1.0]}, TypeError, "`init` must be a dictionary of parameters"),
         ({"init": {}}, TypeError, "`init` must be a dictionary of parameters by name, not empty"),
         ({"init": START | {"w_std": 0.0}}, ValueError, "`init: w_std` must be positive"),
