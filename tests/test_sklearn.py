@@ -21,18 +21,14 @@ from ntkinfo import architectures
 from ntkinfo._common import parallel
 from ntkinfo.sklearn import NTKClassifier, NTKRegressor
 
-# About a second each, of which there are a hundred; these see the most.
+# Up to some seconds each, of which there are a hundred; these see the most.
 IN_CI = {
-    "check_classifiers_train",
     "check_dict_unchanged",
     "check_dont_overwrite_attributes",
-    "check_estimators_dtypes",
     "check_estimators_pickle",
-    "check_fit_idempotent",
     "check_methods_subset_invariance",
     "check_n_features_in",
     "check_no_attributes_set_in_init",
-    "check_regressors_int",
     "check_regressors_train",
 }
 
@@ -166,7 +162,7 @@ def test_pipelines_searches_and_tables(data):
     x, y, _ = data
     table = pd.DataFrame(x * [1, 100, 0.01], columns=list("abc"))
     pipeline = make_pipeline(StandardScaler(), NTKRegressor())
-    grid = {"ntkregressor__noise": [1e-3, 0.1, 10.0], "ntkregressor__depth": [1]}
+    grid = {"ntkregressor__noise": [0.1, 10.0], "ntkregressor__depth": [1]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(table, y)
     assert search.best_params_["ntkregressor__noise"] < 10 and search.predict(table).shape == (30,)
     best = search.best_estimator_[-1]
