@@ -16,6 +16,7 @@ Infinite width, in closed form: network, kernels, ensemble, quantities.
     cmi                              exact conditional mutual information, and bounds on the error from it
     learning                         learning curves from the spectrum; errors forecast from the training set
     layers                           information in the layers of infinite width
+    sklearn                          regression and classification as estimators of scikit-learn
 
 Finite networks, sampled.
 
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         networks,
         plot,
         posterior,
+        sklearn,
         stax,
         sweep,
         variational,
@@ -96,6 +98,7 @@ __all__ = [
     "networks",
     "plot",
     "posterior",
+    "sklearn",
     "stax",
     "sweep",
     "variational",

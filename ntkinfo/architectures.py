@@ -1,5 +1,7 @@
 """Networks by name, for the command line and for sweeps: depth, activation and scales instead of layers."""
 
+from jax import Array
+
 from ntkinfo._common import check
 
 __all__ = ["ACTIVATIONS", "ARCHITECTURES", "network"]
@@ -15,8 +17,8 @@ def network(
     *,
     activation: str = "erf",
     depth: int = 2,
-    w_std: float = 1.5,
-    b_std: float = 0.1,
+    w_std: float | Array = 1.5,
+    b_std: float | Array = 0.1,
     outputs: int = 1,
     width: int = 512,
 ):
@@ -27,7 +29,7 @@ def network(
         channels)) or "residual" (dense, each hidden layer added to its input).
       activation: one of `ACTIVATIONS`; "linear" is none.
       depth: number of hidden layers, at least 1.
-      w_std: standard deviation of the weights, in the NTK parameterization.
+      w_std: standard deviation of the weights, in the NTK parameterization; kernels can be differentiated by it.
       b_std: standard deviation of the biases.
       outputs: number of outputs.
       width: units or channels of a hidden layer, for finite networks; kernels do not depend on it.

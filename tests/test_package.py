@@ -45,6 +45,8 @@ ALLOWED = {
     "cmi": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "examples"},
     "learning": GROUNDS | DISTRIBUTIONS | NETWORKS | {"ensemble", "posterior", "examples"},
     "layers": GROUNDS | DISTRIBUTIONS | NETWORKS,
+    # Estimators of scikit-learn put networks, posteriors and ensembles behind its methods.
+    "sklearn": {"_common", "architectures", "ensemble", "gaussian", "posterior"},
     # No bottleneck knows a kernel or a trained finite network.
     "bottleneck": GROUNDS | {"discrete"},
     "variational": GROUNDS | {"discrete", "networks"},

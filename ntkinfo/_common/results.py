@@ -1,5 +1,6 @@
 """A mutual information with what is known about its error, the result of every estimator."""
 
+import dataclasses
 import functools
 import math
 
@@ -10,10 +11,14 @@ from jaxtyping import Bool
 
 from ntkinfo._common import check, pytree
 
+UNITS = ("nats", "bits")
 
-@pytree.dataclass("method")
+
+@pytree.dataclass("method", "unit")
 class Information:
     """A mutual information in nats, with what is known about its error. All arrays have the shape of `value`.
+
+    The estimators from samples take `unit="bits"`; what they return says so in `unit`. They return entropies likewise.
 
     Attributes:
       value: the information, by `method`.
@@ -23,11 +28,13 @@ class Information:
         see the standard errors.
       stderr: standard error of `value` over the sampling of z; 0 where nothing is sampled, inf where the estimate is
         saturated and its spread therefore says nothing.
-      method: "exact", "monte_carlo", "minibatch", "pairwise" or "decoder"; of samples "binned", "kde" or "ksg".
+      method: "exact", "monte_carlo", "minibatch", "pairwise" or "decoder"; of samples "binned", "kde",
+        "ksg" or "infonce"; of entropies the correction.
       lower_stderr: standard error of `lower`; None stands for that of `value`.
       upper_stderr: standard error of `upper`; None stands for that of `value`.
       ceiling: the most this method could have returned for these points or samples, whatever the truth; None where it
         has no such limit. See `is_saturated`.
+      unit: "nats", or "bits" where an estimator was asked for them: of all numbers above.
     """
 
     value: jax.Array
@@ -38,6 +45,22 @@ class Information:
     lower_stderr: jax.Array | None = None
     upper_stderr: jax.Array | None = None
     ceiling: jax.Array | None = None
+    unit: str = "nats"
+
+
+def per_nat(unit: str) -> float:
+    """What numbers in nats are multiplied by to be in `unit`; refuses other units than nats and bits."""
+    check.option("unit", unit, UNITS)
+    return 1.0 if unit == "nats" else 1 / math.log(2)
+
+
+def in_unit(information: Information, unit: str) -> Information:
+    """The same information in another unit."""
+    factor = per_nat(unit) / per_nat(information.unit)
+    if factor == 1:
+        return information
+    numbers = jax.tree.map(lambda number: number * factor, information)
+    return dataclasses.replace(numbers, unit=unit)
 
 
 @pytree.dataclass("method")
@@ -96,7 +119,7 @@ def full(like: jax.Array, number: float | jax.Array) -> jax.Array:
     return jnp.asarray(np.full(jnp.shape(like), number, like.dtype))
 
 
-def estimate(value: jax.Array, stderr: jax.Array, method: str, ceiling: jax.Array) -> Information:
+def estimate(value: jax.Array, stderr: jax.Array, method: str, ceiling: jax.Array | None) -> Information:
     """An estimate that bounds nothing: its bounds are infinite."""
     return Information(value, full(value, -np.inf), full(value, np.inf), stderr, method, stderr, stderr, ceiling)
 
@@ -121,7 +144,7 @@ def is_saturated(information: Information, m: int | None = None) -> Bool[jax.Arr
     check.instance("information", information, Information, maker="`information.input_information`")
     ceilings = [] if information.ceiling is None else [information.ceiling]
     if m is not None:
-        ceilings.append(math.log(check.integer("m", m, least=2)))
+        ceilings.append(math.log(check.integer("m", m, least=2)) * per_nat(information.unit))
     if not ceilings:
         raise ValueError(
             f"`m` must be given: an information by the method {information.method!r} has no ceiling of its own."

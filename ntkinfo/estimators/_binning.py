@@ -1,4 +1,4 @@
-"""Discretised variables: bins column by column, rows as symbols, entropies of counts. Host NumPy, no checks.
+"""Discretised variables: bins column by column, rows as symbols, entropies of weights. Host NumPy, no checks.
 
 Behind `estimators.binned`, `estimators.binned_layer` and `estimators.quantised_layer`.
 """
@@ -7,8 +7,6 @@ import numpy as np
 
 from ntkinfo._numerics.entropy import plogp
 
-# Groups of the jackknife: enough for a standard error known to about 1/√40 of itself.
-GROUPS = 20
 # Symbols are packed into signed 64-bit integers.
 LARGEST = 2**62
 
@@ -62,31 +60,6 @@ def entropy(weights) -> float:
     weights = np.asarray(weights, np.float64)
     total = weights.sum()
     return float(np.log(total) - plogp(weights).sum() / total)
-
-
-def _from_counts(x, y, xy, miller_madow: bool) -> float:
-    value = entropy(x) + entropy(y) - entropy(xy)
-    if miller_madow:
-        occupied = np.count_nonzero(x) + np.count_nonzero(y) - np.count_nonzero(xy) - 1
-        value += occupied / (2 * x.sum())
-    return value
-
-
-def plug_in(x, y, miller_madow: bool = False) -> tuple[float, float]:
-    """Plug-in information of the symbols x (n,) and y (n,) in nats and its grouped jackknife standard error."""
-    n = len(x)
-    pairs = symbols(np.stack([x, y], axis=1))
-    counts = [np.bincount(s) for s in (x, y, pairs)]
-    groups = min(GROUPS, n)
-    # Every GROUPS-th sample, so that samples sorted by class do not lose a whole class at a time.
-    without = [
-        _from_counts(
-            *(c - np.bincount(s[g::groups], minlength=len(c)) for c, s in zip(counts, (x, y, pairs), strict=True)),
-            miller_madow,
-        )
-        for g in range(groups)
-    ]
-    return _from_counts(*counts, miller_madow), float(np.sqrt((groups - 1) * np.var(without)))
 
 
 def layer(codes, p_x, p_y_given_x) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Shaped
 
-from ntkinfo._common import check
+from ntkinfo._common import check, results
 from ntkinfo._common.progress import bar
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import mlp
@@ -60,8 +60,9 @@ def infonce(
     learning_rate: float = 1e-3,
     test_fraction: float = 0.5,
     progress: bool | None = None,
+    unit: str = "nats",
 ) -> Information:
-    """Lower bound on I(X;T) in nats from samples, by a critic f trained to tell the t of each x from those of others.
+    """Lower bound on I(X;T) from samples, by a critic f trained to tell the t of each x from those of others.
 
         I(X;T) ≥ E (1/K) Σ_i [f(x_i, t_i) - log (1/K) Σ_j exp f(x_i, t_j)]          K = `batch_size`
 
@@ -74,11 +75,11 @@ def infonce(
     in 40 checks the one best in validation is kept: that is the early stopping. The first of them is the critic that is
     0 everywhere: where none is better, value and error are 0, as they should be of independent samples.
 
-    Floats are shifted and scaled to mean 0 and variance 1, column by column, by the samples not held out. Integers are
-    classes, given to the critic as unit vectors, column by column. Critics compute in float32.
+    Floats are shifted and scaled to mean 0 and variance 1, column by column, by the samples not held out. Integers and
+    text are classes, given to the critic as unit vectors, column by column. Critics compute in float32.
 
     Args:
-      x: samples (n,) or (n, d), floats, or integers for classes.
+      x: samples (n,) or (n, d), floats, or integers or text for classes.
       t: samples (n,) or (n, e), likewise.
       key: random key, for the split, the first weights and the batches.
       critic: "separable" f = a(x) . b(t), a and b networks; "concatenated" f = a(x, t), one network on all K² pairs
@@ -93,6 +94,7 @@ def infonce(
       learning_rate: of Adam.
       test_fraction: share of the samples that is held out, above 0 and below 1.
       progress: whether to show a bar; None shows one for work longer than three seconds.
+      unit: "nats" or "bits", of all numbers returned.
 
     Returns:
       Information with method "infonce": `value` and `lower` are the bound, which holds in expectation over the
@@ -114,6 +116,7 @@ def infonce(
       True
     """
     check.on_host(locals())
+    results.per_nat(unit)
     settings = _settings(critic, hidden, embedding, batch_size)
     steps = check.integer("steps", steps)
     for name, number in (("learning_rate", learning_rate), ("test_fraction", test_fraction)):
@@ -130,14 +133,14 @@ def infonce(
     if callable(critic):
         pair = tuple(jnp.asarray(columns[order]) for columns in variables.values())
         _check_critic(settings, pair)
-        return _judge(settings, None, pair, n_test)
+        return results.in_unit(_judge(settings, None, pair, n_test), unit)
     pair = tuple(jnp.asarray(_encode(name, columns[order], n_test), jnp.float32) for name, columns in variables.items())
     first = settings.hidden[0] * max(each.shape[1] for each in pair)
     check.entries("hidden", first, f"{first} weights of the first layer")
     edges = (0, n_test, n_test + n_validation, n)
     _, validation, train = (tuple(columns[a:b] for columns in pair) for a, b in itertools.pairwise(edges))
     params = _train(settings, of_training, train, validation, steps, float(learning_rate), progress)
-    return _judge(settings, params, pair, n_test)
+    return results.in_unit(_judge(settings, params, pair, n_test), unit)
 
 
 def _settings(critic, hidden, embedding, batch_size) -> _Settings:

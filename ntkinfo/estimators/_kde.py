@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, labels
+from ntkinfo._common import check, labels, results
 from ntkinfo._common.results import Information, full
 from ntkinfo._numerics import pair_sums
 from ntkinfo._numerics.entropy import entropy
@@ -43,7 +43,8 @@ def _bounds(t, variance, classes):
     return jax.lax.map(of_layer, t).T
 
 
-def _kde(t, classes, variance, standardize) -> tuple[Information, Information]:
+def _kde(t, classes, variance, standardize, unit) -> tuple[Information, Information]:
+    results.per_nat(unit)
     check.flag("standardize", standardize, none=True)
     t = check.array("t", t)
     if t.ndim < 2 or t.shape[-2] < 2:
@@ -66,7 +67,7 @@ def _kde(t, classes, variance, standardize) -> tuple[Information, Information]:
     lower, upper, class_lower, class_upper = bounds.reshape((4, *lead))
     zero, i_xy = full(lower, 0.0), float(entropy(table.mean(axis=0)) - entropy(table).mean())
     return tuple(
-        Information(value, low, up, zero, "kde", zero, zero, full(lower, ceiling))
+        results.in_unit(Information(value, low, up, zero, "kde", zero, zero, full(lower, ceiling)), unit)
         for value, low, up, ceiling in (
             (upper, lower, upper, math.log(n)),
             (upper - class_upper, lower - class_upper, upper - class_lower, i_xy),
@@ -82,15 +83,22 @@ def _standardised(t):
 
 
 def kde_pair(
-    t: Float[ArrayLike, "... n d"], y: ArrayLike, *, variance: float | Array, standardize: bool | None = None
+    t: Float[ArrayLike, "... n d"],
+    y: ArrayLike,
+    *,
+    variance: float | Array,
+    standardize: bool | None = None,
+    unit: str = "nats",
 ) -> tuple[Information, Information]:
-    """I(X;T) and I(T;Y) in nats for the price of one; see `kde`."""
+    """I(X;T) and I(T;Y) for the price of one; see `kde`."""
     check.known("y", y)
     classes = check.values("y", y)
-    if classes.ndim == 1 and classes.size and classes.dtype.kind in "iub":
+    if classes.dtype.kind in "UO":
+        classes = _samples.numbered("y", classes)
+    elif classes.ndim == 1 and classes.size and classes.dtype.kind in "iub":
         # Any integers name classes here, negative ones and with gaps too.
         classes = np.unique(classes, return_inverse=True)[1]
-    return _kde(t, lambda n: labels.distributions("y", classes, n), variance, standardize)
+    return _kde(t, lambda n: labels.distributions("y", classes, n), variance, standardize, unit)
 
 
 def kde(
@@ -99,8 +107,9 @@ def kde(
     *,
     variance: float | Array,
     standardize: bool | None = None,
+    unit: str = "nats",
 ) -> Information:
-    """I(X;T) in nats, or I(T;Y) given classes y, for T = t_i + N(0, variance I) and X uniform over the rows: bounds.
+    """I(X;T), or I(T;Y) given classes y, for T = t_i + N(0, variance I) and X uniform over the rows: bounds.
 
         upper = -mean_i log mean_j exp(-‖t_i - t_j‖² / 2 variance),    lower: 8 variance in place of 2 variance
 
@@ -109,10 +118,11 @@ def kde(
 
     Args:
       t: activations (..., n, d), with leading axes such as epochs.
-      y: (n,) integer classes, p(y|x) of shape (n, c), or None.
+      y: (n,) classes, integers or text, p(y|x) of shape (n, c), or None.
       variance: variance of the noise in each unit.
       standardize: True takes that variance in units of each unit's own, over the rows, so that no unit's scale counts;
         False takes the activations as they are, which None does too, but says where scales differ more than tenfold.
+      unit: "nats" or "bits", of all numbers returned.
 
     Returns:
       Information of shape (...): `lower` and `upper` are bounds, and nothing is sampled. `value` is the estimate of
@@ -121,7 +131,7 @@ def kde(
       O(n² d) time; memory is bounded for any n.
 
     Raises:
-      TypeError: labels that are not integers, activations that are not floats.
+      TypeError: labels that are neither integers nor text, activations that are not floats.
       ValueError: fewer than two rows, lengths that differ, NaN, a variance that is not positive.
 
     Warns:
@@ -134,5 +144,5 @@ def kde(
       0.693147
     """
     if y is None:
-        return _kde(t, lambda n: np.ones((n, 1)), variance, standardize)[0]
-    return kde_pair(t, y, variance=variance, standardize=standardize)[1]
+        return _kde(t, lambda n: np.ones((n, 1)), variance, standardize, unit)[0]
+    return kde_pair(t, y, variance=variance, standardize=standardize, unit=unit)[1]

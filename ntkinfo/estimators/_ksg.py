@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Shaped
 from scipy.special import digamma
 
-from ntkinfo._common import check
+from ntkinfo._common import check, results
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _neighbours, _samples
 
@@ -23,10 +23,38 @@ def _shortfall(value: float, ceiling: float) -> float:
         return float(np.log(-np.expm1(-ceiling)) - np.log(-np.expm1(min(value - ceiling, 0.0))))
 
 
+def _scaled(points, standardize):
+    """Float columns on one scale; a single one has no scale to share, and its distances count, whatever their unit."""
+    if not standardize or sum(columns.shape[1] for columns in points) == 1:
+        return points
+    return [_samples.normal_scores(columns) for columns in points]
+
+
+def value(x: np.ndarray, y: np.ndarray, k: int, standardize: bool) -> float:
+    """`ksg` in nats without error and checks, of columns (n, d) and (n, e) of floats, or of one of integers.
+
+    Raises:
+      ValueError: no k neighbours, in all or in a class.
+    """
+    discrete = [columns for columns in (x, y) if columns.dtype != np.float64]
+    labels = _binning.symbols(discrete[0]) if discrete else np.zeros(len(x), int)
+    if (smallest := int(np.bincount(labels).min())) <= k:
+        raise ValueError(f"`k` = {k} neighbours need more samples of each kind than that; got {smallest}.")
+    points = _scaled([columns for columns in (x, y) if columns.dtype == np.float64], standardize)
+    if discrete:
+        return float(_neighbours.discrete_terms(*points, labels, k).mean())
+    return float(_neighbours.continuous_terms(*points, k).mean())
+
+
 def ksg(
-    x: Shaped[ArrayLike, "n ..."], y: Shaped[ArrayLike, "n ..."], *, k: int = 3, standardize: bool = True
+    x: Shaped[ArrayLike, "n ..."],
+    y: Shaped[ArrayLike, "n ..."],
+    *,
+    k: int = 3,
+    standardize: bool = True,
+    unit: str = "nats",
 ) -> Information:
-    """I(X;Y) in nats from samples of densities, by the distances to k-th nearest neighbours in the max norm.
+    """I(X;Y) from samples of densities, by the distances to k-th nearest neighbours in the max norm.
 
         ψ(k) + ψ(n) - mean ψ(n_x + 1) - mean ψ(n_y + 1)     Kraskov's first estimator, x and y continuous
         ψ(k) + ψ(n) - mean ψ(n_y) - mean ψ(m)               Ross's, one of them discrete
@@ -38,11 +66,12 @@ def ksg(
     slightly negative.
 
     Args:
-      x: samples (n,) or (n, d), floats, or integers for classes (if y is not).
+      x: samples (n,) or (n, d), floats, or integers or text for classes (if y is not).
       y: samples (n,) or (n, e), likewise.
       k: number of neighbours: more have less variance and more bias.
       standardize: whether each of several float columns becomes the normal quantiles of its ranks. Information stays as
         it is, the estimate becomes better where scales differ or tails are long. False takes the samples as they are.
+      unit: "nats" or "bits", of all numbers returned.
 
     Returns:
       Information, an estimate that bounds nothing: `lower` and `upper` are infinite. `stderr` is the spread of the
@@ -53,7 +82,7 @@ def ksg(
       three standard errors, `stderr` is inf and `is_saturated` true, and the information may be anything above.
 
     Raises:
-      TypeError: neither floats nor integers, or traced arrays.
+      TypeError: neither floats nor labels (integers, text), or traced arrays.
       ValueError: both discrete, repeated samples, fewer than 2 (k + 1) samples (of any class), lengths that differ,
         values that are not finite.
 
@@ -63,6 +92,7 @@ def ksg(
     Source: Kraskov, Stögbauer & Grassberger 2004, arXiv cond-mat/0305641; Ross 2014, PLoS ONE 9, e87357;
     Holmes & Nemenman 2019, arXiv 1903.09280 (error by blocks).
     """
+    results.per_nat(unit)
     k = check.integer("k", k)
     check.flag("standardize", standardize)
     variables = dict(zip("xy", map(_samples.renumbered, _samples.samples(x=x, y=y)), strict=True))
@@ -96,23 +126,19 @@ def ksg(
                 "for discrete values (as integers), or add noise of a known size yourself."
             )
     points = [variables[name] for name in variables if name not in discrete]
-    if sum(columns.shape[1] for columns in points) == 1:
-        pass  # One column has no scale to share: with classes alone its distances count, whatever their unit.
-    elif standardize:
-        points = [_samples.normal_scores(columns) for columns in points]
-    else:
+    if not standardize and sum(columns.shape[1] for columns in points) > 1:
         _samples.warn_scales(
             "the columns",
             np.concatenate([_samples.spread(columns) for columns in points]),
             "The small ones do not count: scale them alike, or pass standardize=True.",
         )
-    n = len(labels)
+    n, points = len(labels), _scaled(points, standardize)
     if discrete:
         size = np.bincount(labels)
         ceiling = float(digamma(n) - digamma(size) @ size / n)
-        return _samples.estimate(*_neighbours.discrete(*points, labels, k), "ksg", ceiling)
+        return results.in_unit(_samples.estimate(*_neighbours.discrete(*points, labels, k), "ksg", ceiling), unit)
     ceiling = float(digamma(n) - digamma(k))
     value, error = _neighbours.continuous(*points, k)
     if _shortfall(value, ceiling) > _VISIBLE * error:
         error = np.inf
-    return _samples.estimate(value, error, "ksg", ceiling)
+    return results.in_unit(_samples.estimate(value, error, "ksg", ceiling), unit)

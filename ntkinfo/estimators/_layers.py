@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from ntkinfo._common import check, labels
+from ntkinfo._common import check, labels, results
 from ntkinfo.estimators import _binning, _samples
 from ntkinfo.estimators._samples import Limits
 
@@ -16,7 +16,7 @@ Weights = Float[ArrayLike, " n"]
 
 
 class LayerInformation(NamedTuple):
-    """Information of a discretised layer T in nats, of the leading shape of its activations.
+    """Information of a discretised layer T in nats (or bits, where asked for), of the leading shape of its activations.
 
     Attributes:
       i_xt: I(X;T) = H(T).
@@ -27,7 +27,7 @@ class LayerInformation(NamedTuple):
     i_ty: Float[Array, "*lead"]
 
 
-def _layers(host, p_y_given_x, p_x, codes) -> LayerInformation:
+def _layers(host, p_y_given_x, p_x, codes, unit) -> LayerInformation:
     """Checks the arrays of a layer and measures it for each leading index, with `codes` of rows (n, d)."""
     if host.ndim < 2:
         raise ValueError(f"`activations` must have shape (..., n, d); got {host.shape}.")
@@ -42,7 +42,8 @@ def _layers(host, p_y_given_x, p_x, codes) -> LayerInformation:
     check.probabilities("p_x", inputs)
     lead = host.shape[:-2]
     pairs = [_binning.layer(codes(rows), inputs, classes) for rows in host.reshape(-1, *host.shape[-2:])]
-    return LayerInformation(*(jnp.asarray(np.array(values).reshape(lead)) for values in zip(*pairs, strict=True)))
+    values = results.per_nat(unit) * np.array(pairs).T
+    return LayerInformation(*(jnp.asarray(one.reshape(lead)) for one in values))
 
 
 def binned_layer(
@@ -53,8 +54,9 @@ def binned_layer(
     bins: int = 30,
     width: float | None = None,
     range: Limits | None = None,
+    unit: str = "nats",
 ) -> LayerInformation:
-    """I(X;T) and I(T;Y) in nats of a deterministic layer whose activations are binned, unit by unit.
+    """I(X;T) and I(T;Y) of a deterministic layer whose activations are binned, unit by unit.
 
         I(X;T) = H(T),    p(t,y) = Σ_x p(x) p(y|x) [T(x) = t]
 
@@ -69,6 +71,7 @@ def binned_layer(
       width: width of the bins instead, from multiples of it on, or from lo where limits are given.
       range: limits (lo, hi) of the bins, such as (-1, 1) for tanh; None takes the least and the largest activation of
         each unit at each leading index.
+      unit: "nats" or "bits", of both.
 
     Returns:
       LayerInformation, two arrays of shape (...), exact for the bins up to rounding.
@@ -80,22 +83,28 @@ def binned_layer(
     Source: theory, section 9; Shwartz-Ziv & Tishby 2017, arXiv 1703.00810.
     """
     check.on_host(locals())
+    results.per_nat(unit)
     _samples.check_bins(bins, width)
     host = _samples.host("activations", activations)
     if host.dtype != np.float64:
         raise TypeError(f"`activations` must be floats to be binned; got {host.dtype}. Use `quantised_layer`.")
-    return _layers(host, p_y_given_x, p_x, lambda rows: _samples.codes("activations", rows, bins, width, range))
+    return _layers(host, p_y_given_x, p_x, lambda rows: _samples.codes("activations", rows, bins, width, range), unit)
 
 
 def quantised_layer(
-    activations: Shaped[ArrayLike, "*lead n d"], p_y_given_x: Conditionals, *, p_x: Weights | None = None
+    activations: Shaped[ArrayLike, "*lead n d"],
+    p_y_given_x: Conditionals,
+    *,
+    p_x: Weights | None = None,
+    unit: str = "nats",
 ) -> LayerInformation:
-    """I(X;T) and I(T;Y) in nats of a layer with finitely many values: rows are the same T where exactly equal.
+    """I(X;T) and I(T;Y) of a layer with finitely many values: rows are the same T where exactly equal.
 
     Args:
       activations: (..., n, d) floats or integers.
       p_y_given_x: (n, c), rows that sum to 1.
       p_x: (n,), uniform if None.
+      unit: "nats" or "bits", of both.
 
     Returns:
       LayerInformation, two arrays of shape (...), exact up to rounding.
@@ -106,8 +115,9 @@ def quantised_layer(
     Source: theory, section 9; Lorenzen et al. 2022, arXiv 2106.12912 (quantised networks).
     """
     check.on_host(locals())
+    results.per_nat(unit)
 
     def codes(rows):
         return np.unique(rows, return_inverse=True)[1].reshape(rows.shape)
 
-    return _layers(_samples.host("activations", activations), p_y_given_x, p_x, codes)
+    return _layers(_samples.host("activations", activations), p_y_given_x, p_x, codes, unit)

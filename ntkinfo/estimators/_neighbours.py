@@ -1,6 +1,7 @@
 """Information from nearest neighbours in the max norm, on k-d trees. Host NumPy and SciPy, no checks.
 
-Behind `estimators.ksg`. The `*_terms` return one term for each sample; the estimate is their mean.
+Behind `estimators.ksg` and `estimators.differential_entropy`. The `*_terms` return one term for each sample; the
+estimate is their mean.
 """
 
 import numpy as np
@@ -66,6 +67,11 @@ def discrete_terms(x, labels, k: int):
     return digamma(k) + digamma(len(x)) - digamma(size) - digamma(_inside(x, distance))
 
 
+def entropy_terms(x, _, k: int):
+    """Terms of Kozachenko and Leonenko's estimator, ψ(n) - ψ(k) + d log 2ε, for x (n, d) with distances ε > 0."""
+    return digamma(len(x)) - digamma(k) + x.shape[1] * np.log(2 * _distance_to(x, k))
+
+
 def _block_variance(terms, x, y, k: int, order, smallest: int) -> float:
     """Variance of the whole sample's estimate, from estimates on disjoint blocks: it falls as 1/n."""
     blocks = int(np.clip(smallest // (BLOCK_SIZE * (k + 1)), 2, BLOCKS))
@@ -87,6 +93,12 @@ def discrete(x, labels, k: int) -> tuple[float, float]:
     within = _block_variance(discrete_terms, x, labels, k, np.argsort(labels, kind="stable"), int(size.min()))
     between = np.average((np.bincount(labels, weights=terms) / size - value) ** 2, weights=size) / len(x)
     return float(value), np.sqrt(within + between)
+
+
+def entropy(x, k: int) -> tuple[float, float]:
+    """Entropy of the density of x (n, d) in nats and its standard error."""
+    value = entropy_terms(x, x, k).mean()
+    return float(value), np.sqrt(_block_variance(entropy_terms, x, x, k, np.arange(len(x)), len(x)))
 
 
 def coincident(points) -> int:

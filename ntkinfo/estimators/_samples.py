@@ -15,10 +15,15 @@ from ntkinfo.estimators import _binning
 Limits = tuple[float, float]
 
 
-def host(name: str, value) -> np.ndarray:
-    """`value` as a host array of finite floats (float64, whatever JAX's precision), or of integers."""
+def host(name: str, value, *, labels: bool = False) -> np.ndarray:
+    """`value` as a host array of finite floats (float64, whatever JAX's precision), or of integers.
+
+    With `labels`, text and columns of objects are taken for labels, and numbered column by column.
+    """
     check.known(name, value)
     host = np.asarray(check.values(name, value))
+    if labels and host.dtype.kind in "UO":
+        return numbered(name, host)
     if np.issubdtype(host.dtype, np.integer) or host.dtype == bool:
         if not host.size:
             raise ValueError(f"`{name}` must not be empty; got shape {host.shape}.")
@@ -31,8 +36,48 @@ def host(name: str, value) -> np.ndarray:
     return np.asarray(check.native(name, host), np.float64)
 
 
+def numbered(name: str, values: np.ndarray) -> np.ndarray:
+    """Labels (n,) or (n, d), text or objects such as those of a table, as integers from 0 in each column.
+
+    Raises:
+      TypeError: a column that holds floats, or more than one kind of labels.
+      ValueError: labels that are missing, none at all.
+    """
+    if values.ndim not in (1, 2) or not values.size:
+        raise ValueError(f"`{name}` must have shape (n,) or (n, d), not empty; got {values.shape}.")
+    table = values.reshape(len(values), -1)
+    return np.stack([_numbers(name, column) for column in table.T], axis=1).reshape(values.shape)
+
+
+def _is_missing(label) -> bool:
+    """None, NaN, and what pandas puts where nothing stands, known by its name: pandas need not be there."""
+    return (
+        label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
+    )
+
+
+def _numbers(name, column) -> np.ndarray:
+    if column.dtype != object:
+        return np.unique(column, return_inverse=True)[1]
+    labels = column.tolist()
+    missing = [row for row, label in enumerate(labels) if _is_missing(label)]
+    if missing:
+        raise ValueError(
+            f"`{name}` must have no missing labels; got {labels[missing[0]]} in row {missing[0]} ({len(missing)} "
+            "such). Remove these samples first."
+        )
+    for kind in (str, bool, int):
+        if all(isinstance(label, kind) for label in labels):
+            return np.unique(np.asarray(labels), return_inverse=True)[1]
+    raise TypeError(
+        f"`{name}` must hold labels of one kind in each column, text or integers; got "
+        f"{' and '.join(sorted({type(label).__name__ for label in labels}))}. Give numbers and labels "
+        "as variables apart."
+    )
+
+
 def samples(*, least: int = 2, varying: bool = False, **variables) -> list[np.ndarray]:
-    """Samples (n,) or (n, d) of variables as (n, d), floats or integers, equally many.
+    """Samples (n,) or (n, d) of variables as (n, d), floats or integers, equally many; text becomes integers.
 
     Args:
       least: how many there must be.
@@ -41,7 +86,7 @@ def samples(*, least: int = 2, varying: bool = False, **variables) -> list[np.nd
     """
     columns = []
     for name, value in variables.items():
-        values = host(name, value)
+        values = host(name, value, labels=True)
         if values.ndim not in (1, 2):
             raise ValueError(f"`{name}` must have shape (n,) or (n, d); got {values.shape}.")
         values = values.reshape(len(values), -1)
@@ -94,7 +139,7 @@ def spread(columns: np.ndarray) -> np.ndarray:
     return np.where(relative > 8 * np.finfo(columns.dtype).eps, relative * size[..., 0, :], 0.0)
 
 
-def warn_scales(names: str, spreads: np.ndarray, remedy: str) -> None:
+def warn_scales(names: str, spreads: np.ndarray, remedy: str, stacklevel: int = 4) -> None:
     """Says where the standard deviations (..., d) of columns differ more than tenfold; constant columns have none."""
     largest = spreads.max(axis=-1)
     smallest = np.where(spreads > 0, spreads, np.inf).min(axis=-1)
@@ -102,13 +147,14 @@ def warn_scales(names: str, spreads: np.ndarray, remedy: str) -> None:
         ratio = float(np.max(largest / smallest))
     if ratio > SCALES:
         warnings.warn(
-            f"{names} have standard deviations that differ by a factor of {ratio:.3g}. {remedy}", stacklevel=4
+            f"{names} have standard deviations that differ by a factor of {ratio:.3g}. {remedy}",
+            stacklevel=stacklevel,
         )
 
 
-def estimate(value: float, error: float, method: str, ceiling: float) -> Information:
+def estimate(value: float, error: float, method: str, ceiling: float | None) -> Information:
     numbers = (jnp.asarray(np.array(number)) for number in (value, error))
-    return results.estimate(*numbers, method, jnp.asarray(np.array(ceiling)))
+    return results.estimate(*numbers, method, None if ceiling is None else jnp.asarray(np.array(ceiling)))
 
 
 def bin_range(limits) -> tuple[float, float]:

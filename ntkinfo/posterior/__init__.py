@@ -4,6 +4,7 @@
 divergence from the prior and leave-one-out predictions are then closed forms.
 """
 
+from ntkinfo.posterior._learn import LearnedPosterior
 from ntkinfo.posterior._posterior import PRIORS, Posterior, predictive
 
-__all__ = ["PRIORS", "Posterior", "predictive"]
+__all__ = ["PRIORS", "LearnedPosterior", "Posterior", "predictive"]

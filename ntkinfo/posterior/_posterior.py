@@ -18,7 +18,8 @@ from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, memory, pytree
 from ntkinfo._numerics import eigenspaces, variances
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.posterior import _noise
+from ntkinfo.posterior import _learn, _noise
+from ntkinfo.posterior._learn import LearnedPosterior
 from ntkinfo.posterior._noise import NoiseFit
 
 PRIORS = ("nngp", "ntk")
@@ -164,6 +165,65 @@ class Posterior:
         _check_scale(scale)
         mean_fn = kernels.mean_function(mean, kernel_fn)
         return cls._scaled(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale)
+
+    @classmethod
+    def learn(
+        cls,
+        build: Callable,
+        x: Float[ArrayLike, "n ..."],
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
+        init: dict[str, Any],
+        *,
+        noise: float | None = None,
+        objective: str = "evidence",
+        prior: str | None = None,
+        factor: float = 1e4,
+        max_steps: int = 200,
+        progress: bool | None = None,
+    ) -> LearnedPosterior:
+        """The posterior with the parameters, such as σ_w, σ_b and σ², under which the labels are most probable.
+
+            evidence         log N(Y; 0, (Q + σ²I) ⊗ I_k)
+            leave_one_out    Σ_i log N(y_i; μ_{-i}, (Σ_{-i} + σ²) I_k), each label predicted from all others
+
+        Their gradients are exact, and L-BFGS moves the logarithms of the parameters, in float64 whatever JAX's
+        precision. It finds a local maximum: the best of several starts is surer. O(n³) for each step, O(n²) memory.
+
+        Args:
+          build: function of a dictionary of parameters that returns a network of `ntkinfo.stax`, or a kernel function
+            `kernel_fn(x1, x2, get)`; it is differentiated through.
+          x: training inputs, (n, ...), floating point.
+          y: training labels, (n, k) or (n,), floating point.
+          init: where to start, a positive number (or an array of them, such as length scales) for each name that
+            `build` reads; with "noise" the variance σ² is learned as well.
+          noise: σ² where it is not learned.
+          objective: "evidence" or "leave_one_out".
+          prior: "nngp" or "ntk"; None as in `fit`.
+          factor: the parameters stay within `init` / factor and `init` * factor.
+          max_steps: steps of L-BFGS at most.
+          progress: whether to show a progress bar; None shows it for work that takes long.
+
+        Returns:
+          `LearnedPosterior`: the posterior, the parameters, the objective and its path, its gradient, and whether the
+          search converged. The prior has seen the data: `ntkinfo.bounds` refuses its divergence.
+
+        Raises:
+          TypeError: `init` is no dictionary of numbers, `build` no function, arguments that are traced.
+          ValueError: parameters that are not positive, noise given twice or never, an objective that is not finite at
+            `init`; as `fit`.
+
+        Warns:
+          UserWarning: a parameter ended at the limit of its range; the search did not converge.
+
+        Source: Rasmussen & Williams 2006, eqs. 2.30, 5.8 to 5.13; theory, section 1, "Learned hyperparameters".
+
+        Example:
+          >>> net = lambda p: stax.serial(stax.Dense(512, p["w_std"]), stax.Erf(), stax.Dense(1, p["w_std"]))
+          >>> learned = Posterior.learn(net, x, y, {"w_std": 1.0, "noise": 0.1})
+          >>> sorted(learned.parameters), learned.n_steps > 0
+          (['noise', 'w_std'], True)
+        """
+        return _learn.learn(cls, build, x, y, init, noise, objective, prior, factor, max_steps, progress)
 
     @classmethod
     def _scaled(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale) -> "Posterior":

@@ -457,7 +457,7 @@ HOLE = np.where(X == 1, np.nan, X)
         (lambda: binned(X, Y[:-1]), ValueError, "`x` and `y` must hold the same number of samples; got 20 and 19"),
         (lambda: binned(X[:1], Y[:1]), ValueError, "at least two samples; got 1"),
         (lambda: binned(HOLE, Y), ValueError, "`x` must be finite; got nan"),
-        (lambda: binned(X, np.array(["a"] * 20)), TypeError, "`y` must be numbers; got text"),
+        (lambda: binned_layer(np.full((20, 1), "a"), HALF), TypeError, "`activations` must be numbers; got text"),
         (lambda: binned(X[:, None, None], Y), ValueError, r"`x` must have shape \(n,\) or \(n, d\)"),
         (lambda: binned([[1.0], [1.0, 2.0]], Y), ValueError, "ragged rows"),
         (lambda: binned(np.zeros(0, int), Y), ValueError, "`x` must not be empty"),
@@ -544,11 +544,9 @@ def test_number_of_blocks_of_the_ksg_error(rng, n, blocks):
     )
 
 
-def test_integers_are_told_to_be_classes_and_text_to_be_numbered():
+def test_integers_are_told_to_be_classes():
     integers = np.random.default_rng(0).integers(0, 100, 50)
     with pytest.raises(ValueError, match=r"`k` = 3 .*Integers are taken for classes.*`x.astype\(float\)`"):
         ksg(integers, np.random.default_rng(1).normal(size=50))
-    with pytest.raises(TypeError, match=r"`x` must be numbers; got text.*return_inverse"):
-        binned(np.array(list("abab")), np.arange(4))
     with pytest.raises(ValueError, match="`y` must have no masked entries"):
         binned(np.arange(4), np.ma.array(np.arange(4), mask=[0, 0, 0, 1]))

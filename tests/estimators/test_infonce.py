@@ -303,7 +303,7 @@ def with_nan():
         (X, np.ones(400, int), {}, ValueError, "`t` must vary in every column"),
         (X, 1.0 * (np.arange(400) == 0), {"test_fraction": 0.6}, ValueError, "among the samples not held out"),
         (X.reshape(4, 10, 10), T, {}, ValueError, r"`x` must have shape \(n,\) or \(n, d\); got \(4, 10, 10\)"),
-        (X.astype(str), T, {}, TypeError, "`x` must be numbers; got text"),
+        (np.array([None, 1.5] * 200), T, {}, ValueError, "`x` must have no missing labels"),
         (X[:0], T[:0], {}, ValueError, "`x` must not be empty"),
         (X, T, {"critic": "deep"}, ValueError, "`critic` must be one of 'separable', 'concatenated', 'bilinear'"),
         (X, T, {"critic": 3}, TypeError, "`critic` must be a name or a function"),

@@ -29,7 +29,8 @@ KINDS = {
     "depth": "size", "devices": "thing", "dim": "size", "draw_labels": "flag", "dtype": "dtype", "dual": "flag",
     "engine": "option", "storage": "option", "mesh": "thing", "n_probes": "size",
     "early_stopping": "size", "embedding": "size", "encoder": "probabilities", "ens": "object", "ensemble": "object",
-    "epochs": "size", "epsilon": "probability", "estimator": "option", "features": "floats", "fisher_trace": "flag",
+    "degree": "size", "epochs": "size", "epsilon": "probability", "estimator": "option", "estimators": "names",
+    "features": "floats", "fisher_trace": "flag",
     "fit": "object", "flat": "flag", "folder": "path", "form": "option", "fraction": "probability",
     "gamma": "positive", "hessian": "floats", "hidden": "sizes", "i_xt": "floats", "i_xz": "not negative",
     "i_yz": "finite", "i_zy": "finite", "information": "object", "interval": "size", "joint": "flag", "k": "size",
@@ -39,7 +40,8 @@ KINDS = {
     "least": "not negative", "loss": "option", "m": "size", "make": "function", "matrix": "probabilities",
     "max_steps": "size", "max_sweeps": "size", "mean": "floats", "method": "option", "metric": "option",
     "multipliers": "floats", "n": "size", "n_classes": "size", "n_clusters": "size", "n_networks": "size",
-    "n_records": "size", "n_samples": "size", "n_test": "size", "n_train": "size", "name": "name", "names": "names",
+    "n_partitions": "size", "n_records": "size", "n_samples": "size", "n_shuffles": "size", "n_test": "size",
+    "n_train": "size", "n_values": "size", "parts": "sizes", "name": "name", "names": "names",
     "net": "network", "network": "thing", "networks": "flag", "noise": "positive", "norms": "tuple",
     "objective": "option", "one_hot": "floats", "optimizer": "thing", "outputs": "size", "own": "variances",
     "p": "probabilities", "p_x": "probabilities", "p_xy": "probabilities", "p_y": "probabilities",
@@ -94,12 +96,13 @@ EXEMPT = {
     "posterior.predictive": _ENGINE,
 }
 # Layers and combinators of neural-tangents, handed on: what they make is checked where kernels are evaluated.
-EXEMPT_MODULES = ("stax",)
+# Estimators of scikit-learn go through its own checks.
+EXEMPT_MODULES = ("sklearn", "stax")
 
 MODULES = (
     "architectures", "bottleneck", "bounds", "cmi", "compression", "content", "datasets", "discrete", "distributed",
     "ensemble", "estimators", "examples", "finite", "gaussian", "information", "kernels", "layers", "learning",
-    "mixture", "networks", "plot", "posterior", "stax", "sweep", "variational", "variational.encoders",
+    "mixture", "networks", "plot", "posterior", "sklearn", "stax", "sweep", "variational", "variational.encoders",
     "variational.label_noise",
 )  # fmt: skip
 
@@ -147,6 +150,10 @@ ONE_HOT = np.eye(2)[CLASSES]
 _SAMPLED = {"key": o.KEY, "n_samples": 4}
 _SAMPLES = o.rng(1).normal(size=(40, 2))
 _BITS = (o.rng(2).random(40) < 0.5).astype(int)
+
+
+def _of_scale(parameters):
+    return ni.architectures.network(depth=1, w_std=parameters["w_std"])
 
 
 def _mnist():
@@ -283,6 +290,18 @@ TABLE = {
         ni.Posterior.from_kernel,
         {"kernel_fn": o.network()[2], "q": o.kernel(), **_data("x", "y")},
         {"kernel_fn": "callable", "noise": "noise", "q": "floats", "mean": "thing", "scale": "noise"},
+    ),
+    "posterior.Posterior.learn": lambda: Call(
+        ni.Posterior.learn,
+        {
+            "build": _of_scale,
+            "init": {"w_std": 1.0},
+            "noise": 0.1,
+            "max_steps": 2,
+            "progress": False,
+            **_data("x", "y"),
+        },
+        {"init": "mapping", "factor": "positive"},
     ),
     "posterior.Posterior.predict": lambda: Call(o.posterior().predict, _data("x_test")),
     "posterior.Posterior.predict_train": lambda: Call(o.posterior().predict_train, {}),
@@ -540,6 +559,47 @@ TABLE = {
     "estimators.binned": lambda: Call(
         ni.estimators.binned, {"x": _SAMPLES, "y": _BITS}, _BINS, samples={"range": (-1.0, 1.0)}
     ),
+    "estimators.conditional": lambda: Call(
+        ni.estimators.conditional,
+        {"x": _SAMPLES, "y": _BITS, "z": _BITS[::-1], "bins": 3},
+        {"x": "samples", "y": "samples", "z": "samples"},
+    ),
+    "estimators.compare": lambda: Call(
+        ni.estimators.compare,
+        {"x": _SAMPLES[:, 0], "y": _SAMPLES[:, 1], "bins": 3, "estimators": ["plug_in", "ksg"]},
+        {"x": "samples", "y": "samples", "key": "key or None"},
+        True,
+    ),
+    "estimators.Comparison.to_dataframe": lambda: Call(
+        ni.estimators.compare(_SAMPLES[:, 0], _BITS, bins=3).to_dataframe, {"unit": "bits"}, {"unit": "option or None"}
+    ),
+    "estimators.Extrapolation.to_dataframe": lambda: Call(
+        ni.estimators.extrapolate(_SAMPLES[:, 0], _BITS, bins=3, key=o.KEY).to_dataframe,
+        {"unit": "bits"},
+        {"unit": "option or None"},
+        True,
+    ),
+    "estimators.Significance.to_dataframe": lambda: Call(
+        ni.estimators.significance(_SAMPLES[:, 0], _BITS, bins=3, key=o.KEY, n_shuffles=9).to_dataframe,
+        {"unit": "bits"},
+        {"unit": "option or None"},
+    ),
+    "estimators.differential_entropy": lambda: Call(
+        ni.estimators.differential_entropy, {"x": _SAMPLES}, {"x": "samples"}, True
+    ),
+    "estimators.entropy": lambda: Call(
+        ni.estimators.entropy, {"x": _BITS}, {"x": "samples"}, True, samples={"n_values": 5}
+    ),
+    "estimators.extrapolate": lambda: Call(
+        ni.estimators.extrapolate,
+        {"x": _SAMPLES[:, 0], "y": _BITS, "key": o.KEY, "n_partitions": 2},
+        {"x": "samples", "y": "samples"},
+    ),
+    "estimators.significance": lambda: Call(
+        ni.estimators.significance,
+        {"x": _SAMPLES[:, 0], "y": _BITS, "key": o.KEY, "n_shuffles": 9},
+        {"x": "samples", "y": "samples"},
+    ),
     "estimators.binned_layer": lambda: _layer(ni.estimators.binned_layer),
     "estimators.quantised_layer": lambda: _layer(ni.estimators.quantised_layer),
     "estimators.infonce": lambda: Call(
@@ -552,12 +612,12 @@ TABLE = {
     "estimators.kde": lambda: Call(
         ni.estimators.kde,
         {"t": _SAMPLES, "y": _BITS, "variance": 0.1},
-        {"t": "floats", "y": "labels", "variance": "positive"},
+        {"t": "floats", "y": "samples", "variance": "positive"},
     ),
     "estimators.kde_pair": lambda: Call(
         ni.estimators.kde_pair,
         {"t": _SAMPLES, "y": _BITS, "variance": 0.1},
-        {"t": "floats", "y": "labels", "variance": "positive"},
+        {"t": "floats", "y": "samples", "variance": "positive"},
     ),
     "estimators.ksg": lambda: Call(ni.estimators.ksg, {"x": _SAMPLES, "y": _SAMPLES}, {"x": "samples", "y": "samples"}),
     # Data.
