@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ntkinfo import networks
 from ntkinfo._cli import arguments, data_options, output
 from ntkinfo._cli.arguments import integer, number, option
 from ntkinfo._common import check
@@ -63,13 +64,14 @@ def run(options: Options) -> None:
     started = time.perf_counter()
     # In the precision that its library has by itself: that of the file's saved parameters.
     net, data = read(options.path)
+    net = networks.as_network("network", net)
     jax.config.update("jax_enable_x64", options.dtype == "float64")
     if options.data is not None or data is None:
         data = data_options.dataset(dataclasses.replace(options, data=options.data or "digits"))
     else:
         data = own_data(data, options)
     out = output.Output.of(options, "network", ("report.csv", "network.png", *output.PAGES))
-    from ntkinfo import networks, plot
+    from ntkinfo import plot
 
     found = networks.report(
         net, data, key=jax.random.key(options.seed), noise=options.noise, prior_variance=options.prior_variance,

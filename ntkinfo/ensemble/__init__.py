@@ -6,6 +6,17 @@ mean and covariance at any number of times of gradient flow.
 
 from ntkinfo._common.labels import real_targets as labels
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
+from ntkinfo.ensemble._jackknife import PredictiveError, standard_error
 from ntkinfo.ensemble._moments import CrossKernels, covariances, means, rotate
 
-__all__ = ["CrossKernels", "Ensemble", "covariances", "labels", "means", "predictive", "rotate"]
+__all__ = [
+    "CrossKernels",
+    "Ensemble",
+    "PredictiveError",
+    "covariances",
+    "labels",
+    "means",
+    "predictive",
+    "rotate",
+    "standard_error",
+]

@@ -57,13 +57,14 @@ def parameter_divergence(
 
     H the Hessian kernel. The curvature is the integral of the theory carried out: its integrand, symmetrised, is the
     derivative of ½ A H A. At t = 0 all vanish. The linear part never decreases in t; the curvature part can, and
-    the total with it.
+    the total with it. Linearised networks, of `kernels.empirical(net, around="laplace")`, have no curvature: H = 0, and
+    the total is exact for them, whatever their width.
 
     Args:
       ens: the ensemble.
       t: training times, scalar or (T,), as in `Ensemble.predict`, but finite.
       curvature: False leaves the curvature part out: all there is for kinked activations (Relu) and for kernel
-        functions that are not of `ntkinfo.stax`.
+        functions that are not of `ntkinfo.stax`, nor empirical ones of around="laplace".
       hessian: H on the training inputs, (n, n), where it is known; None computes it by `ntkinfo.kernels.hessian`.
       batch_size: rows of a block of the evaluation of H; None chooses.
 
@@ -73,9 +74,9 @@ def parameter_divergence(
 
     Raises:
       TypeError: `t` or `hessian` do not hold numbers.
-      ValueError: negative, NaN or infinite times (the divergence grows like t tr Θ / n, without bound); networks
-        without a Hessian kernel, see `ntkinfo.kernels.hessian`; a `hessian` of another shape, or together with
-        `curvature=False`.
+      ValueError: an ensemble of one network; negative, NaN or infinite times (the divergence grows like t tr Θ / n,
+        without bound); networks without a Hessian kernel, see `ntkinfo.kernels.hessian`; a `hessian` of another shape,
+        or together with `curvature=False`.
 
     Cost: O(n³) once, then O(n²) per time; the linear part alone O(n) per time.
 
@@ -90,6 +91,11 @@ def parameter_divergence(
     check.flag("curvature", curvature)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
+    if ens.around == "one":
+        raise ValueError(
+            "`ens` must have a distribution of parameters; one network has none. Take "
+            '`kernels.empirical(net, around="laplace")`.'
+        )
     t = _finite_times(t)
     s = ens.rescaled_time(jnp.atleast_1d(t))
     linear = _linear(ens, s).reshape(t.shape)

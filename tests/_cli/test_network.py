@@ -78,7 +78,7 @@ PLAIN = "import numpy as np\nimport ntkinfo as ni\nnet = ni.networks.from_apply(
         ("mine.py", "1 / 0", [], "mine.py cannot be run: ZeroDivisionError"),
         ("mine.py", "def network(: pass", [], "mine.py cannot be run: SyntaxError"),
         ("mine.py", "import nowhere_at_all", [], "No module named 'nowhere_at_all'"),
-        ("mine.py", "network = 3", [], "must be a `Network` with parameters"),
+        ("mine.py", "network = 3", [], "`network` must be a `Network` with parameters"),
         ("mine.py", PLAIN + "network = net\ndata = 3", [], "--data must be a `Dataset`"),
         (
             "mine.py",

@@ -1,6 +1,10 @@
 """Empirical kernels: J Jᵀ by reverse mode on networks of every kind, products, blocks, whose distribution it is."""
 
 import functools
+import os
+import subprocess
+import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +175,47 @@ def test_whose_distribution_it_is():
     assert not empirical(net, origin="split").prior_saw_data
 
 
+@pytest.mark.timeout(300)
+def test_rows_are_dealt_out_to_devices():
+    script = textwrap.dedent(
+        """
+        import jax
+        jax.config.update("jax_enable_x64", True)
+        import numpy as np, jax.numpy as jnp
+        import ntkinfo as ni
+        from ntkinfo.kernels import _empirical
+
+        assert len(jax.devices()) == 4
+        rng = np.random.default_rng(0)
+        params = {"a": rng.normal(size=(6, 5)), "c": rng.normal(size=(5, 2)), "shift": np.arange(2)}
+        net = ni.networks.from_apply(lambda p, x: jnp.tanh(x @ p["a"]) @ p["c"] + p["shift"][None], params)
+        x, other = rng.normal(size=(11, 6)), rng.normal(size=(7, 6))
+        used = set()
+        gram = _empirical._gram
+        _empirical._gram = lambda a, b: used.update(a.devices() | b.devices()) or gram(a, b)
+        for outputs in ("trace", "full"):
+            kernel = ni.kernels.empirical(net, outputs)
+            rows, others = kernel.rows(x), kernel.rows(other)
+            for second in (None, others):
+                one = ni.kernels.kernels(kernel, rows, second)
+                used.clear()
+                dealt = ni.kernels.kernels(kernel, rows, second, devices=jax.devices())
+                np.testing.assert_allclose(dealt.ntk, one.ntk, rtol=1e-12)
+                assert len(used) == 4, used
+                small = ni.kernels.kernels(kernel, rows, second, devices=jax.devices()[:3], batch_size=2)
+                np.testing.assert_allclose(small.ntk, one.ntk, rtol=1e-12)
+            few = ni.kernels.kernels(kernel, rows[:2], devices=jax.devices())
+            np.testing.assert_allclose(few.ntk, kernel(rows[:2], None, "ntk"), rtol=1e-12)
+        ens = ni.Ensemble.fit(ni.kernels.empirical(net), x, rng.normal(size=(11, 2)), devices=jax.devices(), mean=net)
+        assert np.isfinite(np.asarray(ens.predict(other, 1.0).mean)).all()
+        """
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
+                                "PJRT_NPROC": "16"}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def roots(p, x):
     return jnp.sqrt(jnp.abs(x @ p))
 
@@ -197,12 +242,8 @@ def roots(p, x):
             "`net` must give each input an output of its own",
         ),
         (lambda net: ni.Ensemble.fit(net, X1, X1[:, :2]), TypeError, r"`net` .*`ni.kernels.empirical\(net\)`"),
-        (lambda net: ni.kernels.hessian(empirical(net), X1), ValueError, "`net`"),
-        (
-            lambda net: ni.kernels.kernels(empirical(net), X1, devices=jax.devices()),
-            ValueError,
-            "`devices` must be None",
-        ),
+        (lambda net: ni.kernels.hessian(empirical(net), X1), ValueError, '`net` must be of around="laplace"'),
+        (lambda net: ni.kernels.kernels(empirical(net), X1, devices=[3]), TypeError, "`devices` must be a list of dev"),
     ],
 )
 def test_what_cannot_be_is_refused(call, error, message):
