@@ -13,7 +13,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import networks, stax
-from ntkinfo.kernels import _empirical, empirical
+from ntkinfo.kernels import _empirical, _jacobian, _structured, empirical
 
 KEY = jax.random.key(0)
 
@@ -87,6 +87,48 @@ def test_kernels_are_products_of_jacobians(name):
     near = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-12 * np.abs(want).max())
     near(kernel(rows1, rows2, "ntk"), want)
     near(kernel.product(rows1, rows2, jnp.eye(6)), want)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("outputs", ["trace", pytest.param("full", marks=pytest.mark.slow)])
+def test_structured_derivatives_are_the_same(name, outputs):
+    net = networks.from_apply(*NETWORKS[name])
+    want, found = (empirical(net, outputs, method=method) for method in ("jacobian", "structured"))
+    rows1, rows2 = want.rows(X1), want.rows(X2)
+    square = want(rows1, None, "ntk")
+    np.testing.assert_allclose(found(rows1, None, "ntk"), square, rtol=1e-12, atol=1e-12 * np.abs(square).max())
+    small = ni.kernels.kernels(found, rows2, rows1, batch_size=2).ntk
+    np.testing.assert_allclose(small, want(rows2, rows1, "ntk"), rtol=1e-12, atol=1e-12 * np.abs(square).max())
+
+
+def test_structured_derivatives_are_taken_where_they_are_faster_and_right(monkeypatch):
+    _structured._FOUND.clear()
+    net, x = networks.from_apply(*NETWORKS["dense"]), normal(40, 12)
+    kernel, want = empirical(net), np.asarray(empirical(net, method="jacobian")(normal(40, 12), None, "ntk"))
+    used = []
+    panels = _structured.panels
+    monkeypatch.setattr(_structured, "panels", lambda *args: used.append(1) or panels(*args))
+    # Work this short is not worth a trial.
+    np.testing.assert_allclose(kernel(x, None, "ntk"), want, rtol=1e-12)
+    assert not used and list(_structured._FOUND.values()) == [False]
+    monkeypatch.setattr(_structured, "_WORTH_A_TRIAL", 0.0)
+    # Rows of the Jacobian cost a second, blocks nothing.
+    monkeypatch.setattr(_jacobian, "seconds", lambda call: (call(), 1.0 if call().shape[0] == 16 else 1e-9)[1])
+    _structured._FOUND.clear()
+    np.testing.assert_allclose(kernel(x, None, "ntk"), want, rtol=1e-12)
+    assert len(used) == 1
+    kernel(x, None, "ntk")
+    assert len(used) == 2 and len(_structured._FOUND) == 1
+    # What says something else is not taken, however fast; nor is what fails.
+    block = _structured._block
+    for wrong in (lambda *args: 1.001 * block(*args), lambda *args: 1 / 0):
+        _structured._FOUND.clear()
+        monkeypatch.setattr(_structured, "_block", wrong)
+        np.testing.assert_allclose(kernel(x, None, "ntk"), want, rtol=1e-12)
+        assert len(used) == 2
+    with pytest.raises(ValueError, match='`method` must be "jacobian" or "products" for this network'):
+        empirical(net, method="structured")(x, None, "ntk")
+    _structured._FOUND.clear()
 
 
 def test_every_way_gives_one_kernel():
