@@ -1,10 +1,13 @@
 """The main job: from real data and an architecture to a table, figures and a page that explains them.
 
 python -m ntkinfo --data digits --activation erf --depth 2 --out ntkinfo-report
-python -m ntkinfo plane          # layers of trained networks in the information plane
-python -m ntkinfo variational    # variational bottlenecks on images
+python -m ntkinfo network mine.py       # what a trained network of yours knows
+python -m ntkinfo bottleneck table.csv  # the bottleneck of a table of counts or probabilities
+python -m ntkinfo plane                 # layers of trained networks in the information plane
+python -m ntkinfo variational           # variational bottlenecks on images
 """
 
+import importlib
 import os
 import sys
 import warnings
@@ -13,32 +16,37 @@ import warnings
 # user has not decided, and before JAX loads its linear algebra.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from ntkinfo._cli import cache
+from ntkinfo._cli import arguments, cache
 from ntkinfo._cli import main as main_job
-from ntkinfo._cli.arguments import JOBS, one_line, parser
+from ntkinfo._cli.arguments import JOBS, one_line
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(given: list[str] | None = None) -> int:
     """Runs a job with these command-line arguments; returns the exit status.
 
     0: done. 2: bad options or data. 130: interrupted. 1: a fault of ntkinfo, which NTKINFO_DEBUG=1 shows in full.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0] in JOBS:
-        options, run = parser(arguments[0]).parse_args(arguments[1:]), _job(arguments[0])
-    else:
-        options, run = parser().parse_args(arguments), main_job.run
+    given = sys.argv[1:] if given is None else given
+    job = None
+    if given and not given[0].startswith("-"):
+        job, *given = given
+        if job not in JOBS:
+            hint = arguments.did_you_mean(job, JOBS)
+            shown = arguments.shown(one_line(job))
+            print(f"ntkinfo: error: no job {shown}{hint} Jobs: {', '.join(JOBS)} (see --help)", file=sys.stderr)
+            return 2
+    options = arguments.parse(job, given)
     try:
         with warnings.catch_warnings(), cache.used(not options.no_compilation_cache):
             warnings.showwarning = _Warnings()
-            run(options)
+            _run(job)(options)
     except KeyboardInterrupt:
         print("ntkinfo: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get("NTKINFO_DEBUG"):
             raise
-        text = one_line(str(error))
+        text = one_line(arguments.as_typed(str(error), job))
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
             print(f"ntkinfo: error: {text}", file=sys.stderr)
             return 2
@@ -48,10 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _job(name):
-    import importlib
-
-    return importlib.import_module(f"ntkinfo._cli.{JOBS[name][0]}").run
+def _run(job):
+    """What runs a job."""
+    return importlib.import_module(f"ntkinfo._cli.{JOBS[job][0]}").run if job else main_job.run
 
 
 class _Warnings:

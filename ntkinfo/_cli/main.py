@@ -1,88 +1,44 @@
 """The main job: from real data and an architecture to a table, figures and a page that explains them."""
 
-import argparse
+import dataclasses
 import time
 from pathlib import Path
 
 import numpy as np
 
 from ntkinfo import architectures
-from ntkinfo._cli import arguments
-from ntkinfo._cli.arguments import JOBS, Parser, integer, number
+from ntkinfo._cli import activations, arguments, data_options
+from ntkinfo._cli.arguments import integer, number, option
 
-DATA = ("digits", "gaussian")
-TASKS = ("parity", "binary", "classes", "regression")
+EPILOG = activations.listed("closed forms")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the main job."""
-    parser = Parser(
-        prog="ntkinfo",
-        description="Information in the infinite ensemble of infinitely wide networks, over the time of training. "
-        "Prints a table and writes curve.csv, figures and report.md. "
-        f"Other jobs: {', '.join(f'ntkinfo {name} ({what})' for name, (_, what) in JOBS.items())}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+@dataclasses.dataclass(frozen=True)
+class Options(data_options.DataOptions):
+    """The options of the main job."""
+
+    architecture: str = option("dense", None, "kind of layers", group="network", choices=architectures.ARCHITECTURES)
+    activation: str = option(
+        "erf", activations.reader("closed forms"), "of the hidden layers; listed below", group="network"
     )
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data",
-        type=arguments.name,
-        default="digits",
-        help="digits, gaussian, a .csv with a line of names, an .npz with x and y, or a folder of MNIST files",
+    depth: int = option(2, integer(1, 100), "hidden layers", group="network")
+    w_std: float = option(1.5, number(1e-6, 1e6), "standard deviation of the weights", group="network")
+    b_std: float = option(0.1, number(0, 1e6), "standard deviation of the biases", group="network")
+    times: str = option(
+        "0,0.1:1e6:60,inf", None, "training times, with commas; first:last:number is a log-spaced range", also=("t",)
     )
-    data.add_argument("--target", type=arguments.name, help="the column of a .csv to be learned")
-    data.add_argument(
-        "--task", choices=TASKS, help="default: parity for images, regression for gaussian, by y for .csv and .npz"
+    noise: float = option(1.0, number(1e-12, 1e12), "variance of the likelihood and of the decoder")
+    samples: int = option(
+        16, integer(1, 10**6), "draws per input, where information is sampled (k > 1)", also=("n_samples",)
     )
-    data.add_argument(
-        "--n-train", type=integer(2, 10**7), help="training inputs; default 1000 (digits, MNIST), 2000 (gaussian)"
+    singular: str = option("error", None, "what to do with a singular kernel", choices=("error", "project"))
+    delta: float = option(0.05, number(0, 1, ends=False), "probability with which a bound may fail")
+    finite: int = option(
+        0, integer(0, 10**6), "how many finite networks to train and overlay, at least 4", default_text="0, none"
     )
-    data.add_argument("--n-test", type=integer(1, 10**7), help="test inputs; default all the rest, or 1000")
-    data.add_argument(
-        "--scale", choices=("auto", "columns", "global", "none"), default="auto",
-        help="of the inputs of a .csv or .npz: each column by its own, all by one; auto: by column for tables",
-    )  # fmt: skip
-    data.add_argument(
-        "--seed", type=integer(0, arguments.MOST_SEED), default=0, help="of the split, of finite networks, of sampling"
-    )
-    network = parser.add_argument_group("network")
-    network.add_argument("--architecture", choices=architectures.ARCHITECTURES, default="dense")
-    network.add_argument("--activation", choices=architectures.ACTIVATIONS, default="erf")
-    network.add_argument("--depth", type=integer(1, 100), default=2, help="hidden layers")
-    network.add_argument("--w-std", type=number(1e-6, 1e6), default=1.5, help="standard deviation of the weights")
-    network.add_argument("--b-std", type=number(0, 1e6), default=0.1, help="standard deviation of the biases")
-    run = parser.add_argument_group("computation")
-    run.add_argument(
-        "--times",
-        default="0,0.1:1e6:60,inf",
-        help="training times, with commas; first:last:number is a log-spaced range",
-    )
-    run.add_argument(
-        "--noise", type=number(1e-12, 1e12), default=1.0, help="variance of the likelihood and of the decoder"
-    )
-    run.add_argument(
-        "--samples", type=integer(1, 10**6), default=16, help="draws per input, where information is sampled (k > 1)"
-    )
-    run.add_argument("--dtype", choices=("float64", "float32"), default="float64")
-    run.add_argument(
-        "--singular", choices=("error", "project"), default="error", help="what to do with a singular kernel"
-    )
-    run.add_argument(
-        "--delta", type=number(0, 1, ends=False), default=0.05, help="probability with which a bound may fail"
-    )
-    run.add_argument(
-        "--finite",
-        type=integer(0, 10**6),
-        default=0,
-        metavar="N",
-        help="train N finite networks and overlay them (N >= 4)",
-    )
-    run.add_argument("--width", type=integer(1, 10**6), default=256, help="width of the finite networks")
-    run.add_argument(
-        "--finite-steps", type=integer(1, 10**9), default=1000, help="gradient steps of the finite networks, at most"
-    )
-    arguments.add_output(parser, out="ntkinfo-report", unit="nats", resumes="finite networks, as they are trained")
-    return parser
+    width: int = option(256, integer(1, 10**6), "width of the finite networks")
+    finite_steps: int = option(1000, integer(1, 10**9), "gradient steps of the finite networks, at most")
+    checkpoint: Path | None = arguments.checkpoint_option("finite networks, as they are trained")
 
 
 def parse_times(text: str) -> np.ndarray:
@@ -109,40 +65,6 @@ def parse_times(text: str) -> np.ndarray:
     if len(times) > arguments.MOST_VALUES:
         raise ValueError(f"--times must be at most {arguments.MOST_VALUES} times; got {len(times)}")
     return times
-
-
-def _dataset(options):
-    """The data set asked for; the library refuses what does not fit."""
-    from ntkinfo import datasets
-
-    common = {"seed": options.seed, "dtype": options.dtype}
-    flat = options.architecture != "conv"
-    if options.data == "gaussian":
-        if options.task not in (None, "regression"):
-            raise ValueError(f"--task must be regression for --data gaussian; got {options.task}")
-        if not flat:
-            raise ValueError("--architecture conv needs images; got --data gaussian")
-        return datasets.gaussian(options.n_train or 2000, options.n_test or 1000, **common)
-    if options.data == "digits":
-        n_train = 1000 if options.n_train is None else options.n_train
-        return datasets.digits(n_train, options.n_test, task=options.task or "parity", flat=flat, **common)
-    path = Path(options.data)
-    if (path.suffix == ".csv") != (options.target is not None):
-        raise ValueError("--target must name the column to be learned where --data is a .csv file, and only there")
-    if path.is_dir():
-        sizes = (1000 if n is None else n for n in (options.n_train, options.n_test))
-        return datasets.mnist(path, *sizes, task=options.task or "parity", flat=flat, **common)
-    scale = None if options.scale == "none" else options.scale
-    if path.suffix == ".csv":
-        if not flat:
-            raise ValueError(f"--architecture conv needs images; got --data {options.data}")
-        sizes = options.n_train, options.n_test
-        return datasets.csv(path, options.target, *sizes, task=options.task, scale=scale, **common)
-    if path.suffix == ".npz":
-        return datasets.npz(path, options.n_train, options.n_test, task=options.task, flat=flat, scale=scale, **common)
-    raise ValueError(
-        f"--data must be {', '.join(DATA)}, a .csv or .npz file or a folder of MNIST files; got {options.data!r}"
-    )
 
 
 def _finite(options, net, data, times, key, label_options):
@@ -175,7 +97,7 @@ def _stored_chunk(folder) -> int | None:
     return None if folder is None else Checkpoint.stored_integer(folder, "chunk")
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """The main job: prints a table and writes the page, its figures and curve.csv."""
     times = parse_times(options.times)
     if options.finite and options.finite < 4:
@@ -184,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--times must hold at least one finite time; got {options.times!r}")
     if options.checkpoint is not None and not options.finite:
         raise ValueError("--checkpoint keeps finite networks: give their number by --finite, or leave it out")
-    data = _dataset(options)
+    data = data_options.dataset(options, flat=options.architecture != "conv")
 
     import jax
 
@@ -199,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
         b_std=options.b_std, outputs=data.y_train.shape[1], width=options.width,
     )  # fmt: skip
     output.require_figures()
-    out = output.Output(options.out, report.FILES)
+    out = output.Output.of(options, "curve", report.FILES)
     key = jax.random.key(options.seed)
     started = time.perf_counter()
     ens = Ensemble.fit(net, data.x_train, data.y_train, singular=options.singular)
@@ -218,7 +140,7 @@ def run(options: argparse.Namespace) -> None:
     guaranteed = certificate(
         ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=label_options["task"]
     )
-    page = report.Report(curve, data, vars(options), seconds, guaranteed)
+    page = report.Report(curve, data, options, seconds, guaranteed)
     print(page.table(options.unit))
     print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}", flush=True)
     page.write(out, options.unit)

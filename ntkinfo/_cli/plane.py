@@ -6,12 +6,14 @@ losses, beside the bottleneck curve and the closed-form ensemble of the same dep
 
 import argparse
 import csv
+import dataclasses
 import time
+from pathlib import Path
 
 import numpy as np
 
-from ntkinfo._cli import arguments, output
-from ntkinfo._cli.arguments import integer, number
+from ntkinfo._cli import activations, arguments, output
+from ntkinfo._cli.arguments import integer, number, option
 
 SIZES = (12, 10, 7, 5, 4, 3, 2)
 # The infinite ensemble's activation: erf is tanh to 2 % once scaled, and has a closed-form kernel.
@@ -24,32 +26,35 @@ _CAPTIONS = {
 }
 
 
-def add_arguments(parser) -> None:
+EPILOG = activations.listed("trained layers")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(arguments.OutputOptions):
     """The options of the job."""
-    task = parser.add_argument_group("task")
-    task.add_argument("--labels", choices=("hard", "soft"), default="hard", help="labels of the 12-bit task")
-    task.add_argument("--n-train", type=integer(2, 4096), default=3481, help="training patterns, of 4096")
-    task.add_argument("--seed", type=integer(0, arguments.MOST_SEED), default=0)
-    network = parser.add_argument_group("networks")
-    network.add_argument("--hidden", default="10,7,5,4,3", help="units of the hidden layers, with commas")
-    network.add_argument("--activation", default="tanh", help="of the hidden layers")
-    network.add_argument("--networks", type=integer(1, 10**6), default=6, help="how many are trained")
-    run = parser.add_argument_group("training")
-    run.add_argument("--epochs", type=integer(1, 10**9), default=2000)
-    run.add_argument("--batch-size", type=integer(0, 4096), default=512, help="0 for all patterns at once")
-    run.add_argument("--learning-rate", type=number(1e-12, 1e30), default=0.1)
-    run.add_argument(
-        "--records", type=integer(2, arguments.MOST_VALUES), default=40, help="epochs to measure at, log-spaced"
+
+    labels: str = option("hard", None, "labels of the 12-bit task", group="task", choices=("hard", "soft"))
+    n_train: int = option(3481, integer(2, 4096), "training patterns, of 4096", group="task")
+    seed: int = option(0, integer(0, arguments.MOST_SEED), "of the split, of weights and batches", group="task")
+    hidden: str = option("10,7,5,4,3", None, "units of the hidden layers, with commas", group="networks")
+    activation: str = option(
+        "tanh", activations.reader("trained layers"), "of the hidden layers; listed below", group="networks"
     )
-    measure = parser.add_argument_group("measurement")
-    measure.add_argument("--bins", type=integer(1, 10**6), default=30)
-    measure.add_argument(
-        "--variance", type=number(1e-12, 1e12), default=1e-3, help="of the noise of the kernel densities"
+    networks: int = option(6, integer(1, 10**6), "how many are trained", group="networks", also=("n_networks",))
+    epochs: int = option(2000, integer(1, 10**9), "of training", group="training")
+    batch_size: int = option(512, integer(0, 4096), "0 for all patterns at once", group="training")
+    learning_rate: float = option(0.1, number(1e-12, 1e30), "of gradient descent", group="training")
+    records: int = option(
+        40, integer(2, arguments.MOST_VALUES), "epochs to measure at, log-spaced", group="training", also=("record",)
     )
-    measure.add_argument(
-        "--kde-networks", type=integer(0, 10**6), default=2, help="networks measured by kernel densities; 0: none"
+    bins: int = option(30, integer(1, 10**6), "of each unit's activation", group="measurement")
+    variance: float = option(1e-3, number(1e-12, 1e12), "of the noise of the kernel densities", group="measurement")
+    kde_networks: int = option(
+        2, integer(0, 10**6), "networks measured by kernel densities; 0: none", group="measurement"
     )
-    arguments.add_output(parser, out="ntkinfo-plane", unit="bits", resumes="networks, as they are trained")
+    unit: str = option("bits", None, "of figures and of the printed table", group="output", choices=("nats", "bits"))
+    out: Path = arguments.out_option("ntkinfo-plane")
+    checkpoint: Path | None = arguments.checkpoint_option("networks, as they are trained")
 
 
 def run(options) -> None:
@@ -65,7 +70,7 @@ def run(options) -> None:
     if options.activation in _INFINITE:
         # The closed-form ensemble comes last and needs what may not be installed.
         from ntkinfo import stax  # noqa: F401
-    out = output.Output(options.out, ("plane.csv", *_CAPTIONS, "report.md"))
+    out = output.Output.of(options, "plane", ("plane.csv", *_CAPTIONS, *output.PAGES))
     task = datasets.twelve_bit(labels=options.labels, dtype=np.float32)
     p_y_given_x = task.p_y_given_x.astype(float)
     p_y_given_x /= p_y_given_x.sum(axis=1, keepdims=True)
@@ -114,7 +119,7 @@ def run(options) -> None:
         "",
         "`plane.csv` holds every point of every network, in nats.",
     ]
-    out.text("report.md", "\n".join(page) + "\n")
+    out.page("\n".join(page) + "\n")
     print(out.finish())
 
 

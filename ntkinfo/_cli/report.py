@@ -1,28 +1,36 @@
 """The page that the main job writes: a table, figures, and a sentence for each number."""
 
-from typing import NamedTuple
+import io
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ntkinfo._cli.output import Output
+from ntkinfo._cli import arguments, html
+from ntkinfo._cli.output import PAGES, Output
 from ntkinfo._cli.risk_certificate import Certificate
 from ntkinfo.datasets import Dataset
 from ntkinfo.information import Curve
 
 _ROWS = 9
-# Options that say where things lie, and nothing about the result.
-_PLACES = ("out", "checkpoint", "no_compilation_cache")
+# Times that the slider of report.html stops at.
+_FRAMES = 12
 _OVERLAYS = {
     "finite_information": ("input_information", "label_information", "output_divergence"),
     "finite_losses": ("gibbs_mse", "mean_mse"),
     "finite_geometry": ("parameter_distance", "action"),
 }
+_CAPTIONS = {
+    "summary": "All of it over the time of training.",
+    "information": "What the output tells about the input and about the label, over the time of training.",
+    "plane": "The same two against each other: training goes from the open circle to the open square.",
+    "divergence": "How far the outputs have moved from those of random networks.",
+    "bounds": "Errors of one network, and what they are guaranteed not to exceed; above 1 a bound says nothing.",
+    "finite_information": "The same quantities of trained finite networks.",
+    "finite_losses": "Losses of trained finite networks.",
+    "finite_geometry": "How far the parameters of trained finite networks have gone.",
+}
 # All that the job may write.
-FILES = (
-    "curve.csv",
-    *(f"{name}.png" for name in ("summary", "information", "plane", "divergence", *_OVERLAYS)),
-    "report.md",
-)
+FILES = ("curve.csv", *(f"{name}.png" for name in _CAPTIONS), *PAGES)
 _BAR = r"\|"
 
 
@@ -37,7 +45,7 @@ class Report(NamedTuple):
     Attributes:
       curve: the quantities over time.
       data: the data set.
-      options: the options of the run, for the record.
+      options: the options of the run, as `main.Options`.
       seconds: how long kernels and curve took.
       certificate: divergence of the parameters and bounds at the finite times of the table.
       samples: quantities of finite networks as `ntkinfo.finite.summary` returns them, or None.
@@ -46,7 +54,7 @@ class Report(NamedTuple):
 
     curve: Curve
     data: Dataset
-    options: dict
+    options: Any
     seconds: float
     certificate: Certificate
     samples: dict | None = None
@@ -80,18 +88,71 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
     def write(self, out: Output, unit: str = "nats") -> None:
-        """Writes the figures and `report.md`."""
+        """Writes the figures and the page."""
         from ntkinfo import plot
 
         summary = plot.summary(self.curve, unit=unit, title=self._title())
         figures = {"summary": summary}
         for name, draw in (("information", plot.curve), ("plane", plot.plane), ("divergence", plot.divergence)):
             figures[name] = draw(self.curve, unit=unit).figure
+        if self.certificate.pac_bayes_kl is not None:
+            figures["bounds"] = self._bounds_figure()
         if self.samples:
             figures |= self._overlays(self.samples, plot, unit)
         for name, figure in figures.items():
             out.figure(f"{name}.png", figure)
-        out.text("report.md", self.page(unit, list(figures)))
+        slider = html.slider(self._frames(plot, unit), "time of training")
+        out.page(self.page(unit, list(figures)), after={"Over the time of training": slider})
+
+    def _bounds_figure(self):
+        """Errors of one network over time, and the bounds on them."""
+        import matplotlib.pyplot as plt
+
+        c = self.certificate
+        figure, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+        # t = 0 has no place on a logarithmic axis, and nothing was trained then.
+        shown = c.t > 0
+        # Told apart with every common kind of colour vision, as in all other figures.
+        colors = iter(("#0072B2", "#D55E00", "#009E73", "black", "0.5"))
+        lines = (("PAC-Bayes-kl", c.pac_bayes_kl, "-", "o"), ("McAllester", c.mcallester, "--", "s"),
+                 ("Catoni", c.catoni, ":", "^"), ("test error", c.test_error, "-", "x"),
+                 ("training error", c.train_error, "-", "+"))  # fmt: skip
+        for name, values, style, marker in lines:
+            ax.plot(c.t[shown], values[shown], ls=style, marker=marker, ms=4, lw=1.4, label=name, color=next(colors))
+        ax.axhline(1.0, color="0.35", lw=0.9, ls="--", zorder=0)
+        if shown.sum() > 1:
+            ax.set_xscale("log")
+        ax.set_ylim(0, min(1.5, 1.05 * max(1.0, float(np.nanmax([values[shown] for _, values, *_ in lines])))))
+        ax.set_xlabel("training time $t$")
+        ax.set_ylabel("0-1 error")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(fontsize="small", edgecolor="none", framealpha=0.85)
+        return figure
+
+    def _frames(self, plot, unit) -> list[tuple[str, bytes, str]]:
+        """The information plane at some times: the way so far, and what is true there."""
+        import matplotlib.pyplot as plt
+
+        curve, columns, scale = self.curve, self.curve.columns(), 1 / np.log(2) if unit == "bits" else 1.0
+        x, y = (scale * columns[name] for name in ("input_information", "label_information"))
+        ax = plot.plane(curve, unit=unit)
+        order = np.argsort(columns["t"])
+        ax.plot(x[order], y[order], color="0.8", lw=0.8, zorder=0)
+        (at,) = ax.plot([], [], marker="o", ms=13, mfc="none", mec="#D55E00", mew=2.2, ls="", zorder=5)
+        frames = []
+        for i in order[np.unique(np.linspace(0, len(order) - 1, _FRAMES).round().astype(int))]:
+            at.set_data([x[i]], [y[i]])
+            stream = io.BytesIO()
+            ax.figure.savefig(stream, dpi=90, format="png")
+            error = columns.get("gibbs_error")
+            wrong = "" if error is None else f", and one network errs on {100 * error[i]:.3g} % of the test inputs"
+            sentence = (
+                f"the output tells {x[i]:.3g} {unit} about the input and {'' if error is not None else 'at least '}"
+                f"{y[i]:.3g} {unit} about the label; its squared error is {columns['gibbs_mse'][i]:.3g}{wrong}."
+            )
+            frames.append((f"t = {columns['t'][i]:.3g}", stream.getvalue(), sentence))
+        plt.close(ax.figure)
+        return frames
 
     def _overlays(self, samples, plot, unit):
         figures = {}
@@ -103,7 +164,7 @@ class Report(NamedTuple):
 
     def _title(self):
         o = self.options
-        network = f"{o['architecture']}, {o['activation']}, depth {o['depth']}, σ_w {o['w_std']:g}, σ_b {o['b_std']:g}"
+        network = f"{o.architecture}, {o.activation}, depth {o.depth}, σ_w {o.w_std:g}, σ_b {o.b_std:g}"
         return f"{self.data.name} ({self.data.task}), n = {self.curve.n}, m = {self.curve.m}; {network}"
 
     def page(self, unit: str, figures: list[str]) -> str:
@@ -118,8 +179,18 @@ class Report(NamedTuple):
             f"{self._title()}. Exact predictive distribution of infinitely many, infinitely wide networks trained by "
             f"gradient flow; kernels and curve took {self.seconds:.1f} s.",
             "",
+            "Each such network starts from random parameters and is trained on the same data. How much the output of "
+            "one of them tells about the input, and about its label, is known here without training any: the numbers "
+            "below follow from the network's kernels. " + self._in_short(scale, unit, columns),
+            "",
             "![summary](summary.png)",
             "",
+            _CAPTIONS["summary"],
+            "",
+            "## Over the time of training",
+            "",
+            *(line for name in figures if name in ("information", "plane", "divergence")
+              for line in (f"![{name}]({name}.png)", "", _CAPTIONS[name], "")),
             f"## Selected times (information in {unit})",
             "",
             "```",
@@ -144,8 +215,11 @@ class Report(NamedTuple):
         ]  # fmt: skip
         lines += ["", f"## What the parameters say, and bounds on the 0-1 error (divergences in {unit})", ""]
         lines += ["```", self.certificate_table(unit), "```", "", self._guarantees()]
+        lines += ["", "![bounds](bounds.png)", "", _CAPTIONS["bounds"]] if "bounds" in figures else []
         if self.note:
-            lines.append(f"\nFinite networks (points in the figures named finite): {self.note}")
+            lines += ["", "## Finite networks", "", f"Points with bars: {self.note}"]
+            lines += [line for name in _OVERLAYS if name in figures
+                      for line in ("", f"![{name}]({name}.png)", "", _CAPTIONS[name])]  # fmt: skip
         lines += ["", "## Columns of curve.csv", "", "| column | meaning | last value (nats where information) |"]
         lines += ["| --- | --- | --- |"]
         for name, quantity in curve.quantities.items():
@@ -157,14 +231,21 @@ class Report(NamedTuple):
             f"I(X;Z|D) by method `{curve.input_information.method}`, I(Y;Z|D) by `{curve.label_information.method}`. "
             "Time is that of gradient flow at learning rate 1 on half the mean squared error over all n k entries.",
             "",
-            "Figures: " + ", ".join(f"[{name}]({name}.png)" for name in figures) + ".",
-            "",
-            "Options: "
-            + ", ".join(f"{name} {value}" for name, value in self.options.items() if name not in _PLACES)
-            + ".",
+            f"Options: {arguments.line(self.options)}.",
             "",
         ]
         return "\n".join(lines)
+
+    def _in_short(self, scale, unit, columns):
+        """The result in two sentences."""
+        best = int(np.argmin(columns["gibbs_mse"]))
+        t, label = columns["t"][best], scale * columns["label_information"][best]
+        error = columns.get("gibbs_error")
+        wrong = "" if error is None else f" and errs on {100 * error[best]:.3g} % of them"
+        return (
+            f"One network does best on test inputs when training stops at t = {t:.4g}: there its output tells "
+            f"{'at least ' if error is None else ''}{label:.3g} {unit} about the label{wrong}."
+        )
 
     def _guarantees(self):
         c = self.certificate

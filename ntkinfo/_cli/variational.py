@@ -13,7 +13,7 @@ import numpy as np
 
 from ntkinfo import variational
 from ntkinfo._cli import arguments, output
-from ntkinfo._cli.arguments import integer, number
+from ntkinfo._cli.arguments import integer, number, option
 from ntkinfo.variational import encoders, label_noise
 
 _CAPTIONS = {
@@ -24,24 +24,25 @@ _CAPTIONS = {
 }
 
 
-def add_arguments(parser) -> None:
+@dataclasses.dataclass(frozen=True)
+class Options(arguments.OutputOptions):
     """The options of the job."""
-    data = parser.add_argument_group("data")
-    data.add_argument("--data", type=arguments.name, default="digits", help="digits, or a folder of MNIST files")
-    data.add_argument("--n-train", type=integer(2, 10**7), default=1000)
-    data.add_argument("--n-test", type=integer(1, 10**7), help="default: all the rest of digits, 1000 of MNIST")
-    data.add_argument("--seed", type=integer(0, arguments.MOST_SEED), default=0)
-    run = parser.add_argument_group("fits")
-    run.add_argument("--objectives", default="vib,ceb,dual", help="with commas")
-    run.add_argument("--betas", default="0.1:1000:7", help="first:last:number, log-spaced, or numbers with commas")
-    run.add_argument("--seeds", type=integer(1, 10**4), default=1)
-    run.add_argument("--latent", type=integer(1, 10**4), default=8)
-    run.add_argument("--hidden", type=integer(1, 10**5), default=128, help="units of each of two hidden layers")
-    run.add_argument("--steps", type=integer(1, 10**7), default=1500)
-    run.add_argument(
-        "--epsilon", type=number(0, 1, ends=False), default=0.1, help="label smoothing of the dual's noise model"
+
+    data: str = option("digits", arguments.name, "digits, or a folder of MNIST files", group="data")
+    n_train: int = option(1000, integer(2, 10**7), "training images", group="data")
+    n_test: int | None = option(
+        None, integer(1, 10**7), "test images", group="data", default_text="all the rest of digits, 1000 of MNIST"
     )
-    arguments.add_output(parser, out="ntkinfo-variational", unit="nats", resumes="fits, as they are trained")
+    seed: int = option(0, integer(0, arguments.MOST_SEED), "of the split and of the first fit", group="data")
+    objectives: str = option("vib,ceb,dual", None, "with commas", group="fits", also=("names",))
+    betas: str = option("0.1:1000:7", None, "first:last:number, log-spaced, or numbers with commas", group="fits")
+    seeds: int = option(1, integer(1, 10**4), "fits of each trade-off", group="fits")
+    latent: int = option(8, integer(1, 10**4), "dimensions of the latent", group="fits")
+    hidden: int = option(128, integer(1, 10**5), "units of each of two hidden layers", group="fits")
+    steps: int = option(1500, integer(1, 10**7), "of training", group="fits")
+    epsilon: float = option(0.1, number(0, 1, ends=False), "label smoothing of the dual's noise model", group="fits")
+    out: Path = arguments.out_option("ntkinfo-variational")
+    checkpoint: Path | None = arguments.checkpoint_option("fits, as they are trained")
 
 
 def run(options) -> None:
@@ -51,9 +52,9 @@ def run(options) -> None:
     from ntkinfo import datasets
 
     started = time.perf_counter()
-    betas = _betas(options.betas)
+    betas = arguments.grid("--betas", options.betas)
     output.require_figures()
-    out = output.Output(options.out, ("sweep.csv", *_CAPTIONS, "report.md"))
+    out = output.Output.of(options, "variational", ("sweep.csv", *_CAPTIONS, *output.PAGES))
     common = {"task": "classes", "seed": options.seed, "dtype": np.float32}
     if options.data == "digits":
         data = datasets.digits(options.n_train, options.n_test, **common)
@@ -86,7 +87,7 @@ def run(options) -> None:
         verdict,
         *(line for name in names for line in ("", f"![{name}]({name})", "", _CAPTIONS[name])),
     ]
-    out.text("report.md", "\n".join(page) + "\n")
+    out.page("\n".join(page) + "\n")
     print(out.finish())
 
 
@@ -118,22 +119,6 @@ def claim(sweep) -> str:
     ratio = needed["dual"] / needed["vib"]
     verdict = "holds" if ratio < 0.5 else "does not hold" if ratio > 0.8 else "holds in part"
     return f"{text} The claim that the dual needs a fraction of VIB's {verdict} here: {ratio:.2f} of it."
-
-
-def _betas(text: str) -> np.ndarray:
-    try:
-        if ":" in text:
-            first, last, count = text.split(":")
-            first, last, count = float(first), float(last), int(count)
-            if not (0 < first < last < np.inf and 2 <= count <= arguments.MOST_VALUES):
-                raise ValueError
-            return np.geomspace(first, last, count)
-        return np.array([float(part) for part in text.split(",")])
-    except (ValueError, OverflowError):
-        raise ValueError(
-            "--betas must be first:last:number with 0 < first < last, or numbers with commas; got "
-            f"{arguments.shown(text)}"
-        ) from None
 
 
 def _write_csv(out, sweep) -> None:

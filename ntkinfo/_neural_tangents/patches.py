@@ -66,7 +66,12 @@ def _patch_empirical(module: types.ModuleType) -> None:
     def eqn_vjp(eqn, cts_in, *invals):
         if eqn is None:
             return (cts_in,)
-        return ad.get_primitive_transpose(eqn.primitive)(cts_in, *invals, **eqn.params)
+        try:
+            transpose = ad.get_primitive_transpose(eqn.primitive)
+        except NotImplementedError:
+            # Some primitives, such as slices, have another kind of rule in newer JAX: the public way knows all kinds.
+            return _transposed(eqn, cts_in, invals, ad.UndefinedPrimal)
+        return transpose(cts_in, *invals, **eqn.params)
 
     def write_cotangent(prim, ct_env, v, ct):
         if ct is None or type(v) is Literal or type(ct) is ad.Zero:
@@ -90,6 +95,21 @@ def _patch_empirical(module: types.ModuleType) -> None:
     module._write_cotangent = write_cotangent
     module._read_primal = read_primal
     module._get_flops = get_flops
+
+
+def _transposed(eqn, cotangent, invals, unknown) -> tuple:
+    """Cotangents of the operands that an equation is linear in, None for the others."""
+    linear = [i for i, value in enumerate(invals) if type(value) is unknown]
+
+    def function(*operands):
+        filled = list(invals)
+        for i, operand in zip(linear, operands, strict=True):
+            filled[i] = operand
+        return eqn.primitive.bind(*filled, **eqn.params)
+
+    shapes = [jax.ShapeDtypeStruct(invals[i].aval.shape, invals[i].aval.dtype) for i in linear]
+    cotangents = dict(zip(linear, jax.linear_transpose(function, *shapes)(cotangent), strict=True))
+    return tuple(cotangents.get(i) for i in range(len(invals)))
 
 
 def _fold_known(jaxpr, consts):

@@ -8,6 +8,7 @@ from ntkinfo._common.labels import real_targets as labels
 from ntkinfo.ensemble._accepted import dense as dense
 from ntkinfo.ensemble._accepted import spectral as spectral
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
+from ntkinfo.ensemble._jackknife import PredictiveError, standard_error
 from ntkinfo.ensemble._krylov import KrylovEnsemble, Prediction
 from ntkinfo.ensemble._moments import CrossKernels, covariances, means, rotate
 from ntkinfo.ensemble._spectral_sums import SpectralSums
@@ -17,10 +18,12 @@ __all__ = [
     "Ensemble",
     "KrylovEnsemble",
     "Prediction",
+    "PredictiveError",
     "SpectralSums",
     "covariances",
     "labels",
     "means",
     "predictive",
     "rotate",
+    "standard_error",
 ]

@@ -59,13 +59,14 @@ def parameter_divergence(
 
     H the Hessian kernel. The curvature is the integral of the theory carried out: its integrand, symmetrised, is the
     derivative of ½ A H A. At t = 0 all vanish. The linear part never decreases in t; the curvature part can, and
-    the total with it.
+    the total with it. Linearised networks, of `kernels.empirical(net, around="laplace")`, have no curvature: H = 0, and
+    the total is exact for them, whatever their width.
 
     Args:
       ens: the ensemble; with `curvature=False` of either engine, or its `KrylovEnsemble.spectral_sums`.
       t: training times, scalar or (T,), as in `Ensemble.predict`, but finite.
       curvature: False leaves the curvature part out: all there is for kinked activations (Relu) and for kernel
-        functions that are not of `ntkinfo.stax`.
+        functions that are not of `ntkinfo.stax`, nor empirical ones of around="laplace".
       hessian: H on the training inputs, (n, n), where it is known; None computes it by `ntkinfo.kernels.hessian`.
       label_covariance: C, (n, n), positive semidefinite: the average over data sets with these inputs and labels of
         covariance C for each output (less the mean before training), kC in place of YYᵀ. It is affine in C: that of
@@ -79,9 +80,9 @@ def parameter_divergence(
 
     Raises:
       TypeError: `t` or `hessian` do not hold numbers.
-      ValueError: negative, NaN or infinite times (the divergence grows like t tr Θ / n, without bound); networks
-        without a Hessian kernel, see `ntkinfo.kernels.hessian`; a `hessian` of another shape, or together with
-        `curvature=False`; a `label_covariance` that is none.
+      ValueError: an ensemble of one network; negative, NaN or infinite times (the divergence grows like t tr Θ / n,
+        without bound); networks without a Hessian kernel, see `ntkinfo.kernels.hessian`; a `hessian` of another shape,
+        or together with `curvature=False`; a `label_covariance` that is none.
 
     Cost: O(n³) once, then O(n²) per time; the linear part alone O(n) per time.
 
@@ -96,6 +97,11 @@ def parameter_divergence(
     engine: Any = ensemble.dense("ens", ens, "`curvature=True`") if curvature else ensemble.spectral("ens", ens)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
+    if getattr(engine, "around", None) == "one":
+        raise ValueError(
+            "`ens` must have a distribution of parameters; one network has none. Take "
+            '`kernels.empirical(net, around="laplace")`.'
+        )
     t = _finite_times(t)
     if label_covariance is not None:
         engine = _label_covariance.averaged(ensemble.dense("ens", ens, "`label_covariance`"), label_covariance)

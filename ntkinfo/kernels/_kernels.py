@@ -165,7 +165,8 @@ def hessian(
 
     Args:
       net: a network of `ntkinfo.stax` with smooth activations (Erf, Gelu, Sin, Cos, Gaussian, ...), or its kernel
-        function, in the default parameterization "ntk".
+        function, in the default parameterization "ntk"; or an empirical kernel of around="laplace", whose networks are
+        linear in their parameters: H is exactly 0.
       x1: inputs, (a, ...), floating point.
       x2: inputs, (b, ...), or None for `x1`.
       batch_size: rows of a block; None chooses by the size of an input.
@@ -187,10 +188,24 @@ def hessian(
     Source: theory, section 4.
     """
     kernel_fn = networks.kernel_function(net)
+    if isinstance(kernel_fn, EmpiricalKernel):
+        return _hessian_of_linear(kernel_fn, x1, x2)
     _correlated.require(kernel_fn, smooth=True)
     return _evaluated(
         _correlated.TangentAndHessian(kernel_fn), x1, x2, batch_size, devices, progress, ("tangent", "Hessian")
     )[1]
+
+
+def _hessian_of_linear(kernel_fn: EmpiricalKernel, x1, x2) -> Array:
+    """Zero: a linearised network has no second derivatives, whatever the network that it comes from."""
+    if kernel_fn.around != "laplace":
+        raise ValueError(
+            f'`net` must be of around="laplace" for a Hessian kernel, which is 0 there; it is {kernel_fn.around!r}: '
+            "one network has no distribution of parameters, and initialisations have curvature that is not known here."
+        )
+    x1 = check.inputs("x1", x1)
+    x2 = x1 if x2 is None else check.inputs("x2", x2)
+    return jnp.zeros((len(x1), len(x2)), x1.dtype)
 
 
 def correlated(net, x1: Inputs, x2: OtherInputs | None = None, *, rho: ArrayLike) -> Float[Array, "a b"]:
@@ -226,9 +241,12 @@ def correlated(net, x1: Inputs, x2: OtherInputs | None = None, *, rho: ArrayLike
 
 
 def has_hessian(net) -> bool:
-    """Whether `hessian` knows the Hessian kernel of a network: smooth layers of `ntkinfo.stax` alone."""
+    """Whether `hessian` knows the Hessian kernel: of smooth layers of `ntkinfo.stax`, and of linearised networks."""
+    kernel_fn = networks.kernel_function(net)
+    if isinstance(kernel_fn, EmpiricalKernel):
+        return kernel_fn.around == "laplace"
     try:
-        _correlated.require(networks.kernel_function(net), smooth=True)
+        _correlated.require(kernel_fn, smooth=True)
     except ValueError:
         return False
     return True
@@ -238,8 +256,6 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     """What `kernel_fn` returns, two kernels, with inputs checked and in blocks; `names` are for error messages."""
     check.flag("progress", progress, none=True)
     _check_devices(devices)
-    if devices and isinstance(kernel_fn, EmpiricalKernel):
-        raise ValueError("`devices` must be None for an empirical kernel, which is computed where its inputs are.")
     x1 = check.inputs("x1", x1)
     x2 = None if x2 is None else check.inputs("x2", x2)
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
@@ -256,7 +272,7 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     )
     rows = _starts(len(x1), size)
     if isinstance(kernel_fn, EmpiricalKernel):
-        both = Kernels(*kernel_fn.blocks(x1, x2, batch_size=given, progress=progress))
+        both = Kernels(*kernel_fn.blocks(x1, x2, batch_size=given, devices=devices, progress=progress))
     elif len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
         both = _one_block(kernel_fn, x1, x2, size)
     elif x2 is None:

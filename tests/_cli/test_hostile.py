@@ -10,6 +10,8 @@ from ntkinfo._cli import arguments
 SMALL = {
     None: ["--n-train=20", "--n-test=8", "--depth=1", "--times=0,10"],
     "plane": ["--networks=1", "--epochs=2", "--records=2", "--hidden=3", "--kde-networks=0"],
+    "network": ["mine.py", "--n-train=20", "--n-test=8", "--data=digits"],
+    "bottleneck": ["mine.csv", "--betas=1,4"],
     "variational": ["--n-train=40", "--n-test=20", "--betas=1", "--steps=2", "--hidden=4", "--latent=2",
                     "--objectives=vib"],
 }  # fmt: skip
@@ -26,8 +28,19 @@ ENDS = {
 }
 
 
+# The main job under its name is the main job.
+JOBS = (None, *(job for job in arguments.JOBS if job != "curve"))
+# What jobs with an argument are given.
+MINE = """
+import numpy as np
+import ntkinfo as ni
+
+network = ni.networks.from_apply(lambda p, x: np.float32(1) * (x @ p), np.full((64, 1), 0.1))
+"""
+
+
 def cases():
-    for job in (None, *arguments.JOBS):
+    for job in JOBS:
         for action in arguments.parser(job)._actions:
             if not action.option_strings or action.nargs == 0:
                 continue
@@ -43,8 +56,8 @@ def cases():
 
 def test_every_option_is_tried():
     tried = {(case.values[0], case.values[1]) for case in cases()}
-    for job in (None, *arguments.JOBS):
-        actions = [action for action in arguments.parser(job)._actions if action.nargs != 0]
+    for job in JOBS:
+        actions = [action for action in arguments.parser(job)._actions if action.nargs != 0 and action.option_strings]
         assert {(job, action.option_strings[-1]) for action in actions} == {pair for pair in tried if pair[0] == job}
         # Text that nothing reads is not an option: what it accepts is said by its type.
         for action in actions:
@@ -57,6 +70,8 @@ def test_no_value_of_an_option_ends_in_a_traceback(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("of the user")
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "mine.csv").write_text(",a,b\nx,3,1\ny,1,4\n")
     given = [*([job] if job else []), *SMALL[job], "--out=out", f"{option}={value}"]
     try:
         status = __main__.main(given)

@@ -7,7 +7,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import __main__
-from ntkinfo._cli import main, report
+from ntkinfo._cli import arguments, data_options, main, report
 from tests.problems import network, problem
 
 SMALL = ["--n-train", "60", "--n-test", "30", "--depth", "1", "--times", "0,1:1000:4,inf"]
@@ -49,8 +49,8 @@ def test_the_same_numbers_as_the_library(tmp_path, keep_settings):
 def test_npz_and_bits_and_several_classes(tmp_path, rng, capsys, keep_settings):
     x, y = rng.normal(size=(50, 4)), rng.integers(0, 3, 50)
     np.savez(tmp_path / "mine.npz", x=x, y=y)
-    arguments = ["--data", str(tmp_path / "mine.npz"), "--depth", "1", "--times", "1,10", "--unit", "bits"]
-    assert __main__.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    given = ["--data", str(tmp_path / "mine.npz"), "--depth", "1", "--times", "1,10", "--unit", "bits"]
+    assert __main__.main([*given, "--out", str(tmp_path / "out")]) == 0
     assert "log m = 3.322 bits" in capsys.readouterr().out
     frame = pd.read_csv(tmp_path / "out" / "curve.csv")
     assert {"input_information_stderr", "label_information_stderr"} <= set(frame.columns)
@@ -61,7 +61,7 @@ def test_times():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("given", "message"),
     [
         (
             ["--data", "nowhere"],
@@ -86,11 +86,17 @@ def test_times():
         (["--checkpoint", "folder", *SMALL], "--checkpoint keeps finite networks: give their number by --finite"),
         (["--activation", "linear", *SMALL], "singular"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
+        (["--activaton=relu"], "did you mean --activation?"),
+        (["--activation", "rellu"], "did you mean relu?"),
+        (["--activation", "tanh"], "its kernel has no closed form; erf"),
+        (["--architecture", "densee"], "did you mean dense?"),
+        (["--data", "digts"], "did you mean digits?"),
+        (["--n-train", "1796", "--n-test", "100"], "--n-t"),
     ],
 )
-def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, capsys, keep_settings):
+def test_bad_options_get_one_line_and_status_2(given, message, tmp_path, capsys, keep_settings):
     try:
-        status = __main__.main([*arguments, "--out", str(tmp_path / "out")])
+        status = __main__.main([*given, "--out", str(tmp_path / "out")])
     except SystemExit as stopped:
         status = stopped.code
     error = capsys.readouterr().err
@@ -109,7 +115,7 @@ def test_the_report_says_for_which_labels_its_bound_holds(rng, entropy, said):
     ens = ni.Ensemble.fit(network(), x, rng.normal(size=(len(x), 1)))
     y_test = rng.normal(size=(len(x_test), 1))
     curve = ni.information.curve(ens, x_test, y_test, [1.0, 10.0], label_entropy=entropy)
-    page = report.Report(curve, None, {}, 0.0, None)
+    page = report.Report(curve, None, None, 0.0, None)
     assert f"at least {said}" in page._labels(1.0, "nats", {"label_information": 0.3})
 
 
@@ -118,9 +124,9 @@ def test_columns_of_a_table_reach_the_kernel_alike(tmp_path, rng):
     np.savez(path, x=rng.normal(size=(40, 2)) * [1.0, 1e-4], y=rng.normal(size=40))
     spread = {}
     for scale in ("auto", "none"):
-        data = main._dataset(main.parser().parse_args(["--data", str(path), "--scale", scale]))
+        data = data_options.dataset(arguments.parse(None, ["--data", str(path), "--scale", scale]))
         spread[scale] = data.x_train.std(axis=0)
     np.testing.assert_allclose(spread["auto"], 1)
     assert spread["none"][1] < 1e-3
     with pytest.warns(UserWarning, match="scale='columns'"):
-        main._dataset(main.parser().parse_args(["--data", str(path), "--scale", "global"]))
+        data_options.dataset(arguments.parse(None, ["--data", str(path), "--scale", "global"]))

@@ -1,5 +1,7 @@
 """The folder of a job, the cache of compiled programs, and what reaches the user's terminal."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -18,27 +20,55 @@ NAMES = ("a.csv", "b.png", "report.md")
 
 def test_a_folder_never_holds_results_of_two_runs(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    first = Output(tmp_path, NAMES)
+    with pytest.raises(ValueError, match=r"holds mine.txt. .* or pass --force, which leaves them alone"):
+        Output(tmp_path, NAMES)
+    first = Output(tmp_path, NAMES, force=True)
     for name in NAMES:
         first.text(name, "first")
     assert first.finish() == f"\nWritten to {tmp_path}: a.csv, b.png, report.md"
-    second = Output(tmp_path, NAMES)
+    second = Output(tmp_path, NAMES, force=True)
     second.text("a.csv", "second")
     assert (tmp_path / "b.png").read_text() == "first"
     assert second.finish() == f"\nWritten to {tmp_path}: a.csv"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".ntkinfo.json", "a.csv", "mine.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "manifest.json", "mine.txt"]
     assert (tmp_path / "a.csv").read_text() == "second" and (tmp_path / "mine.txt").read_text() == "mine"
 
 
 def test_files_of_others_are_refused_before_anything_is_written(tmp_path):
     (tmp_path / "report.md").write_text("mine")
-    with pytest.raises(ValueError, match=r"--out must hold no files of others .* holds report\.md"):
+    with pytest.raises(ValueError, match=r"--out must hold no files of others; .* holds report\.md"):
         Output(tmp_path, NAMES)
     (tmp_path / "report.md").unlink()
     # A link that leads nowhere is somebody's as well.
     (tmp_path / "a.csv").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"holds a\.csv"):
         Output(tmp_path, NAMES)
+
+
+def test_forced_files_are_replaced_and_what_is_the_runs_own_is_no_file_of_others(tmp_path):
+    (tmp_path / "report.md").write_text("mine")
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / ".hidden").write_text("of an editor")
+    with pytest.raises(ValueError, match=r"pass --force, which replaces report\.md"):
+        Output(tmp_path, NAMES, keep=tmp_path / "checkpoint" / "below")
+    out = Output(tmp_path, NAMES, keep=tmp_path / "checkpoint", force=True, about={"command": "of a test"})
+    out.text("report.md", "new")
+    out.finish()
+    Output(tmp_path, NAMES, keep=tmp_path / "checkpoint")
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["command"] == "of a test"
+    digest = hashlib.sha256(b"new").hexdigest()
+    assert manifest["files"] == {"report.md": {"bytes": 3, "sha256": digest}}
+
+
+def test_folders_of_versions_before_are_gone_on_from(tmp_path):
+    (tmp_path / ".ntkinfo.json").write_text('["a.csv", "b.png"]')
+    for name in ("a.csv", "b.png"):
+        (tmp_path / name).write_text("of a run")
+    out = Output(tmp_path, NAMES)
+    out.text("a.csv", "new")
+    out.finish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "manifest.json"]
 
 
 def test_links_are_replaced_and_not_written_through(tmp_path):
@@ -53,14 +83,16 @@ def test_links_are_replaced_and_not_written_through(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["not json", "{}", '["../mine.txt", "/etc/passwd", 3, ".ntkinfo.json"]', "[" * 10**5]
-)
-def test_a_list_of_files_is_not_trusted(tmp_path, content):
+    "content", ["not json", "{}", '["../mine.txt", "/etc/passwd", 3, ".ntkinfo.json"]', "[" * 10**5,
+                '{"files": {"../mine.txt": {}}}', '{"files": ["../mine.txt"]}']
+)  # fmt: skip
+@pytest.mark.parametrize("name", [".ntkinfo.json", "manifest.json"])
+def test_a_list_of_files_is_not_trusted(tmp_path, content, name):
     folder = tmp_path / "out"
     folder.mkdir()
     (tmp_path / "mine.txt").write_text("mine")
-    (folder / ".ntkinfo.json").write_text(content)
-    out = Output(folder, NAMES)
+    (folder / name).write_text(content)
+    out = Output(folder, NAMES, force=True)
     assert out.earlier == set()
     out.finish()
     assert (tmp_path / "mine.txt").read_text() == "mine"
@@ -71,7 +103,7 @@ def test_what_fails_half_way_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="full"):
         Output(tmp_path, NAMES).write("a.csv", lambda path: (path.write_text("half"), _fail()))
     assert (tmp_path / "a.csv").read_text() == "first"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".ntkinfo.json", "a.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "manifest.json"]
 
 
 def _fail():

@@ -14,7 +14,7 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     out = tmp_path / "plane"
     assert __main__.main(["plane", *SMALL, "--out", str(out), "--unit", "nats"]) == 0
     printed = capsys.readouterr().out
-    names = {path.name for path in out.iterdir()} - {".ntkinfo.json"}
+    names = {path.name for path in out.iterdir()} - {"manifest.json", "report.html"}
     assert names == {"plane.csv", "plane.png", "estimators.png", "gradients.png", "training.png", "report.md"}
     page = (out / "report.md").read_text()
     assert all(f"![{name}]" in page for name in names if name.endswith(".png"))
@@ -34,7 +34,7 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     [
         (["--hidden", "4,x"], "--hidden must be numbers of units"),
         (["--hidden", "0"], "--hidden must be numbers of units from 1"),
-        (["--activation", "step"], "`activation` must be one of"),
+        (["--activation", "step"], "--activation must be one of"),
         (["--n-train", "5000"], "--n-train must be a whole number from 2 to 4096"),
         (["--epochs", "0"], "--epochs must be a whole number from 1"),
         (["--labels", "none"], "invalid choice"),

@@ -17,7 +17,7 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     out = tmp_path / "variational"
     assert __main__.main(["variational", *SMALL, "--objectives", "vib,dual", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    names = {path.name for path in out.iterdir()} - {".ntkinfo.json"}
+    names = {path.name for path in out.iterdir()} - {"manifest.json", "report.html"}
     assert names == {"sweep.csv", "plane.png", "error.png", "calibration.png", "dynamics.png", "report.md"}
     assert all(f"![{name}]" in (out / "report.md").read_text() for name in names if name.endswith(".png"))
     with (out / "sweep.csv").open() as file:
@@ -34,8 +34,8 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     ("arguments", "message"),
     [
         (["--betas", "1:x"], "--betas must be first:last:number"),
-        (["--betas", "-1"], "`betas` must be positive"),
-        (["--objectives", "ib"], "`names` must be one of"),
+        (["--betas", "-1"], "--betas must be positive"),
+        (["--objectives", "ib"], "--objectives must be one of"),
         (["--epsilon", "2"], "--epsilon must lie strictly between 0 and 1"),
         (["--data", "/nowhere"], "/nowhere"),
     ],

@@ -177,6 +177,6 @@ def test_the_command_line_reads_a_table(frame, tmp_path, keep_settings, capsys):
     assert __main__.main([*given, "--target=kind"]) == 0
     assert "mine" in (tmp_path / "out" / "report.md").read_text()
     capsys.readouterr()
-    for wrong, message in ((given, "--target must name"), ([*given, "--target=cost"], "`target` must be one of")):
+    for wrong, message in ((given, "--target must name"), ([*given, "--target=cost"], "--target must be one of")):
         assert __main__.main(wrong) != 0
         assert message in capsys.readouterr().err

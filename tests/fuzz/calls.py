@@ -62,6 +62,7 @@ KINDS = {
 }  # fmt: skip
 
 _ENGINE = "part of an engine: jittable, without checks, called by public functions that check"
+_OF_EMPIRICAL = ("blocks", "diagonal", "mean", "member_outputs", "member_tangents", "rank_limit")
 # Public callables that are not fuzzed, and why.
 EXEMPT = {
     "ensemble.covariances": _ENGINE,
@@ -86,7 +87,8 @@ EXEMPT = {
     "gaussian.joint_divergence": _ENGINE,
     "kernels.evaluate": _ENGINE,
     **dict.fromkeys(
-        (f"kernels.EmpiricalKernel.{name}" for name in ("blocks", "diagonal", "mean", "rank_limit")), _ENGINE
+        (f"kernels.EmpiricalKernel.{name}" for name in _OF_EMPIRICAL),
+        _ENGINE,
     ),
     "networks.activations": "needs a module of Flax or Equinox; its own tests have hostile ones",
     "networks.from_haiku": "needs an object that Haiku made; its own tests have hostile ones",
@@ -265,6 +267,9 @@ TABLE = {
         _data("x_test"),
         {"prior": "floats", "offset": "floats"},
         samples={"batch_size": 4, "prior": np.ones(4), "offset": np.ones((4, 1))},
+    ),
+    "ensemble.standard_error": lambda: Call(
+        ni.ensemble.standard_error, {"ens": o.ens_of_networks(), "t": o.T, **_data("x_test")}, {"ens": "object"}
     ),
     "ensemble.Ensemble.predict": lambda: Call(o.ens().predict, {"t": o.T, **_data("x_test")}),
     "ensemble.Ensemble.predict_train": lambda: Call(o.ens().predict_train, {"t": o.T}),

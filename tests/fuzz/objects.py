@@ -61,6 +61,12 @@ def finite_ensemble():
 
 
 @once
+def ens_of_networks():
+    x, y, _, _ = data()
+    return ni.Ensemble.fit(finite_ensemble(), x, y, singular="project", progress=False)
+
+
+@once
 def ens():
     x, y, _, _ = data()
     return ni.Ensemble.fit(network(), x, y, progress=False)

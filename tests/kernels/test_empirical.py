@@ -1,6 +1,10 @@
 """Empirical kernels: J Jᵀ by reverse mode on networks of every kind, products, blocks, whose distribution it is."""
 
 import functools
+import os
+import subprocess
+import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +13,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import networks, stax
-from ntkinfo.kernels import _empirical, empirical
+from ntkinfo.kernels import _empirical, _jacobian, _structured, empirical
 
 KEY = jax.random.key(0)
 
@@ -83,6 +87,48 @@ def test_kernels_are_products_of_jacobians(name):
     near = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-12 * np.abs(want).max())
     near(kernel(rows1, rows2, "ntk"), want)
     near(kernel.product(rows1, rows2, jnp.eye(6)), want)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("outputs", ["trace", pytest.param("full", marks=pytest.mark.slow)])
+def test_structured_derivatives_are_the_same(name, outputs):
+    net = networks.from_apply(*NETWORKS[name])
+    want, found = (empirical(net, outputs, method=method) for method in ("jacobian", "structured"))
+    rows1, rows2 = want.rows(X1), want.rows(X2)
+    square = want(rows1, None, "ntk")
+    np.testing.assert_allclose(found(rows1, None, "ntk"), square, rtol=1e-12, atol=1e-12 * np.abs(square).max())
+    small = ni.kernels.kernels(found, rows2, rows1, batch_size=2).ntk
+    np.testing.assert_allclose(small, want(rows2, rows1, "ntk"), rtol=1e-12, atol=1e-12 * np.abs(square).max())
+
+
+def test_structured_derivatives_are_taken_where_they_are_faster_and_right(monkeypatch):
+    _structured._FOUND.clear()
+    net, x = networks.from_apply(*NETWORKS["dense"]), normal(40, 12)
+    kernel, want = empirical(net), np.asarray(empirical(net, method="jacobian")(normal(40, 12), None, "ntk"))
+    used = []
+    panels = _structured.panels
+    monkeypatch.setattr(_structured, "panels", lambda *args: used.append(1) or panels(*args))
+    # Work this short is not worth a trial.
+    np.testing.assert_allclose(kernel(x, None, "ntk"), want, rtol=1e-12)
+    assert not used and list(_structured._FOUND.values()) == [False]
+    monkeypatch.setattr(_structured, "_WORTH_A_TRIAL", 0.0)
+    # Rows of the Jacobian cost a second, blocks nothing.
+    monkeypatch.setattr(_jacobian, "seconds", lambda call: (call(), 1.0 if call().shape[0] == 16 else 1e-9)[1])
+    _structured._FOUND.clear()
+    np.testing.assert_allclose(kernel(x, None, "ntk"), want, rtol=1e-12)
+    assert len(used) == 1
+    kernel(x, None, "ntk")
+    assert len(used) == 2 and len(_structured._FOUND) == 1
+    # What says something else is not taken, however fast; nor is what fails.
+    block = _structured._block
+    for wrong in (lambda *args: 1.001 * block(*args), lambda *args: 1 / 0):
+        _structured._FOUND.clear()
+        monkeypatch.setattr(_structured, "_block", wrong)
+        np.testing.assert_allclose(kernel(x, None, "ntk"), want, rtol=1e-12)
+        assert len(used) == 2
+    with pytest.raises(ValueError, match='`method` must be "jacobian" or "products" for this network'):
+        empirical(net, method="structured")(x, None, "ntk")
+    _structured._FOUND.clear()
 
 
 def test_every_way_gives_one_kernel():
@@ -171,6 +217,47 @@ def test_whose_distribution_it_is():
     assert not empirical(net, origin="split").prior_saw_data
 
 
+@pytest.mark.timeout(300)
+def test_rows_are_dealt_out_to_devices():
+    script = textwrap.dedent(
+        """
+        import jax
+        jax.config.update("jax_enable_x64", True)
+        import numpy as np, jax.numpy as jnp
+        import ntkinfo as ni
+        from ntkinfo.kernels import _empirical
+
+        assert len(jax.devices()) == 4
+        rng = np.random.default_rng(0)
+        params = {"a": rng.normal(size=(6, 5)), "c": rng.normal(size=(5, 2)), "shift": np.arange(2)}
+        net = ni.networks.from_apply(lambda p, x: jnp.tanh(x @ p["a"]) @ p["c"] + p["shift"][None], params)
+        x, other = rng.normal(size=(11, 6)), rng.normal(size=(7, 6))
+        used = set()
+        gram = _empirical._gram
+        _empirical._gram = lambda a, b: used.update(a.devices() | b.devices()) or gram(a, b)
+        for outputs in ("trace", "full"):
+            kernel = ni.kernels.empirical(net, outputs)
+            rows, others = kernel.rows(x), kernel.rows(other)
+            for second in (None, others):
+                one = ni.kernels.kernels(kernel, rows, second)
+                used.clear()
+                dealt = ni.kernels.kernels(kernel, rows, second, devices=jax.devices())
+                np.testing.assert_allclose(dealt.ntk, one.ntk, rtol=1e-12)
+                assert len(used) == 4, used
+                small = ni.kernels.kernels(kernel, rows, second, devices=jax.devices()[:3], batch_size=2)
+                np.testing.assert_allclose(small.ntk, one.ntk, rtol=1e-12)
+            few = ni.kernels.kernels(kernel, rows[:2], devices=jax.devices())
+            np.testing.assert_allclose(few.ntk, kernel(rows[:2], None, "ntk"), rtol=1e-12)
+        ens = ni.Ensemble.fit(ni.kernels.empirical(net), x, rng.normal(size=(11, 2)), devices=jax.devices(), mean=net)
+        assert np.isfinite(np.asarray(ens.predict(other, 1.0).mean)).all()
+        """
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
+                                "PJRT_NPROC": "16"}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def roots(p, x):
     return jnp.sqrt(jnp.abs(x @ p))
 
@@ -197,12 +284,8 @@ def roots(p, x):
             "`net` must give each input an output of its own",
         ),
         (lambda net: ni.Ensemble.fit(net, X1, X1[:, :2]), TypeError, r"`net` .*`ni.kernels.empirical\(net\)`"),
-        (lambda net: ni.kernels.hessian(empirical(net), X1), ValueError, "`net`"),
-        (
-            lambda net: ni.kernels.kernels(empirical(net), X1, devices=jax.devices()),
-            ValueError,
-            "`devices` must be None",
-        ),
+        (lambda net: ni.kernels.hessian(empirical(net), X1), ValueError, '`net` must be of around="laplace"'),
+        (lambda net: ni.kernels.kernels(empirical(net), X1, devices=[3]), TypeError, "`devices` must be a list of dev"),
     ],
 )
 def test_what_cannot_be_is_refused(call, error, message):

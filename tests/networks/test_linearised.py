@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.stats
 
 import ntkinfo as ni
@@ -180,6 +181,78 @@ def test_initialisations_have_their_covariance_and_kernels_know_where_they_came_
     assert not ni.Posterior.fit(kernel, X, Y[:, :1], mean=kernel).prior_saw_data
 
 
+def test_linearised_networks_have_a_divergence_of_parameters_without_curvature():
+    # Weights N(θ₀, τ²I) go through the linear flow to N(θ₀ + b, τ² M Mᵀ): its divergence from dense matrices.
+    tau, x, y = 0.3, X, Y
+    kernel = empirical(NET, "full", around="laplace", prior_variance=tau)
+    ens = ni.Ensemble.fit(kernel, x, y, mean=NET)
+    times = jnp.array([0.0, 0.7, 20.0])
+    kl = information.parameter_divergence(ens, times)
+    assert ni.kernels.has_hessian(kernel) and not np.asarray(kl.curvature).any()
+    j = np.sqrt(tau) * jacobian(x)[0]
+    residual = np.asarray(y - apply(PARAMS, x)).reshape(-1)
+    for t, value in zip(times, kl.total, strict=True):
+        s = float(t) / y.size
+        m = scipy.linalg.expm(-s * j.T @ j)
+        b = np.linalg.pinv(j) @ (np.eye(y.size) - scipy.linalg.expm(-s * j @ j.T)) @ residual
+        want = 0.5 * (np.trace(m @ m.T) + b @ b - len(m) + 2 * s * np.trace(j.T @ j))
+        np.testing.assert_allclose(value, want, rtol=1e-7, atol=1e-10)
+    one = ni.Ensemble.fit(empirical(NET), x, y, mean=NET)
+    for curvature in (True, False):
+        with pytest.raises(ValueError, match="`ens` must have a distribution of parameters; one network has none"):
+            information.parameter_divergence(one, 1.0, curvature=curvature)
+
+
+@pytest.mark.parametrize(
+    "outputs", ["trace", pytest.param("full", marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow)]
+)
+def test_standard_errors_of_predictions_are_those_of_the_jackknife(outputs):
+    net = networks.from_stax(stax.serial(stax.Dense(16, 1.5, 0.1), stax.Erf(), stax.Dense(2, 1.5, 0.1)))
+    nets = [net.at(net.init(key, X)) for key in jax.random.split(jax.random.key(1), 4)]
+    kernel = empirical(nets, outputs, around="ensemble", origin="initialisation")
+    y = Y[:, 1:] if outputs == 1 else Y
+    for mean in (kernel, None):
+        ens = ni.Ensemble.fit(kernel, X, y, mean=mean)
+        found = ni.ensemble.standard_error(ens, X_TEST, T)
+        left = []
+        for i in range(4):
+            rest = kernel.leaving_out(i)
+            left.append(ni.Ensemble.fit(rest, X, y, mean=rest if mean is kernel else mean).predict(X_TEST, T))
+        for name in ("mean", "variance"):
+            values = np.stack([getattr(z, name) for z in left])
+            np.testing.assert_allclose(getattr(found, name), values.std(0) * 3**0.5, rtol=1e-6, atol=1e-9)
+        if outputs != "trace":
+            break
+    scalar = ni.ensemble.standard_error(ens, X_TEST, 2.0)
+    assert scalar.mean.shape == ens.predict(X_TEST, 2.0).mean.shape and scalar.variance.ndim == 1
+
+
+@pytest.mark.slow
+def test_standard_errors_shrink_with_the_number_of_networks():
+    # Independent halves of many initialisations differ by about their standard errors.
+    net = networks.from_stax(stax.serial(stax.Dense(8, 1.5, 0.1), stax.Erf(), stax.Dense(1, 1.5, 0.1)))
+    nets = [net.at(net.init(key, X)) for key in jax.random.split(jax.random.key(2), 48)]
+    halves = [ni.Ensemble.fit(empirical(part, around="ensemble"), X, Y[:, :1]) for part in (nets[:24], nets[24:])]
+    errors = [np.asarray(ni.ensemble.standard_error(half, X_TEST, 2.0).mean) for half in halves]
+    apart = halves[0].predict(X_TEST, 2.0).mean - halves[1].predict(X_TEST, 2.0).mean
+    scaled = np.asarray(apart) / np.sqrt(errors[0] ** 2 + errors[1] ** 2)
+    assert 0.2 < np.sqrt(np.mean(scaled**2)) < 3
+
+
+def test_error_bars_of_an_untrained_network_cover_digits():
+    data = ni.datasets.digits(n_train=120, n_test=200, task="parity")
+    rng = np.random.default_rng(3)
+    params = {"a": rng.normal(size=(64, 32)) / 8, "b": rng.normal(size=32) / 4, "c": rng.normal(size=(32, 1)) / 32**0.5}
+    net = networks.from_apply(lambda p, x: jnp.tanh(x @ p["a"] + p["b"][None]) @ p["c"], params)
+    post = ni.Posterior.fit(empirical(net), data.x_train, data.y_train, mean=net, noise="fit", scale="fit")
+    z = post.predict(data.x_test)
+    scale = np.sqrt(np.asarray(z.variance) + float(post.noise))[:, None]
+    distance = np.abs(data.y_test - np.asarray(z.mean)) / scale
+    # Labels ± 1 are no Gaussians: 90 % intervals must hold 90 % of them within a few points, and 99 % nearly all.
+    assert 0.83 < np.mean(distance < 1.645) < 0.97
+    assert np.mean(distance < 2.576) > 0.95
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -205,6 +278,11 @@ def test_initialisations_have_their_covariance_and_kernels_know_where_they_came_
             lambda: ni.Ensemble.fit(empirical((lambda p, x: x @ p, jnp.ones((3, 1)))), X, Y[:, :1]),
             ValueError,
             '`x` must have at most 3 rows.*Pass singular="project"',
+        ),
+        (
+            lambda: ni.ensemble.standard_error(ni.Ensemble.fit(empirical(NET), X, Y), X_TEST, 1.0),
+            ValueError,
+            "`ens` must be an ensemble of three initialisations or more",
         ),
     ],
 )

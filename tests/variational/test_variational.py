@@ -392,6 +392,28 @@ def test_batch_norm_of_flax(rng):
     np.testing.assert_allclose(fit.encode(x)[0], want, rtol=1e-5)
 
 
+def test_networks_of_haiku_and_nnx(rng):
+    hk, nnx = pytest.importorskip("haiku"), pytest.importorskip("flax.nnx")
+    x, y = problem(rng)
+    options = {"beta": 5.0, "key": KEY, "steps": 5, "record": 1}
+    forward = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([8, 4])(x)))
+    encoder = ni.networks.from_haiku(forward, forward.init(KEY, x))
+    fit = V.fit(x, y, **options | SMALL | {"encoder": encoder})
+    np.testing.assert_allclose(fit.encode(x)[0], forward.apply(fit.params["encoder"], x)[:, :2], rtol=1e-5)
+
+    # A module of nnx has no random start of its own: it goes on from where it is.
+    model = nnx.Sequential(nnx.Linear(x.shape[1], 8, rngs=nnx.Rngs(0)), jax.nn.relu, nnx.Linear(8, 4, rngs=nnx.Rngs(1)))
+    net = ni.networks.from_nnx(model)
+    with pytest.raises(ValueError, match="`net` has no random start of its own"):
+        V.fit(x, y, **options | SMALL | {"encoder": net})
+    fit = V.fit(x, y, **options | SMALL | {"encoder": net.continued()})
+    graph, _ = nnx.split(model)
+    want = nnx.merge(graph, fit.params["encoder"])(jnp.asarray(x))[:, :2]
+    np.testing.assert_allclose(fit.encode(x)[0], want, rtol=1e-5)
+    first = jax.tree.leaves(net.params)[0], jax.tree.leaves(fit.params["encoder"])[0]
+    assert 0 < np.abs(first[0] - first[1]).max() < 0.1
+
+
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass
 class Equinoxlike:

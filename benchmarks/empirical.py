@@ -1,0 +1,220 @@
+"""Claim: the empirical tangent kernel costs no more than 1.2 times the best of neural-tangents' implementations.
+
+Ours (`ni.kernels.empirical`, "trace") beside the three implementations of `neural_tangents.empirical_ntk_fn` (Jacobian
+contraction, NTK-vector products, structured derivatives), jitted and with `vmap_axes=0`, as its documentation says, and
+beside a plain `jacrev` and one product; float32, on five architectures. Every contender has a process of its own: cold
+(compilation included), warm (the best of some calls, in wall and in processor time) and the peak of its memory. They
+take turns, round after round, and the medians over rounds are told. Then n is doubled until a call takes longer than
+`--limit` seconds or the process more than `--memory` GB.
+
+    uv run python benchmarks/empirical.py
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ntkinfo as ni
+
+CONTENDERS = ("ours", "jacobian contraction", "ntk-vector products", "structured derivatives", "plain jacrev")
+OUTPUTS = 10
+
+
+def normal(rng, *shape):
+    return jnp.asarray(rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1])), jnp.float32)
+
+
+def dense(rng):
+    def apply(p, x):
+        for weight in p[:-1]:
+            x = jax.nn.relu(x @ weight)
+        return x @ p[-1]
+
+    return apply, [normal(rng, 64, 192), normal(rng, 192, 192), normal(rng, 192, OUTPUTS)]
+
+
+def convolution(rng):
+    def apply(p, x):
+        x = x.reshape(-1, 8, 8, 1)
+        for kernel in p[:-1]:
+            x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            x = jax.nn.relu(x)
+        return jnp.mean(x, axis=(1, 2)) @ p[-1]
+
+    return apply, [normal(rng, 3, 3, 1, 24), normal(rng, 3, 3, 24, 24), normal(rng, 24, OUTPUTS)]
+
+
+def residual(rng):
+    def apply(p, x):
+        x = x @ p[0]
+        for weight in p[1:-1]:
+            x = x + jnp.tanh(x) @ weight
+        return x @ p[-1]
+
+    return apply, [normal(rng, 64, 128), *(normal(rng, 128, 128) for _ in range(4)), normal(rng, 128, OUTPUTS)]
+
+
+def attention(rng):
+    def apply(p, x):
+        tokens = x.reshape(-1, 8, 8)
+        q, k, v = (jnp.einsum("nld,de->nle", tokens, p[name]) for name in "qkv")
+        weights = jax.nn.softmax(jnp.einsum("nle,nme->nlm", q, k) / 8, axis=-1)
+        mixed = jnp.einsum("nlm,nme->nle", weights, v)
+        return jnp.mean(jax.nn.gelu(jnp.einsum("nle,ef->nlf", mixed, p["o"])), axis=1) @ p["c"]
+
+    shapes = {"q": (8, 64), "k": (8, 64), "v": (8, 64), "o": (64, 128), "c": (128, OUTPUTS)}
+    return apply, {name: normal(rng, *shape) for name, shape in shapes.items()}
+
+
+def layer_norm(rng):
+    def apply(p, x):
+        for weight, gain in p[:-1]:
+            x = x @ weight
+            x = x - jnp.mean(x, axis=1, keepdims=True)
+            x = jax.nn.gelu(x / jnp.sqrt(jnp.mean(x**2, axis=1, keepdims=True) + 1e-5) * gain)
+        return x @ p[-1]
+
+    return apply, [(normal(rng, 64, 192), jnp.ones((1, 192))), (normal(rng, 192, 192), jnp.ones((1, 192))),
+                   normal(rng, 192, OUTPUTS)]  # fmt: skip
+
+
+ARCHITECTURES = {
+    "dense": dense, "convolution": convolution, "residual": residual, "attention": attention, "layer norm": layer_norm,
+}  # fmt: skip
+
+
+def kernel_of(contender, apply, params):
+    """A function x -> (n, n), the average over outputs of the tangent kernels."""
+    if contender == "ours":
+        kernel = ni.kernels.empirical((apply, params))
+        return lambda x: kernel(x, None, "ntk")
+    if contender == "plain jacrev":
+
+        @jax.jit
+        def plain(params, x):
+            tree = jax.jacrev(apply)(params, x)
+            rows = jnp.concatenate([leaf.reshape(len(x), OUTPUTS, -1) for leaf in jax.tree.leaves(tree)], axis=2)
+            return jnp.einsum("icp,jcp->ij", rows, rows, precision="highest") / OUTPUTS
+
+        return lambda x: plain(params, x)
+    assert ni.stax.Dense is not None  # by way of it neural-tangents is imported on current JAX
+    import neural_tangents as nt
+
+    which = {
+        "jacobian contraction": nt.NtkImplementation.JACOBIAN_CONTRACTION,
+        "ntk-vector products": nt.NtkImplementation.NTK_VECTOR_PRODUCTS,
+        "structured derivatives": nt.NtkImplementation.STRUCTURED_DERIVATIVES,
+    }[contender]
+    traced = jax.jit(
+        nt.empirical_ntk_fn(lambda p, x: apply(p, x), trace_axes=(-1,), vmap_axes=0, implementation=which),
+    )
+    return lambda x: traced(x, None, params)
+
+
+def measure(architecture, contender, n, calls):
+    """In a process of its own: seconds, memory, and the kernel's first rows for comparison."""
+    rng = np.random.default_rng(0)
+    apply, params = ARCHITECTURES[architecture](rng)
+    x = jnp.asarray(rng.normal(size=(n, 64)), jnp.float32)
+    kernel = kernel_of(contender, apply, params)
+    start = time.perf_counter()
+    value = np.asarray(kernel(x))
+    cold = time.perf_counter() - start
+    walls, cpus = [], []
+    for _ in range(calls):
+        wall, cpu = time.perf_counter(), time.process_time()
+        np.asarray(kernel(x))
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)), "n": n, "cold_s": cold,
+        "warm_s": min(walls) if calls else None, "warm_cpu_s": min(cpus) if calls else None,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "corner": value[:4, :4].astype(float).tolist(), "trace": float(np.trace(value)),
+    }  # fmt: skip
+
+
+def in_process(architecture, contender, n, calls, timeout):
+    """`measure` in a process; None where it fails or takes too long."""
+    command = [sys.executable, __file__, "--one", architecture, contender, "--n", str(n), "--calls", str(calls)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        print(f"{architecture}, {contender}, n = {n}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    return json.loads(lines[-1])
+
+
+def median(rounds, name):
+    return float(np.median([each[name] for each in rounds]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--n", type=int, default=256)
+    parser.add_argument("--calls", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds of the largest n")
+    parser.add_argument("--memory", type=float, default=2.0, help="GB of the largest n")
+    parser.add_argument("--most", type=int, default=4096, help="n is not doubled beyond")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "empirical.json")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(*options.one, options.n, options.calls)))
+        return
+    # Each kernel shares its processor with nobody but these processes, which run one at a time.
+    found = {}
+    for architecture in ARCHITECTURES:
+        rounds = {name: [] for name in CONTENDERS}
+        for _ in range(options.rounds):
+            for name in CONTENDERS:
+                one = in_process(architecture, name, options.n, options.calls, 40 * options.limit)
+                rounds[name] += [] if one is None else [one]
+        row = {}
+        ours = np.array(rounds["ours"][0]["corner"])
+        for name, each in rounds.items():
+            if not each:
+                row[name] = None
+                continue
+            row[name] = {key: median(each, key) for key in ("cold_s", "warm_s", "warm_cpu_s", "peak_gb")}
+            row[name]["disagreement"] = float(np.abs(np.array(each[0]["corner"]) - ours).max() / np.abs(ours).max())
+            largest = options.n
+            while largest < options.most:
+                one = in_process(architecture, name, 2 * largest, 0, 4 * options.limit)
+                if one is None or one["cold_s"] > options.limit or one["peak_gb"] > options.memory:
+                    break
+                largest *= 2
+            row[name]["largest_n"] = largest
+        peers = [row[name] for name in CONTENDERS[1:4] if row[name]]
+        found[architecture] = {
+            "parameters": rounds["ours"][0]["parameters"], "contenders": row,
+            "ratio_to_best_of_neural_tangents": row["ours"]["warm_s"] / min(one["warm_s"] for one in peers),
+            "cpu_ratio_to_best_of_neural_tangents": row["ours"]["warm_cpu_s"] / min(one["warm_cpu_s"] for one in peers),
+        }  # fmt: skip
+        print(json.dumps({architecture: found[architecture]}), flush=True)
+    result = {
+        "n": options.n, "outputs": OUTPUTS, "dtype": "float32", "rounds": options.rounds, "limit_s": options.limit,
+        "memory_gb": options.memory, "most": options.most, "jax": jax.__version__, "processor": platform.processor() or
+        platform.machine(), "cores": os.cpu_count(), "architectures": found,
+    }  # fmt: skip
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Rows of the Jacobian of a network: gradients of outputs, many at once, and their products."""
+
+import functools
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ntkinfo import networks
+
+
+@jax.jit
+def gram(first: Array, second: Array) -> Array:
+    """Products of rows, (a, b)."""
+    return jnp.matmul(first, second.T, precision=jax.lax.Precision.HIGHEST)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def rows(function, params, state, x, which, side_by_side) -> Array:
+    """Gradients ∇f_c(x) of rows and their outputs, (r, P)."""
+    one = functools.partial(gradient, function, networks.cast(params, x.dtype), state)
+    size = min(side_by_side, len(x))
+    return jax.lax.map(lambda item: one(*item), (x, which), batch_size=None if size == 1 else size)
+
+
+def gradient(function, params, state, x, c) -> Array:
+    """∇f_c(x) of one row, (P,)."""
+    tree = jax.grad(lambda params: jnp.take(function(params, state, x[None])[0], c))(params)
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def seconds(call: Callable[[], Array]) -> float:
+    """Time of a call, once it is compiled."""
+    jax.block_until_ready(call())
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
