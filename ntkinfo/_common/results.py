@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 
 
 @pytree.dataclass("method")
@@ -38,6 +38,11 @@ class Information:
     lower_stderr: jax.Array | None = None
     upper_stderr: jax.Array | None = None
     ceiling: jax.Array | None = None
+
+    _table = tables.Table((), nats="value lower upper stderr lower_stderr upper_stderr ceiling", totals="method")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 # A value so near its ceiling says little but that the ceiling was reached.

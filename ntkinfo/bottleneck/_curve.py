@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check, parallel
+from ntkinfo._common import check, parallel, tables
 from ntkinfo._numerics import entropy
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode
 
@@ -85,6 +85,16 @@ class BottleneckCurve(NamedTuple):
     h_x: Array
     features: Array | None = None
     certified: Array | None = None
+
+    _table = tables.Table(
+        ("beta",),
+        nats="i_xz i_zy i_zy_model lagrangian gap",
+        plain="n_clusters converged on_hull certified",
+        totals="i_xy* h_x* strictly_concave",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def validate(beta: ArrayLike) -> np.ndarray:

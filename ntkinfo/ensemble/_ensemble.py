@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree, tracing
+from ntkinfo._common import check, labels, memory, pytree, tables, tracing
 from ntkinfo._numerics import eigenspaces, padding, spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import _moments
@@ -65,6 +65,11 @@ class Ensemble:
     prior_saw_data: bool = False
     coupling: Array | None = None
     mean_fn: Callable | None = None
+
+    _table = tables.Table(("mode", "output"), plain="eigenvalues y_rotated", where={"eigenvalues": ("mode",)})
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
     @classmethod
     def fit(

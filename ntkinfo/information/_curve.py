@@ -12,8 +12,8 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import mixture
-from ntkinfo._common import check, labels, pytree, tracing
-from ntkinfo._common.quantities import QUANTITIES, Quantity
+from ntkinfo._common import check, labels, pytree, tables, tracing
+from ntkinfo._common.quantities import QUANTITIES, Quantity, in_nats
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import padding
 from ntkinfo.ensemble import CrossKernels, Ensemble
@@ -68,6 +68,9 @@ class Curve:
     m: int
     k: int
 
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
     @property
     def quantities(self) -> dict[str, Quantity]:
         """The table of quantities by name, in the order of the columns: what figures and reports are made from."""
@@ -91,21 +94,26 @@ class Curve:
                 columns[f"{name}_stderr"] = value.stderr
         return {name: np.asarray(column) for name, column in columns.items() if column is not None}
 
-    def to_dataframe(self) -> "pd.DataFrame":
-        """A pandas DataFrame with a row per time and a column per quantity; `attrs` say units, ceilings and methods."""
-        import pandas as pd
+    def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
+        """A pandas DataFrame with a row per time and a column per quantity; `attrs` say units, ceilings and methods.
 
-        frame = pd.DataFrame(self.columns())
+        Args:
+          unit: "nats" or "bits", of information and negative log-likelihoods.
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        scale = tables.factor(unit)
+        check.known("self", self)
+        columns = {name: scale * column if in_nats(name) else column for name, column in self.columns().items()}
         attributes = {
-            "units": "nats",
-            "log_m": float(self.log_m),
-            "label_entropy": float(self.label_entropy),
+            "log_m": scale * float(self.log_m),
+            "label_entropy": scale * float(self.label_entropy),
             "fisher_trace": float(self.fisher_trace),
             "input_information": self.input_information.method,
             "label_information": self.label_information.method,
         } | {"n": self.n, "m": self.m, "k": self.k}
-        frame.attrs.update(attributes)
-        return frame
+        return tables.frame(columns, attributes, unit)
 
 
 def curve(

@@ -14,7 +14,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import Ensemble
@@ -38,6 +38,11 @@ class ParameterDivergence(NamedTuple):
     linear: Array
     curvature: Array | None
     total: Array | None
+
+    _table = tables.Table((), nats="linear curvature total")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def parameter_divergence(

@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree
+from ntkinfo._common import check, labels, memory, pytree, tables
 from ntkinfo._numerics import eigenspaces, variances
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _noise
@@ -65,6 +65,13 @@ class Posterior:
     coupling: Array | None = None
     mean_fn: Callable | None = None
     offset: Array | None = None
+
+    _table = tables.Table(
+        ("mode", "output"), plain="eigenvalues y_rotated", where={"eigenvalues": ("mode",)}, totals="noise prior"
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
     @classmethod
     def fit(

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint
 from ntkinfo._common.errors import DivergedError
@@ -57,6 +57,15 @@ class History:
     test_cross_entropy: Array | None
     test_error: Array | None
 
+    _table = tables.Table(
+        ("step",),
+        nats="loss rate residual cross_entropy dual i_xz_lower i_xz_upper test_loss test_cross_entropy",
+        plain="beta gamma error test_error",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
 
 @pytree.dataclass("model")
 class VariationalFit:
@@ -77,6 +86,20 @@ class VariationalFit:
     gamma: Array
     step: Array
     model: Spec
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
+    def to_dataframe(self, *, unit: str = "nats"):
+        """The history of the fit, a row per record; see `History`.
+
+        Args:
+          unit: "nats" or "bits".
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        return self.history.to_dataframe(unit=unit)
 
     def encode(self, x: Inputs) -> tuple[Float[Array, "n latent"], Float[Array, "n latent"]] | Float[Array, "n latent"]:
         """p(z|x): mean and log standard deviation, each (n, latent); of categorical Z log probabilities (n, K).

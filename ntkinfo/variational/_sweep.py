@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint
 from ntkinfo.networks import Network
@@ -60,6 +60,16 @@ class Sweep:
     i_yz: Array
     failed: Array
     objectives: tuple[str, ...]
+
+    _table = tables.Table(
+        ("objectives", "beta", "seed"),
+        nats="rate residual i_xz_lower i_xz_upper cross_entropy i_yz_lower log_loss",
+        plain="error calibration_error brier failed",
+        totals="ceiling* label_entropy*",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 # What all fits of a sweep have in common stands in it once.
