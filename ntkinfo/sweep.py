@@ -156,16 +156,14 @@ class SweptCurve(NamedTuple):
 
     def _information(self, name: str) -> Information:
         value = self.values[name]
-        ends = (
-            self.values.get(f"{name}_{end}", np.full_like(value, at))
-            for end, at in (("lower", -np.inf), ("upper", np.inf))
-        )
+        lower = self.values.get(f"{name}_lower", np.full_like(value, -np.inf))
+        upper = self.values.get(f"{name}_upper", np.full_like(value, np.inf))
         # Columns do not say the method; that of real labels is always the decoder's.
         method = "sampled" if f"{name}_stderr" in self.values else "exact"
         if name == "label_information" and "gibbs_error" not in self.values:
             method = "decoder"
         stderr = self.values.get(f"{name}_stderr", np.zeros_like(value))
-        return Information(value, *ends, stderr, method)  # pyright: ignore[reportArgumentType]
+        return Information(value, lower, upper, stderr, method)  # pyright: ignore[reportArgumentType]
 
     def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
         """A pandas DataFrame with a row per time and a column per quantity; `attrs` say unit, scales and ceilings.

@@ -57,12 +57,8 @@ class Dataset:
         if self.labels_train is not None and self.labels_test is not None:
             codes = np.concatenate([self.labels_train, self.labels_test])
             columns["label"] = codes if self.classes is None else [self.classes[code] for code in codes]
-        known = self.mutual_information
-        attributes = {
-            "name": self.name,
-            "task": self.task,
-            "mutual_information": None if known is None else scale * known,
-        }
+        known = None if self.mutual_information is None else scale * self.mutual_information
+        attributes = {"name": self.name, "task": self.task, "mutual_information": known}
         return tables.frame(columns, attributes, unit)
 
     __repr__ = tables.one_line
