@@ -15,10 +15,10 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree, tables, tracing
+from ntkinfo._common import check, labels, memory, pickling, pytree, tables, tracing
 from ntkinfo._numerics import eigenspaces, padding, spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
-from ntkinfo.ensemble import _moments
+from ntkinfo.ensemble import _moments, _stored
 from ntkinfo.ensemble._moments import Coupled, CrossKernels
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import Kernels
@@ -70,6 +70,11 @@ class Ensemble:
     to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
     _repr_html_ = tables.html
+    _to_stored = _stored.to_stored
+    _from_stored = classmethod(_stored.from_stored)
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.kernel_fn, self.mean_fn), _stored.REMEDY)
 
     @classmethod
     def fit(

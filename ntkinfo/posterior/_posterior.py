@@ -15,10 +15,10 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree, tables
+from ntkinfo._common import check, labels, memory, pickling, pytree, tables
 from ntkinfo._numerics import eigenspaces, variances
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.posterior import _noise
+from ntkinfo.posterior import _noise, _stored
 from ntkinfo.posterior._noise import NoiseFit
 
 PRIORS = ("nngp", "ntk")
@@ -72,6 +72,11 @@ class Posterior:
     to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
     _repr_html_ = tables.html
+    _to_stored = _stored.to_stored
+    _from_stored = classmethod(_stored.from_stored)
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.kernel_fn, self.mean_fn), _stored.REMEDY)
 
     @classmethod
     def fit(

@@ -15,7 +15,7 @@ from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint
 from ntkinfo._common.errors import DivergedError
 from ntkinfo.networks import Network
-from ntkinfo.variational import _objectives, _predict, _training_loop, _validate
+from ntkinfo.variational import _objectives, _predict, _stored, _training_loop, _validate
 from ntkinfo.variational._objectives import Spec
 from ntkinfo.variational._validate import Inputs, Labels, TestInputs, TestLabels
 from ntkinfo.variational.label_noise import LabelNoise
@@ -100,6 +100,9 @@ class VariationalFit:
           ValueError: an unknown unit.
         """
         return self.history.to_dataframe(unit=unit)
+
+    _to_stored = _stored.to_stored
+    _from_stored = classmethod(_stored.from_stored)
 
     def encode(self, x: Inputs) -> tuple[Float[Array, "n latent"], Float[Array, "n latent"]] | Float[Array, "n latent"]:
         """p(z|x): mean and log standard deviation, each (n, latent); of categorical Z log probabilities (n, K).
