@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from ntkinfo.ensemble import Ensemble
     from ntkinfo.files import load, save
+    from ntkinfo.information import certificate
     from ntkinfo.posterior import Posterior
 
 __version__ = "0.1.0"
@@ -69,6 +70,7 @@ __all__ = [
     "architectures",
     "bottleneck",
     "bounds",
+    "certificate",
     "compression",
     "content",
     "datasets",
@@ -92,7 +94,13 @@ __all__ = [
 ]
 
 # What has a name here and is defined in a module below.
-_HANDED_ON = {"Ensemble": "ensemble", "Posterior": "posterior", "load": "files", "save": "files"}
+_HANDED_ON = {
+    "Ensemble": "ensemble",
+    "Posterior": "posterior",
+    "certificate": "information",
+    "load": "files",
+    "save": "files",
+}
 
 check_jax_version()
 

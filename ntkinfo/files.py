@@ -108,6 +108,8 @@ def load(path: str | os.PathLike, net: Any = None, *, mean: Any = None) -> Any:
         _check_results(result)
         return result
     except (_DamagedError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, TypeError) and str(error).startswith(("`net", "`mean")):
+            raise
         raise ValueError(
             f"`path` must be a file written by `ni.save`; {file}, of ntkinfo {str(header.get('ntkinfo'))[:20]!r}, does "
             f"not hold what its header claims: {str(error)[:300]}."
@@ -120,9 +122,9 @@ class _DamagedError(Exception):
 
 def _own_version() -> str:
     # Not at the top: the package imports this module.
-    from ntkinfo import __version__
+    import ntkinfo
 
-    return __version__
+    return ntkinfo.__version__
 
 
 def _check_results(value) -> None:
@@ -192,7 +194,8 @@ def _encode(value, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return _encode_array(value, name, arrays)
     kind = registry.name_of(type(value))
     if kind is not None:
-        stored = value._to_stored() if hasattr(value, "_to_stored") else _fields(value)
+        to_stored = getattr(value, "_to_stored", None)
+        stored = _fields(value) if to_stored is None else to_stored()
         return {"result": kind, "fields": {key: _encode(item, f"{name}.{key}", arrays) for key, item in stored.items()}}
     if type(value) in (list, tuple):
         return {type(value).__name__: [_encode(item, f"{name}[{i}]", arrays) for i, item in enumerate(value)]}
@@ -313,7 +316,7 @@ def _fits(value, hint) -> bool:
     kind = origin or hint
     if hint is Any or not isinstance(kind, type):
         return True
-    if kind in (jax.Array, np.ndarray, bool, int, float):
+    if kind in (jax.Array, np.ndarray, bool, int, float) or hasattr(kind, "array_type"):
         return isinstance(value, np.ndarray | np.generic | jax.Array | bool | int | float)
     if kind in (tuple, list):
         return isinstance(value, tuple | list)

@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, checkpoint, labels, tables
+from ntkinfo._common import check, checkpoint, data, labels, tables
 from ntkinfo._common import progress as _progress
 from ntkinfo._common.quantities import in_nats
+from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.information import QUANTITIES, Information, Losses, Quantity, curve
 from ntkinfo.kernels import Kernels
@@ -196,11 +197,11 @@ def _block(build, w_std, b_std, x1, x2):
 
 def scales(
     build: Callable[[float, float], Any],
-    x: Float[ArrayLike, "n ..."],
-    y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
-    x_test: Float[ArrayLike, "m ..."],
-    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
-    t: Num[ArrayLike, "*T"],
+    x: Float[ArrayLike, "n ..."] | Dataset,
+    y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"] | Num[ArrayLike, "*T"] | None = None,
+    x_test: Float[ArrayLike, "m ..."] | None = None,
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"] | None = None,
+    t: Num[ArrayLike, "*T"] | None = None,
     *,
     w_std: ArrayLike | Sequence[float],
     b_std: ArrayLike | Sequence[float] = (0.0,),
@@ -214,7 +215,7 @@ def scales(
     Args:
       build: `build(w_std, b_std)` returns a network of `ntkinfo.stax`, for instance
         `lambda w, b: stax.serial(stax.Dense(1, w, b), stax.Erf(), stax.Dense(1, w, b))`.
-      x: training inputs, (n, ...).
+      x: training inputs, (n, ...); or a `Dataset`, then `t`: `scales(build, data, t, w_std=...)`.
       y: training labels, (n, k) or (n,).
       x_test: test inputs, (m, ...).
       y_test: test labels, (m, k) or (m,).
@@ -257,6 +258,12 @@ def scales(
             "`build` must return a network of `ntkinfo.stax`, or a kernel function, for two numbers (w_std, b_std); "
             f"for {w_grid[0]:g} and {b_grid[0]:g}: {error}"
         ) from error
+    if data.is_dataset(x):
+        data.refuse_beside(x_test=x_test, y_test=y_test)
+        t = data.last("x", "y", y, "t", t)
+        x, y, x_test, y_test = (getattr(x, field) for field in data.FIELDS)
+    else:
+        data.require("x", y=y, x_test=x_test, y_test=y_test, t=t)
     x = check.inputs("x", x)
     x_test = check.inputs_like("x_test", x_test, x)
     y, times = labels.real_targets("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))

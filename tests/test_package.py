@@ -47,6 +47,8 @@ ALLOWED = {
     # Finite networks are compared with closed forms and with the bottleneck's curve.
     "finite": GROUNDS | DISTRIBUTIONS | NETWORKS | INFINITE | {"bottleneck"},
     "compression": GROUNDS,
+    # Files name the classes of results, which are imported by these names where a file holds them.
+    "files": {"_common"},
     # Figures read results by their fields, and what quantities are called.
     "plot": GROUNDS,
     # The command line may import everything, and only `__main__` imports it.
@@ -171,6 +173,7 @@ PROMISED = {
     "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
     "ensemble": "CrossKernels Ensemble covariances labels means predictive rotate",
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
+    "files": "load save",
     "finite": """
         DivergedError GradientPhases LayerRun Plane Run activations gradient_phases information_plane
         kernel_flow stability_limit summary train train_layers
@@ -180,7 +183,8 @@ PROMISED = {
         winning_probabilities
     """,
     "information": """
-        Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action curve fisher_trace
+        Certificate Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action certificate curve
+        fisher_trace
         input_information is_saturated label_information losses output_divergence parameter_distance
         parameter_divergence
     """,
@@ -210,7 +214,7 @@ PROMISED = {
         Monomial Padding Polynomial PositionalEmbedding Rbf RectifiedMonomial Relu Sigmoid_like Sign Sin
         Slice SumPool layer parallel repeat requires serial supports_masking unmask_fn
     """,
-    "sweep": "Sweep scales",
+    "sweep": "Sweep SweptCurve scales",
     "variational": """
         DivergedError History LearningCurve Measurement RequiredInformation Sweep VariationalFit encoders
         error_under_noise fit label_noise learning_curve measure required_information sweep

@@ -1,6 +1,5 @@
 """Pickle of what holds functions of other libraries: it works where they do, and says what to do where it does not."""
 
-import copyreg
 import io
 import pickle
 import sys
@@ -30,7 +29,7 @@ def reduce(self, protocol, functions: tuple, remedy: str):
                 raise TypeError(
                     f"This `{type(self).__name__}` cannot be pickled with its network: {error}. {remedy}"
                 ) from error
-    return copyreg.__newobj__, (type(self),), dict(vars(self))
+    return object.__reduce_ex__(self, protocol)
 
 
 def _by_value() -> bool:

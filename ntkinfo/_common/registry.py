@@ -24,6 +24,7 @@ RESULTS = {
     "finite.Plane": "finite._information_plane",
     "finite.Run": "finite._run",
     "gaussian.Gaussian": "gaussian",
+    "information.Certificate": "information._certificate",
     "information.Curve": "information._curve",
     "information.Information": "_common.results",
     "information.Losses": "information._losses",

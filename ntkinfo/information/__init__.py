@@ -6,6 +6,7 @@ times. `curve` computes them all at once, and `QUANTITIES` says what each is. Ev
 
 from ntkinfo._common.quantities import MEANING, QUANTITIES, Quantity
 from ntkinfo._common.results import Information, is_saturated
+from ntkinfo.information._certificate import Certificate, certificate
 from ntkinfo.information._curve import Curve, curve
 from ntkinfo.information._geometry import action, fisher_trace, output_divergence, parameter_distance
 from ntkinfo.information._losses import Losses, losses
@@ -15,12 +16,14 @@ from ntkinfo.information._parameter_divergence import ParameterDivergence, param
 __all__ = [
     "MEANING",
     "QUANTITIES",
+    "Certificate",
     "Curve",
     "Information",
     "Losses",
     "ParameterDivergence",
     "Quantity",
     "action",
+    "certificate",
     "curve",
     "fisher_trace",
     "input_information",

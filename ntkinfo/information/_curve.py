@@ -12,10 +12,11 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import mixture
-from ntkinfo._common import check, labels, pytree, tables, tracing
+from ntkinfo._common import check, data, labels, pytree, tables, tracing
 from ntkinfo._common.quantities import QUANTITIES, Quantity, in_nats
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import padding
+from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.information import _decoder, _geometry, _losses, _resolution
 from ntkinfo.information._losses import Losses
@@ -118,9 +119,9 @@ class Curve:
 
 def curve(
     ens: Ensemble,
-    x_test: Float[ArrayLike, "m ..."] | CrossKernels,
-    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
-    t: Num[ArrayLike, "*T"],
+    x_test: Float[ArrayLike, "m ..."] | CrossKernels | Dataset,
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"] | Num[ArrayLike, "*T"] | None = None,
+    t: Num[ArrayLike, "*T"] | None = None,
     *,
     noise: ArrayLike = 1.0,
     method: str | None = None,
@@ -136,7 +137,7 @@ def curve(
     Args:
       ens: the ensemble.
       x_test: test inputs, (m, ...); or their kernels, evaluated already, as `Ensemble.cross_kernels` returns them (with
-        a prior (m, m) where `joint`).
+        a prior (m, m) where `joint`). Or a `Dataset`, whose test rows are taken, then `t`: `curve(ens, data, t)`.
       y_test: test labels, (m, k) or (m,), floating point, coded like the labels trained on.
       t: training times, (T,), as in `Ensemble.predict`; 0 and infinity are allowed.
       noise: variance σ² of the log-likelihoods, and of the decoder for real labels.
@@ -166,6 +167,11 @@ def curve(
       >>> axes = c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
     check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    if data.is_dataset(x_test):
+        t = data.last("x_test", "y_test", y_test, "t", t)
+        x_test, y_test = x_test.x_test, x_test.y_test  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        data.require("x_test", y_test=y_test, t=t)
     check.flag("joint", joint)
     check.positive("noise", noise, scalar=True)
     mixture.select_method(method, ens.k, key)

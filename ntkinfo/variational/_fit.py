@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import data as _data
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint
 from ntkinfo._common.errors import DivergedError
@@ -137,8 +138,8 @@ class VariationalFit:
 
 
 def fit(
-    x: Inputs,
-    y: Labels,
+    x: Inputs | Any,
+    y: Labels | None = None,
     *,
     objective: str = "vib",
     beta: float | Float[ArrayLike, ""] | Callable,
@@ -176,7 +177,8 @@ def fit(
         dual, β = 0   min L = F_dual(γ), with a prior b(z) only
 
     Args:
-      x: inputs (n, ...), floating point; parameters have their dtype.
+      x: inputs (n, ...), floating point; parameters have their dtype. Or a `Dataset`: its classes (of a regression its
+        targets, which set `task`) and its test rows are taken.
       y: integer classes (n,), or the distribution of each row's label (n, classes); for regression targets (n, k),
         or (n,) for one output.
       objective: "vib", "ceb" or "dual".
@@ -230,6 +232,11 @@ def fit(
       True
     """
     check.on_host(locals())
+    if _data.is_dataset(x):
+        task = "regression" if getattr(x, "task", None) == "regression" else task
+        x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test)
+    else:
+        _data.require("x", y=y)
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
         checkpoint = check.path("checkpoint", checkpoint)

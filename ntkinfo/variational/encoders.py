@@ -71,7 +71,7 @@ def _mlp(sizes: tuple[int, ...]) -> Network:
         return _affine(params[-1], x)
 
     # What files say of it.
-    apply.recipe = {"mlp": list(sizes)}
+    apply.__dict__["recipe"] = {"mlp": list(sizes)}
     return Network(init, apply)
 
 
@@ -120,7 +120,7 @@ def _conv(outputs: int, channels: tuple[int, ...], hidden: int) -> Network:
     def apply(params, x):
         return head.apply(params["head"], features(params["filters"], x))
 
-    apply.recipe = {"conv": [outputs, list(channels), hidden]}
+    apply.__dict__["recipe"] = {"conv": [outputs, list(channels), hidden]}
     return Network(init, apply)
 
 
