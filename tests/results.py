@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkinfo import datasets
 from ntkinfo._common import registry
+from ntkinfo.bottleneck import gaussian_ib
+from ntkinfo.variational import LearningCurve
 from tests.fuzz import objects as o
 
 # What has functions or objects in it is computed; the fuzz has them already.
@@ -23,6 +26,13 @@ COMPUTED = {
     "bottleneck.Bifurcation": o.bifurcation,
     "gaussian.Gaussian": lambda: o.z(True),
     "networks.NetworkReport": o.network_report,
+    "finite.GradientPhases": o.phases,
+    "variational.Sweep": o.variational_sweep,
+    "kernels.Kernels": lambda: o.kernel(True),
+    "bottleneck.Branch": lambda: o.bifurcation().optimum,
+    "bottleneck.GaussianBottleneck": lambda: gaussian_ib(*o.covariances(), np.array([2.0, 5.0])),
+    "datasets.Dataset": lambda: datasets.gaussian(4, 2, dim=3),
+    "variational.LearningCurve": lambda: LearningCurve(np.array([2, 4]), *np.arange(12.0).reshape(3, 2, 2)),
     "sweep.SweptCurve": lambda: sweep().curve(1.0, 0.1),
     "sweep.Sweep": lambda: sweep(),
 }

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 import ntkinfo as ni
+from ntkinfo._common import registry
+from tests import results
 from tests.fuzz import objects as o
 from tests.fuzz.judge import Call, parameters
 
@@ -90,8 +92,8 @@ EXEMPT_MODULES = ("stax",)
 
 MODULES = (
     "architectures", "bottleneck", "bounds", "compression", "content", "datasets", "discrete", "ensemble", "estimators",
-    "finite", "gaussian", "information", "kernels", "mixture", "networks", "plot", "posterior", "stax", "sweep",
-    "variational", "variational.encoders", "variational.label_noise",
+    "files", "finite", "gaussian", "information", "kernels", "mixture", "networks", "plot", "posterior", "stax",
+    "sweep", "variational", "variational.encoders", "variational.label_noise",
 )  # fmt: skip
 
 
@@ -173,6 +175,14 @@ _BINS = {"width": "positive", "range": "tuple", "x": "samples", "y": "samples", 
 _FITTED = {"encoder": o.encoder(), "latent": 2, "steps": 2, "record": 1, "batch_size": None, "progress": False}
 _SWEPT = {"x_test": "floats", "betas": "positive numbers"}
 
+# Results that are no tables, and those that have a line of their own.
+_NO_TABLES = ("networks.NetworkReport", "ensemble.CrossKernels", "variational.LabelNoise")
+
+
+def _table_of(name):
+    return Call(results.of(name).to_dataframe, {}, infinite=True)
+
+
 TABLE = {
     "architectures.network": lambda: Call(ni.architectures.network, {"depth": 1, "width": 4}, {"width": "size"}),
     "networks.from_apply": lambda: Call(
@@ -197,6 +207,22 @@ TABLE = {
         {"net": "thing", "data": "object", "noise": "noise", "prior_variance": "noise", "origin": "option"},
     ),
     "networks.NetworkReport.to_dataframe": lambda: Call(o.network_report().to_dataframe, {}),
+    **{
+        f"{name}.to_dataframe": functools.partial(_table_of, name)
+        for name in registry.RESULTS
+        if name not in _NO_TABLES and name.split(".")[1] in module(name.split(".")[0]).__all__
+    },
+    "files.load": lambda: Call(
+        ni.files.load, {"path": o.result_file()}, {"net": "thing", "mean": "thing"}, infinite=True
+    ),
+    "files.save": lambda: Call(ni.files.save, {"result": o.z(), "path": o.result_file()}),
+    "information.certificate": lambda: Call(
+        ni.information.certificate,
+        {"ens": o.ens(), "x_test": o.data()[2], "y_test": o.data()[3], "t": np.array([0.5, 5.0])},
+        samples={"task": "classes"},
+    ),
+    "sweep.Sweep.curve": lambda: Call(results.sweep().curve, {"w": 1.0, "b": 0.1}, {"w": "positive", "b": "positive"}),
+    "sweep.Sweep.to_xarray": lambda: Call(results.sweep().to_xarray, {}, infinite=True),
     "networks.Network.at": lambda: Call(o.finite_network().at, {"params": np.ones((3, 1))}, {"params": "floats"}),
     "networks.kernel_function": lambda: Call(ni.networks.kernel_function, {"net": o.network()}, {"net": "thing"}),
     # Kernels.
@@ -589,6 +615,7 @@ TABLE = {
 # Handed on from another module: the same function, fuzzed once.
 SAME = {
     "kernels.kernel_function": "networks.kernel_function",
+    "mixture.Information.to_dataframe": "information.Information.to_dataframe",
     **{
         f"variational.encoders.Network.{name}": f"networks.Network.{name}" for name in ("at", "check", "require_params")
     },

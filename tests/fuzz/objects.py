@@ -204,3 +204,11 @@ def table_file():
     path = os.path.join(tempfile.mkdtemp(), "data.npz")
     np.savez(path, x=x, y=(x[:, 0] > 0).astype(int))
     return path
+
+
+@once
+def result_file():
+    """A file of a result."""
+    path = os.path.join(tempfile.mkdtemp(), "result.npz")
+    ni.save(z(), path)
+    return path
