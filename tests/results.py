@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo import datasets
+from ntkinfo import datasets, discrete
 from ntkinfo._common import registry
 from ntkinfo.bottleneck import gaussian_ib
 from ntkinfo.variational import LearningCurve
@@ -26,6 +26,7 @@ COMPUTED = {
     "bottleneck.Bifurcation": o.bifurcation,
     "gaussian.Gaussian": lambda: o.z(True),
     "networks.NetworkReport": o.network_report,
+    "discrete.JointTable": lambda: discrete.from_counts([[3, 1], [0, 2]]),
     "finite.GradientPhases": o.phases,
     "variational.Sweep": o.variational_sweep,
     "kernels.Kernels": lambda: o.kernel(True),

@@ -169,8 +169,14 @@ PROMISED = {
         BELIEVED Content FORMS METHODS MIN_EFFECTIVE_SAMPLES information_content of_kernel positive_probability
         upper_bound
     """,
-    "datasets": "Dataset TASKS TwelveBit csv digits from_arrays gaussian mnist npz one_hot parity subsample twelve_bit",
-    "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
+    "datasets": """
+        Dataset TASKS TwelveBit cifar10 csv digits fashion_mnist from_arrays gaussian mnist npz one_hot parity subsample
+        twelve_bit
+    """,
+    "discrete": """
+        JointTable Names check_conditional check_joint entropy from_counts is_deterministic kl merge_rows
+        mutual_information smooth
+    """,
     "ensemble": "CrossKernels Ensemble covariances labels means predictive rotate",
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
     "files": "load save",

@@ -14,7 +14,7 @@ from tests import results
 from tests.fuzz import objects as o
 
 # Arrays for an engine, and a specification.
-NO_TABLES = {"ensemble.CrossKernels", "variational.LabelNoise"}
+NO_TABLES = {"ensemble.CrossKernels", "variational.LabelNoise", "discrete.Names"}
 LOG2 = np.log(2)
 
 

@@ -16,6 +16,8 @@ RESULTS = {
     "content.Content": "content._content",
     "datasets.Dataset": "datasets._dataset",
     "datasets.TwelveBit": "datasets._twelve_bit",
+    "discrete.JointTable": "discrete",
+    "discrete.Names": "discrete",
     "ensemble.CrossKernels": "ensemble._moments",
     "ensemble.Ensemble": "ensemble._ensemble",
     "estimators.LayerInformation": "estimators._layers",

@@ -152,6 +152,15 @@ def _mnist():
     return folder
 
 
+def _cifar():
+    folder = Path(tempfile.mkdtemp())
+    for name, n in (("data_batch_1.bin", 20), ("test_batch.bin", 10)):
+        records = o.rng(n).integers(0, 256, (n, 3073), dtype=np.uint8)
+        records[:, 0] = np.arange(n) % 10
+        (folder / name).write_bytes(records.tobytes())
+    return folder
+
+
 def _bottleneck(function, **arguments):
     valid = {"p_xy": o.joint(), "beta": np.array([2.0, 5.0])} | arguments
     samples = {"n_clusters": 3, "restarts": 0}
@@ -176,7 +185,7 @@ _FITTED = {"encoder": o.encoder(), "latent": 2, "steps": 2, "record": 1, "batch_
 _SWEPT = {"x_test": "floats", "betas": "positive numbers"}
 
 # Results that are no tables, and those that have a line of their own.
-_NO_TABLES = ("networks.NetworkReport", "ensemble.CrossKernels", "variational.LabelNoise")
+_NO_TABLES = ("networks.NetworkReport", "discrete.Names", "ensemble.CrossKernels", "variational.LabelNoise")
 
 
 def _table_of(name):
@@ -212,6 +221,24 @@ TABLE = {
         for name in registry.RESULTS
         if name not in _NO_TABLES and name.split(".")[1] in module(name.split(".")[0]).__all__
     },
+    "discrete.from_counts": lambda: Call(
+        ni.discrete.from_counts, {"table": np.array([[3, 1], [0, 2]])}, {"table": "thing", "empty": "option"}
+    ),
+    "bottleneck.BottleneckCurve.assignments": lambda: Call(
+        o.bottleneck_curve().assignments, {"index": 0}, {"index": "thing"}
+    ),
+    "bottleneck.BottleneckCurve.encoder_table": lambda: Call(
+        o.bottleneck_curve().encoder_table, {"index": 0}, {"index": "thing"}
+    ),
+    "bottleneck.BottleneckCurve.decoder_table": lambda: Call(
+        o.bottleneck_curve().decoder_table, {"index": 0}, {"index": "thing"}
+    ),
+    "datasets.fashion_mnist": lambda: Call(
+        ni.datasets.fashion_mnist, {"folder": _mnist(), "n_train": 8, "n_test": 4}, {"n_test": "size"}
+    ),
+    "datasets.cifar10": lambda: Call(
+        ni.datasets.cifar10, {"folder": _cifar(), "n_train": 8, "n_test": 4}, {"n_test": "size"}
+    ),
     "files.load": lambda: Call(
         ni.files.load, {"path": o.result_file()}, {"net": "thing", "mean": "thing"}, infinite=True
     ),
