@@ -43,8 +43,9 @@ def save(result: Any, path: str | os.PathLike) -> None:
       OSError: the file cannot be written.
 
     Example:
-      >>> ni.save(curve, "curve.npz")
-      >>> axes = ni.plot.curve(ni.load("curve.npz"))
+      >>> ni.save(ens.predict(x_test, 1.0), "prediction.npz")
+      >>> ni.load("prediction.npz").mean.shape
+      (7, 1)
     """
     file = check.path("path", path)
     check.known("result", result)

@@ -208,8 +208,8 @@ PROMISED = {
         require_key select_method warn_if_inaccurate
     """,
     "plot": """
-        animate bifurcation bottleneck curve divergence dynamics estimators finite geometry gradients layers
-        losses network plane summary sweep training variational variational_error
+        animate bifurcation bottleneck bounds clusters curve divergence dynamics estimators finite geometry gradients
+        layers losses network parameter_divergence plane posterior summary sweep training variational variational_error
     """,
     "posterior": "PRIORS Posterior predictive",
     "stax": """

@@ -9,12 +9,14 @@ Every function draws into `ax`, or into a new figure where `ax` is None, and ret
 closed.
 """
 
-from ntkinfo.plot._bottleneck import bifurcation, bottleneck
+from ntkinfo.plot._bottleneck import bifurcation, bottleneck, clusters
 from ntkinfo.plot._curves import curve, divergence, finite, geometry, losses, summary
 from ntkinfo.plot._gradients import gradients
+from ntkinfo.plot._guarantees import bounds, parameter_divergence
 from ntkinfo.plot._layers import animate, estimators, layers, training
 from ntkinfo.plot._network import network
 from ntkinfo.plot._planes import plane
+from ntkinfo.plot._posterior import posterior
 from ntkinfo.plot._sweeps import sweep
 from ntkinfo.plot._variational import dynamics, variational, variational_error
 
@@ -22,6 +24,8 @@ __all__ = [
     "animate",
     "bifurcation",
     "bottleneck",
+    "bounds",
+    "clusters",
     "curve",
     "divergence",
     "dynamics",
@@ -32,7 +36,9 @@ __all__ = [
     "layers",
     "losses",
     "network",
+    "parameter_divergence",
     "plane",
+    "posterior",
     "summary",
     "sweep",
     "training",
