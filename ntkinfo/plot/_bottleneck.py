@@ -131,7 +131,9 @@ def clusters(curve: Any, index: int = -1, *, ax: Axes | None = None) -> Axes:
     new = ax is None
     ax = axes_of(ax)
     if new:
-        ax.figure.set_size_inches(2.6 + 0.6 * min(count, 20), 1.6 + 0.22 * min(len(rows), 60))
+        ax.figure.set_size_inches(  # pyright: ignore[reportAttributeAccessIssue]
+            2.6 + 0.6 * min(count, 20), 1.6 + 0.22 * min(len(rows), 60)
+        )
     image = ax.pcolormesh(encoder[order], cmap="viridis", vmin=0, vmax=1)
     # More names than fit would cover each other.
     step = -(-len(rows) // 60)

@@ -43,7 +43,7 @@ KINDS = {
     "objective": "option", "one_hot": "floats", "optimizer": "thing", "outputs": "size", "own": "variances",
     "p": "probabilities", "p_x": "probabilities", "p_xy": "probabilities", "p_y": "probabilities",
     "p_y_given_x": "probabilities", "p_z_given_y": "probabilities", "path": "path", "phases": "object",
-    "plane": "object", "points": "mapping", "prior": "option", "prior_saw_data": "flag",
+    "plane": "object", "points": "mapping", "post": "object", "prior": "option", "prior_saw_data": "flag",
     "priors": "size", "progress": "flag", "q": "probabilities",
     "quantities": "names", "quantity": "option", "range": "option", "record": "size", "relative": "flag",
     "repeats": "size", "restarts": "count", "result": "object", "results": "object", "rho": "number",
@@ -239,6 +239,12 @@ TABLE = {
     "datasets.cifar10": lambda: Call(
         ni.datasets.cifar10, {"folder": _cifar(), "n_train": 8, "n_test": 4}, {"n_test": "size"}
     ),
+    "plot.bounds": lambda: _of_result(ni.plot.bounds, {"certificate": "object"}, certificate=o.certificate()),
+    "plot.clusters": lambda: _of_result(ni.plot.clusters, {"index": "thing"}, curve=o.bottleneck_curve(), index=0),
+    "plot.parameter_divergence": lambda: _of_result(
+        ni.plot.parameter_divergence, {"t": "thing"}, result=o.certificate(), t=np.array([0.5, 5.0])
+    ),
+    "plot.posterior": lambda: _of_result(ni.plot.posterior, {"output": "count"}, post=o.posterior()),
     "files.load": lambda: Call(
         ni.files.load, {"path": o.result_file()}, {"net": "thing", "mean": "thing"}, infinite=True
     ),

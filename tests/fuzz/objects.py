@@ -212,3 +212,10 @@ def result_file():
     path = os.path.join(tempfile.mkdtemp(), "result.npz")
     ni.save(z(), path)
     return path
+
+
+@once
+def certificate():
+    """A certificate as if it had been computed."""
+    rise = np.array([0.1, 0.4])
+    return ni.information.Certificate(np.array([0.5, 5.0]), rise, rise, rise, rise, rise, rise, rise, 0.05, None)

@@ -90,8 +90,18 @@ def test_lower_bounds_say_so():
 
 def certificate(**changed):
     rise = np.array([0.1, 0.4, 1.7])
-    fields = dict(t=T, linear=rise, total=2 * rise, train_error=0.1 * rise, test_error=0.2 * rise,
-                  pac_bayes_kl=0.5 * rise, mcallester=0.6 * rise, catoni=0.55 * rise, delta=0.05, reason=None)  # fmt: skip
+    fields = {
+        "t": T,
+        "linear": rise,
+        "total": 2 * rise,
+        "train_error": 0.1 * rise,
+        "test_error": 0.2 * rise,
+        "pac_bayes_kl": 0.5 * rise,
+        "mcallester": 0.6 * rise,
+        "catoni": 0.55 * rise,
+        "delta": 0.05,
+        "reason": None,
+    }
     return Certificate(**(fields | changed))
 
 
@@ -157,12 +167,8 @@ def test_an_encoder_with_the_names_of_its_table():
 
 
 def test_legends_stand_above_the_axes():
-    for ax in (
-        ni.plot.curve(o.curve()),
-        ni.plot.plane(o.curve()),
-        ni.plot.losses(o.curve()),
-        ni.plot.geometry(o.curve()),
-    ):
+    for draw in (ni.plot.curve, ni.plot.divergence, ni.plot.losses, ni.plot.geometry):
+        ax = draw(o.curve())
         ax.figure.canvas.draw()
         assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1
 
