@@ -32,7 +32,7 @@ Shared: distributions, data, figures.
 
     gaussian, discrete, mixture      Gaussian predictions; tables of probabilities; Gaussian channels
     estimators                       information of samples
-    datasets, plot                   data; figures
+    datasets, files, plot            data; results on disk (`save`, `load`); figures
 """
 
 import importlib
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         ensemble,
         estimators,
         examples,
+        files,
         finite,
         gaussian,
         information,
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
         variational,
     )
     from ntkinfo.ensemble import Ensemble
+    from ntkinfo.files import load, save
+    from ntkinfo.information import certificate
     from ntkinfo.posterior import Posterior
 
 __version__ = "0.1.0"
@@ -79,6 +82,7 @@ __all__ = [
     "architectures",
     "bottleneck",
     "bounds",
+    "certificate",
     "cmi",
     "compression",
     "content",
@@ -88,29 +92,41 @@ __all__ = [
     "ensemble",
     "estimators",
     "examples",
+    "files",
     "finite",
     "gaussian",
     "information",
     "kernels",
     "layers",
     "learning",
+    "load",
     "mixture",
     "networks",
     "plot",
     "posterior",
+    "save",
     "sklearn",
     "stax",
     "sweep",
     "variational",
 ]
 
+# What has a name here and is defined in a module below.
+_HANDED_ON = {
+    "Ensemble": "ensemble",
+    "Posterior": "posterior",
+    "certificate": "information",
+    "load": "files",
+    "save": "files",
+}
+
 check_jax_version()
 
 
 def __getattr__(name: str):
     # Modules load when first used: `import ntkinfo` stays light, and plots need no neural-tangents.
-    if name in ("Ensemble", "Posterior"):
-        return getattr(importlib.import_module(f"ntkinfo.{name.lower()}"), name)
+    if name in _HANDED_ON:
+        return getattr(importlib.import_module(f"ntkinfo.{_HANDED_ON[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"ntkinfo.{name}")
     raise AttributeError(f"module 'ntkinfo' has no attribute {name!r}")

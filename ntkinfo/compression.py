@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 
 __all__ = [
     "RelaxationTimes",
@@ -136,6 +136,11 @@ class RelaxationTimes(NamedTuple):
     faster: Array
     layers_beyond: Array
     single_beyond: Array
+
+    _table = tables.Table((), plain="layers single faster layers_beyond single_beyond")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:

@@ -3,23 +3,206 @@
 A table is an array whose last axes hold the probabilities; axes in front of them are batches.
 """
 
+import warnings
+from typing import TYPE_CHECKING, Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pytree, tables
 from ntkinfo._numerics import entropy as _entropy
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
+    "JointTable",
+    "Names",
     "check_conditional",
     "check_joint",
     "entropy",
+    "from_counts",
     "is_deterministic",
     "kl",
     "merge_rows",
     "mutual_information",
     "smooth",
 ]
+
+
+@pytree.dataclass("rows", "columns")
+class Names:
+    """What the inputs (rows) and labels (columns) of a table are called; a pytree without arrays.
+
+    Attributes:
+      rows: one name for each x.
+      columns: one name for each y.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
+
+@pytree.dataclass()
+class JointTable:
+    """A joint distribution with the names of its rows and columns; a pytree. Made by `from_counts`.
+
+    Goes wherever `p_xy` is asked for; bottlenecks hand the names on to their results.
+
+    Attributes:
+      p_xy: the distribution, (x, y).
+      n: the sum of the counts.
+      names: `Names` of rows and columns.
+    """
+
+    p_xy: np.ndarray
+    n: int
+    names: Names
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.p_xy, dtype) if copy or dtype is not None else np.asarray(self.p_xy)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(x, y)."""
+        return np.shape(self.p_xy)
+
+    def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
+        """The table itself, rows and columns under their names.
+
+        Args:
+          unit: "nats" or "bits", of `mutual_information` in `attrs`.
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        scale = tables.factor(unit)
+        information = scale * float(_entropy.mutual_information(np.asarray(self.p_xy)))
+        made = tables.frame(dict(zip(self.names.columns, np.asarray(self.p_xy).T, strict=True)), {}, unit)
+        made.index = list(self.names.rows)
+        made.attrs.update({"n": int(self.n), "mutual_information": information})
+        return made
+
+
+def from_counts(table: Any, *, empty: str = "error") -> JointTable:
+    """The joint distribution of a table of counts, such as a crosstab, with the names of its rows and columns.
+
+    The frequencies are the maximum likelihood estimate of p(x, y); their information is biased upwards where counts
+    are few.
+
+    Args:
+      table: whole numbers, not negative, (x, y): a pandas DataFrame (as of `pandas.crosstab`), whose index and columns
+        name them, or an array, whose names are the numbers from 0.
+      empty: what is done with rows and columns of zeros, which no bottleneck can place: "error" refuses them by name,
+        "drop" leaves them out, with a warning that names them.
+
+    Returns:
+      A `JointTable`.
+
+    Raises:
+      TypeError: a table that holds text or other things that are no numbers.
+      ValueError: another rank, negative, missing or fractional entries, repeated names, sums of rows and columns (the
+        margins of a crosstab) among them, empty rows or columns, fewer than two that are not empty.
+
+    Warns:
+      UserWarning: with empty="drop", rows and columns that are left out.
+
+    Example:
+      >>> import pandas as pd
+      >>> seen = pd.crosstab(pd.Series(["a", "b", "a", "c"]), pd.Series(["yes", "no", "yes", "yes"]))
+      >>> joint = ni.discrete.from_counts(seen)
+      >>> joint.names.rows, joint.p_xy[0].tolist()
+      (('a', 'b', 'c'), [0.0, 0.5])
+    """
+    check.known("table", table)
+    check.option("empty", empty, ("error", "drop"))
+    counts, names = _counts(table)
+    for i, j in np.argwhere(~np.isfinite(counts) | (counts < 0) | (counts != np.floor(counts)))[:1]:
+        what = "missing" if np.isnan(counts[i, j]) else f"{counts[i, j]:g}"
+        raise ValueError(
+            "`table` must hold counts: whole numbers, not negative, none missing; got "
+            f"{what} in row {names.rows[i]!r}, column {names.columns[j]!r}."
+        )
+    _refuse_margins(counts, names)
+    kept = [counts.sum(axis=axis) > 0 for axis in (1, 0)]
+    zeros = [
+        f"{what} {name!r}"
+        for what, among, keep in (("row", names.rows, kept[0]), ("column", names.columns, kept[1]))
+        for name, there in zip(among, keep, strict=True)
+        if not there
+    ]
+    if zeros:
+        text = f"{', '.join(zeros[:8])}{f' and {len(zeros) - 8} more' if len(zeros) > 8 else ''}"
+        if empty == "error":
+            raise ValueError(f"`table` must have no rows or columns of zeros; got {text}. empty='drop' drops them.")
+        warnings.warn(f"Left out of `table`, as they hold no counts: {text}.", stacklevel=2)
+        counts = counts[kept[0]][:, kept[1]]
+        names = Names(
+            *(
+                tuple(name for name, there in zip(among, keep, strict=True) if there)
+                for among, keep in ((names.rows, kept[0]), (names.columns, kept[1]))
+            )
+        )
+    if min(counts.shape, default=0) < 2:
+        raise ValueError(
+            f"`table` must have at least two rows and two columns that hold counts; got {counts.shape[0]} and "
+            f"{counts.shape[1]}. With one of either there is no information."
+        )
+    total = counts.sum()
+    return JointTable(counts / total, int(total), names)
+
+
+def _counts(table) -> tuple[np.ndarray, Names]:
+    """Counts as float64 and their names."""
+    if hasattr(table, "columns") and hasattr(table, "index") and hasattr(table, "to_numpy"):
+        rows, columns = ([_name(value) for value in axis] for axis in (table.index, table.columns))
+        values = table.to_numpy()
+    else:
+        values = np.asarray(check.values("table", table))
+        rows, columns = None, None
+    if values.ndim != 2:
+        raise ValueError(f"`table` must have rows and columns; got shape {values.shape}.")
+    if values.dtype.kind == "O":
+        try:
+            values = values.astype(np.float64)
+        except (TypeError, ValueError):
+            pass
+    if values.dtype.kind not in "fiu":
+        raise TypeError(
+            f"`table` must hold counts, whole numbers; got dtype {values.dtype}. Of columns of text, `pandas.crosstab` "
+            "counts how often each pair occurs."
+        )
+    rows = [str(i) for i in range(values.shape[0])] if rows is None else rows
+    columns = [str(j) for j in range(values.shape[1])] if columns is None else columns
+    for what, among in (("row", rows), ("column", columns)):
+        seen: set[str] = set()
+        repeated = [name for name in among if name in seen or seen.add(name)]
+        if repeated:
+            raise ValueError(f"`table` must name every {what} once; got {repeated[0]!r} several times.")
+    return values.astype(np.float64), Names(tuple(rows), tuple(columns))
+
+
+def _name(value) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _refuse_margins(counts: np.ndarray, names: Names) -> None:
+    """Refuses a last row and column that are the sums of the others: as outcomes they would count everything twice."""
+    if min(counts.shape) < 3 or not counts.any():
+        return
+    sums = np.array_equal(counts[:-1].sum(0), counts[-1]) and np.array_equal(counts[:, :-1].sum(1), counts[:, -1])
+    if sums:
+        raise ValueError(
+            f"`table` must hold counts without their sums; row {names.rows[-1]!r} and column {names.columns[-1]!r} are "
+            "the sums of the others. Take `margins=False`, or leave them out."
+        )
 
 
 def entropy(p: Float[ArrayLike, "..."], axis: int | tuple[int, ...] | None = -1) -> Float[Array, "..."]:

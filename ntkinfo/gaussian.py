@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._numerics import normal_rule, variance_ratio
 from ntkinfo._numerics.cholesky import cholesky
 
@@ -42,6 +42,13 @@ class Gaussian(NamedTuple):
     mean: jax.Array
     variance: jax.Array
     covariance: jax.Array | None = None
+
+    _table = tables.Table(
+        ("point", "output"), plain="mean variance std", where={"variance": ("point",), "std": ("point",)}
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
     @property
     def std(self) -> Float[Array, "... m"]:

@@ -16,16 +16,19 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, checkpoint, labels
+from ntkinfo._common import check, checkpoint, data, labels, tables
 from ntkinfo._common import progress as _progress
+from ntkinfo._common.quantities import in_nats
+from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import Ensemble
-from ntkinfo.information import QUANTITIES, Quantity, curve
+from ntkinfo.information import QUANTITIES, Information, Losses, Quantity, curve
 from ntkinfo.kernels import Kernels
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr  # pyright: ignore[reportMissingImports]
 
-__all__ = ["Sweep", "scales"]
+__all__ = ["Sweep", "SweptCurve", "scales"]
 
 
 class Sweep(NamedTuple):
@@ -48,18 +51,143 @@ class Sweep(NamedTuple):
     ceilings: dict[str, float]
     failed: dict[tuple[float, float], str]
 
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
     @property
     def quantities(self) -> dict[str, Quantity]:
         """What each quantity is, by name, as of `Curve.quantities`."""
         return QUANTITIES
 
-    def to_dataframe(self) -> "pd.DataFrame":
-        """A pandas DataFrame with a row per cell and time and a column per quantity; information in nats."""
-        import pandas as pd
+    def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
+        """A pandas DataFrame with a row per cell and time and a column per quantity; `attrs` say unit and ceilings.
 
+        Args:
+          unit: "nats" or "bits", of information and negative log-likelihoods.
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        scale = tables.factor(unit)
         w, b, t = np.meshgrid(self.w_std, self.b_std, self.t, indexing="ij")
         columns = {"w_std": w.ravel(), "b_std": b.ravel(), "t": t.ravel()}
-        return pd.DataFrame(columns | {name: value.ravel() for name, value in self.values.items()})
+        columns |= {name: (scale if in_nats(name) else 1) * value.ravel() for name, value in self.values.items()}
+        return tables.frame(columns, {name: scale * value for name, value in self.ceilings.items()}, unit)
+
+    def to_xarray(self, *, unit: str = "nats") -> "xr.Dataset":
+        """An xarray Dataset: a variable per quantity over the dimensions w_std, b_std and t, with its unit and meaning.
+
+        Args:
+          unit: "nats" or "bits", of information and negative log-likelihoods.
+
+        Raises:
+          ValueError: an unknown unit.
+          ImportError: xarray is missing; the message says how to install it.
+        """
+        scale = tables.factor(unit)
+        try:
+            import xarray as xr  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise ImportError("`to_xarray` needs xarray. Install it: pip install xarray.") from error
+        dims, variables = ("w_std", "b_std", "t"), {}
+        for name, value in self.values.items():
+            units = unit if in_nats(name) else ""
+            meaning = QUANTITIES[name].meaning if name in QUANTITIES else name
+            variables[name] = (dims, (scale if units else 1) * value, {"units": units, "long_name": meaning})
+        ceilings = {name: scale * value for name, value in self.ceilings.items()}
+        return xr.Dataset(variables, {name: getattr(self, name) for name in dims}, {"units": unit} | ceilings)
+
+    def curve(self, w: float, b: float) -> "SweptCurve":
+        """The curve of one cell, for `plot.curve`, `plot.plane` and `to_dataframe`.
+
+        Args:
+          w: its weight scale, one of `w_std`.
+          b: its bias scale, one of `b_std`.
+
+        Returns:
+          A `SweptCurve`.
+
+        Raises:
+          TypeError, ValueError: scales that the sweep does not have, or a cell that could not be computed.
+        """
+        i, j = _at("w", w, self.w_std), _at("b", b, self.b_std)
+        reason = self.failed.get((float(self.w_std[i]), float(self.b_std[j])))
+        if reason is not None:
+            raise ValueError(f"`w` and `b` must be of a cell that was computed; {w:g} and {b:g} failed: {reason}")
+        columns = {name: value[i, j] for name, value in self.values.items()}
+        return SweptCurve(self.t, columns, dict(self.ceilings), float(self.w_std[i]), float(self.b_std[j]))
+
+
+class SweptCurve(NamedTuple):
+    """One cell of a `Sweep`; quantities are attributes by name, as of a `Curve`. Made by `Sweep.curve`.
+
+    Attributes:
+      t: training times, (T,).
+      values: name of a quantity, as in `Curve.columns`, to its values (T,), information in nats.
+      ceilings: "log_m" and "label_entropy" to their values in nats.
+      w_std: weight scale.
+      b_std: bias scale.
+    """
+
+    t: np.ndarray
+    values: dict[str, np.ndarray]
+    ceilings: dict[str, float]
+    w_std: float
+    b_std: float
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """What each quantity is, by name, as of `Curve.quantities`."""
+        return QUANTITIES
+
+    def __getattr__(self, name: str):
+        # Only what is no field comes here.
+        if name in ("log_m", "label_entropy"):
+            return self.ceilings[name]
+        if name == "losses":
+            return Losses(*(self.values.get(field) for field in Losses._fields))
+        if name in ("input_information", "label_information"):
+            return self._information(name)
+        if name in QUANTITIES:
+            return self.values.get(name)
+        raise AttributeError(f"'SweptCurve' has no attribute {name!r}; its quantities are {', '.join(self.values)}")
+
+    def _information(self, name: str) -> Information:
+        value = self.values[name]
+        lower = self.values.get(f"{name}_lower", np.full_like(value, -np.inf))
+        upper = self.values.get(f"{name}_upper", np.full_like(value, np.inf))
+        # Columns do not say the method; that of real labels is always the decoder's.
+        method = "sampled" if f"{name}_stderr" in self.values else "exact"
+        if name == "label_information" and "gibbs_error" not in self.values:
+            method = "decoder"
+        stderr = self.values.get(f"{name}_stderr", np.zeros_like(value))
+        return Information(value, lower, upper, stderr, method)  # pyright: ignore[reportArgumentType]
+
+    def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
+        """A pandas DataFrame with a row per time and a column per quantity; `attrs` say unit, scales and ceilings.
+
+        Args:
+          unit: "nats" or "bits", of information and negative log-likelihoods.
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        scale = tables.factor(unit)
+        columns = {name: (scale if in_nats(name) else 1) * value for name, value in self.values.items()}
+        ceilings = {name: scale * value for name, value in self.ceilings.items()}
+        return tables.frame({"t": self.t} | columns, {"w_std": self.w_std, "b_std": self.b_std} | ceilings, unit)
+
+
+def _at(name: str, value, scales: np.ndarray) -> int:
+    """The index of a scale of the grid, equal up to rounding."""
+    check.number(name, value)
+    near = np.flatnonzero(np.isclose(scales, float(value), rtol=1e-6, atol=0))
+    if not len(near):
+        raise ValueError(f"`{name}` must be one of the scales {', '.join(f'{s:g}' for s in scales)}; got {value:g}.")
+    return int(near[0])
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -69,11 +197,11 @@ def _block(build, w_std, b_std, x1, x2):
 
 def scales(
     build: Callable[[float, float], Any],
-    x: Float[ArrayLike, "n ..."],
-    y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
-    x_test: Float[ArrayLike, "m ..."],
-    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
-    t: Num[ArrayLike, "*T"],
+    x: Float[ArrayLike, "n ..."] | Dataset,
+    y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"] | Num[ArrayLike, "*T"] | None = None,
+    x_test: Float[ArrayLike, "m ..."] | None = None,
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"] | None = None,
+    t: Num[ArrayLike, "*T"] | None = None,
     *,
     w_std: ArrayLike | Sequence[float],
     b_std: ArrayLike | Sequence[float] = (0.0,),
@@ -87,7 +215,7 @@ def scales(
     Args:
       build: `build(w_std, b_std)` returns a network of `ntkinfo.stax`, for instance
         `lambda w, b: stax.serial(stax.Dense(1, w, b), stax.Erf(), stax.Dense(1, w, b))`.
-      x: training inputs, (n, ...).
+      x: training inputs, (n, ...); or a `Dataset`, then `t`: `scales(build, data, t, w_std=...)`.
       y: training labels, (n, k) or (n,).
       x_test: test inputs, (m, ...).
       y_test: test labels, (m, k) or (m,).
@@ -130,6 +258,12 @@ def scales(
             "`build` must return a network of `ntkinfo.stax`, or a kernel function, for two numbers (w_std, b_std); "
             f"for {w_grid[0]:g} and {b_grid[0]:g}: {error}"
         ) from error
+    if data.is_dataset(x):
+        data.refuse_beside(x_test=x_test, y_test=y_test)
+        t = data.last("x", "y", y, "t", t)
+        x, y, x_test, y_test = (getattr(x, field) for field in data.FIELDS)
+    else:
+        data.require("x", y=y, x_test=x_test, y_test=y_test, t=t)
     x = check.inputs("x", x)
     x_test = check.inputs_like("x_test", x_test, x)
     y, times = labels.real_targets("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))

@@ -55,6 +55,8 @@ ALLOWED = {
     "compression": GROUNDS,
     # A mesh and processes: thin over JAX.
     "distributed": GROUNDS,
+    # Files name the classes of results, which are imported by these names where a file holds them.
+    "files": {"_common"},
     # Figures read results by their fields, and what quantities are called.
     "plot": GROUNDS,
     # The command line may import everything, and only `__main__` imports it.
@@ -177,14 +179,22 @@ PROMISED = {
         BELIEVED Content FORMS METHODS MIN_EFFECTIVE_SAMPLES information_content of_kernel positive_probability
         upper_bound
     """,
-    "datasets": "Dataset TASKS TwelveBit csv digits from_arrays gaussian mnist npz one_hot parity subsample twelve_bit",
-    "discrete": "check_conditional check_joint entropy is_deterministic kl merge_rows mutual_information smooth",
+    "datasets": """
+        Dataset TASKS TwelveBit cifar10 csv digits fashion_mnist from_arrays gaussian mnist npz one_hot parity subsample
+        twelve_bit
+    """,
+    "discrete": """
+        JointTable Names check_conditional check_joint entropy from_counts is_deterministic kl merge_rows
+        mutual_information smooth
+    """,
     "distributed": "AXIS Processes initialize mesh",
     "ensemble": """
-        CrossKernels Ensemble KrylovEnsemble Prediction SpectralSums covariances labels means predictive rotate
+        CrossKernels Ensemble KrylovEnsemble Prediction PredictiveError SpectralSums covariances labels means predictive
+        rotate standard_error
     """,
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
     "examples": "ExampleValue GroupValue Selection select value",
+    "files": "load save",
     "finite": """
         DivergedError GradientPhases LayerRun Plane Run activations gradient_phases information_plane
         kernel_flow stability_limit summary train train_layers
@@ -194,8 +204,9 @@ PROMISED = {
         winning_probabilities
     """,
     "information": """
-        Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action curve data_information
-        fisher_trace input_information is_saturated label_information losses output_divergence parameter_distance
+        Certificate Curve Information Losses MEANING ParameterDivergence QUANTITIES Quantity action certificate curve
+        data_information fisher_trace
+        input_information is_saturated label_information losses output_divergence parameter_distance
         parameter_divergence
     """,
     "kernels": """
@@ -214,8 +225,9 @@ PROMISED = {
         require_key select_method warn_if_inaccurate
     """,
     "plot": """
-        animate bifurcation bottleneck cmi curve divergence dynamics estimators examples finite geometry gradients
-        layers learning losses network plane summary sweep training variational variational_error
+        animate bifurcation bottleneck bounds clusters cmi curve divergence dynamics estimators examples finite geometry
+        gradients layers learning losses network parameter_divergence plane posterior summary sweep training variational
+        variational_error
     """,
     "posterior": "PRIORS Posterior predictive",
     "stax": """
@@ -226,7 +238,7 @@ PROMISED = {
         Monomial Padding Polynomial PositionalEmbedding Rbf RectifiedMonomial Relu Sigmoid_like Sign Sin
         Slice SumPool layer parallel repeat requires serial supports_masking unmask_fn
     """,
-    "sweep": "Sweep scales",
+    "sweep": "Sweep SweptCurve scales",
     "variational": """
         DivergedError History LearningCurve Measurement RequiredInformation Sweep VariationalFit encoders
         error_under_noise fit label_noise learning_curve measure required_information sweep

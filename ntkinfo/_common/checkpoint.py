@@ -10,6 +10,8 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Callable
+from typing import IO
 
 import jax
 import jax.numpy as jnp
@@ -198,23 +200,10 @@ class Checkpoint:
         return OSError(error.errno, text)
 
     def _write(self, name, write):
-        # Beside its place and then moved there: an interruption leaves no half-written file under the name.
-        host = re.sub(r"[^0-9A-Za-z]", "_", platform.node())
-        unfinished = self.path / f".{name}.{host}-{os.getpid()}-{threading.get_ident()}-{secrets.token_hex(8)}.tmp"
-        _being_written.add(unfinished.name)
         try:
-            with unfinished.open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self.path / name)
+            write_whole(self.path / name, write)
         except OSError as error:
             raise self._unwritable(error) from error
-        finally:
-            # It is there only where something went wrong.
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            _being_written.discard(unfinished.name)
 
     def _remove_abandoned(self):
         """Removes the unfinished files of runs that died while they wrote."""
@@ -233,6 +222,30 @@ class Checkpoint:
                     abandoned = not _is_alive(int(match["process"]))
                 if abandoned:
                     file.unlink()
+
+
+def write_whole(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Has `write` fill a file, which takes the place of `path` when it is finished: it is there whole or not at all.
+
+    Raises:
+      OSError: it cannot be written, as on a full disk.
+    """
+    # Beside its place and then moved there: an interruption leaves no half-written file under the name.
+    host = re.sub(r"[^0-9A-Za-z]", "_", platform.node())
+    mark = f"{host}-{os.getpid()}-{threading.get_ident()}-{secrets.token_hex(8)}"
+    unfinished = path.with_name(f".{path.name}.{mark}.tmp")
+    _being_written.add(unfinished.name)
+    try:
+        with unfinished.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        # It is there only where something went wrong.
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        _being_written.discard(unfinished.name)
 
 
 def _is_alive(process: int) -> bool:

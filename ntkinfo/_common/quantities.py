@@ -106,6 +106,14 @@ QUANTITIES = {
 MEANING = {name: quantity.description for name, quantity in QUANTITIES.items()}
 
 
+def in_nats(column: str) -> bool:
+    """Whether a column of a curve is in nats: a quantity that is, or a bound or standard error of one."""
+    name = column
+    for suffix in ("_lower", "_upper", "_stderr"):
+        name = name.removesuffix(suffix)
+    return name in QUANTITIES and QUANTITIES[name].unit == "nats"
+
+
 def markdown() -> str:
     """The table as a page of documentation, `docs/quantities.md`."""
     lines = ["| column | kind | unit | meaning | exact | bound |", "| --- | --- | --- | --- | --- | --- |"]

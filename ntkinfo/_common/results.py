@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 
 UNITS = ("nats", "bits")
 
@@ -106,6 +106,11 @@ class Estimate:
 
     def __truediv__(self, divisor: float) -> "Estimate":
         return self * (1.0 / divisor)
+
+    _table = tables.Table((), nats="value lower upper stderr lower_stderr upper_stderr ceiling", totals="method")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 # A value so near its ceiling says little but that the ceiling was reached.

@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._numerics.entropy import kl
 from ntkinfo.bottleneck import _branch_and_bound, _curve, _newton, _solver
 from ntkinfo.bottleneck._distortion import (
@@ -62,6 +62,29 @@ class CriticalBetas(NamedTuple):
     global_clusters: Array
     certified: Array
 
+    def to_dataframe(self, *, unit: str = "nats"):
+        """A pandas table with a row per critical β: kind ("local" or "global"), beta, n_clusters, cluster, certified.
+
+        Args:
+          unit: "nats" or "bits"; β has none.
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        tables.factor(unit)
+        n, m = len(self.local), len(self.global_)
+        columns = {
+            "kind": ["local"] * n + ["global"] * m,
+            "beta": np.concatenate([self.local, self.global_]),
+            "n_clusters": np.concatenate([self.local_clusters, self.global_clusters]),
+            "cluster": [int(z) for z in self.local_cluster] + [None] * m,
+            "certified": [None] * n + [bool(c) for c in self.certified],
+        }
+        return tables.frame(columns, {}, unit)
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
 
 class Branch(NamedTuple):
     """The clusters of one branch over β, ordered by their decoder.
@@ -78,6 +101,15 @@ class Branch(NamedTuple):
     mass: Array
     n_clusters: Array
 
+    _table = tables.Table(
+        ("beta", "cluster", "label"),
+        plain="decoder mass n_clusters",
+        where={"mass": ("beta", "cluster"), "n_clusters": ("beta",)},
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
 
 class Bifurcation(NamedTuple):
     """Three branches over one grid: annealed upwards, annealed downwards from Z = X, and the global optimum."""
@@ -85,6 +117,23 @@ class Bifurcation(NamedTuple):
     upward: Branch
     downward: Branch
     optimum: Branch
+
+    def to_dataframe(self, *, unit: str = "nats"):
+        """A pandas table of the three branches, `branch` saying which; see `Branch`.
+
+        Args:
+          unit: "nats" or "bits"; there is no information in it.
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        frames = {name: getattr(self, name).to_dataframe(unit=unit) for name in self._fields}
+        columns = {name: np.concatenate([frame[name] for frame in frames.values()]) for name in frames["optimum"]}
+        names = np.repeat(list(frames), [len(frame) for frame in frames.values()])
+        return tables.frame({"branch": names} | columns, {}, unit)
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 class _Clusters(NamedTuple):

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,12 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check, parallel
+from ntkinfo._common import check, parallel, tables
 from ntkinfo._numerics import entropy
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -24,6 +27,8 @@ def in_double(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
 
     @functools.wraps(function)
     def wrapped(p_xy, *args, **kwargs):
+        names = p_xy.names if isinstance(p_xy, discrete.JointTable) else None
+        p_xy = p_xy.p_xy if isinstance(p_xy, discrete.JointTable) else p_xy
         p_xy = discrete.check_joint("p_xy", p_xy)
         if not check.concrete(p_xy, args, kwargs):
             raise ValueError("`p_xy` and `beta` must be known: the search runs on the host. Call it outside `jit`.")
@@ -36,7 +41,8 @@ def in_double(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
             host = np.asarray(leaf)
             return jnp.asarray(host.astype(p_xy.dtype) if host.dtype.kind == "f" else host)
 
-        return jax.tree.map(cast, result)
+        made = jax.tree.map(cast, result)
+        return made._replace(names=names) if isinstance(made, BottleneckCurve) else made
 
     return wrapped
 
@@ -66,6 +72,7 @@ class BottleneckCurve(NamedTuple):
       h_x: H of X with inputs of equal p(y|x) taken as one, the largest I(X;Z) worth having.
       features: A_r(z), (B, z, r), where the dual was given features; else None.
       certified: whether `gap` is proven up to rounding, (B,): for two, three and four labels; None where `gap` is.
+      names: of inputs and labels, where the table had them (`discrete.from_counts`); else None.
     """
 
     beta: Array
@@ -85,6 +92,79 @@ class BottleneckCurve(NamedTuple):
     h_x: Array
     features: Array | None = None
     certified: Array | None = None
+    names: discrete.Names | None = None
+
+    _table = tables.Table(
+        ("beta",),
+        nats="i_xz i_zy i_zy_model lagrangian gap",
+        plain="n_clusters converged on_hull certified",
+        totals="i_xy* h_x* strictly_concave",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
+    def assignments(self, index: int | None = None) -> "pd.DataFrame":
+        """The likeliest cluster of every input, and how likely it is: columns beta, x, cluster, probability.
+
+        Args:
+          index: of one β; None for all.
+
+        Returns:
+          A pandas table with a row per β and input, under the names of the table where it had any.
+
+        Raises:
+          TypeError, ValueError: an index that is none of the curve's.
+        """
+        chosen = range(len(self.beta)) if index is None else [_position(index, len(self.beta))]
+        encoder, names = np.asarray(self.encoder)[list(chosen)], self._names()[0]
+        columns = {
+            "beta": np.repeat(np.asarray(self.beta)[list(chosen)], len(names)),
+            "x": list(names) * len(encoder),
+            "cluster": encoder.argmax(axis=2).ravel(),
+            "probability": encoder.max(axis=2).ravel(),
+        }
+        return tables.frame(columns, {}, "nats")
+
+    def encoder_table(self, index: int) -> "pd.DataFrame":
+        """p(z|x) at one β: inputs in rows, under their names, clusters in use in columns.
+
+        Args:
+          index: of the β.
+
+        Raises:
+          TypeError, ValueError: an index that is none of the curve's.
+        """
+        index = _position(index, len(self.beta))
+        encoder = np.asarray(self.encoder)[index, :, : int(self.n_clusters[index])]
+        made = tables.frame({f"z{j}": encoder[:, j] for j in range(encoder.shape[1])}, {}, "nats")
+        made.index = self._names()[0]
+        return made
+
+    def decoder_table(self, index: int) -> "pd.DataFrame":
+        """p(y|z) at one β: clusters in use in rows, labels in columns, under their names.
+
+        Args:
+          index: of the β.
+
+        Raises:
+          TypeError, ValueError: an index that is none of the curve's.
+        """
+        index = _position(index, len(self.beta))
+        decoder = np.asarray(self.decoder)[index, : int(self.n_clusters[index])]
+        made = tables.frame(dict(zip(self._names()[1], decoder.T, strict=True)), {}, "nats")
+        made.index = [f"z{j}" for j in range(len(decoder))]
+        return made
+
+    def _names(self) -> tuple[list[str], list[str]]:
+        if self.names is not None:
+            return list(self.names.rows), list(self.names.columns)
+        return [str(i) for i in range(self.encoder.shape[1])], [str(j) for j in range(self.decoder.shape[2])]
+
+
+def _position(index, length: int) -> int:
+    """An index of a curve, counted from the end where it is negative."""
+    return check.integer("index", index, least=-length, most=length - 1) % length
 
 
 def validate(beta: ArrayLike) -> np.ndarray:

@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._numerics.entropy import plogq
 
 # Bisections of the exponent in [0, 1]: to the rounding of float64.
@@ -37,12 +37,22 @@ class Exponent(NamedTuple):
     mean: Array
     pairs: Array
 
+    _table = tables.Table((), nats="worst mean")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
 
 class BayesError(NamedTuple):
     """Bayes error from n observations: `value` and `stderr`, its standard error, zero where exact."""
 
     value: Array
     stderr: Array
+
+    _table = tables.Table((), plain="value stderr")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def chernoff(p: Float[ArrayLike, "... z"], q: Float[ArrayLike, "... z"]) -> Float[Array, "..."]:

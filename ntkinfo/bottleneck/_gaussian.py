@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 
 
 class GaussianBottleneck(NamedTuple):
@@ -37,6 +37,11 @@ class GaussianBottleneck(NamedTuple):
     n_active: Array
     critical_betas: Array
     i_xy: Array
+
+    _table = tables.Table((), nats="i_xz i_zy lagrangian", plain="beta n_active", totals="i_xy*")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def gaussian_ib(

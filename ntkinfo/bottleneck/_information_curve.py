@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._numerics import entropy
 from ntkinfo.bottleneck._curve import BottleneckCurve, concave_hull
 
@@ -25,6 +25,11 @@ class Closest(NamedTuple):
     beta: np.ndarray
     distance: np.ndarray
     deficit: np.ndarray
+
+    _table = tables.Table((), nats="distance deficit", plain="beta")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def hull(curve: BottleneckCurve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import kernels
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._common.labels import real_targets
 from ntkinfo._numerics import cholesky
 from ntkinfo.content import _orthant
@@ -49,6 +49,11 @@ class Content(NamedTuple):
     reliable: Array
     lower: Array
     upper: Array
+
+    _table = tables.Table((), nats="value stderr lower upper", plain="effective_samples reliable")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def information_content(

@@ -1,4 +1,4 @@
-"""Shared. Data to compute on: embedded digits, MNIST files, your own arrays and tables, and a Gaussian problem.
+"""Shared. Data: digits, files of MNIST, Fashion-MNIST and CIFAR-10, your own arrays and tables, a Gaussian problem.
 
 Everything is NumPy on the host: nothing touches a device, and the same seed gives the same arrays on every machine.
 All data sets share three rules. Of rows with equal inputs only the first is kept, so that training and test inputs are
@@ -8,7 +8,7 @@ shifted by the training mean of each feature and divided: pixels by one number, 
 """
 
 from ntkinfo.datasets._dataset import Dataset, subsample
-from ntkinfo.datasets._sources import digits, gaussian, mnist, npz
+from ntkinfo.datasets._sources import cifar10, digits, fashion_mnist, gaussian, mnist, npz
 from ntkinfo.datasets._tables import csv, from_arrays
 from ntkinfo.datasets._targets import TASKS, one_hot, parity
 from ntkinfo.datasets._twelve_bit import TwelveBit, twelve_bit
@@ -17,8 +17,10 @@ __all__ = [
     "TASKS",
     "Dataset",
     "TwelveBit",
+    "cifar10",
     "csv",
     "digits",
+    "fashion_mnist",
     "from_arrays",
     "gaussian",
     "mnist",

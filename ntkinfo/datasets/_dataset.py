@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo.datasets import _scale
 from ntkinfo.datasets._targets import cast, encode, float_dtype
 
@@ -38,6 +38,31 @@ class Dataset:
     task: str
     classes: tuple[str, ...] | None = None
     mutual_information: float | None = None
+
+    def to_dataframe(self, *, unit: str = "nats"):
+        """A pandas table with a row per example: split, inputs x0, x1, ..., targets y0, ..., and the name of its class.
+
+        Args:
+          unit: "nats" or "bits", of `mutual_information` in `attrs`.
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        scale = tables.factor(unit)
+        n, m = len(self.x_train), len(self.x_test)
+        columns: dict = {"split": ["train"] * n + ["test"] * m}
+        for letter, parts in (("x", (self.x_train, self.x_test)), ("y", (self.y_train, self.y_test))):
+            rows = np.concatenate([np.asarray(part).reshape(len(part), -1) for part in parts])
+            columns |= {f"{letter}{j}": rows[:, j] for j in range(rows.shape[1])}
+        if self.labels_train is not None and self.labels_test is not None:
+            codes = np.concatenate([self.labels_train, self.labels_test])
+            columns["label"] = codes if self.classes is None else [self.classes[code] for code in codes]
+        known = None if self.mutual_information is None else scale * self.mutual_information
+        attributes = {"name": self.name, "task": self.task, "mutual_information": known}
+        return tables.frame(columns, attributes, unit)
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def subsample(n: int, sizes: Sequence[int], *, seed: int = 0) -> tuple[Int[np.ndarray, " size"], ...]:

@@ -36,6 +36,51 @@ def mnist(folder: Path):
     return found[0], (found[1] if len(found) == 2 else None)
 
 
+# A record of CIFAR-10's binary version: a label, then red, green and blue of 32 x 32 pixels.
+_CIFAR = 1 + 3 * 32 * 32
+_CIFAR_PARTS = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+
+
+def cifar10(folder: Path):
+    """Images (n, 32, 32, 3) and labels (n,), unsigned bytes, of the training batches and of the test batch.
+
+    Raises:
+      FileNotFoundError: no folder, or no batches of the binary version in it.
+      ValueError: pickles in the place of binary files, a file that is cut short or holds labels above 9.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`folder` must be a folder with CIFAR-10's binary files; {folder} is not a folder.")
+    if (folder / "cifar-10-batches-bin").is_dir():
+        folder = folder / "cifar-10-batches-bin"
+    train = [folder / name for name in _CIFAR_PARTS if (folder / name).is_file()]
+    if not train:
+        places = (folder, folder / "cifar-10-batches-py")
+        if any((place / "data_batch_1").is_file() for place in places):
+            raise ValueError(
+                f"`folder` must hold CIFAR-10's binary version; {folder} holds its Python version. Its pickles "
+                "are not read: they can run any program. Take cifar-10-binary.tar.gz of the same page."
+            )
+        raise FileNotFoundError(
+            f"`folder` must hold data_batch_1.bin and so on, CIFAR-10's binary version; {folder} does not."
+        )
+    test = folder / "test_batch.bin"
+    parts = [_cifar_part(path) for path in train]
+    first = tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return first, (_cifar_part(test) if test.is_file() else None)
+
+
+def _cifar_part(path: Path):
+    size = path.stat().st_size
+    if not size or size % _CIFAR:
+        raise ValueError(f"{path} must hold records of {_CIFAR} bytes; got {size} bytes. It may be cut short.")
+    memory.require(f"{path} of {size} bytes", 2 * size, "Take a part of the data.")
+    records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, _CIFAR)
+    labels, images = records[:, 0], records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    if labels.max() > 9:
+        raise ValueError(f"{path} must hold labels from 0 to 9; got {labels.max()}. It is no batch of CIFAR-10.")
+    return images, labels
+
+
 def npz(path: Path):
     """The arrays x, y and perhaps x_test, y_test of an `.npz` file, as stored.
 

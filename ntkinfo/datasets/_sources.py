@@ -1,11 +1,19 @@
 """Where data come from: embedded digits, MNIST files, `.npz` files, a Gaussian problem with known I(X;Y)."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 
 from ntkinfo._common import check, memory
 from ntkinfo.datasets import _dataset, _files, _scale
 from ntkinfo.datasets._dataset import Dataset
 from ntkinfo.datasets._targets import TASKS, float_dtype
+
+# Where Debian's package puts the files.
+_FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+_GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def digits(
@@ -91,6 +99,91 @@ def mnist(
     n_train = check.integer("n_train", n_train, least=2)
     (x, y), test = _files.mnist(check.path("folder", folder))
     return _dataset.split("mnist", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype)
+
+
+def fashion_mnist(
+    folder=None,
+    n_train: int = 1000,
+    n_test: int | None = 1000,
+    *,
+    task: str = "classes",
+    flat: bool = True,
+    seed: int = 0,
+    dtype=np.float64,
+) -> Dataset:
+    """Fashion-MNIST, from IDX files under MNIST's standard names; no download.
+
+    Args:
+      folder: the folder of the files; None for where Debian's package `dataset-fashion-mnist` puts them.
+      n_train: training rows, at least 2.
+      n_test: test rows; None for all the rest.
+      task: "classes", under the names of the garments; "parity" or "regression" of their numbers, as in `digits`.
+      flat: inputs of shape (n, 784); otherwise images (n, 28, 28, 1).
+      seed: of the permutation that chooses the rows.
+      dtype: float64 or float32.
+
+    Returns:
+      Dataset.
+
+    Raises:
+      FileNotFoundError: no folder, or no files in it; the message says where they come from.
+      ValueError: as `mnist`.
+
+    Source: Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747.
+    """
+    place = _FASHION_FOLDER if folder is None else check.path("folder", folder)
+    if folder is None and not place.is_dir():
+        raise FileNotFoundError(
+            f"`folder` must be given: there is no Fashion-MNIST at {place}. Install Debian's package "
+            "dataset-fashion-mnist, or pass the folder of its four IDX files."
+        )
+    data = mnist(place, n_train, n_test, task=task, flat=flat, seed=seed, dtype=dtype)
+    return _named(data, "fashion_mnist", _GARMENTS)
+
+
+def cifar10(
+    folder,
+    n_train: int = 1000,
+    n_test: int | None = 1000,
+    *,
+    task: str = "classes",
+    flat: bool = True,
+    seed: int = 0,
+    dtype=np.float64,
+) -> Dataset:
+    """CIFAR-10, from the files of its binary version; no download, and no pickles.
+
+    Args:
+      folder: the folder of data_batch_1.bin to data_batch_5.bin and test_batch.bin, or the one above it. Where there is
+        no test batch, training and test rows are split from the others.
+      n_train: training rows, at least 2.
+      n_test: test rows; None for all the rest.
+      task: "classes", under the names of the objects; "parity" or "regression" of their numbers, as in `digits`.
+      flat: inputs of shape (n, 3072); otherwise images (n, 32, 32, 3).
+      seed: of the permutation that chooses the rows.
+      dtype: float64 or float32.
+
+    Returns:
+      Dataset.
+
+    Raises:
+      FileNotFoundError: no folder, or no batches in it.
+      ValueError: the Python version, which is pickled; a file that is cut short; an unknown task; too many rows.
+
+    Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
+    """
+    check.option("task", task, TASKS)
+    n_train = check.integer("n_train", n_train, least=2)
+    (x, y), test = _files.cifar10(check.path("folder", folder))
+    data = _dataset.split("cifar10", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype)
+    return _named(data, "cifar10", _OBJECTS)
+
+
+def _named(data: Dataset, name: str, classes: tuple[str, ...]) -> Dataset:
+    """The data under their name, with the names of their classes, which are numbers in the files."""
+    if data.task != "classes" or data.classes is None:
+        return dataclasses.replace(data, name=name)
+    return dataclasses.replace(data, name=name, classes=tuple(classes[int(number)] for number in data.classes))
 
 
 def npz(

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo._numerics import entropy
 from ntkinfo.datasets._targets import float_dtype
 
@@ -45,6 +45,11 @@ class TwelveBit:
     theta: float
     gamma: float
     mutual_information: float
+
+    _table = tables.Table(("pattern",), plain="labels score", totals="theta gamma mutual_information*")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
     def draw(self, *, seed: int) -> np.ndarray:
         """One label for each pattern, drawn from p(y|x), (4096,) integers; the same for the same seed."""

@@ -16,10 +16,11 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree, tracing
+from ntkinfo._common import check, data, labels, memory, pickling, pytree, tables, tracing
 from ntkinfo._numerics import eigenspaces, padding, spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
-from ntkinfo.ensemble import _engine, _krylov, _moments
+from ntkinfo.datasets import Dataset
+from ntkinfo.ensemble import _engine, _krylov, _moments, _stored
 from ntkinfo.ensemble._moments import Coupled, CrossKernels
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import Kernels
@@ -65,12 +66,22 @@ class Ensemble:
     coupling: Array | None = None
     mean_fn: Callable | None = None
 
+    _table = tables.Table(("mode", "output"), plain="eigenvalues y_rotated", where={"eigenvalues": ("mode",)})
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+    _to_stored = _stored.to_stored
+    _from_stored = classmethod(_stored.from_stored)
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.kernel_fn, self.mean_fn), _stored.REMEDY)
+
     @classmethod
     def fit(
         cls,
         net: Any,
-        x: Float[ArrayLike, "n ..."],
-        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
+        x: Float[ArrayLike, "n ..."] | Dataset,
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"] | None = None,
         *,
         mean: Any = None,
         singular: str = "error",
@@ -90,7 +101,7 @@ class Ensemble:
 
         Args:
           net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, as of `kernels.empirical`.
-          x: training inputs, (n, ...), floating point.
+          x: training inputs, (n, ...), floating point; or a `Dataset`, whose training rows are taken.
           y: training labels, (n, k) or (n,) for one output, floating point.
           mean: the outputs before training, f(x; θ₀): a `networks.Network`, a pair (apply_fn, params), an empirical
             kernel, or a function x -> (n, k). Training then fits residuals, and predictions come with it. None for 0.
@@ -128,6 +139,7 @@ class Ensemble:
           >>> z = ens.predict(x_test, t=100.0)
         """
         kernel_fn = networks.kernel_function(net)
+        x, y = data.train_pair(x, y)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x))
         check.option("singular", singular, ("error", "project"))

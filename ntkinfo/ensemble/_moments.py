@@ -9,6 +9,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels
+from ntkinfo._common import tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics import variances as numerics
 
@@ -32,6 +33,9 @@ class CrossKernels(NamedTuple):
     nngp: Array
     prior: Array
     offset: Array | None = None
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 class Coupled(NamedTuple):

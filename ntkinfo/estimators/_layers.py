@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from ntkinfo._common import check, labels, results
+from ntkinfo._common import check, labels, results, tables
 from ntkinfo.estimators import _binning, _samples
 from ntkinfo.estimators._samples import Limits
 
@@ -25,6 +25,11 @@ class LayerInformation(NamedTuple):
 
     i_xt: Float[Array, "*lead"]
     i_ty: Float[Array, "*lead"]
+
+    _table = tables.Table((), nats="i_xt i_ty")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def _layers(host, p_y_given_x, p_x, codes, unit) -> LayerInformation:

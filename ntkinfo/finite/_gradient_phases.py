@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo.finite._layer_run import LayerRun
 
 
@@ -32,6 +32,13 @@ class GradientPhases:
     std: Array
     snr: Array
     transition: Array
+
+    _table = tables.Table(
+        ("network", "epochs", "layer"), plain="mean std snr transition", where={"transition": ("network", "layer")}
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def gradient_phases(run: LayerRun) -> GradientPhases:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
 from ntkinfo import bottleneck, estimators
-from ntkinfo._common import check, labels, parallel, pytree
+from ntkinfo._common import check, labels, parallel, pytree, tables
 from ntkinfo._common import progress as _progress
 from ntkinfo._numerics.entropy import entropy, plogp
 from ntkinfo.finite import _layer_run
@@ -57,6 +57,18 @@ class Plane:
     distance: np.ndarray | None
     names: tuple[str, ...]
     estimator: str
+
+    _table = tables.Table(
+        ("network", "epochs", "layer"),
+        nats="i_xt i_ty i_xt_lower i_xt_upper i_ty_lower i_ty_upper distance",
+        plain="saturated beta",
+        where={"saturated": ("epochs", "layer")},
+        names={"layer": "names"},
+        totals="log_n* label_entropy* i_xy* estimator",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def information_plane(

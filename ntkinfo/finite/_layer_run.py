@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo._numerics import mlp
 from ntkinfo._numerics.mlp import ACTIVATIONS
 
@@ -51,6 +51,18 @@ class LayerRun:
     activations: tuple
     loss: str
     steps_per_epoch: int
+
+    @property
+    def _table(self) -> tables.Table:
+        # Cross-entropies are information, squared errors are not.
+        losses, plain = "train_loss test_loss", "train_error test_error gradient_mean gradient_std weight_norm"
+        nats, plain = (losses, plain) if self.loss == "cross_entropy" else ("", f"{losses} {plain}")
+        per_epoch = dict.fromkeys(("train_loss", "test_loss", "train_error", "test_error"), ("network", "epochs"))
+        return tables.Table(("network", "epochs", "layer"), nats, plain, per_epoch, totals="loss steps_per_epoch")
+
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def activations(

@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from jax import Array
+
+from ntkinfo._common import tables
 
 
 class Run(NamedTuple):
@@ -36,3 +39,17 @@ class Run(NamedTuple):
     learning_rate: Array
     stability_limit: Array
     steps: Array
+
+    @property
+    def _table(self) -> tables.Table:
+        # A single time has no axis.
+        return tables.Table(
+            ("network", "t") if np.ndim(self.t) else ("network",),
+            plain="loss parameter_distance action fisher_action fisher_trace steps",
+            where={"steps": ("t",) if np.ndim(self.t) else ()},
+            totals="learning_rate stability_limit",
+        )
+
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html

@@ -2,26 +2,30 @@
 
 import math
 import os
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from ntkinfo._common import check, memory
 from ntkinfo._common import checkpoint as _checkpoint
+from ntkinfo._common import data as _data
 from ntkinfo._common import progress as _progress
 from ntkinfo._common.errors import DivergedError
 from ntkinfo._common.labels import real_targets as labels
+from ntkinfo.datasets import Dataset
 from ntkinfo.finite import _gradient_descent, _validate
 from ntkinfo.finite._run import Run
+from ntkinfo.information import Curve
 
 
 def train(
     net,
-    x: Float[ArrayLike, "n ..."],
-    y: Float[ArrayLike, "n ..."],
-    t: ArrayLike,
+    x: Float[ArrayLike, "n ..."] | Dataset,
+    y: Float[ArrayLike, "n ..."] | Num[ArrayLike, "*T"] | Curve | None = None,
+    t: ArrayLike | Curve | None = None,
     *,
     n_networks: int,
     key: Array,
@@ -46,9 +50,11 @@ def train(
       net: a network of `ntkinfo.stax`, (init, apply, kernel). Its default parameterization is "ntk", as the theory has
         it: parameters start at N(0, 1). Or a `networks.Network`, or a pair (init, apply) with init(key, x) -> params,
         which need a learning rate; `net.continued()` starts all networks from the parameters it has.
-      x: training inputs, (n, ...), floating point; their dtype is that of the computation.
+      x: training inputs, (n, ...), floating point; their dtype is that of the computation. Or a `Dataset`, whose test
+        inputs are taken too, then `t`: `train(net, data, t, ...)`.
       y: training labels, (n, k) or (n,).
-      t: training times, scalar or (T,), in any order, finite; 0 gives the networks at initialisation.
+      t: training times, scalar or (T,), in any order, finite; 0 gives the networks at initialisation. Or a `Curve` (or
+        a cell of a sweep): its finite times as far as `max_steps` allows, with a warning that says how far.
       n_networks: N.
       key: random key.
       x_test: test inputs, (m, ...), or None.
@@ -71,6 +77,9 @@ def train(
     Returns:
       A `Run`. Under tracing (which needs a learning rate and a concrete t), `nan` where training diverged.
 
+    Warns:
+      UserWarning: the times of a curve that are left out, as they need more steps.
+
     Raises:
       TypeError: no network, no random key, inputs that are not floating-point numbers.
       ValueError: shapes that do not fit, infinite or negative times, too many steps, an unknown method, a learning rate
@@ -85,6 +94,12 @@ def train(
     Source: theory, sections 1 and 5; Lee et al. 2019 (arXiv 1902.06720).
     """
     init_fn, apply_fn = _validate.network(net)
+    if _data.is_dataset(x):
+        _data.refuse_beside(x_test=x_test)
+        t = _data.last("x", "y", y, "t", t)
+        x, y, x_test = x.x_train, x.y_train, x.x_test  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        _data.require("x", y=y, t=t)
     x = check.inputs("x", x)
     y = labels("y", y, len(x)).astype(x.dtype)
     if x_test is not None:
@@ -96,7 +111,8 @@ def train(
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
         checkpoint = check.path("checkpoint", checkpoint)
-    t, host = _validate.finite_times(t)
+    of_curve = hasattr(t, "t") and hasattr(t, "quantities")
+    t, host = _validate.finite_times(_curve_times(t) if of_curve else t)
     check.option("method", method, _gradient_descent.METHODS)
     n_networks, max_steps = check.integer("n_networks", n_networks), check.integer("max_steps", max_steps)
     check.key("key", key)
@@ -106,6 +122,10 @@ def train(
 
     times, where = np.unique(np.atleast_1d(host), return_inverse=True)
     sizes, counts = _gradient_descent.segments(times, rate)
+    if of_curve and counts.sum() > max_steps:
+        t, host = _validate.finite_times(_reached(t, times, counts, max_steps, rate))
+        times, where = np.unique(np.atleast_1d(host), return_inverse=True)
+        sizes, counts = _gradient_descent.segments(times, rate)
     if counts.sum() > max_steps:
         raise ValueError(
             f"`t` must be reached within `max_steps` = {max_steps} steps; t = {times[-1]:.4g} needs "
@@ -155,6 +175,33 @@ def train(
     if failed.any():
         raise _divergence(run, np.asarray(total.diverged_at)[failed], rate, limit)
     return run
+
+
+def _curve_times(curve) -> np.ndarray:
+    """The finite times of a curve."""
+    times = np.atleast_1d(np.asarray(curve.t))
+    finite = times[np.isfinite(times)]
+    if not finite.size:
+        raise ValueError("`t` must be a curve with finite times; got one with t = ∞ alone.")
+    return finite
+
+
+def _reached(t, times: np.ndarray, counts: np.ndarray, max_steps: int, rate: float) -> np.ndarray:
+    """Those of t (T,) reached within `max_steps`; `counts` are the steps from one of the sorted `times` to the next."""
+    reached = times[np.cumsum(counts) <= max_steps]
+    if not reached.size:
+        raise ValueError(
+            f"`t` must have a time that is reached within `max_steps` = {max_steps} steps; the first of the curve, "
+            f"{times[0]:.4g}, needs {counts[0]:.4g} at learning rate {rate:.4g}. Raise `max_steps`."
+        )
+    warnings.warn(
+        f"Networks are trained to t = {reached[-1]:.4g}, the last of {len(reached)} of the curve's {len(times)} finite "
+        f"times within `max_steps` = {max_steps}; t = {times[-1]:.4g} needs {counts.sum():.4g} steps at learning rate "
+        f"{rate:.4g}.",
+        stacklevel=3,
+    )
+    t = np.asarray(t)
+    return t[t <= reached[-1]]
 
 
 def _chunk(config, key, i, chunk, arrays, folder):

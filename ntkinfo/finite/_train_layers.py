@@ -19,8 +19,10 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check, parallel
 from ntkinfo._common import checkpoint as _checkpoint
+from ntkinfo._common import data as _data
 from ntkinfo._common import progress as _progress
 from ntkinfo._common.errors import DivergedError, has_diverged
+from ntkinfo.datasets import Dataset
 from ntkinfo.finite import _sgd, _validate_layers
 from ntkinfo.finite._layer_run import LayerRun
 
@@ -34,8 +36,8 @@ _COMPILING = threading.Lock()
 
 def train_layers(
     sizes: Sequence[int],
-    x: Float[ArrayLike, "n d"],
-    y: ArrayLike,
+    x: Float[ArrayLike, "n d"] | Dataset,
+    y: ArrayLike | None = None,
     *,
     epochs: int,
     n_networks: int,
@@ -64,7 +66,8 @@ def train_layers(
 
     Args:
       sizes: units of every layer, inputs and outputs included, such as (12, 10, 7, 5, 4, 3, 2).
-      x: inputs, (n, d), floating point; their dtype is that of the computation, and float32 is twice as fast.
+      x: inputs, (n, d), floating point; their dtype is that of the computation, and float32 is twice as fast. Or a
+        `Dataset`, whose classes (of a regression its targets) and test rows are taken.
       y: classes, (n,) integers from 0; p(y|x), (n, c), which cross-entropy takes as soft labels; any (n, c) for "mse".
       epochs: passes through the training rows.
       n_networks: N.
@@ -114,6 +117,10 @@ def train_layers(
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
         checkpoint = check.path("checkpoint", checkpoint)
+    if _data.is_dataset(x):
+        x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test, flat=True)
+    else:
+        _data.require("x", y=y)
     data, n_train = _validate_layers.data(x, y, x_test, y_test, loss, draw_labels, n_train)
     sizes = _validate_layers.sizes(sizes, data)
     names, functions = _validate_layers.activations(activation, len(sizes) - 2)

@@ -6,6 +6,7 @@ times. `curve` computes them all at once, and `QUANTITIES` says what each is. Ev
 
 from ntkinfo._common.quantities import MEANING, QUANTITIES, Quantity
 from ntkinfo._common.results import Estimate, Information, is_saturated
+from ntkinfo.information._certificate import Certificate, certificate
 from ntkinfo.information._curve import Curve, curve
 from ntkinfo.information._geometry import action, fisher_trace, output_divergence, parameter_distance
 from ntkinfo.information._label_covariance import data_information
@@ -16,6 +17,7 @@ from ntkinfo.information._parameter_divergence import ParameterDivergence, param
 __all__ = [
     "MEANING",
     "QUANTITIES",
+    "Certificate",
     "Curve",
     "Estimate",
     "Information",
@@ -23,6 +25,7 @@ __all__ = [
     "ParameterDivergence",
     "Quantity",
     "action",
+    "certificate",
     "curve",
     "data_information",
     "fisher_trace",

@@ -12,10 +12,11 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, mixture
-from ntkinfo._common import check, labels, pytree, tracing
-from ntkinfo._common.quantities import QUANTITIES, Quantity
+from ntkinfo._common import check, data, labels, pytree, tables, tracing
+from ntkinfo._common.quantities import QUANTITIES, Quantity, in_nats
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import padding
+from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import CrossKernels, Ensemble
 from ntkinfo.information import _decoder, _geometry, _losses, _resolution
 from ntkinfo.information._losses import Losses
@@ -68,6 +69,9 @@ class Curve:
     m: int
     k: int
 
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
     @property
     def quantities(self) -> dict[str, Quantity]:
         """The table of quantities by name, in the order of the columns: what figures and reports are made from."""
@@ -91,28 +95,33 @@ class Curve:
                 columns[f"{name}_stderr"] = value.stderr
         return {name: np.asarray(column) for name, column in columns.items() if column is not None}
 
-    def to_dataframe(self) -> "pd.DataFrame":
-        """A pandas DataFrame with a row per time and a column per quantity; `attrs` say units, ceilings and methods."""
-        import pandas as pd
+    def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
+        """A pandas DataFrame with a row per time and a column per quantity; `attrs` say units, ceilings and methods.
 
-        frame = pd.DataFrame(self.columns())
+        Args:
+          unit: "nats" or "bits", of information and negative log-likelihoods.
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        scale = tables.factor(unit)
+        check.known("self", self)
+        columns = {name: scale * column if in_nats(name) else column for name, column in self.columns().items()}
         attributes = {
-            "units": "nats",
-            "log_m": float(self.log_m),
-            "label_entropy": float(self.label_entropy),
+            "log_m": scale * float(self.log_m),
+            "label_entropy": scale * float(self.label_entropy),
             "fisher_trace": float(self.fisher_trace),
             "input_information": self.input_information.method,
             "label_information": self.label_information.method,
         } | {"n": self.n, "m": self.m, "k": self.k}
-        frame.attrs.update(attributes)
-        return frame
+        return tables.frame(columns, attributes, unit)
 
 
 def curve(
     ens: Ensemble,
-    x_test: Float[ArrayLike, "m ..."] | CrossKernels,
-    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"],
-    t: Num[ArrayLike, "*T"],
+    x_test: Float[ArrayLike, "m ..."] | CrossKernels | Dataset,
+    y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"] | Num[ArrayLike, "*T"] | None = None,
+    t: Num[ArrayLike, "*T"] | None = None,
     *,
     noise: ArrayLike = 1.0,
     method: str | None = None,
@@ -128,7 +137,7 @@ def curve(
     Args:
       ens: the ensemble.
       x_test: test inputs, (m, ...); or their kernels, evaluated already, as `Ensemble.cross_kernels` returns them (with
-        a prior (m, m) where `joint`).
+        a prior (m, m) where `joint`). Or a `Dataset`, whose test rows are taken, then `t`: `curve(ens, data, t)`.
       y_test: test labels, (m, k) or (m,), floating point, coded like the labels trained on.
       t: training times, (T,), as in `Ensemble.predict`; 0 and infinity are allowed.
       noise: variance σ² of the log-likelihoods, and of the decoder for real labels.
@@ -158,6 +167,11 @@ def curve(
       >>> axes = c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
     ens = ensemble.dense("ens", ens, "`curve`")
+    if data.is_dataset(x_test):
+        t = data.last("x_test", "y_test", y_test, "t", t)
+        x_test, y_test = x_test.x_test, x_test.y_test  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        data.require("x_test", y_test=y_test, t=t)
     check.flag("joint", joint)
     check.positive("noise", noise, scalar=True)
     mixture.select_method(method, ens.k, key)

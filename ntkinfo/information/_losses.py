@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import gaussian
-from ntkinfo._common import check, labels
+from ntkinfo._common import check, labels, tables
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.gaussian import Gaussian
@@ -33,6 +33,11 @@ class Losses(NamedTuple):
     ensemble_nll: Array | None
     gibbs_error: Array | None
     mean_error: Array | None
+
+    _table = tables.Table((), nats="gibbs_nll ensemble_nll", plain="gibbs_mse mean_mse gibbs_error mean_error")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
     @property
     def jensen_gap(self) -> Array | None:

@@ -14,7 +14,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, kernels
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics.spectral_filters import Filters
@@ -39,6 +39,11 @@ class ParameterDivergence(NamedTuple):
     linear: Array | Estimate
     curvature: Array | None
     total: Array | None
+
+    _table = tables.Table((), nats="linear curvature total")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def parameter_divergence(

@@ -13,6 +13,11 @@ from ntkinfo.kernels._empirical import mean_function as mean_function
 from ntkinfo.kernels._empirical import offset as offset
 from ntkinfo.kernels._empirical import saw_data as saw_data
 from ntkinfo.kernels._empirical import scaled as scaled
+from ntkinfo.kernels._given_again import check_same as check_same
+from ntkinfo.kernels._given_again import check_stored as check_stored
+from ntkinfo.kernels._given_again import chosen_rows as chosen_rows
+from ntkinfo.kernels._given_again import factor as factor
+from ntkinfo.kernels._given_again import functions_again as functions_again
 from ntkinfo.kernels._kernels import Kernels, block_size, correlated, diagonal, evaluate, has_hessian, hessian, kernels
 from ntkinfo.kernels._sharded import EvaluatedKernels as EvaluatedKernels
 from ntkinfo.kernels._sharded import StoredKernels as StoredKernels

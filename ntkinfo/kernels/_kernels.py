@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import networks
-from ntkinfo._common import check, memory
+from ntkinfo._common import check, memory, tables
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._neural_tangents import correlated as _correlated
 from ntkinfo._numerics import padding
@@ -40,6 +40,11 @@ class Kernels(NamedTuple):
 
     nngp: Float[Array, "a b"]
     ntk: Float[Array, "a b"]
+
+    _table = tables.Table(("row", "column"), plain="nngp ntk")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def evaluate(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo.networks._network import Network, as_network, cast
 
 # Steps of training that real and linearised networks are compared along, each a twentieth of what is stable.
@@ -82,6 +82,8 @@ class NetworkReport:
             f"{self.effective_dimension:.4g}, I(X;Z) {float(self.input_information.value):.4g}, I(Y;Z) "
             f"{float(self.label_information.value):.4g}, log evidence {self.log_evidence:.4g})"
         )
+
+    _repr_html_ = tables.html
 
     def to_dataframe(self, *, unit: str = "nats"):
         """A pandas table with a row for each number: quantity, value, unit, and what it is.

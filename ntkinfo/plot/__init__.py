@@ -9,13 +9,15 @@ Every function draws into `ax`, or into a new figure where `ax` is None, and ret
 closed.
 """
 
-from ntkinfo.plot._bottleneck import bifurcation, bottleneck
+from ntkinfo.plot._bottleneck import bifurcation, bottleneck, clusters
 from ntkinfo.plot._curves import curve, divergence, finite, geometry, losses, summary
 from ntkinfo.plot._generalization import cmi, examples, learning
 from ntkinfo.plot._gradients import gradients
+from ntkinfo.plot._guarantees import bounds, parameter_divergence
 from ntkinfo.plot._layers import animate, estimators, layers, training
 from ntkinfo.plot._network import network
 from ntkinfo.plot._planes import plane
+from ntkinfo.plot._posterior import posterior
 from ntkinfo.plot._sweeps import sweep
 from ntkinfo.plot._variational import dynamics, variational, variational_error
 
@@ -23,6 +25,8 @@ __all__ = [
     "animate",
     "bifurcation",
     "bottleneck",
+    "bounds",
+    "clusters",
     "cmi",
     "curve",
     "divergence",
@@ -36,7 +40,9 @@ __all__ = [
     "learning",
     "losses",
     "network",
+    "parameter_divergence",
     "plane",
+    "posterior",
     "summary",
     "sweep",
     "training",

@@ -12,6 +12,8 @@ from ntkinfo._common import check
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP"
 REFERENCE = "0.35"
+# A ceiling more than so many times as high as the axis without it is named, not drawn.
+FLATTENED = 2.5
 END = {"ms": 6.5, "mfc": "white", "mec": "black", "mew": 1.0}
 
 UNITS = {"nats": 1.0, "bits": 1 / np.log(2)}
@@ -27,14 +29,48 @@ def axes_of(ax):
 
 
 def draw_legend(ax, **options):
-    """A legend, where there is anything to name."""
-    if ax.get_legend_handles_labels()[0]:
-        options = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.85} | options
+    """A legend above the axes, where it covers no data, if there is anything to name."""
+    labels = ax.get_legend_handles_labels()[1]
+    if labels:
+        longest = max(map(len, labels))
+        options = {
+            "loc": "lower left",
+            "bbox_to_anchor": (0, 1.0),
+            "ncols": 3 if longest <= 10 else 2 if longest <= 34 else 1,
+            "frameon": False,
+            "alignment": "left",
+            "borderaxespad": 0.2,
+            "columnspacing": 1.2,
+        } | options
         ax.legend(fontsize="small", title_fontsize="small", **options)
 
 
-def draw_level(ax, y, label, linestyle):
-    """A labelled horizontal reference; the axis is extended so that its label fits."""
+def beyond(level: float, low: float, high: float) -> bool:
+    """Whether a ceiling is so far above what is drawn that an axis up to it would flatten everything else."""
+    return level > low + FLATTENED * (high - low)
+
+
+def draw_level(ax, y, label, linestyle, side="right"):
+    """A labelled horizontal reference; the axis is extended so that its label fits.
+
+    One that is far above everything else is named at the upper edge, with an arrow, and leaves the axis as it is.
+    """
+    low, high = ax.get_ylim()
+    if ax.has_data() and beyond(y, low, high):
+        n_above = sum(text.get_gid() == "beyond" for text in ax.texts)
+        ax.annotate(
+            f"{label} ↑",
+            (1 if side == "right" else 0, 1),
+            (-2 if side == "right" else 2, -2 - 12 * n_above),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            size="small",
+            ha=side,
+            va="top",
+            color=REFERENCE,
+            gid="beyond",
+        )
+        return
     ax.axhline(y, color=REFERENCE, lw=0.9, ls=linestyle, zorder=0)
     ax.annotate(
         label,

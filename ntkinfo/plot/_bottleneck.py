@@ -30,20 +30,22 @@ def bottleneck(curves: Any, *, points: Mapping | None = None, unit: str = "nats"
     factor = unit_factor(unit)
     curves = by_name("curves", curves, "on_hull", "BottleneckCurve", "`bottleneck.ib`")
     points = _points(points)
-    ax = axes_of(ax)
+    ax, any_off = axes_of(ax), False
     for (name, curve), color in zip(curves.items(), COLORS, strict=False):
         x, y = factor * np.asarray(curve.i_xz), factor * np.asarray(curve.i_zy)
         order, kept = np.argsort(x, kind="stable"), np.asarray(curve.on_hull)
-        ax.plot(x[order], y[order], color=color, lw=1.2, label=name or None)
+        ax.plot(x[order], y[order], color=color, lw=1.2, label=name or "optimum of each β")
         ax.plot(x[kept], y[kept], color=color, ls="", marker="o", ms=3)
-        ax.plot(x[~kept], y[~kept], color=color, ls="", marker="o", ms=4, mfc="white")
+        off_hull = "below the hull: another branch" if (~kept).any() and not any_off else None
+        any_off |= bool((~kept).any())
+        ax.plot(x[~kept], y[~kept], color=color, ls="", marker="o", ms=4, mfc="white", label=off_hull)
     for (name, (i_xz, i_zy)), marker in zip(points.items(), MARKERS[1:], strict=False):
         ax.plot(factor * i_xz, factor * i_zy, color="black", ls="", marker=marker, ms=6, label=name)
     height = factor * float(next(iter(curves.values())).i_xy)
     draw_level(ax, height, f"$I(X;Y)$ = {height:.3g} {unit}", ":")
     ax.set_xlabel(f"$I(X;Z)$ [{unit}]")
     ax.set_ylabel(f"$I(Z;Y)$ [{unit}]")
-    draw_legend(ax, loc="lower right")
+    draw_legend(ax)
     return ax
 
 
@@ -96,4 +98,51 @@ def bifurcation(result: Any, *, label: int = 1, critical: Any = None, ax: Axes |
     ax.set_xlabel(r"$\beta$")
     ax.set_ylabel(f"$p(y={label}|z)$")
     draw_legend(ax)
+    return ax
+
+
+def clusters(curve: Any, index: int = -1, *, ax: Axes | None = None) -> Axes:
+    """The encoder p(z|x) at one β as a heat map: inputs in rows, sorted by cluster, clusters in use in columns.
+
+    Args:
+      curve: a `BottleneckCurve`; of a table with names (`discrete.from_counts`) the rows have them, and each cluster
+        its likeliest label.
+      index: of the β; -1 for the last.
+      ax: where to draw; None for a new figure.
+
+    Returns:
+      The axes.
+
+    Raises:
+      TypeError: no `BottleneckCurve`.
+      ValueError: an index that is none of its β.
+    """
+    check.fields("curve", curve, ("beta", "encoder", "decoder", "n_clusters"), "BottleneckCurve", "`bottleneck.ib`")
+    beta = np.atleast_1d(np.asarray(curve.beta))
+    index = check.integer("index", index, least=-len(beta), most=len(beta) - 1)
+    count = int(np.asarray(curve.n_clusters)[index])
+    encoder, decoder = np.asarray(curve.encoder)[index, :, :count], np.asarray(curve.decoder)[index, :count]
+    names = getattr(curve, "names", None)
+    rows = list(names.rows) if names is not None else [str(i) for i in range(len(encoder))]
+    columns = [f"z{j}" for j in range(count)]
+    if names is not None:
+        columns = [f"z{j}: {names.columns[int(decoder[j].argmax())]}" for j in range(count)]
+    order = np.lexsort((-encoder.max(axis=1), encoder.argmax(axis=1)))
+    new = ax is None
+    ax = axes_of(ax)
+    if new:
+        ax.figure.set_size_inches(  # pyright: ignore[reportAttributeAccessIssue]
+            2.6 + 0.6 * min(count, 20), 1.6 + 0.22 * min(len(rows), 60)
+        )
+    image = ax.pcolormesh(encoder[order], cmap="viridis", vmin=0, vmax=1)
+    # More names than fit would cover each other.
+    step = -(-len(rows) // 60)
+    ax.set_yticks(np.arange(len(rows))[::step] + 0.5, [rows[i] for i in order][::step], size="small")
+    ax.set_xticks(np.arange(count) + 0.5, columns, size="small", rotation=30 if names is not None else 0)
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    ax.set_xlabel("cluster")
+    ax.set_ylabel("input $x$")
+    ax.set_title(rf"$\beta$ = {beta[index]:.4g}", size="medium")
+    ax.figure.colorbar(image, ax=ax, label="$p(z|x)$")
     return ax

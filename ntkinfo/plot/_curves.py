@@ -15,6 +15,7 @@ from ntkinfo.plot._axes import (
     MARKERS,
     as_vector,
     axes_of,
+    by_name,
     check_axes,
     check_curve,
     check_names,
@@ -24,7 +25,18 @@ from ntkinfo.plot._axes import (
     log_axis,
     unit_factor,
 )
-from ntkinfo.plot._fields import AXES, LOSSES, METHODS, field_of, has_classes, quantities_of, symbols_of, value_of
+from ntkinfo.plot._fields import (
+    AT_LEAST,
+    AXES,
+    LOSSES,
+    METHODS,
+    field_of,
+    has_classes,
+    is_lower_bound,
+    quantities_of,
+    symbols_of,
+    value_of,
+)
 from ntkinfo.plot._planes import check_bound, plane
 from ntkinfo.plot._times import draw_line, inner_times, time_axis
 
@@ -36,10 +48,11 @@ def curve(
 
     Lines are values; the light band reaches from `lower` to `upper` (none above the bound of a decoder), the darker one
     is the value ± 2 standard errors where it is sampled. With I(X;Z|D) comes its ceiling log m (dashed), with I(Y;Z|D)
-    for classes its ceiling H(Y) (dotted).
+    for classes its ceiling H(Y) (dotted); a ceiling far above is named at the edge instead. "≥" marks lower bounds.
 
     Args:
-      result: a `Curve`.
+      result: a `Curve`, a cell of a sweep (`Sweep.curve`), a list of them, or a mapping from names to them: each has a
+        colour, and each quantity a kind of line.
       quantities: names out of "input_information", "label_information", "output_divergence", "output_divergence_joint".
         None for the first two; the divergences are usually much larger and have their own figure, `divergence`.
       unit: "nats" or "bits".
@@ -52,23 +65,36 @@ def curve(
       ValueError: an unknown unit or quantity, or none.
     """
     factor = unit_factor(unit)
-    check_curve("result", result)
+    if not isinstance(result, Mapping | list | tuple) or hasattr(result, "_fields"):
+        check_curve("result", result)
+    results = by_name("result", result, "input_information", "Curve", "`information.curve`")
+    for one in results.values():
+        check_curve("result", one)
+    first = next(iter(results.values()))
     default = ("input_information", "label_information")
-    symbols = symbols_of(result, "information")
+    symbols = symbols_of(first, "information")
     names = check_names("quantities", default if quantities is None else quantities, symbols)
     ax = axes_of(ax)
-    place = time_axis(ax, result.t)
-    for name, color in zip(names, COLORS, strict=False):
-        _information(ax, place, result, name, symbols[name], factor, color)
-    if "label_information" in names and has_classes(result):
-        entropy = factor * float(result.label_entropy)
-        draw_level(ax, entropy, f"$H(Y)$ = {entropy:.3g} {unit}", ":")
-    if "input_information" in names:
-        ceiling = factor * float(result.log_m)
-        draw_level(ax, ceiling, rf"$\log m$ = {ceiling:.3g} {unit}", "--")
-    ax.set_ylabel(symbols[names[0]] + f" [{unit}]" if len(names) == 1 else f"information [{unit}]")
-    # Below the ceiling on the left, where information has not yet risen: "best" does not avoid the references.
-    draw_legend(ax, **({"loc": "upper left", "bbox_to_anchor": (0, 0.88)} if "input_information" in names else {}))
+    place = time_axis(ax, *(one.t for one in results.values()))
+    for i, (title, one) in enumerate(results.items()):
+        for j, (name, style) in enumerate(zip(names, ("-", "--", "-.", ":"), strict=False)):
+            color = COLORS[(i if len(results) > 1 else j) % len(COLORS)]
+            label = f"{title}: {symbols[name]}" if title else symbols[name]
+            _information(ax, place, one, name, label, factor, color, style if len(results) > 1 else "-")
+    for name, kept, symbol, style in (
+        ("label_information", has_classes, "H(Y)", ":"),
+        ("input_information", lambda one: True, r"\log m", "--"),
+    ):
+        field = "label_entropy" if name == "label_information" else "log_m"
+        for level in sorted({round(float(getattr(one, field)), 12) for one in results.values() if kept(one)}):
+            if name in names:
+                draw_level(ax, factor * level, f"${symbol}$ = {factor * level:.3g} {unit}", style)
+    if len(names) == 1:
+        bounded = all(is_lower_bound(one, names[0]) for one in results.values())
+        ax.set_ylabel(f"{symbols[names[0]]}{AT_LEAST if bounded else ''} [{unit}]")
+    else:
+        ax.set_ylabel(f"information [{unit}]")
+    draw_legend(ax)
     return ax
 
 
@@ -258,7 +284,8 @@ def summary(result: Any, *, unit: str = "nats", bound: tuple | None = None, titl
         axes[1, 1].set_axis_off()
     geometry(result, ax=axes[1, 2])
     for letter, ax in zip("abcdef", axes.flat, strict=True):
-        ax.set_title(letter, loc="left", weight="bold", size="medium")
+        # Beside the legend, which stands above the axes.
+        ax.set_title(letter, loc="left", weight="bold", size="medium", x=-0.14)
     if title is not None:
         figure.suptitle(title)
     return figure
@@ -282,7 +309,7 @@ def _growth(ax, result, series, factor, colors):
     log_axis(ax, values.values())
 
 
-def _information(ax, place, result, name, label, factor, color):
+def _information(ax, place, result, name, label, factor, color, linestyle):
     """A line with its bounds and its sampling error."""
     field, t = field_of(result, name), as_vector(result.t)
     value = factor * value_of(result, name)
@@ -300,4 +327,6 @@ def _information(ax, place, result, name, label, factor, color):
         for low, high, alpha in bands:
             ax.fill_between(t[inner], low[inner], high[inner], color=color, alpha=alpha, lw=0)
             ax.vlines(place(t[ends]), low[ends], high[ends], color=color, alpha=alpha, lw=5)
-    draw_line(ax, place, t, value, color=color, label=label)
+    if is_lower_bound(result, name):
+        label = f"{label} ≥"
+    draw_line(ax, place, t, value, color=color, label=label, linestyle=linestyle)

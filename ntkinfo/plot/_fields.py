@@ -12,6 +12,8 @@ AXES = {
     "nll": "negative log-likelihood",
     "error": "0-1 error",
 }
+# Behind the name of what is drawn as its lower bound.
+AT_LEAST = r" $\geq$"
 LOSSES = ("mse", "nll", "error")
 METHODS = {
     "monte_carlo": "Monte Carlo",
@@ -51,3 +53,8 @@ def value_of(result, name) -> np.ndarray:
     """Its value, (T,), also where it comes with an error."""
     field = field_of(result, name)
     return as_vector(getattr(field, "value", field))
+
+
+def is_lower_bound(result, name) -> bool:
+    """Whether a quantity of the curve only bounds what it is called, from below: that of a decoder does."""
+    return getattr(field_of(result, name), "method", "") == "decoder"

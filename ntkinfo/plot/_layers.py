@@ -68,7 +68,7 @@ def layers(
         ax.plot(factor * i_xz, factor * i_zy, color="#D55E00", lw=0.9, marker="x", ms=4, label="infinite ensemble")
     ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="epoch")
     ax.set_title(plane.estimator if title is None else title, size="small")
-    draw_legend(ax, loc="lower right")
+    draw_legend(ax)
     return ax
 
 
@@ -170,7 +170,7 @@ def animate(
         ax.plot([], [], ls="", marker=MARKERS[i % len(MARKERS)], ms=4, label=name)[0]
         for i, name in enumerate(plane.names)
     ]
-    draw_legend(ax, loc="lower right")
+    draw_legend(ax)
 
     def show(record):
         for layer, point in enumerate(points):

@@ -1,11 +1,13 @@
 """The information plane of the infinite ensemble."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 
 from ntkinfo._common import check
 from ntkinfo.plot._axes import (
@@ -14,35 +16,59 @@ from ntkinfo.plot._axes import (
     REFERENCE,
     as_vector,
     axes_of,
+    beyond,
     by_name,
     check_curve,
     draw_legend,
     draw_level,
     unit_factor,
 )
-from ntkinfo.plot._fields import field_of, has_classes, symbols_of, value_of
+from ntkinfo.plot._fields import AT_LEAST, field_of, has_classes, is_lower_bound, symbols_of, value_of
 from ntkinfo.plot._times import inner_times, shown_range
 
+_NAMES = ("input_information", "label_information")
+_LINES = ("-", "--", "-.", ":")
+# Without the palest end, which white paper swallows.
+SWEEP_COLORS = plt.get_cmap("viridis")
+SWEEP_COLORS_SHOWN = ListedColormap(SWEEP_COLORS(np.linspace(0, 0.9, 256)))
 
-def plane(results: Any, *, unit: str = "nats", ax: Axes | None = None, bound: tuple | None = None) -> Axes:
+
+def plane(
+    results: Any, *, unit: str = "nats", ax: Axes | None = None, bound: tuple | None = None, samples: Any = None
+) -> Axes:
     """The information plane: I(Y;Z|D) against I(X;Z|D), one point for each training time, coloured by it.
 
-    The dashed vertical line is the ceiling log m, the dotted horizontal one H(Y) for classes. Error bars are ± 2
-    standard errors where values are sampled. The open circle is t = 0, the open square t = ∞.
+    The dashed vertical line is the ceiling log m, the dotted horizontal one H(Y) for classes; ceilings far off are
+    named at the edge. Error bars are ± 2 standard errors where values are sampled. The open circle is t = 0, the open
+    square t = ∞. "≥" on an axis says that a decoder's lower bound is drawn.
+
+    A sweep is one line for each of its cells, coloured by σ_w, the kinds of line being σ_b. Several sweeps over one
+    grid are replicates: lines are their mean, bands their standard deviation.
 
     Args:
-      results: a `Curve`, a list of them, or a mapping from names to them.
+      results: a `Curve`, a list of them, or a mapping from names to them; a `Sweep` of `ni.sweep`, or a list of them.
       unit: "nats" or "bits".
       ax: where to draw; None for a new figure.
       bound: (i_xz, i_zy) in nats, arrays of one length: a curve no representation can exceed, drawn in black.
+      samples: finite networks, as `finite.summary` returns them, or a list of those: points with ± 2 standard errors.
 
     Returns:
       The axes.
 
     Raises:
-      ValueError: an unknown unit, no curve, or a bound that is no pair of vectors of one length.
+      ValueError: an unknown unit, no curve, a bound that is no pair of vectors of one length, sweeps over other grids.
     """
     factor = unit_factor(unit)
+    points = _finite_points(samples)
+    if _is_sweep(results) or (
+        isinstance(results, list | tuple)
+        and len(results)
+        and not hasattr(results, "t")
+        and all(map(_is_sweep, results))
+    ):
+        return _sweeps(
+            list(results) if not _is_sweep(results) else [results], factor, unit, ax, check_bound(bound), points
+        )
     results = by_name("results", results, "input_information", "Curve", "`information.curve`")
     for result in results.values():
         check_curve("results", result)
@@ -66,27 +92,124 @@ def plane(results: Any, *, unit: str = "nats", ax: Axes | None = None, bound: tu
         if present:
             ax.plot([], [], ls="", marker=shape, label=label, **END)
     ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="training time $t$")
+    _draw_finite(ax, points, factor)
     for height in sorted({float(result.log_m) for result in results.values()}):
-        ax.axvline(factor * height, color=REFERENCE, lw=0.9, ls="--", zorder=0)
-        ax.annotate(
-            rf"$\log m$ = {factor * height:.3g} {unit}",
-            (factor * height, 0.5),
-            (-3, 0),
-            rotation=90,
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            size="small",
-            color=REFERENCE,
-        )
+        _vertical(ax, factor * height, rf"$\log m$ = {factor * height:.3g} {unit}")
     for height in sorted({float(result.label_entropy) for result in results.values() if has_classes(result)}):
-        draw_level(ax, factor * height, rf"$H(Y)$ = {factor * height:.3g} {unit}", ":")
+        draw_level(ax, factor * height, rf"$H(Y)$ = {factor * height:.3g} {unit}", ":", side="left")
     symbols = symbols_of(next(iter(results.values())), "information")
-    ax.set_xlabel(f"{symbols['input_information']} [{unit}]")
-    ax.set_ylabel(f"{symbols['label_information']} [{unit}]")
+    bounded = {name: any(is_lower_bound(result, name) for result in results.values()) for name in _NAMES}
+    _name_axes(ax, symbols, bounded, unit)
     draw_legend(ax)
     return ax
+
+
+def _name_axes(ax, symbols, bounded, unit):
+    for name, setter in zip(_NAMES, (ax.set_xlabel, ax.set_ylabel), strict=True):
+        setter(f"{symbols[name]}{AT_LEAST if bounded[name] else ''} [{unit}]")
+
+
+def _vertical(ax, x, label):
+    """A labelled vertical ceiling; one far to the right of everything else is named at the edge."""
+    low, high = ax.get_xlim()
+    off = beyond(x, low, high)
+    if not off:
+        ax.axvline(x, color=REFERENCE, lw=0.9, ls="--", zorder=0)
+    ax.annotate(
+        f"{label} →" if off else label,
+        (1, 0) if off else (x, 0.5),
+        (-3, 3) if off else (-3, 0),
+        rotation=0 if off else 90,
+        xycoords="axes fraction" if off else ("data", "axes fraction"),
+        textcoords="offset points",
+        ha="right",
+        va="bottom" if off else "center",
+        size="small",
+        color=REFERENCE,
+    )
+
+
+def _is_sweep(value) -> bool:
+    return all(hasattr(value, field) for field in ("w_std", "b_std", "values", "t")) and np.ndim(value.w_std) == 1
+
+
+def _sweeps(sweeps, factor, unit, ax, bound, points):
+    """Every cell of a sweep in the plane, means and bands over replicates."""
+    first = sweeps[0]
+    for sweep in sweeps[1:]:
+        if any(not np.array_equal(getattr(sweep, field), getattr(first, field)) for field in ("w_std", "b_std", "t")):
+            raise ValueError("`results` must be sweeps over one grid of scales and times; they differ.")
+    # A cell that failed in one replicate is a mean of the others.
+    values = {name: factor * np.stack([sweep.values[name] for sweep in sweeps]) for name in _NAMES}
+    ax = axes_of(ax)
+    scales = np.asarray(first.w_std, float)
+    norm = LogNorm(scales.min(), scales.max() if scales.max() > scales.min() else 2 * scales.min())
+    if bound is not None:
+        ax.plot(factor * bound[0], factor * bound[1], color="black", lw=1.2, label="bottleneck bound", zorder=1)
+    order = np.argsort(first.t, kind="stable")
+    for i, w in enumerate(scales):
+        for j in range(len(first.b_std)):
+            cell = [values[name][:, i, j][:, order] for name in _NAMES]
+            kept = [np.isfinite(replicate).all() for replicate in np.stack(cell, axis=1)]
+            if not any(kept):
+                continue
+            (x, y), (_, spread) = ([function(part[kept], axis=0) for part in cell] for function in (np.mean, np.std))
+            color = SWEEP_COLORS(0.9 * norm(w))
+            if sum(kept) > 1:
+                ax.fill_between(x, y - spread, y + spread, color=color, alpha=0.2, lw=0)
+            ax.plot(x, y, color=color, lw=1.4, ls=_LINES[j % len(_LINES)], marker=".", ms=3)
+    if len(first.b_std) > 1:
+        for j, b in enumerate(first.b_std):
+            ax.plot([], [], color="0.3", lw=1.4, ls=_LINES[j % len(_LINES)], label=rf"$\sigma_b$ = {b:.3g}")
+    if len(sweeps) > 1:
+        ax.fill_between([], [], [], color="0.3", alpha=0.2, lw=0, label=f"± 1 std over {len(sweeps)} replicates")
+    _draw_finite(ax, points, factor)
+    mappable = ScalarMappable(norm, SWEEP_COLORS_SHOWN)
+    bar = ax.figure.colorbar(mappable, ax=ax, label=r"weight scale $\sigma_w$")
+    bar.set_ticks(scales, labels=[f"{scale:.3g}" for scale in scales])
+    bar.minorticks_off()
+    ceilings = first.ceilings
+    _vertical(ax, factor * ceilings["log_m"], rf"$\log m$ = {factor * ceilings['log_m']:.3g} {unit}")
+    classes = "gibbs_error" in first.values
+    if classes:
+        entropies = sorted({round(sweep.ceilings["label_entropy"], 12) for sweep in sweeps})
+        height = factor * entropies[-1]
+        draw_level(ax, height, rf"$H(Y)$ = {height:.3g} {unit}", ":", side="left")
+    symbols = symbols_of(first, "information")
+    _name_axes(ax, symbols, {"input_information": False, "label_information": not classes}, unit)
+    draw_legend(ax)
+    return ax
+
+
+def _finite_points(samples) -> list:
+    """What `finite.summary` returns, one or several, as vectors."""
+    several = [samples] if isinstance(samples, Mapping) else samples
+    if several is None:
+        return []
+    if not isinstance(several, list | tuple):
+        raise TypeError(f"`samples` must be what `finite.summary` returns, or a list; got {check.described(samples)}.")
+    points = []
+    for one in several:
+        if not isinstance(one, Mapping) or any(name not in one for name in _NAMES):
+            raise ValueError(
+                "`samples` must hold input_information and label_information, as `finite.summary(run, y_test)` returns."
+            )
+        parts = []
+        for name in _NAMES:
+            vectors = [np.atleast_1d(check.real_numbers("samples", part)) for part in one[name]]
+            if len(vectors) != 3 or len({vector.shape for vector in vectors}) != 1:
+                raise ValueError(f"`samples`: {name} must be (t, mean, stderr), three vectors of one length.")
+            parts.append(vectors)
+        points.append(parts)
+    return points
+
+
+def _draw_finite(ax, points, factor):
+    for i, ((_, x, x_error), (_, y, y_error)) in enumerate(points):
+        errors, marker = (2 * factor * y_error, 2 * factor * x_error), MARKERS[(i + 2) % len(MARKERS)]
+        label = f"finite networks{f' {i + 1}' if len(points) > 1 else ''}, ± 2 stderr"
+        style = {"ms": 5, "color": "black", "mfc": "white", "lw": 0.8, "zorder": 4}
+        ax.errorbar(factor * x, factor * y, *errors, fmt=marker, label=label, **style)
 
 
 def _plane_points(ax, result, factor, norm, marker, title):

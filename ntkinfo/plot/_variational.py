@@ -50,7 +50,7 @@ def variational(sweep: Any, *, unit: str = "nats", ax: Axes | None = None) -> Ax
     )
     ax.set_xlabel(f"$I(X;Z)$ [{unit}], InfoNCE at most {ceiling:.3g}")
     ax.set_ylabel(f"$I(Y;Z)$ at least [{unit}]")
-    draw_legend(ax, loc="lower right")
+    draw_legend(ax)
     return ax
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo._common import check, tracing
+from ntkinfo._common import check, tables, tracing
 from ntkinfo._numerics import padding, spectrum
 
 _SCAN = 128
@@ -39,6 +39,11 @@ class NoiseFit(NamedTuple):
     steps: Array
     converged: Array
     at_limit: Array
+
+    _table = tables.Table((), nats="gradient", plain="steps converged at_limit")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def log_marginal_likelihood(eigenvalues: Array, quadratic: Array, k: int, noise: Array) -> Array:

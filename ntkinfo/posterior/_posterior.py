@@ -15,10 +15,11 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree
+from ntkinfo._common import check, data, labels, memory, pickling, pytree, tables
 from ntkinfo._numerics import eigenspaces, variances
+from ntkinfo.datasets import Dataset
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.posterior import _learn, _noise
+from ntkinfo.posterior import _learn, _noise, _stored
 from ntkinfo.posterior._learn import LearnedPosterior
 from ntkinfo.posterior._noise import NoiseFit
 
@@ -67,12 +68,24 @@ class Posterior:
     mean_fn: Callable | None = None
     offset: Array | None = None
 
+    _table = tables.Table(
+        ("mode", "output"), plain="eigenvalues y_rotated", where={"eigenvalues": ("mode",)}, totals="noise prior"
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+    _to_stored = _stored.to_stored
+    _from_stored = classmethod(_stored.from_stored)
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.kernel_fn, self.mean_fn), _stored.REMEDY)
+
     @classmethod
     def fit(
         cls,
         net: Any,
-        x: Float[ArrayLike, "n ..."],
-        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
+        x: Float[ArrayLike, "n ..."] | Dataset,
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"] | None = None,
         *,
         noise: ArrayLike | str = 0.1,
         prior: str | None = None,
@@ -89,7 +102,7 @@ class Posterior:
 
         Args:
           net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, as of `kernels.empirical`.
-          x: training inputs, (n, ...), floating point.
+          x: training inputs, (n, ...), floating point; or a `Dataset`, whose training rows are taken.
           y: training labels, (n, k) or (n,) for one output, floating point.
           noise: the variance σ² of observation noise (not its standard deviation), positive; or "fit" for the value
             of largest marginal likelihood, with `noise_fit` saying how well it was found; it is a constant under
@@ -123,6 +136,7 @@ class Posterior:
           >>> z, gain = post.predict(x_test), post.information_gain
         """
         kernel_fn = networks.kernel_function(net)
+        x, y = data.train_pair(x, y)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
         prior = _check_options(noise, prior, kernel_fn)

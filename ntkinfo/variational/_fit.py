@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import data as _data
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint
 from ntkinfo._common.errors import DivergedError
 from ntkinfo.networks import Network
-from ntkinfo.variational import _objectives, _predict, _training_loop, _validate
+from ntkinfo.variational import _objectives, _predict, _stored, _training_loop, _validate
 from ntkinfo.variational._objectives import Spec
 from ntkinfo.variational._validate import Inputs, Labels, TestInputs, TestLabels
 from ntkinfo.variational.label_noise import LabelNoise
@@ -57,6 +58,15 @@ class History:
     test_cross_entropy: Array | None
     test_error: Array | None
 
+    _table = tables.Table(
+        ("step",),
+        nats="loss rate residual cross_entropy dual i_xz_lower i_xz_upper test_loss test_cross_entropy",
+        plain="beta gamma error test_error",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
 
 @pytree.dataclass("model")
 class VariationalFit:
@@ -77,6 +87,23 @@ class VariationalFit:
     gamma: Array
     step: Array
     model: Spec
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
+    def to_dataframe(self, *, unit: str = "nats"):
+        """The history of the fit, a row per record; see `History`.
+
+        Args:
+          unit: "nats" or "bits".
+
+        Raises:
+          ValueError: an unknown unit.
+        """
+        return self.history.to_dataframe(unit=unit)
+
+    _to_stored = _stored.to_stored
+    _from_stored = classmethod(_stored.from_stored)
 
     def encode(self, x: Inputs) -> tuple[Float[Array, "n latent"], Float[Array, "n latent"]] | Float[Array, "n latent"]:
         """p(z|x): mean and log standard deviation, each (n, latent); of categorical Z log probabilities (n, K).
@@ -111,8 +138,8 @@ class VariationalFit:
 
 
 def fit(
-    x: Inputs,
-    y: Labels,
+    x: Inputs | Any,
+    y: Labels | None = None,
     *,
     objective: str = "vib",
     beta: float | Float[ArrayLike, ""] | Callable,
@@ -150,7 +177,8 @@ def fit(
         dual, β = 0   min L = F_dual(γ), with a prior b(z) only
 
     Args:
-      x: inputs (n, ...), floating point; parameters have their dtype.
+      x: inputs (n, ...), floating point; parameters have their dtype. Or a `Dataset`: its classes (of a regression its
+        targets, which set `task`) and its test rows are taken.
       y: integer classes (n,), or the distribution of each row's label (n, classes); for regression targets (n, k),
         or (n,) for one output.
       objective: "vib", "ceb" or "dual".
@@ -204,6 +232,11 @@ def fit(
       True
     """
     check.on_host(locals())
+    if _data.is_dataset(x):
+        task = "regression" if getattr(x, "task", None) == "regression" else task
+        x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test)
+    else:
+        _data.require("x", y=y)
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
         checkpoint = check.path("checkpoint", checkpoint)

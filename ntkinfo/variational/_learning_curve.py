@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Integer
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._common import checkpoint as _checkpoint
 from ntkinfo._common import progress as progress_bar
 from ntkinfo.variational import _fit, _validate
@@ -31,6 +31,11 @@ class LearningCurve(NamedTuple):
     error: np.ndarray
     i_xz_lower: np.ndarray
     i_yz_lower: np.ndarray
+
+    _table = tables.Table(("sizes", "repeat"), nats="i_xz_lower i_yz_lower", plain="error")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def learning_curve(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, labels, pytree
+from ntkinfo._common import check, labels, pytree, tables
 from ntkinfo._numerics import entropy
 from ntkinfo.variational import _objectives, _predict, _validate
 from ntkinfo.variational._fit import VariationalFit
@@ -58,6 +58,16 @@ class Measurement:
     log_loss: Array | None
     calibration_error: Array | None
     brier: Array | None
+
+    _table = tables.Table(
+        (),
+        nats="rate residual i_xz_lower i_xz_upper i_xz_lower_stderr i_xz_upper_stderr ceiling cross_entropy i_yz_lower "
+        "label_entropy log_loss",
+        plain="saturated error calibration_error brier",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def measure(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo.variational._sweep import Sweep
 
 
@@ -21,6 +21,11 @@ class RequiredInformation(NamedTuple):
     i_yz: float
     i_xz: np.ndarray
     objectives: tuple[str, ...]
+
+    _table = tables.Table(("objectives",), nats="i_xz", totals="i_yz*")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def required_information(sweep: Sweep, i_yz: float | Float[ArrayLike, ""] | None = None) -> RequiredInformation:

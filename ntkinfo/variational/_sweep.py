@@ -4,6 +4,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import data as _data
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint
 from ntkinfo.networks import Network
@@ -61,6 +63,16 @@ class Sweep:
     failed: Array
     objectives: tuple[str, ...]
 
+    _table = tables.Table(
+        ("objectives", "beta", "seed"),
+        nats="rate residual i_xz_lower i_xz_upper cross_entropy i_yz_lower log_loss",
+        plain="error calibration_error brier failed",
+        totals="ceiling* label_entropy*",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
 
 # What all fits of a sweep have in common stands in it once.
 _SHARED = ("ceiling", "label_entropy")
@@ -72,8 +84,8 @@ _PER_FIT = [
 
 
 def sweep(
-    x: Inputs,
-    y: Labels,
+    x: Inputs | Any,
+    y: Labels | None = None,
     *,
     betas: Float[ArrayLike, " b"] | Sequence[float],
     key: Array,
@@ -102,7 +114,7 @@ def sweep(
     For "vib" and "ceb" the trade-off is β; for "dual" it is γ, with β = `dual_beta` times it.
 
     Args:
-      x: inputs, (n, ...).
+      x: inputs, (n, ...); or a `Dataset`, whose classes and test rows are taken.
       y: classes, as for `fit`.
       betas: trade-offs, (B,), positive.
       key: random key; fits of the same seed and trade-off share it across objectives.
@@ -138,6 +150,10 @@ def sweep(
     Source: theory, section 8; the thesis (arXiv 2202.06749), chapter 4; arXiv 2006.04641.
     """
     check.on_host(locals())
+    if _data.is_dataset(x):
+        x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test)
+    else:
+        _data.require("x", y=y)
     check.key("key", key)
     check.flag("progress", progress, none=True)
     if checkpoint is not None:

@@ -70,6 +70,8 @@ def _mlp(sizes: tuple[int, ...]) -> Network:
             x = jax.nn.relu(_affine(layer, x))
         return _affine(params[-1], x)
 
+    # What files say of it.
+    apply.__dict__["recipe"] = {"mlp": list(sizes)}
     return Network(init, apply)
 
 
@@ -118,6 +120,7 @@ def _conv(outputs: int, channels: tuple[int, ...], hidden: int) -> Network:
     def apply(params, x):
         return head.apply(params["head"], features(params["filters"], x))
 
+    apply.__dict__["recipe"] = {"conv": [outputs, list(channels), hidden]}
     return Network(init, apply)
 
 

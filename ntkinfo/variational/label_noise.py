@@ -13,7 +13,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._numerics import normal_rule
 
 __all__ = ["LabelNoise", "confusion", "gaussian", "model", "smoothing"]
@@ -31,6 +31,9 @@ class LabelNoise(NamedTuple):
 
     kind: str
     value: Any
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def smoothing(epsilon: float) -> LabelNoise:

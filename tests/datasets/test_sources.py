@@ -481,3 +481,68 @@ def test_subsample_gives_disjoint_rows_of_one_permutation():
     assert not np.array_equal(a, datasets.subsample(10, (3,), seed=6)[0])
     with pytest.raises(ValueError, match=r"`sizes` must sum to at most n = 10, the rows there are; got 8 \+ 3"):
         datasets.subsample(10, (8, 3))
+
+
+def write_cifar(folder, n=20):
+    """Records of CIFAR-10's binary version; the red channel of the first picture is its row number."""
+    for name, count in (("data_batch_1.bin", n), ("data_batch_2.bin", n), ("test_batch.bin", 10)):
+        records = np.random.default_rng(len(name) + count).integers(0, 256, (count, 3073), dtype=np.uint8)
+        records[:, 0] = np.arange(count) % 10
+        (folder / name).write_bytes(records.tobytes())
+    return folder
+
+
+def test_cifar10_reads_the_binary_version(tmp_path):
+    first = np.zeros((1, 3073), np.uint8)
+    first[0, 0], first[0, 1:1025], first[0, 1025:2049] = 9, np.repeat(np.arange(32), 32), 7
+    write_cifar(tmp_path)
+    (tmp_path / "data_batch_1.bin").write_bytes(first.tobytes() * 1)
+    from ntkinfo.datasets import _files
+
+    (x, y), test = _files.cifar10(tmp_path)
+    assert x.shape == (21, 32, 32, 3) and len(test[0]) == 10
+    # Records hold red, green and blue one after the other, each by rows.
+    assert y[0] == 9 and (x[0, 5, :, 0] == 5).all() and (x[0, :, :, 1] == 7).all() and (x[0, :, :, 2] == 0).all()
+    data = datasets.cifar10(tmp_path, 16, 8, flat=False)
+    assert data.x_train.shape == (16, 32, 32, 3) and data.y_train.shape == (16, len(data.classes))
+    assert set(data.classes) <= {
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    }
+    assert data.name == "cifar10"
+
+
+def test_cifar10_refuses_pickles_and_damaged_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`folder` must hold data_batch_1\.bin"):
+        datasets.cifar10(tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(b"a pickle")
+    with pytest.raises(ValueError, match=r"pickles are not read: .* Take cifar-10-binary\.tar\.gz"):
+        datasets.cifar10(tmp_path)
+    write_cifar(tmp_path)
+    (tmp_path / "test_batch.bin").write_bytes(b"12345")
+    with pytest.raises(ValueError, match="must hold records of 3073 bytes; got 5 bytes"):
+        datasets.cifar10(tmp_path)
+    (tmp_path / "test_batch.bin").write_bytes(bytes([10]) * 3073)
+    with pytest.raises(ValueError, match="must hold labels from 0 to 9; got 10"):
+        datasets.cifar10(tmp_path)
+
+
+def test_fashion_mnist_names_its_garments(tmp_path, monkeypatch):
+    from tests.fuzz.calls import _mnist
+
+    folder = _mnist()
+    data = datasets.fashion_mnist(folder, 12, 6)
+    assert data.name == "fashion_mnist" and data.task == "classes" and data.classes[0] == "T-shirt"
+    assert datasets.mnist(folder, 12, 6, task="classes").classes[0] == "0"
+    assert datasets.fashion_mnist(folder, 12, 6, task="parity").y_train.shape == (12, 1)
+    monkeypatch.setattr("ntkinfo.datasets._sources._FASHION_FOLDER", tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match="Install Debian's package dataset-fashion-mnist, or pass the folder"):
+        datasets.fashion_mnist()

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 
 import ntkinfo as ni
+from ntkinfo._common import registry
+from tests import results
 from tests.fuzz import objects as o
 from tests.fuzz.judge import Call, parameters
 
@@ -46,7 +48,7 @@ KINDS = {
     "objective": "option", "one_hot": "floats", "optimizer": "thing", "outputs": "size", "own": "variances",
     "p": "probabilities", "p_x": "probabilities", "p_xy": "probabilities", "p_y": "probabilities",
     "p_y_given_x": "probabilities", "p_z_given_y": "probabilities", "path": "path", "phases": "object",
-    "plane": "object", "points": "mapping", "prior": "option", "prior_saw_data": "flag",
+    "plane": "object", "points": "mapping", "post": "object", "prior": "option", "prior_saw_data": "flag",
     "priors": "size", "progress": "flag", "q": "probabilities",
     "quantities": "names", "quantity": "option", "range": "option", "record": "size", "relative": "flag",
     "repeats": "size", "restarts": "count", "result": "object", "results": "object", "rho": "number",
@@ -103,7 +105,7 @@ EXEMPT_MODULES = ("sklearn", "stax")
 
 MODULES = (
     "architectures", "bottleneck", "bounds", "cmi", "compression", "content", "datasets", "discrete", "distributed",
-    "ensemble", "estimators", "examples", "finite", "gaussian", "information", "kernels", "layers", "learning",
+    "ensemble", "estimators", "examples", "files", "finite", "gaussian", "information", "kernels", "layers", "learning",
     "mixture", "networks", "plot", "posterior", "sklearn", "stax", "sweep", "variational", "variational.encoders",
     "variational.label_noise",
 )  # fmt: skip
@@ -168,6 +170,15 @@ def _mnist():
     return folder
 
 
+def _cifar():
+    folder = Path(tempfile.mkdtemp())
+    for name, n in (("data_batch_1.bin", 20), ("test_batch.bin", 10)):
+        records = o.rng(n).integers(0, 256, (n, 3073), dtype=np.uint8)
+        records[:, 0] = np.arange(n) % 10
+        (folder / name).write_bytes(records.tobytes())
+    return folder
+
+
 def _bottleneck(function, **arguments):
     valid = {"p_xy": o.joint(), "beta": np.array([2.0, 5.0])} | arguments
     samples = {"n_clusters": 3, "restarts": 0}
@@ -190,6 +201,14 @@ def _of_result(function, kinds=None, infinite=True, samples=None, **arguments):
 _BINS = {"width": "positive", "range": "tuple", "x": "samples", "y": "samples", "p_x": "probabilities"}
 _FITTED = {"encoder": o.encoder(), "latent": 2, "steps": 2, "record": 1, "batch_size": None, "progress": False}
 _SWEPT = {"x_test": "floats", "betas": "positive numbers"}
+
+# Results that are no tables, and those that have a line of their own.
+_NO_TABLES = ("networks.NetworkReport", "discrete.Names", "ensemble.CrossKernels", "variational.LabelNoise")
+
+
+def _table_of(name):
+    return Call(results.of(name).to_dataframe, {}, infinite=True)
+
 
 TABLE = {
     "architectures.network": lambda: Call(ni.architectures.network, {"depth": 1, "width": 4}, {"width": "size"}),
@@ -215,6 +234,46 @@ TABLE = {
         {"net": "thing", "data": "object", "noise": "noise", "prior_variance": "noise", "origin": "option"},
     ),
     "networks.NetworkReport.to_dataframe": lambda: Call(o.network_report().to_dataframe, {}),
+    **{
+        f"{name}.to_dataframe": functools.partial(_table_of, name)
+        for name in registry.RESULTS
+        if name not in _NO_TABLES and name.split(".")[1] in module(name.split(".")[0]).__all__
+    },
+    "discrete.from_counts": lambda: Call(
+        ni.discrete.from_counts, {"table": np.array([[3, 1], [0, 2]])}, {"table": "thing", "empty": "option"}
+    ),
+    "bottleneck.BottleneckCurve.assignments": lambda: Call(
+        o.bottleneck_curve().assignments, {"index": 0}, {"index": "thing"}
+    ),
+    "bottleneck.BottleneckCurve.encoder_table": lambda: Call(
+        o.bottleneck_curve().encoder_table, {"index": 0}, {"index": "thing"}
+    ),
+    "bottleneck.BottleneckCurve.decoder_table": lambda: Call(
+        o.bottleneck_curve().decoder_table, {"index": 0}, {"index": "thing"}
+    ),
+    "datasets.fashion_mnist": lambda: Call(
+        ni.datasets.fashion_mnist, {"folder": _mnist(), "n_train": 8, "n_test": 4}, {"n_test": "size"}
+    ),
+    "datasets.cifar10": lambda: Call(
+        ni.datasets.cifar10, {"folder": _cifar(), "n_train": 8, "n_test": 4}, {"n_test": "size"}
+    ),
+    "plot.bounds": lambda: _of_result(ni.plot.bounds, {"certificate": "object"}, certificate=o.certificate()),
+    "plot.clusters": lambda: _of_result(ni.plot.clusters, {"index": "thing"}, curve=o.bottleneck_curve(), index=0),
+    "plot.parameter_divergence": lambda: _of_result(
+        ni.plot.parameter_divergence, {"t": "thing"}, result=o.certificate(), t=np.array([0.5, 5.0])
+    ),
+    "plot.posterior": lambda: _of_result(ni.plot.posterior, {"output": "count"}, post=o.posterior()),
+    "files.load": lambda: Call(
+        ni.files.load, {"path": o.result_file()}, {"net": "thing", "mean": "thing"}, infinite=True
+    ),
+    "files.save": lambda: Call(ni.files.save, {"result": o.z(), "path": o.result_file()}),
+    "information.certificate": lambda: Call(
+        ni.information.certificate,
+        {"ens": o.ens(), "x_test": o.data()[2], "y_test": o.data()[3], "t": np.array([0.5, 5.0])},
+        samples={"task": "classes"},
+    ),
+    "sweep.Sweep.curve": lambda: Call(results.sweep().curve, {"w": 1.0, "b": 0.1}, {"w": "positive", "b": "positive"}),
+    "sweep.Sweep.to_xarray": lambda: Call(results.sweep().to_xarray, {}, infinite=True),
     "networks.Network.at": lambda: Call(o.finite_network().at, {"params": np.ones((3, 1))}, {"params": "floats"}),
     "networks.kernel_function": lambda: Call(ni.networks.kernel_function, {"net": o.network()}, {"net": "thing"}),
     # Kernels.
@@ -732,6 +791,7 @@ TABLE = {
 # Handed on from another module: the same function, fuzzed once.
 SAME = {
     "kernels.kernel_function": "networks.kernel_function",
+    "mixture.Information.to_dataframe": "information.Information.to_dataframe",
     **{
         f"variational.encoders.Network.{name}": f"networks.Network.{name}" for name in ("at", "check", "require_params")
     },

@@ -222,3 +222,18 @@ def table_file():
     path = os.path.join(tempfile.mkdtemp(), "data.npz")
     np.savez(path, x=x, y=(x[:, 0] > 0).astype(int))
     return path
+
+
+@once
+def result_file():
+    """A file of a result."""
+    path = os.path.join(tempfile.mkdtemp(), "result.npz")
+    ni.save(z(), path)
+    return path
+
+
+@once
+def certificate():
+    """A certificate as if it had been computed."""
+    rise = np.array([0.1, 0.4])
+    return ni.information.Certificate(np.array([0.5, 5.0]), rise, rise, rise, rise, rise, rise, rise, 0.05, None)

@@ -46,7 +46,7 @@ def test_every_public_function_has_a_call_or_a_reason_against_it():
 def test_every_public_module_is_looked_at():
     import ntkinfo
 
-    top = {name for name in ntkinfo.__all__ if name not in ("Ensemble", "Posterior")}
+    top = {name for name in ntkinfo.__all__ if name not in ("Ensemble", "Posterior", "certificate", "load", "save")}
     assert {name.split(".")[0] for name in calls.MODULES} == top
 
 

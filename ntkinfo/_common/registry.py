@@ -1,0 +1,62 @@
+"""Every class of results by the name it has in files, and where it is defined; a test holds that none is missing."""
+
+import importlib
+
+# "folder.Class" to the module it is defined in, which is imported when it is needed. A name stays: files hold it.
+RESULTS = {
+    "bottleneck.BayesError": "bottleneck._error_exponent",
+    "bottleneck.Bifurcation": "bottleneck._critical",
+    "bottleneck.BottleneckCurve": "bottleneck._curve",
+    "bottleneck.Branch": "bottleneck._critical",
+    "bottleneck.Closest": "bottleneck._information_curve",
+    "bottleneck.CriticalBetas": "bottleneck._critical",
+    "bottleneck.Exponent": "bottleneck._error_exponent",
+    "bottleneck.GaussianBottleneck": "bottleneck._gaussian",
+    "compression.RelaxationTimes": "compression",
+    "content.Content": "content._content",
+    "datasets.Dataset": "datasets._dataset",
+    "datasets.TwelveBit": "datasets._twelve_bit",
+    "discrete.JointTable": "discrete",
+    "discrete.Names": "discrete",
+    "ensemble.CrossKernels": "ensemble._moments",
+    "ensemble.Ensemble": "ensemble._ensemble",
+    "estimators.LayerInformation": "estimators._layers",
+    "finite.GradientPhases": "finite._gradient_phases",
+    "finite.LayerRun": "finite._layer_run",
+    "finite.Plane": "finite._information_plane",
+    "finite.Run": "finite._run",
+    "gaussian.Gaussian": "gaussian",
+    "information.Certificate": "information._certificate",
+    "information.Curve": "information._curve",
+    "information.Information": "_common.results",
+    "information.Losses": "information._losses",
+    "information.ParameterDivergence": "information._parameter_divergence",
+    "kernels.Kernels": "kernels._kernels",
+    "networks.NetworkReport": "networks._report",
+    "posterior.NoiseFit": "posterior._noise",
+    "posterior.Posterior": "posterior._posterior",
+    "sweep.Sweep": "sweep",
+    "sweep.SweptCurve": "sweep",
+    "variational.History": "variational._fit",
+    "variational.LabelNoise": "variational.label_noise",
+    "variational.LearningCurve": "variational._learning_curve",
+    "variational.Measurement": "variational._measure",
+    "variational.RequiredInformation": "variational._required_information",
+    "variational.Sweep": "variational._sweep",
+    "variational.VariationalFit": "variational._fit",
+}
+_NAMES = {(f"ntkinfo.{module}", name.split(".")[1]): name for name, module in RESULTS.items()}
+
+
+def name_of(kind: type) -> str | None:
+    """The name of a class of results; None of any other."""
+    return _NAMES.get((kind.__module__, kind.__qualname__))
+
+
+def class_of(name: str) -> type:
+    """The class of this name.
+
+    Raises:
+      KeyError: there is none.
+    """
+    return getattr(importlib.import_module(f"ntkinfo.{RESULTS[name]}"), name.split(".")[1])

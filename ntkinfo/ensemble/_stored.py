@@ -1,0 +1,50 @@
+"""An ensemble in a file: its arrays, and what its network must be when it is given again."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ntkinfo import kernels
+
+if TYPE_CHECKING:
+    from ntkinfo.ensemble._ensemble import Ensemble
+
+REMEDY = (
+    "Networks of `ntkinfo.stax` are closures. Write it with `ni.save(ens, path)` and read it with "
+    "`ni.load(path, net)`, the network made again in the other process; or use cloudpickle, as joblib does for its "
+    "processes."
+)
+_FUNCTIONS = ("kernel_fn", "mean_fn")
+
+
+def to_stored(ens: "Ensemble") -> dict[str, Any]:
+    """The fields that are no functions; what stood in the others is said by a flag and a number."""
+    fields = {name: getattr(ens, name) for name in ens.__dataclass_fields__ if name not in _FUNCTIONS}
+    return fields | {"has_mean": ens.mean_fn is not None, "factor": kernels.factor(ens.kernel_fn)}
+
+
+def from_stored(kind: type, fields: dict[str, Any], net: Any, mean: Any) -> "Ensemble":
+    """The ensemble of these fields, with a network that has its kernels.
+
+    Raises:
+      ValueError: arrays that do not fit, no network, or another one.
+    """
+    n, k = np.shape(fields.get("y")) if np.ndim(fields.get("y")) == 2 else (-1, -1)
+    shapes = {
+        "x": (n, *np.shape(fields.get("x"))[1:]),
+        "y": (n, k),
+        "eigenvalues": (n,),
+        "eigenvectors": (n, n),
+        "nngp_rotated": (n, n),
+        "y_rotated": (n, k),
+    }
+    kernels.check_stored("Ensemble", fields, shapes, ("prior_saw_data", "coupling", "has_mean", "factor"))
+    number, has_mean = fields.pop("factor"), bool(fields.pop("has_mean"))
+    kernel_fn, mean_fn = kernels.functions_again(net, mean, number, has_mean, "Ensemble")
+    rows = kernels.chosen_rows(n)
+    u, values = np.asarray(fields["eigenvectors"])[rows], np.asarray(fields["eigenvalues"])
+    expected = {"nngp": u @ np.asarray(fields["nngp_rotated"]) @ u.T, "ntk": (u * values) @ u.T}
+    stored_mean = np.asarray(fields["y"])[rows] - u @ np.asarray(fields["y_rotated"])
+    kernels.check_same(kernel_fn, fields["x"][rows], expected, float(values.max()), mean_fn, stored_mean)
+    fields["prior_saw_data"] = bool(fields["prior_saw_data"])
+    return kind(**fields, kernel_fn=kernel_fn, mean_fn=mean_fn)
