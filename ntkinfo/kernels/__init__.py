@@ -14,6 +14,7 @@ from ntkinfo.kernels._empirical import offset as offset
 from ntkinfo.kernels._empirical import saw_data as saw_data
 from ntkinfo.kernels._empirical import scaled as scaled
 from ntkinfo.kernels._kernels import Kernels, block_size, correlated, diagonal, evaluate, has_hessian, hessian, kernels
+from ntkinfo.kernels._kernels import are_covariances as are_covariances
 from ntkinfo.networks import kernel_function
 
 __all__ = [

@@ -234,6 +234,18 @@ def has_hessian(net) -> bool:
     return True
 
 
+def are_covariances(net) -> bool:
+    """Whether both kernels are positive semidefinite by construction: those of layers of `ntkinfo.stax`, and J Jᵀ.
+
+    False of any other function, and of activations of the user's (`Elementwise`): nothing is known of them.
+
+    Raises:
+      TypeError: `net` is no network.
+    """
+    kernel_fn = networks.kernel_function(net)
+    return isinstance(kernel_fn, EmpiricalKernel) or _correlated.has_given_kernels(kernel_fn)
+
+
 def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", "NTK")) -> Kernels:
     """What `kernel_fn` returns, two kernels, with inputs checked and in blocks; `names` are for error messages."""
     check.flag("progress", progress, none=True)
@@ -262,7 +274,7 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     elif x2 is None:
         both = _symmetric(kernel_fn, x1, rows, size, devices, progress)
     else:
-        both = _rectangular(kernel_fn, x1, x2, rows, size, devices, progress)
+        both = _rectangular(kernel_fn, x1, x2, size, devices, progress)
     both = _finite(both, names)
     if x2 is None:
         for name, kernel in zip(names, both, strict=True):
@@ -355,8 +367,10 @@ def _symmetric(kernel_fn, x, starts, size, devices, progress):
     return Kernels(assemble(0), assemble(1))
 
 
-def _rectangular(kernel_fn, x1, x2, starts, size, devices, progress):
-    size2 = min(size, len(x2))
+def _rectangular(kernel_fn, x1, x2, size, devices, progress):
+    # Few rows are not filled up to a block.
+    size, size2 = min(size, padding.near(len(x1))), min(size, len(x2))
+    starts = _starts(len(x1), size)
     padded1, padded2 = _padded(x1, size), _padded(x2, size2)
     columns = _starts(len(x2), size2)
     pairs = [(padded1[i : i + size], padded2[j : j + size2]) for i in starts for j in columns]
