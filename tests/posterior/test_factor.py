@@ -127,7 +127,7 @@ def test_kernels_known_to_be_covariances(rng):
     assert not kernels.are_covariances(network(activation=own))
     init, apply, _ = network()
     _, params = init(jax.random.key(0), x.shape)
-    assert kernels.are_covariances(kernels.empirical(apply, params))
+    assert kernels.are_covariances(kernels.empirical((apply, params)))
 
 
 def test_a_noise_small_beside_the_kernel_takes_the_spectrum(rng):
