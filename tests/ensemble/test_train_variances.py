@@ -85,5 +85,6 @@ def test_predict_train_at_many_times_is_that_of_few(rng, dtype, monkeypatch):
     # Under tracing, and for few times, as before.
     jitted = jax.jit(lambda t: ens.predict_train(t).variance)(jnp.asarray(TIMES))
     np.testing.assert_array_equal(np.asarray(jitted) == 0, np.asarray(old.variance) == 0)
-    ens.predict_train(TIMES[:5]), ens.predict_train(TIMES[:5], joint=True)
+    for joint in (False, True):
+        ens.predict_train(TIMES[:5], joint=joint)
     assert len(used) == 1

@@ -148,6 +148,7 @@ def test_the_same_by_jax_alone_where_the_arrays_do_not_lie_on_the_host(case, mon
     again = Posterior.from_kernel(
         post.kernel_fn, post.x, post.y, post.q, noise=0.3, prior=post.prior, mean=post.mean_fn
     )
+    assert again.factor is not None and post.factor is not None
     np.testing.assert_allclose(again.factor.lower, post.factor.lower, atol=1e-13)
     assert_close(quantities(again, x_test), expected, 1e-11, 1e-12)
     with pytest.raises(ValueError, match="prior kernel must be positive semidefinite"):
