@@ -116,6 +116,25 @@ def beside_peer(n, m, times, repeats):
     }
 
 
+def train_beside_fit(times, repeats, n=1000):
+    """Seconds of `predict_train` and of `Ensemble.fit` by turns, and their ratio within each round, its median."""
+    net = architectures.network(depth=3)
+    x, y, _ = problem(n, 1)
+    t = jnp.logspace(-1, 8, times)
+    ens = ni.Ensemble.fit(net, x, y)
+    jax.block_until_ready(ens.predict_train(t).variance)
+    rounds = []
+    for _ in range(repeats):
+        fit, _ = seconds_of(lambda: ni.Ensemble.fit(net, x, y).nngp_rotated)
+        predict, _ = seconds_of(lambda: tuple(ens.predict_train(t))[:2])
+        rounds.append({"fit": fit, "predict_train": predict})
+    ratio = {
+        clock: float(np.median([each["predict_train"][clock] / each["fit"][clock] for each in rounds]))
+        for clock in ("wall", "processor")
+    }
+    return {"n": n, "times": times, "rounds": rounds, "predict_train / fit": ratio}
+
+
 def peak_memory(n, m):
     """Peak memory of `predict` beyond the fitted ensemble, in n x n matrices, from XLA's own account of the program."""
     net = architectures.network(depth=3)
@@ -198,6 +217,7 @@ def main():
     grown = fresh_process("--resident", "--n", n, "--m", m)
     ours = per_round["fit"] + per_round["predict"]
     basis = ens.time_basis(t)
+    train = train_beside_fit(options.times, repeats)
     rows = [
         ("(fit + predict) / (eigh + kernel)", np.median(ours / (per_round["eigh"] + per_round["kernel"])), "<= 2"),
         ("10 times as many times / predict",
@@ -206,6 +226,8 @@ def main():
         ("the same without the joint divergence",
          np.median((per_round["curve without the joint divergence"] - per_round["predict"]) / ours), ""),
         ("kernel / matrix product n x n", np.median(per_round["kernel"] / per_round["matrix product n x n"]), ""),
+        (f"predict_train / fit, n = {train['n']}, wall", train["predict_train / fit"]["wall"], "<= 1.5"),
+        (f"predict_train / fit, n = {train['n']}, processor", train["predict_train / fit"]["processor"], "<= 1.5"),
         ("temporary memory of predict, n x n matrices (XLA)", temporary, "< 3"),
         ("growth of resident memory in predict, n x n matrices", float(grown), "< 3 + output"),
         ("output of predict, n x n matrices", output, ""),
@@ -231,7 +253,7 @@ def main():
     record = {
         "n": n, "m": m, "times": options.times, "repeats": repeats, "jax": jax.__version__, "cores": os.cpu_count(),
         "machine": platform.machine(), "blas_threads": os.environ["OPENBLAS_NUM_THREADS"], "seconds": seconds,
-        "seconds_all": rounds, "processes": options.processes, "beside_neural_tangents": beside,
+        "predict_train": train, "seconds_all": rounds, "processes": options.processes, "beside_neural_tangents": beside,
         "rows": [{"name": name, "value": float(value), "target": target} for name, value, target in rows],
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -178,6 +178,12 @@ def require(kernel_fn: Callable, *, smooth: bool) -> None:
         )
 
 
+def has_given_kernels(kernel_fn: Callable) -> bool:
+    """Whether a kernel function is made of layers that are formulas: none of the user's, none by quadrature."""
+    traits = _traits(kernel_fn)
+    return not traits.unknown and not any(name.startswith("Elementwise") for name in traits.nonsmooth)
+
+
 def kernel(kernel_fn: Callable, x1: Array, x2: Array | None, rho: Array) -> Array:
     """K(ρ): covariance of f(x1; θ) with f(x2; ρθ + √(1 - ρ²) ξ), for independent θ and ξ from N(0, I).
 

@@ -121,6 +121,8 @@ def value(
         test = kernels.inputs_like("test", test, source.x, source.kernel_fn)
     grouped = None if groups is None else _groups.read(groups, source.n)
     read = labels.read("y", source.y, source.n)
+    if isinstance(source, Posterior):
+        source = source.with_spectrum()
     parts = (
         _posterior_parts(source, test, batch_size)
         if isinstance(source, Posterior)
@@ -146,7 +148,7 @@ def error_of(y: Array, residual: Array, variance: Array, read: labels.Labels) ->
 
 @jax.jit
 def _of_posterior(post):
-    u, q, coupling, noise = post.eigenvectors, post.eigenvalues, post.coupling, post.noise
+    (q, u, y_rotated, coupling), noise = post.spectrum, post.noise
 
     def rest(q):
         return noise / (q + noise)
@@ -157,11 +159,11 @@ def _of_posterior(post):
     # As in `Posterior.leave_one_out`: diagonals that add up to one, neither the difference of large numbers.
     rests, hats = (eigenspaces.diagonal(u, function, q, coupling) for function in (rest, hat))
     own = eigenspaces.diagonal(u, lambda q: q, q, coupling)
-    residual = eigenspaces.bilinear(u, rest, q, post.y_rotated, coupling) / rests[:, None]
+    residual = eigenspaces.bilinear(u, rest, q, y_rotated, coupling) / rests[:, None]
     total, k = noise / rests, post.k
     squares = jnp.sum(residual**2, axis=1) / total
     information = 0.5 * (k * (jnp.log1p(hats / rests) - hats) + hats * squares)
-    y = u @ post.y_rotated
+    y = u @ y_rotated
     before = jnp.sum(y**2, axis=1) / (own + noise)
     shared = 0.5 * (k * (jnp.log(own + noise) - jnp.log(total)) + before - squares)
     return information, shared, residual, noise * hats / rests, total

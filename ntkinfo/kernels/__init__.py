@@ -19,6 +19,7 @@ from ntkinfo.kernels._given_again import chosen_rows as chosen_rows
 from ntkinfo.kernels._given_again import factor as factor
 from ntkinfo.kernels._given_again import functions_again as functions_again
 from ntkinfo.kernels._kernels import Kernels, block_size, correlated, diagonal, evaluate, has_hessian, hessian, kernels
+from ntkinfo.kernels._kernels import are_covariances as are_covariances
 from ntkinfo.kernels._sharded import EvaluatedKernels as EvaluatedKernels
 from ntkinfo.kernels._sharded import StoredKernels as StoredKernels
 from ntkinfo.kernels._sharded import Totals as Totals

@@ -257,6 +257,18 @@ def has_hessian(net) -> bool:
     return True
 
 
+def are_covariances(net) -> bool:
+    """Whether both kernels are positive semidefinite by construction: those of layers of `ntkinfo.stax`, and J Jᵀ.
+
+    False of any other function, and of activations of the user's (`Elementwise`): nothing is known of them.
+
+    Raises:
+      TypeError: `net` is no network.
+    """
+    kernel_fn = networks.kernel_function(net)
+    return isinstance(kernel_fn, EmpiricalKernel) or _correlated.has_given_kernels(kernel_fn)
+
+
 def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", "NTK")) -> Kernels:
     """What `kernel_fn` returns, two kernels, with inputs checked and in blocks; `names` are for error messages."""
     check.flag("progress", progress, none=True)
@@ -283,7 +295,7 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     elif x2 is None:
         both = _symmetric(kernel_fn, x1, rows, size, devices, progress)
     else:
-        both = _rectangular(kernel_fn, x1, x2, rows, size, devices, progress)
+        both = _rectangular(kernel_fn, x1, x2, size, devices, progress)
     both = _finite(both, names)
     if x2 is None:
         for name, kernel in zip(names, both, strict=True):
@@ -364,26 +376,41 @@ def _symmetric(kernel_fn, x, starts, size, devices, progress):
     blocks = [padded[start : start + size] for start in starts]
     pairs = [(i, j) for i in range(len(blocks)) for j in range(i, len(blocks))]
     values = _deal(kernel_fn, [(blocks[i], None if i == j else blocks[j]) for i, j in pairs], devices, progress)
-    upper = dict(zip(pairs, values, strict=True))
+    upper = {(starts[i], starts[j]): value for (i, j), value in zip(pairs, values, strict=True)}
 
     def assemble(part):
-        grid = [
-            [upper[i, j][part] if i <= j else upper[j, i][part].T for j in range(len(blocks))]
-            for i in range(len(blocks))
-        ]
-        return jnp.block(grid)[: len(x), : len(x)]
+        blocks = {at: value[part] for at, value in upper.items()}
+        lower = {(j, i): block.T for (i, j), block in blocks.items() if i != j}
+        return _assembled(blocks | lower, (len(x), len(x)))
 
     return Kernels(assemble(0), assemble(1))
 
 
-def _rectangular(kernel_fn, x1, x2, starts, size, devices, progress):
-    size2 = min(size, len(x2))
+def _assembled(blocks: dict[tuple[int, int], jax.Array], shape: tuple[int, int]) -> jax.Array:
+    """The matrix of blocks that begin at given rows and columns; what reaches beyond it is left out."""
+    if all(padding.on_host(block) for block in blocks.values()):
+        # Written once each: what JAX puts together outside of a program is copied for every row of blocks.
+        matrix = np.empty(shape, next(iter(blocks.values())).dtype)
+        for (row, column), block in blocks.items():
+            inside = matrix[row : row + block.shape[0], column : column + block.shape[1]]
+            inside[...] = np.asarray(block)[: inside.shape[0], : inside.shape[1]]
+        return jnp.asarray(matrix)
+    rows = sorted({row for row, _ in blocks})
+    grid = [[blocks[at] for at in sorted(blocks) if at[0] == row] for row in rows]
+    return jnp.block(grid)[: shape[0], : shape[1]]
+
+
+def _rectangular(kernel_fn, x1, x2, size, devices, progress):
+    # Few rows are not filled up to a block.
+    size, size2 = min(size, padding.near(len(x1))), min(size, len(x2))
+    starts = _starts(len(x1), size)
     padded1, padded2 = _padded(x1, size), _padded(x2, size2)
     columns = _starts(len(x2), size2)
-    pairs = [(padded1[i : i + size], padded2[j : j + size2]) for i in starts for j in columns]
+    at = [(i, j) for i in starts for j in columns]
+    pairs = [(padded1[i : i + size], padded2[j : j + size2]) for i, j in at]
     values = _deal(kernel_fn, pairs, devices, progress)
-    rows = [values[i : i + len(columns)] for i in range(0, len(values), len(columns))]
-    return Kernels(*(jnp.block([[block[p] for block in row] for row in rows])[: len(x1), : len(x2)] for p in (0, 1)))
+    shape = len(x1), len(x2)
+    return Kernels(*(_assembled({a: v[part] for a, v in zip(at, values, strict=True)}, shape) for part in (0, 1)))
 
 
 def _sum(kernel):

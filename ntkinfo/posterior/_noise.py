@@ -117,11 +117,12 @@ def _maximised(eigenvalues, squares, weights, k):
     return jnp.exp(log_noise), NoiseFit(-slope * count * k, steps, jnp.abs(slope) <= tolerance, at_limit)
 
 
-def fit_scale(q: Array, y: Array, noise: float | None) -> tuple[float, float]:
+def fit_scale(q: Array, y: Array, noise: float | None) -> tuple[float, float, tuple]:
     """τ² and σ² of the largest marginal likelihood of labels y (n, k) under τ²Q + σ²I; σ² = `noise` where given.
 
-    On the host. For each ratio σ²/τ² the best τ² is a closed form; the ratio, or τ² itself where the noise is given, is
-    scanned and then found within two cells of the scan.
+    Third come the eigenvalues of τ²Q, ascending (n,), its eigenvectors U (n, n) and Uᵀy. On the host, in float64. For
+    each ratio σ²/τ² the best τ² is a closed form; the ratio, or τ² itself where the noise is given, is scanned and then
+    found within two cells of the scan.
 
     Raises:
       ValueError: a kernel that is indefinite or zero; residuals that are all 0, where σ² is to be found too.
@@ -171,7 +172,8 @@ def fit_scale(q: Array, y: Array, noise: float | None) -> tuple[float, float]:
         cells = (grid[best - 1], grid[best + 1])
         found = float(scipy.optimize.fminbound(lambda each: function(each)[1], *cells, xtol=1e-10))
     scale = float(function(found)[0])
-    return scale, scale * float(np.exp(found)) if noise is None else noise
+    parts = (jnp.asarray(part, q.dtype) for part in (scale * values, vectors, rotated))
+    return scale, scale * float(np.exp(found)) if noise is None else noise, tuple(parts)
 
 
 def checked(eigenvalues: Array, noise: float | str | Array) -> Array:

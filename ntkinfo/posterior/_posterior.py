@@ -1,9 +1,11 @@
 """Bayesian posteriors of infinitely wide networks: exact Gaussian-process regression with the NNGP or tangent kernel.
 
-`Posterior.fit` diagonalises the prior kernel of the training inputs once; predictions, evidence, information gain,
-divergence from the prior and leave-one-out predictions are then closed forms.
+`Posterior.fit` factorises the prior kernel of the training inputs once; predictions and evidence are then closed forms.
+Information gain, divergence from the prior, predictions at the training inputs and with one left out take its
+eigenvalues, which are found where the first of these is asked for.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +17,14 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, data, labels, memory, pickling, pytree, tables
-from ntkinfo._numerics import eigenspaces, variances
+from ntkinfo._common import check, data, labels, memory, pickling, pytree, tables, tracing
+from ntkinfo._numerics import eigenspaces, padding, regularised, variances
 from ntkinfo.datasets import Dataset
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.posterior import _learn, _noise, _stored
+from ntkinfo.posterior import _learn, _noise, _spectrum, _stored
 from ntkinfo.posterior._learn import LearnedPosterior
 from ntkinfo.posterior._noise import NoiseFit
+from ntkinfo.posterior._spectrum import Factor, Spectrum
 
 PRIORS = ("nngp", "ntk")
 # Matrices n x n held at once by `fit`.
@@ -37,36 +40,34 @@ class Posterior:
     Attributes:
       x: training inputs, (n, ...).
       y: training labels, (n, k).
-      eigenvalues: q of the prior kernel Q = U diag(q) Uᵀ in ascending order, (n,); 0 where they are rounding.
-      eigenvectors: U, (n, n), one eigenvector a column.
-      y_rotated: UᵀY, (n, k); with a mean function Uᵀ(Y - f(X; θ₀)).
+      q: the prior kernel Q on the training inputs, (n, n).
       noise: σ², a scalar.
       noise_fit: how σ² was chosen, or None where it was given.
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
       prior: "nngp" or "ntk", the kernel taken for Q.
       prior_saw_data: whether the kernel was learned from these data; `ntkinfo.bounds` then refuses the divergence.
-      coupling: zeros (n, n) that carry derivatives within eigenspaces (`ntkinfo._numerics.eigenspaces`) where the
-        posterior was made under tracing, else None. The derivatives of the arrays above are complete only where
-        eigenvalues are distinct; those of every quantity are complete everywhere.
       mean_fn: the prior mean as a function of inputs; None where it is zero.
       offset: the prior mean at the training inputs, (n, k); None where it is zero.
+      factor: the Cholesky factor of Q + σ²I and what it was found for; None where the noise was fitted, is small beside
+        the kernel, or the posterior was made under tracing, which take the spectrum.
+      given_spectrum: the eigendecomposition of Q, None where `factor` stands in its place. `eigenvalues`,
+        `eigenvectors` and `y_rotated` give it in any case.
 
     Source: Lee et al. 2018 (arXiv 1711.00165); He et al. 2020 (arXiv 2007.05864); theory, sections 1 and 4.
     """
 
     x: Array
     y: Array
-    eigenvalues: Array
-    eigenvectors: Array
-    y_rotated: Array
+    q: Array
     noise: Array
     noise_fit: NoiseFit | None
     kernel_fn: Callable
     prior: str
     prior_saw_data: bool = False
-    coupling: Array | None = None
     mean_fn: Callable | None = None
     offset: Array | None = None
+    factor: Factor | None = None
+    given_spectrum: Spectrum | None = None
 
     _table = tables.Table(
         ("mode", "output"), plain="eigenvalues y_rotated", where={"eigenvalues": ("mode",)}, totals="noise prior"
@@ -95,7 +96,11 @@ class Posterior:
         batch_size: int | None = None,
         progress: bool | None = None,
     ) -> "Posterior":
-        """Evaluates the prior kernel on the training inputs and diagonalises it. O(n³), once.
+        """Evaluates the prior kernel on the training inputs and factorises it. O(n³), once.
+
+        By Cholesky where the noise is given and no less than about √eps of the kernel's trace ; of kernels that are no
+        covariances by construction a second factor proves that they are semidefinite. Elsewhere by the eigenvalues of
+        Q, at some ten times the cost.
 
         Differentiable by whatever the kernel depends on: the derivatives of all quantities are exact, of equal
         eigenvalues as well; second ones are refused (under `jit`, `nan`) where eigenvalues are equal or zero.
@@ -242,35 +247,81 @@ class Posterior:
     @classmethod
     def _scaled(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale) -> "Posterior":
         """`_of_kernel` around a mean, of the kernel times `scale`, which may be fitted."""
-        offset = kernels.offset(mean_fn, x, y.shape[1])
+        offset, spectrum = kernels.offset(mean_fn, x, y.shape[1]), None
         if isinstance(scale, str):
             if not check.concrete(q, y, offset):
                 raise ValueError('`scale` must be a number under jit and grad; got "fit".')
             fixed = None if isinstance(noise, str) else float(noise)
-            scale, noise = _noise.fit_scale(q, y if offset is None else y - offset, fixed)
+            scale, noise, parts = _noise.fit_scale(q, _residual(y, offset), fixed)
+            spectrum = Spectrum(*parts)
             prior_saw_data = True if prior_saw_data is None else prior_saw_data
         if not (check.concrete(scale) and float(scale) == 1.0):
             kernel_fn, q = kernels.scaled(kernel_fn, scale), jnp.asarray(scale, q.dtype) * q
-        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, offset)
+        return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, offset, spectrum)
 
     @classmethod
-    def _of_kernel(cls, kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn=None, offset=None) -> "Posterior":
-        """`from_kernel` of what has been checked."""
+    def _of_kernel(
+        cls, kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn=None, offset=None, spectrum=None
+    ) -> "Posterior":
+        """`from_kernel` of what has been checked; with the eigendecomposition of `q` where it is known."""
+        residual, noise_fit = _residual(y, offset), None
         # Outside `jit`, so that `grad` sees values where it has to refuse.
-        decompose = _diagonalise if check.concrete(q) else _diagonalise_coupled
-        eigenvalues, u, y_rotated, *coupling = decompose(q, y if offset is None else y - offset)
-        eigenvalues = _noise.checked(eigenvalues, noise)
-        noise_fit = None
+        factor = None
         if isinstance(noise, str):
-            constants = jax.lax.stop_gradient((eigenvalues, _row_squares(y_rotated)))
+            spectrum = _spectrum.diagonalised(q, residual, noise)
+            squares = _spectrum.row_squares(spectrum.y_rotated)
+            constants = jax.lax.stop_gradient((spectrum.eigenvalues, squares))
             noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
             if check.concrete(noise, noise_fit):
-                _noise.warn_fit(noise, noise_fit, y if offset is None else y - offset)
+                _noise.warn_fit(noise, noise_fit, residual)
+        else:
+            if spectrum is None:
+                factor = _spectrum.factorised(q, residual, noise, kernels.are_covariances(kernel_fn))
+            if factor is None:
+                spectrum = _spectrum.diagonalised(q, residual, noise, spectrum)
         noise = jnp.asarray(noise, x.dtype)
         saw = kernels.saw_data(kernel_fn, mean_fn, prior_saw_data)
-        coupled = coupling[0] if coupling else None
-        parts = (eigenvalues, u, y_rotated, noise, noise_fit)
-        return cls(x, y, *parts, kernel_fn, prior, saw, coupled, mean_fn, offset)
+        return cls(x, y, q, noise, noise_fit, kernel_fn, prior, saw, mean_fn, offset, factor, spectrum)
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The eigendecomposition Q = U diag(q) Uᵀ and UᵀY: found where first asked for, and kept. O(n³)."""
+        if self.given_spectrum is not None:
+            return self.given_spectrum
+        kept = self.__dict__.get("_spectrum")
+        if kept is None:
+            kept = _spectrum.diagonalised(self.q, _residual(self.y, self.offset), self.noise)
+            if tracing.is_known(kept):
+                self.__dict__["_spectrum"] = kept
+        return kept
+
+    def with_spectrum(self) -> "Posterior":
+        """The same posterior, on its eigendecomposition alone: for jitted functions, which find none that is kept."""
+        return dataclasses.replace(self, factor=None, given_spectrum=self.spectrum)
+
+    @property
+    def eigenvalues(self) -> Float[Array, " n"]:
+        """q of the prior kernel Q = U diag(q) Uᵀ in ascending order, (n,); 0 where they are rounding."""
+        return self.spectrum.eigenvalues
+
+    @property
+    def eigenvectors(self) -> Float[Array, "n n"]:
+        """U, (n, n), one eigenvector a column."""
+        return self.spectrum.eigenvectors
+
+    @property
+    def y_rotated(self) -> Float[Array, "n k"]:
+        """UᵀY, (n, k); with a mean function Uᵀ(Y - f(X; θ₀))."""
+        return self.spectrum.y_rotated
+
+    @property
+    def coupling(self) -> Float[Array, "n n"] | None:
+        """Zeros (n, n) that carry derivatives within eigenspaces (`ntkinfo._numerics.eigenspaces`) under tracing.
+
+        The derivatives of the spectrum are complete only where eigenvalues are distinct; those of every quantity are
+        complete everywhere.
+        """
+        return self.spectrum.coupling
 
     @property
     def n(self) -> int:
@@ -328,14 +379,13 @@ class Posterior:
     def predict_train(self, joint: bool = False) -> Gaussian:
         """The posterior of the outputs on the training inputs, in closed form: Σ = σ² Q (Q + σ²I)⁻¹."""
         check.flag("joint", joint)
-        z = _predict_train(self, joint)
+        z = _predict_train(self.with_spectrum(), joint)
         return z if self.offset is None else z._replace(mean=z.mean + self.offset)
 
     @property
     def log_marginal_likelihood(self) -> Float[Array, ""]:
         """log p(Y|X) = log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, a scalar. Exact."""
-        quadratic = self._quadratic(lambda q: 1 / (q + self.noise))
-        return _noise.log_marginal_likelihood(self.eigenvalues, quadratic, self.k, self.noise)
+        return _spectrum.choose(self, _log_marginal_likelihood, _log_marginal_likelihood_of_spectrum, self)
 
     def _quadratic(self, function: Callable[[Array], Array]) -> Array:
         return eigenspaces.quadratic(function, self.eigenvalues, self.y_rotated, self.coupling)
@@ -376,7 +426,7 @@ class Posterior:
 
         Source: Rasmussen & Williams 2006, eq. 5.12.
         """
-        return _leave_one_out(self)
+        return _leave_one_out(self.with_spectrum())
 
 
 def _check_options(noise, prior, kernel_fn) -> str:
@@ -402,41 +452,81 @@ def _check_scale(scale) -> None:
         check.positive("scale", scale, scalar=True)
 
 
-@jax.jit
-def _diagonalise(q, y):
-    return _diagonalise_coupled(q, y)[:-1]
+def _residual(y, offset):
+    return y if offset is None else y - offset
 
 
 @jax.jit
-def _row_squares(y):
-    return jnp.sum(y**2, axis=1)
+def _log_marginal_likelihood(post: Posterior) -> Array:
+    inverse = _inverse(post)
+    quadratic = regularised.quadratic(*inverse, _residual(post.y, post.offset))
+    return -0.5 * (quadratic + post.k * (regularised.log_determinant(*inverse) + post.n * np.log(2 * np.pi)))
 
 
-def _diagonalise_coupled(q, y):
-    eigenvalues, u, coupling = eigenspaces.eigh(q, _noise.NULL_FACTOR * np.sqrt(len(q)))
-    return eigenvalues, u, u.T @ y, coupling
+def _inverse(post: Posterior) -> tuple[Array, Array, Array]:
+    assert post.factor is not None
+    return post.factor.lower, post.q, post.noise
 
 
-@functools.partial(jax.jit, static_argnames="joint")
+def _log_marginal_likelihood_of_spectrum(post: Posterior) -> Array:
+    quadratic = post._quadratic(lambda q: 1 / (q + post.noise))
+    return _noise.log_marginal_likelihood(post.eigenvalues, quadratic, post.k, post.noise)
+
+
 def predictive(
     post: Posterior, cross: Float[Array, "m n"], prior: Float[Array, " m"] | Float[Array, "m m"], joint: bool
 ) -> Gaussian:
     """The core of `predict`, without checks: Q_* (m, n), and Q(x, x) (m,) or, if `joint`, Q_** (m, m)."""
-    vectors = cross @ post.eigenvectors
+    by_factor, by_spectrum = (functools.partial(core, joint=joint) for core in (_predictive, _predictive_of_spectrum))
+    return _spectrum.choose(
+        post, by_factor, lambda post, *kernels: by_spectrum(post.with_spectrum(), *kernels), post, cross, prior
+    )
+
+
+def _predictive(post: Posterior, cross, prior, joint: bool) -> Gaussian:
+    residual = _residual(post.y, post.offset)
+    if tracing.is_known(post, cross, prior) and padding.on_host(cross) and padding.on_host(post.q):
+        parts = regularised.explained_on_host(joint, _inverse(post)[0], cross, residual)
+        return _resolved(*parts, prior, np.trace(np.asarray(post.q)), post.noise, joint)
+    return _predictive_in_jax(post, cross, prior, residual, joint)
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def _predictive_in_jax(post, cross, prior, residual, joint):
+    parts = regularised.explained(joint, *_inverse(post), cross, residual)
+    return _resolved(*parts, prior, jnp.trace(post.q), post.noise, joint)
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def _resolved(mean, known, prior, trace, noise, joint: bool) -> Gaussian:
+    """The posterior of means (m, k) and what labels explain of the prior: (m,), or (m, m) if `joint`."""
+    own, explained = (jnp.diagonal(prior), jnp.diagonal(known)) if joint else (prior, known)
+    # Σ_i |a_i| std(f_i) of the weights a is no more than √(‖a‖² tr Q), and σ²‖a‖² no more than what they explain.
+    stds = jnp.sqrt(jnp.maximum(explained, 0.0) * trace / noise)
+    error = jax.lax.stop_gradient(variances.rounding(own, stds))
+    if joint:
+        covariance = variances.resolved_covariance(prior - 0.5 * (known + known.T), error)
+        return Gaussian(mean, jnp.diagonal(covariance), covariance)
+    return Gaussian(mean, variances.resolved(prior - known, error))
+
+
+@functools.partial(jax.jit, static_argnames="joint")
+def _predictive_of_spectrum(post: Posterior, cross, prior, joint: bool) -> Gaussian:
+    u, q, y_rotated, coupling = post.eigenvectors, post.eigenvalues, post.y_rotated, post.coupling
+    vectors = cross @ u
 
     def inverse(q):
         return 1 / (q + post.noise)
 
-    q = post.eigenvalues
-    mean = eigenspaces.bilinear(vectors, inverse, q, post.y_rotated, post.coupling)
+    mean = eigenspaces.bilinear(vectors, inverse, q, y_rotated, coupling)
     own = jnp.diagonal(prior) if joint else prior
     explained = jnp.abs(vectors) @ (jnp.sqrt(jax.lax.stop_gradient(q)) * inverse(q))
     error = jax.lax.stop_gradient(variances.rounding(own, explained))
     if joint:
-        known = eigenspaces.bilinear(vectors, inverse, q, vectors.T, post.coupling)
+        known = eigenspaces.bilinear(vectors, inverse, q, vectors.T, coupling)
         covariance = variances.resolved_covariance(prior - 0.5 * (known + known.T), error)
         return Gaussian(mean, jnp.diagonal(covariance), covariance)
-    return Gaussian(mean, variances.resolved(prior - eigenspaces.diagonal(vectors, inverse, q, post.coupling), error))
+    return Gaussian(mean, variances.resolved(prior - eigenspaces.diagonal(vectors, inverse, q, coupling), error))
 
 
 @functools.partial(jax.jit, static_argnames="joint")
