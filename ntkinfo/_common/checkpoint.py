@@ -54,12 +54,14 @@ def fingerprint(function, *args) -> str:
 
 def _constants(value, seen: dict) -> list[str]:
     """Hashes of all arrays in a program, those of inner programs too, in order: its text shows their shapes only."""
-    if isinstance(value, core.ClosedJaxpr):
+    # From JAX 0.12 on the two are one class, and `jaxpr` of it is itself.
+    if isinstance(value, core.ClosedJaxpr) and value.jaxpr is not value:
         return [*_constants(value.consts, seen), *_constants(value.jaxpr, seen)]
     if isinstance(value, core.Jaxpr):
         # One that is called often is read once. It is kept beside its hashes, so that its id stays its own.
         if id(value) not in seen:
-            hashes = _constants([v.val for v in value.outvars if isinstance(v, core.Literal)], seen)
+            hashes = _constants(getattr(value, "consts", ()), seen)
+            hashes += _constants([v.val for v in value.outvars if isinstance(v, core.Literal)], seen)
             for equation in value.eqns:
                 hashes += _constants([v.val for v in equation.invars if isinstance(v, core.Literal)], seen)
                 hashes += _constants([equation.params[name] for name in sorted(equation.params)], seen)

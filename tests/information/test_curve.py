@@ -1,6 +1,8 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,7 +133,7 @@ def test_every_quantity_is_one_row_of_the_table():
     page, table = written.page("nats", []), written.table()
     for name, quantity in information.QUANTITIES.items():
         assert quantity.name == name and information.MEANING[name] == quantity.description
-        assert f"      {name}: " in docstrings
+        assert re.search(rf"^\s+{name}: ", docstrings, re.MULTILINE)
         assert f"| {name} | {quantity.description} |" in page.replace(r"\|", "|")
         assert quantity.heading in table.splitlines()[0]
         ax = plot.finite(curve, {name: (t, np.ones(3), np.ones(3))}, unit="bits")
