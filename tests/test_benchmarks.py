@@ -30,6 +30,14 @@ def test_the_bottleneck_claims_no_more_than_its_result():
     assert ratios and claimed <= min(ratios)
 
 
+def test_the_scale_claims_no_more_than_its_result():
+    first = (ROOT / "scale.py").read_text().splitlines()[0]
+    n, share = re.search(r"at n = (\d+) .* at most (1/\d+) of", first).groups()
+    rows = json.loads((ROOT / "results" / "scale.json").read_text())["sizes"][n]
+    assert rows["krylov"]["processor"] <= rows["dense"]["processor"] / int(share.removeprefix("1/"))
+    assert rows["krylov"]["reached"] and min(e["covered"] for e in rows["krylov"]["errors"].values()) >= 0.99
+
+
 @pytest.fixture
 def figure(monkeypatch):
     module = script("paper_figure2")
