@@ -27,7 +27,7 @@ class BlockLanczos:
       sizes: q after each step.
       exhausted: whether the space is closed under Θ: it has nothing to add, and functions of Θ are exact.
 
-    Source: Golub & Van Loan, Matrix Computations, section 10.3; theory, section 1, "Many data".
+    Source: Golub & Van Loan, Matrix Computations, section 10.3; theory, section 15.
     """
 
     def __init__(self, start: np.ndarray):

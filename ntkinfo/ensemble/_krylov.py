@@ -90,7 +90,7 @@ class KrylovEnsemble:
       singular: "error" or "project", as in `Ensemble.fit`.
       tolerance: what errors are to be below, see `Prediction`.
 
-    Source: theory, section 1, "Many data".
+    Source: theory, section 15.
     """
 
     x: Array
@@ -164,7 +164,7 @@ class KrylovEnsemble:
         Warns:
           UserWarning: a batch did not reach the tolerance; `Prediction.reason` says so as well.
 
-        Source: theory, section 1, "Many data".
+        Source: theory, section 15.
         """
         check.on_host(locals())
         check.flag("joint", joint)
@@ -362,7 +362,7 @@ class KrylovEnsemble:
         Raises:
           TypeError, ValueError: no random key; numbers that are too small; a kernel that is singular to rounding.
 
-        Source: theory, section 1, "Many data".
+        Source: theory, section 15.
         """
         check.on_host(locals())
         key = jax.random.key(0) if key is None else check.key("key", key)

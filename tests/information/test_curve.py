@@ -1,7 +1,6 @@
+import re
 from pathlib import Path
 from types import SimpleNamespace
-
-import re
 
 import jax
 import jax.numpy as jnp
