@@ -5,17 +5,21 @@ noise they make a mixture of m Gaussians in at most m - 1 dimensions.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, mixture, stax
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["LayerChannel", "information", "of_activations"]
 
@@ -33,6 +37,17 @@ class LayerChannel:
     i_xt: Information
     i_ty: Information
     noise: Array
+
+    def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
+        """A pandas table with a row for each layer: i_xt and i_ty with their standard errors, in `unit`; noise."""
+        scale, columns = tables.factor(unit), {"layer": np.arange(len(self.noise))}
+        for name in ("i_xt", "i_ty"):
+            found = getattr(self, name)
+            columns |= {name: scale * np.asarray(found.value), f"{name}_stderr": scale * np.asarray(found.stderr)}
+        return tables.frame(columns | {"noise": np.asarray(self.noise)}, {}, unit)
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def information(

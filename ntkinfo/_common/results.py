@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from ntkinfo._common import check, pytree, tables
 
-UNITS = ("nats", "bits")
+UNITS = tuple(tables.UNITS)
 
 
 @pytree.dataclass("method", "unit")
@@ -47,11 +47,13 @@ class Information:
     ceiling: jax.Array | None = None
     unit: str = "nats"
 
+    _table = tables.Table((), nats="value lower upper stderr lower_stderr upper_stderr ceiling", totals="method")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
-def per_nat(unit: str) -> float:
-    """What numbers in nats are multiplied by to be in `unit`; refuses other units than nats and bits."""
-    check.option("unit", unit, UNITS)
-    return 1.0 if unit == "nats" else 1 / math.log(2)
+
+per_nat = tables.factor
 
 
 def in_unit(information: Information, unit: str) -> Information:
@@ -107,7 +109,7 @@ class Estimate:
     def __truediv__(self, divisor: float) -> "Estimate":
         return self * (1.0 / divisor)
 
-    _table = tables.Table((), nats="value lower upper stderr lower_stderr upper_stderr ceiling", totals="method")
+    _table = tables.Table((), plain="value stderr truncation lower upper", totals="method")
     to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
     _repr_html_ = tables.html

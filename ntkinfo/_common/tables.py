@@ -7,6 +7,7 @@ A class of results names its axes once, in `_table`; the three functions are han
 """
 
 import html as _escape
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ from ntkinfo._common import check
 if TYPE_CHECKING:
     import pandas as pd
 
-UNITS = {"nats": 1.0, "bits": 1 / np.log(2)}
+UNITS = {"nats": 1.0, "bits": 1 / math.log(2)}
 # A line of a prompt, and arrays of which it shows the numbers themselves.
 _WIDTH, _SHOWN = 160, 4
 
@@ -80,7 +81,7 @@ def to_dataframe(self: Any, *, unit: str = "nats") -> "pd.DataFrame":
       TypeError: a result that is being traced.
       ImportError: pandas is missing.
     """
-    scale, table = factor(unit), self._table
+    scale, table = factor(unit) / factor(getattr(self, "unit", "nats")), self._table
     check.known("self", self)
     columns = {
         name: (np.asarray(getattr(self, name)), name in table.nats.split())

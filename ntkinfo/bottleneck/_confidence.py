@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo._numerics import entropy
 
 METHODS = ("proven", "bootstrap")
@@ -29,6 +29,11 @@ class ConfidenceBand(NamedTuple):
     i_zy: Array
     i_zy_lower: Array
     i_zy_upper: Array
+
+    _table = tables.Table((), nats="i_xz i_xz_lower i_xz_upper i_zy i_zy_lower i_zy_upper")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def confidence_band(

@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from ntkinfo import examples
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo._numerics.entropy import plogp
 from ntkinfo.ensemble import Ensemble
 
@@ -26,6 +26,11 @@ class LeaveOneOut:
     information: Array
     error: Array
     bound: Array
+
+    _table = tables.Table((), nats="information", plain="error bound")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def leave_one_out(ens: Ensemble) -> LeaveOneOut:

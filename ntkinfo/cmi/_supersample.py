@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, kernels, mixture, networks
-from ntkinfo._common import check, labels, memory, parallel, pytree
+from ntkinfo._common import check, labels, memory, parallel, pytree, tables
 from ntkinfo.cmi import _moments, _outcomes
 
 # Groups of draws whose differences give standard errors, and networks drawn for each choice with several classes.
@@ -56,6 +56,16 @@ class Supersample:
     binary_kl: Array
     bound: Array
     enumerated: bool
+
+    _table = tables.Table(
+        ("t",),
+        nats="information stderr bias e_information f_information f_stderr",
+        plain="train_error error square_root interpolation binary_kl bound",
+        totals="enumerated",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
     @property
     def gap(self) -> Array:

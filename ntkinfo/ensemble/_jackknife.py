@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
 
 
@@ -24,6 +24,11 @@ class PredictiveError(NamedTuple):
 
     mean: Array
     variance: Array
+
+    _table = tables.Table(("t", "input", "output"), plain="mean variance", where={"variance": ("t", "input")})
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def standard_error(ens: Ensemble, x_test: Float[ArrayLike, "m ..."], t: Num[ArrayLike, "*T"]) -> PredictiveError:

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree, tracing
+from ntkinfo._common import check, labels, memory, pytree, tables, tracing
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint, content_hash, fingerprint
 from ntkinfo._numerics.block_lanczos import BlockLanczos
@@ -60,6 +60,16 @@ class Prediction:
     steps: tuple[int, ...]
     reached: bool
     reason: str = ""
+
+    _table = tables.Table(
+        ("t", "input", "output"),
+        plain="mean variance std",
+        where={"variance": ("t", "input"), "std": ("t", "input")},
+        totals="tolerance reached reason",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
     @property
     def gaussian(self) -> Gaussian:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Shaped
 
-from ntkinfo._common import check, pytree, results
+from ntkinfo._common import check, pytree, results, tables
 from ntkinfo._common.results import Information, is_saturated
 from ntkinfo.estimators import _binning, _samples
 from ntkinfo.estimators._binned import binned, discretised
@@ -62,6 +62,8 @@ class Comparison:
     n: int
     alone: float
     unit: str = "nats"
+
+    _repr_html_ = tables.html
 
     def __getitem__(self, name: str) -> Information:
         """The estimate of a name."""

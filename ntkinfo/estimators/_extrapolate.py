@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Shaped
 
-from ntkinfo._common import check, pytree, results
+from ntkinfo._common import check, pytree, results, tables
 from ntkinfo.estimators import _counting, _statistic
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Extrapolation:
     values: jax.Array
     coefficients: jax.Array
     unit: str = "nats"
+
+    _repr_html_ = tables.html
 
     @property
     def bias(self) -> jax.Array:

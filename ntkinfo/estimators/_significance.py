@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Shaped
 
-from ntkinfo._common import check, pytree, results
+from ntkinfo._common import check, pytree, results, tables
 from ntkinfo.estimators import _statistic
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Significance:
     p_value: jax.Array
     null: jax.Array
     unit: str = "nats"
+
+    _repr_html_ = tables.html
 
     @property
     def null_mean(self) -> jax.Array:

@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo.posterior import PRIORS
 
 
@@ -28,6 +28,11 @@ class Selection:
     index: Array
     information: Array
     bound: Array
+
+    _table = tables.Table(("chosen",), nats="information", plain="index", totals="bound*")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def select(

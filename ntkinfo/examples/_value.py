@@ -7,7 +7,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import gaussian, kernels
-from ntkinfo._common import check, labels, pytree
+from ntkinfo._common import check, labels, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.examples import _groups
@@ -36,6 +36,11 @@ class GroupValue:
     shared: Array | None
     error: Array | None
 
+    _table = tables.Table(("group",), nats="information shared", plain="size error")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
 
 @pytree.dataclass()
 class ExampleValue:
@@ -60,6 +65,16 @@ class ExampleValue:
     variance: Array
     probability: Array | None
     groups: GroupValue | None = None
+
+    _table = tables.Table(
+        ("example", "output"),
+        nats="information shared",
+        plain="residual variance probability",
+        where=dict.fromkeys(("information", "shared", "variance", "probability"), ("example",)),
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def value(

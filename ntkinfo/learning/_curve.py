@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, mixture, networks
-from ntkinfo._common import check, labels, memory, pytree
+from ntkinfo._common import check, labels, memory, pytree, tables
 from ntkinfo._numerics import spectrum
 from ntkinfo.posterior import PRIORS
 
@@ -42,6 +42,15 @@ class LearningCurve:
     effective_dimension: Array
     measured: Array | None = None
     stderr: Array | None = None
+
+    _table = tables.Table(
+        ("size",),
+        nats="information",
+        plain="n error train_error pool_error effective_dimension measured stderr",
+    )
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def curve(

@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 
 from ntkinfo import examples
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.posterior import Posterior
 
@@ -32,6 +32,11 @@ class Forecast:
     gibbs_error: Array | None
     gibbs_stderr: Array | None
     generalised_cross_validation: Array
+
+    _table = tables.Table((), plain="error stderr gibbs_error gibbs_stderr generalised_cross_validation")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def forecast(source: SourceOfForecast) -> Forecast:
@@ -84,6 +89,11 @@ class Alignment:
     share: Array
     target_alignment: Array
     effective_rank: Array
+
+    _table = tables.Table(("mode",), plain="eigenvalues share", totals="target_alignment effective_rank")
+    to_dataframe = tables.to_dataframe
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
 
 def alignment(source: SourceOfForecast) -> Alignment:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, parallel, progress, pytree
+from ntkinfo._common import check, labels, memory, parallel, progress, pytree, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +53,8 @@ class LearnedPosterior:
     at_limit: tuple[str, ...]
     converged: bool
     n_steps: int
+
+    _repr_html_ = tables.html
 
     def __repr__(self):
         found = _described(self.parameters)
