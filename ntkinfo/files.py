@@ -171,7 +171,8 @@ def _options(result) -> dict[str, str | int | float | bool]:
 
 def _archive(arrays: dict[str, np.ndarray]) -> bytes:
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+    # Nothing here is an object (`_encode_array`); older NumPy would take a further keyword for an array.
+    np.savez(content, **arrays)
     return content.getvalue()
 
 
