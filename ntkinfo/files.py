@@ -85,7 +85,7 @@ def load(path: str | os.PathLike, net: Any = None, *, mean: Any = None) -> Any:
       The result. Where several were saved, a list, tuple or dictionary of them.
 
     Raises:
-      TypeError: a path that is none.
+      TypeError: a path that is none; a network for a result that has none.
       OSError: a file that cannot be opened.
       ValueError: a file that is no result, of a later format, damaged or cut short; a missing network or another one
         than the result was made with; numbers in float64 that JAX would round, as `jax_enable_x64` is off.
@@ -103,10 +103,12 @@ def load(path: str | os.PathLike, net: Any = None, *, mean: Any = None) -> Any:
     header = _read_header(file, stored.pop(_HEADER))
     try:
         unused = set(stored)
-        result = _decode(header["result"], stored, unused, (net, mean))
+        given = _Given(net, mean)
+        result = _decode(header["result"], stored, unused, given)
         if unused:
             raise _DamagedError(f"its header does not name the arrays {', '.join(sorted(unused)[:5])}")
         _check_results(result)
+        given.refuse_unused(str(header.get("type"))[:40])
         return result
     except (_DamagedError, RecursionError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, TypeError) and str(error).startswith(("`net", "`mean")):
@@ -119,6 +121,18 @@ def load(path: str | os.PathLike, net: Any = None, *, mean: Any = None) -> Any:
 
 class _DamagedError(Exception):
     """What a header claims is not in the file, or is nothing that `save` writes."""
+
+
+class _Given:
+    """What the caller gives again, and whether anything in the file asked for it."""
+
+    def __init__(self, net: Any, mean: Any):
+        self.net, self.mean, self.used = net, mean, False
+
+    def refuse_unused(self, kind: str) -> None:
+        for name, value in (("net", self.net), ("mean", self.mean)):
+            if value is not None and not self.used:
+                raise TypeError(f"`{name}` must be None: the file holds {kind}, which has none.")
 
 
 def _own_version() -> str:
@@ -157,7 +171,8 @@ def _options(result) -> dict[str, str | int | float | bool]:
 
 def _archive(arrays: dict[str, np.ndarray]) -> bytes:
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+    # Nothing here is an object (`_encode_array`); older NumPy would take a further keyword for an array.
+    np.savez(content, **arrays)
     return content.getvalue()
 
 
@@ -294,7 +309,8 @@ def _decode_result(node, stored, unused, given):
     kind = registry.class_of(name)
     fields = {key: _decode(item, stored, unused, given) for key, item in nodes.items()}
     if hasattr(kind, "_from_stored"):
-        return kind._from_stored(fields, *given)  # pyright: ignore[reportAttributeAccessIssue]
+        given.used = True
+        return kind._from_stored(fields, given.net, given.mean)  # pyright: ignore[reportAttributeAccessIssue]
     unknown = set(fields) - set(_names_of(kind))
     if unknown:
         raise _DamagedError(f"{name} has no field {sorted(unknown)[0][:40]!r} in this version")

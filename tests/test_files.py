@@ -283,6 +283,13 @@ def test_other_files_are_refused_by_name(tmp_path):
         ni.load(5)
 
 
+def test_a_network_for_a_result_without_one_is_refused(tmp_path):
+    path = tmp_path / "gaussian.npz"
+    ni.save(o.z(), path)
+    with pytest.raises(TypeError, match=r"`net` must be None: the file holds gaussian\.Gaussian, which has none"):
+        ni.load(path, o.network())
+
+
 def test_pickles_are_never_read(tmp_path):
     path = tmp_path / "pickle.npz"
     content = io.BytesIO()

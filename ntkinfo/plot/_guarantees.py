@@ -82,7 +82,10 @@ def parameter_divergence(
     """
     factor = unit_factor(unit)
     check.fields("result", result, ("linear", "total"), "ParameterDivergence", "`information.parameter_divergence`")
-    t = getattr(result, "t", None) if t is None else t
+    own = getattr(result, "t", None)
+    if own is not None and t is not None:
+        raise ValueError("`t` must be None for a result with times of its own; got both.")
+    t = own if t is None else t
     if t is None:
         raise ValueError("`t` must be given with a `ParameterDivergence`: the times it was computed for.")
     times = np.atleast_1d(np.asarray(check.real_numbers("t", t), float))

@@ -260,7 +260,7 @@ TABLE = {
     "plot.bounds": lambda: _of_result(ni.plot.bounds, {"certificate": "object"}, certificate=o.certificate()),
     "plot.clusters": lambda: _of_result(ni.plot.clusters, {"index": "thing"}, curve=o.bottleneck_curve(), index=0),
     "plot.parameter_divergence": lambda: _of_result(
-        ni.plot.parameter_divergence, {"t": "thing"}, result=o.certificate(), t=np.array([0.5, 5.0])
+        ni.plot.parameter_divergence, {"t": "times"}, result=o.certificate()._replace(t=None), t=np.array([0.5, 5.0])
     ),
     "plot.posterior": lambda: _of_result(ni.plot.posterior, {"output": "count"}, post=o.posterior()),
     "files.load": lambda: Call(
