@@ -39,11 +39,17 @@ def require(what: str, n_bytes: float, remedy: str) -> None:
     Raises:
       ValueError: it needs more than there is.
     """
-    if n_bytes < _SMALL or tracing.is_tracing():
-        return
-    there = available()
-    if there is not None and n_bytes > there:
+    there = shortage(n_bytes)
+    if there is not None:
         raise ValueError(f"{what} needs about {readable(n_bytes)} of memory; {readable(there)} are free. {remedy}")
+
+
+def shortage(n_bytes: float) -> int | None:
+    """The bytes there are, where `n_bytes` are more than these; None where they fit, or where that cannot be told."""
+    if n_bytes < _SMALL or tracing.is_tracing():
+        return None
+    there = available()
+    return there if there is not None and n_bytes > there else None
 
 
 def readable(n_bytes: float) -> str:

@@ -62,9 +62,9 @@ def _why_not_dense(x: Array) -> str | None:
     limit = _solver_limit(x)
     if n > limit:
         return f"n = {n} training inputs are more than the {limit} whose eigenvectors can be computed"
-    there = memory.available()
     needed = _DENSE_COPIES * n**2 * x.dtype.itemsize
-    if there is not None and needed > there:
+    there = memory.shortage(needed)
+    if there is not None:
         return (
             f'n = {n} training inputs need about {memory.readable(needed)} under engine="dense" and '
             f"{memory.readable(there)} are free"

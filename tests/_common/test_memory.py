@@ -50,7 +50,7 @@ def bound(call):
 
 cases = {
     "kernels": (bound(lambda x, y: kernels.kernels(net, x)), 2000),
-    "fit": (bound(lambda x, y: ni.Ensemble.fit(net, x, y)), 1800),
+    "fit": (bound(lambda x, y: ni.Ensemble.fit(net, x, y, engine="dense")), 1800),
     "posterior": (bound(lambda x, y: ni.Posterior.fit(net, x, y, noise=0.1)), 2000),
     "joint": (joint, 1500),
     "train": (train, 1000),
@@ -103,7 +103,10 @@ def little(monkeypatch):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x, y, ens: ni.Ensemble.fit(network(), x, y), r"`x` with n = 12 training inputs needs about 9\.22 kB"),
+        (
+            lambda x, y, ens: ni.Ensemble.fit(network(), x, y, engine="dense"),
+            r"`x` with n = 12 training inputs needs about 9\.22 kB",
+        ),
         (lambda x, y, ens: ni.Posterior.fit(network(), x, y), r"`x` with n = 12 training inputs needs about 6\.91 kB"),
         (lambda x, y, ens: kernels.kernels(network(), x), r"`x1` with 12 inputs needs about 6\.91 kB"),
         (lambda x, y, ens: kernels.hessian(network(), x, x[:5]), r"`x1` and `x2` with 12 and 5 inputs needs about"),
