@@ -91,7 +91,7 @@ def _faster(net, outputs, x1, x2, parts) -> bool:
         return False
     largest = float(np.abs(want).max())
     error = float(np.abs(np.asarray(block) - want).max())
-    same = error <= _ROUNDING * float(np.finfo(want.dtype).eps) * largest
+    same = error <= _ROUNDING * float(np.finfo(x1.dtype).eps) * largest
     return same and structured * n_blocks < seconds
 
 
