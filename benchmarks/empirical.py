@@ -208,12 +208,14 @@ def main():
             "cpu_ratio_to_best_of_neural_tangents": row["ours"]["warm_cpu_s"] / min(one["warm_cpu_s"] for one in peers),
         }  # fmt: skip
         print(json.dumps({architecture: found[architecture]}), flush=True)
-    result = {
-        "n": options.n, "outputs": OUTPUTS, "dtype": "float32", "rounds": options.rounds, "limit_s": options.limit,
-        "memory_gb": options.memory, "most": options.most, "jax": jax.__version__, "processor": platform.processor() or
-        platform.machine(), "cores": os.cpu_count(), "architectures": found,
-    }  # fmt: skip
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+        result = {
+            "n": options.n, "outputs": OUTPUTS, "dtype": "float32", "rounds": options.rounds, "limit_s": options.limit,
+            "memory_gb": options.memory, "most": options.most, "jax": jax.__version__,
+            "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+            "load_average": os.getloadavg()[0], "architectures": found,
+        }  # fmt: skip
+        # After each: what was measured is kept where the rest is stopped.
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_a_notebook_is_kept_with_its_figures(path):
 
 
 # These train networks for minutes.
-SLOW = ("04_information_plane", "05_variational")
+SLOW = ("04_information_plane", "05_variational", "06_trained_network")
 RUNS = [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in NOTEBOOKS]
 
 

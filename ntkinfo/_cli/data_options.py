@@ -14,7 +14,7 @@ TASKS = ("parity", "binary", "classes", "regression")
 class DataOptions(arguments.OutputOptions):
     """The options of every job that takes data."""
 
-    data: str = option(
+    data: str | None = option(
         "digits", arguments.name, "digits, gaussian, a .csv with a line of names, an .npz with x and y, or a folder of "
         "MNIST files", group="data",
     )  # fmt: skip
@@ -50,6 +50,7 @@ def dataset(options, *, flat: bool = True):
     """
     from ntkinfo import datasets
 
+    assert options.data is not None
     common = {"seed": options.seed, "dtype": options.dtype}
     if options.data == "gaussian":
         if options.task not in (None, "regression"):

@@ -95,7 +95,7 @@ class Report(NamedTuple):
         figures = {"summary": summary}
         for name, draw in (("information", plot.curve), ("plane", plot.plane), ("divergence", plot.divergence)):
             figures[name] = draw(self.curve, unit=unit).figure
-        if self.certificate.pac_bayes_kl is not None:
+        if self.certificate.pac_bayes_kl is not None and (self.certificate.t > 0).any():
             figures["bounds"] = self._bounds_figure()
         if self.samples:
             figures |= self._overlays(self.samples, plot, unit)
@@ -114,9 +114,10 @@ class Report(NamedTuple):
         shown = c.t > 0
         # Told apart with every common kind of colour vision, as in all other figures.
         colors = iter(("#0072B2", "#D55E00", "#009E73", "black", "0.5"))
-        lines = (("PAC-Bayes-kl", c.pac_bayes_kl, "-", "o"), ("McAllester", c.mcallester, "--", "s"),
+        drawn = (("PAC-Bayes-kl", c.pac_bayes_kl, "-", "o"), ("McAllester", c.mcallester, "--", "s"),
                  ("Catoni", c.catoni, ":", "^"), ("test error", c.test_error, "-", "x"),
                  ("training error", c.train_error, "-", "+"))  # fmt: skip
+        lines = [(name, values, style, marker) for name, values, style, marker in drawn if values is not None]
         for name, values, style, marker in lines:
             ax.plot(c.t[shown], values[shown], ls=style, marker=marker, ms=4, lw=1.4, label=name, color=next(colors))
         ax.axhline(1.0, color="0.35", lw=0.9, ls="--", zorder=0)

@@ -20,8 +20,8 @@ from ntkinfo._neural_tangents.load import load
 from ntkinfo.kernels import _jacobian
 from ntkinfo.networks import Network
 
-# Work expected to take less than so many seconds is not worth compiling another way.
-_WORTH_A_TRIAL = 3.0
+# Work expected to take less than so many seconds is not worth compiling another way, once for each network and size.
+_WORTH_A_TRIAL = 0.2
 # Rows that both ways are tried on.
 _TRIAL_ROWS = 16
 # A block has at most so many rows, and so many numbers of inputs on a side: pairs of positions take memory.
@@ -91,7 +91,7 @@ def _faster(net, outputs, x1, x2, parts) -> bool:
         return False
     largest = float(np.abs(want).max())
     error = float(np.abs(np.asarray(block) - want).max())
-    same = error <= _ROUNDING * float(np.finfo(want.dtype).eps) * largest
+    same = error <= _ROUNDING * float(np.finfo(x1.dtype).eps) * largest
     return same and structured * n_blocks < seconds
 
 

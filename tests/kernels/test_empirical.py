@@ -109,6 +109,7 @@ def test_structured_derivatives_are_taken_where_they_are_faster_and_right(monkey
     panels = _structured.panels
     monkeypatch.setattr(_structured, "panels", lambda *args: used.append(1) or panels(*args))
     # Work this short is not worth a trial.
+    monkeypatch.setattr(_structured, "_WORTH_A_TRIAL", 1e9)
     np.testing.assert_allclose(kernel(x, None, "ntk"), want, rtol=1e-12)
     assert not used and list(_structured._FOUND.values()) == [False]
     monkeypatch.setattr(_structured, "_WORTH_A_TRIAL", 0.0)
