@@ -96,39 +96,13 @@ class Report(NamedTuple):
         for name, draw in (("information", plot.curve), ("plane", plot.plane), ("divergence", plot.divergence)):
             figures[name] = draw(self.curve, unit=unit).figure
         if self.certificate.pac_bayes_kl is not None and (self.certificate.t > 0).any():
-            figures["bounds"] = self._bounds_figure()
+            figures["bounds"] = plot.bounds(self.certificate).figure
         if self.samples:
             figures |= self._overlays(self.samples, plot, unit)
         for name, figure in figures.items():
             out.figure(f"{name}.png", figure)
         slider = html.slider(self._frames(plot, unit), "time of training")
         out.page(self.page(unit, list(figures)), after={"Over the time of training": slider})
-
-    def _bounds_figure(self):
-        """Errors of one network over time, and the bounds on them."""
-        import matplotlib.pyplot as plt
-
-        c = self.certificate
-        figure, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
-        # t = 0 has no place on a logarithmic axis, and nothing was trained then.
-        shown = c.t > 0
-        # Told apart with every common kind of colour vision, as in all other figures.
-        colors = iter(("#0072B2", "#D55E00", "#009E73", "black", "0.5"))
-        drawn = (("PAC-Bayes-kl", c.pac_bayes_kl, "-", "o"), ("McAllester", c.mcallester, "--", "s"),
-                 ("Catoni", c.catoni, ":", "^"), ("test error", c.test_error, "-", "x"),
-                 ("training error", c.train_error, "-", "+"))  # fmt: skip
-        lines = [(name, values, style, marker) for name, values, style, marker in drawn if values is not None]
-        for name, values, style, marker in lines:
-            ax.plot(c.t[shown], values[shown], ls=style, marker=marker, ms=4, lw=1.4, label=name, color=next(colors))
-        ax.axhline(1.0, color="0.35", lw=0.9, ls="--", zorder=0)
-        if shown.sum() > 1:
-            ax.set_xscale("log")
-        ax.set_ylim(0, min(1.5, 1.05 * max(1.0, float(np.nanmax([values[shown] for _, values, *_ in lines])))))
-        ax.set_xlabel("training time $t$")
-        ax.set_ylabel("0-1 error")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(fontsize="small", edgecolor="none", framealpha=0.85)
-        return figure
 
     def _frames(self, plot, unit) -> list[tuple[str, bytes, str]]:
         """The information plane at some times: the way so far, and what is true there."""
