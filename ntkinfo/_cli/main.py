@@ -113,8 +113,8 @@ def run(options: Options) -> None:
     jax.config.update("jax_enable_x64", options.dtype == "float64")
     from ntkinfo import information
     from ntkinfo._cli import output, report
-    from ntkinfo._cli.risk_certificate import certificate
     from ntkinfo.ensemble import Ensemble
+    from ntkinfo.information import certificate
 
     net = architectures.network(
         options.architecture, activation=options.activation, depth=options.depth, w_std=options.w_std,

@@ -7,9 +7,8 @@ import numpy as np
 
 from ntkinfo._cli import arguments, html
 from ntkinfo._cli.output import PAGES, Output
-from ntkinfo._cli.risk_certificate import Certificate
 from ntkinfo.datasets import Dataset
-from ntkinfo.information import Curve
+from ntkinfo.information import Certificate, Curve
 
 _ROWS = 9
 # Times that the slider of report.html stops at.

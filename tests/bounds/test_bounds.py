@@ -7,7 +7,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import bounds, information, kernels, stax
-from ntkinfo._cli.risk_certificate import certificate
+from ntkinfo.information import certificate
 
 RISKS = [0.0, 1e-20, 1e-8, 1e-3, 0.1, 0.5, 0.9, 1 - 1e-8]
 DIVERGENCES = [1e-200, 1e-30, 1e-12, 1e-6, 1e-3, 0.1, 1.0, 5.0]

@@ -3,7 +3,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import bounds, information, stax
-from ntkinfo._cli.risk_certificate import certificate
+from ntkinfo.information import certificate
 from tests.problems import network, problem
 
 TIMES = np.array([0.0, 5.0, 100.0])
