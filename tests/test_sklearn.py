@@ -44,11 +44,17 @@ def ranks_promoted():
     jax.config.update("jax_numpy_rank_promotion", before)
 
 
+def label(value):
+    """Without addresses in memory: every test process has to find the same names."""
+    function = getattr(value, "func", value)
+    return getattr(function, "__name__", type(value).__name__)
+
+
 def checks(slow):
     """scikit-learn's checks of both estimators, those of CI or the others."""
     marked = parametrize_with_checks([NTKRegressor(), NTKClassifier()])
     values = [each for each in marked.args[1] if (name(each) in IN_CI) != slow]
-    return pytest.mark.parametrize(("estimator", "check"), values, ids=lambda value: str(value)[:60])
+    return pytest.mark.parametrize(("estimator", "check"), values, ids=label)
 
 
 def name(parameters):
