@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo import datasets, discrete
+from ntkinfo import cmi, datasets, discrete, ensemble, estimators, examples, layers, learning
 from ntkinfo._common import registry
+from ntkinfo._common.results import Information
 from ntkinfo.bottleneck import gaussian_ib
+from ntkinfo.gaussian import Gaussian
 from ntkinfo.variational import LearningCurve
 from tests.fuzz import objects as o
 
@@ -34,9 +36,36 @@ COMPUTED = {
     "bottleneck.GaussianBottleneck": lambda: gaussian_ib(*o.covariances(), np.array([2.0, 5.0])),
     "datasets.Dataset": lambda: datasets.gaussian(4, 2, dim=3),
     "variational.LearningCurve": lambda: LearningCurve(np.array([2, 4]), *np.arange(12.0).reshape(3, 2, 2)),
+    # Axes of their own, or a unit.
+    "information.Information": lambda: information(),
+    "ensemble.Prediction": lambda: ensemble.Prediction(
+        random(2, 3, 1), random(2, 3), Gaussian(random(2, 3, 1), random(2, 3)), 1e-3, (4,), True
+    ),
+    "ensemble.PredictiveError": lambda: ensemble.PredictiveError(random(2, 3, 1), random(2, 3)),
+    "examples.ExampleValue": lambda: examples.ExampleValue(random(3), random(3), random(3, 1), random(3), random(3)),
+    "examples.Selection": lambda: examples.Selection(np.array([2, 0]), random(2), np.float64(3.0)),
+    "cmi.Supersample": lambda: cmi.Supersample(*(random(2) for _ in range(12)), enumerated=True),
+    "layers.LayerChannel": lambda: layers.LayerChannel(information(2), information(2), random(2)),
+    "learning.Alignment": lambda: learning.Alignment(random(3), random(3), np.float64(0.5), np.float64(2.0)),
+    "estimators.Comparison": lambda: estimators.Comparison(
+        (information(),), ("ksg",), (("kde", "two samples are equal"),), 20, 0.1
+    ),
+    "estimators.Extrapolation": lambda: estimators.Extrapolation(
+        np.float64(0.3), np.float64(0.01), np.array([8, 4]), random(2), random(2)
+    ),
+    "estimators.Significance": lambda: estimators.Significance(np.float64(0.3), np.float64(0.1), random(9)),
     "sweep.SweptCurve": lambda: sweep().curve(1.0, 0.1),
     "sweep.Sweep": lambda: sweep(),
 }
+
+
+def random(*shape):
+    return jnp.asarray(np.random.default_rng(len(shape)).uniform(size=shape))
+
+
+def information(*shape):
+    """An information as an estimator gives it."""
+    return Information(random(*shape), random(*shape), random(*shape), random(*shape), "ksg")
 
 
 def sweep():
