@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Num
 
-from ntkinfo._common import check, pytree
+from ntkinfo._common import check, pytree, tables
 from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import spectral_filters
 from ntkinfo._numerics.block_lanczos import BlockLanczos
@@ -74,6 +74,8 @@ class SpectralSums:
     dtype: np.dtype
     exhausted: bool
     steps: int
+
+    __repr__ = tables.one_line
 
     def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""

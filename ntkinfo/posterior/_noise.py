@@ -162,9 +162,13 @@ def fit_scale(q: Array, y: Array, noise: float | None) -> tuple[float, float, tu
     grid = np.linspace(low, high, _SCAN)
     best = int(np.argmin([function(each)[1] for each in grid]))
     if best in (0, _SCAN - 1):
+        end = "smallest" if best == 0 else "largest"
+        where = f"the {end} value tried"
+        if noise is None:
+            explained = "exactly" if best == 0 else "not at all"
+            where = f"the {end} share of noise tried, where the kernel explains the residuals {explained}"
         warnings.warn(
-            f'scale="fit" stopped at the {"smallest" if best == 0 else "largest"} value tried: the marginal likelihood '
-            "still grows there. Give a scale you can defend.",
+            f'scale="fit" stopped at {where}: the marginal likelihood still grows there. Give values you can defend.',
             stacklevel=4,
         )
         found = float(grid[best])

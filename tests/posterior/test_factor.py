@@ -175,3 +175,15 @@ def test_a_fitted_scale_takes_one_decomposition(rng, noise, monkeypatch):
         post.eigenvalues, jnp.sum(post.y_rotated**2 / (post.eigenvalues + post.noise)[:, None]), 1, post.noise
     )
     np.testing.assert_allclose(parts[0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"), [(0, "largest share of noise tried.*not at all"), (-1, "smallest share of noise.*exactly")]
+)
+def test_residuals_that_are_all_noise_or_none_have_no_best_scale(rng, column, message):
+    x, y, _, _ = problem(rng)
+    # Along the eigenvector of the smallest eigenvalue, which the kernel explains least; or as the kernel itself draws.
+    values, vectors = np.linalg.eigh(np.asarray(kernels.kernels(network(), x).nngp))
+    labels = vectors[:, :1] if column == 0 else (vectors @ np.sqrt(np.abs(values)))[:, None]
+    with pytest.warns(UserWarning, match=message):
+        Posterior.fit(network(), x, labels, noise="fit", scale="fit")
