@@ -117,7 +117,7 @@ def test_every_quantity_is_one_row_of_the_table():
     import matplotlib.pyplot as plt
 
     from ntkinfo import plot
-    from ntkinfo._cli import report
+    from ntkinfo._cli import main, report
     from ntkinfo._common import quantities
 
     ens, x_test, y_test = setting()
@@ -126,9 +126,8 @@ def test_every_quantity_is_one_row_of_the_table():
     assert list(curve.columns()) == ["t", *curve.quantities] and curve.quantities == information.QUANTITIES
     assert (Path(ni.__file__).parents[1] / "docs" / "quantities.md").read_text().endswith(quantities.markdown())
     docstrings = f"{information.Curve.__doc__}{information.Losses.__doc__}"
-    options = {"architecture": "dense", "activation": "erf", "depth": 2, "w_std": 1.0, "b_std": 0.0}
     certificate = information.Certificate(np.asarray(t), np.ones(3), *[None] * 6, delta=0.1, reason="none")
-    written = report.Report(curve, SimpleNamespace(name="a", task="parity"), options, 1.0, certificate)
+    written = report.Report(curve, SimpleNamespace(name="a", task="parity"), main.Options(), 1.0, certificate)
     page, table = written.page("nats", []), written.table()
     for name, quantity in information.QUANTITIES.items():
         assert quantity.name == name and information.MEANING[name] == quantity.description
