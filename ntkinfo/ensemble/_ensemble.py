@@ -31,8 +31,6 @@ _MAX_CACHED_ENTRIES = 2**26
 _MAX_FILLED, _MAX_FILLED_ENTRIES = 1024, 2**22
 # From so many modes on variances at the training inputs are expanded in few functions; fewer take no time.
 _MANY_MODES = 128
-# Matrices n x n held at once by `fit`: both kernels, eigenvectors, and the workspace that finds them.
-_FIT_COPIES = 8
 
 
 @pytree.dataclass("kernel_fn", "prior_saw_data", "mean_fn")
