@@ -40,7 +40,8 @@ class Supersample:
       binary_kl: a bound on `error`: the largest L with kl(train_error ‖ (train_error + L)/2) ≤ e_information.
       bound: the smallest of these bounds on `error`, at most 1.
       enumerated: whether all 2ⁿ choices were taken, of labels -1 and 1: everything is exact for these pairs then.
-        Otherwise the bounds hold for the choices drawn, and as bounds on the average over all of them up to `stderr` and `bias`.
+        Otherwise the bounds hold for the choices drawn, and as bounds on the average over all of them up to `stderr`
+        and `bias`.
     """
 
     information: Array

@@ -181,7 +181,7 @@ def test_a_fitted_scale_takes_one_decomposition(rng, noise, monkeypatch):
     ("column", "message"), [(0, "largest share of noise tried.*not at all"), (-1, "smallest share of noise.*exactly")]
 )
 def test_residuals_that_are_all_noise_or_none_have_no_best_scale(rng, column, message):
-    x, y, _, _ = problem(rng)
+    x, *_ = problem(rng)
     # Along the eigenvector of the smallest eigenvalue, which the kernel explains least; or as the kernel itself draws.
     values, vectors = np.linalg.eigh(np.asarray(kernels.kernels(network(), x).nngp))
     labels = vectors[:, :1] if column == 0 else (vectors @ np.sqrt(np.abs(values)))[:, None]
