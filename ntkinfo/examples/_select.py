@@ -121,8 +121,8 @@ def _require_noise(variance: float, noise, own, step: int) -> None:
     if max(variance, 0.0) + float(noise) < _RESOLUTION * rounding:
         raise ValueError(
             f"`noise` must exceed the rounding error of posterior variances, about {rounding:.2g}, where examples of "
-            f"the pool are as good as repeated; got {float(noise):.3g}. Take at least {_RESOLUTION * rounding:.2g}, or at "
-            f"most {step} examples."
+            f"the pool are as good as repeated; got {float(noise):.3g}. Take at least "
+            f"{_RESOLUTION * rounding:.2g}, or at most {step} examples."
         )
 
 
