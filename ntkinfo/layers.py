@@ -72,7 +72,7 @@ def information(
 
     Args:
       net: the layers of `ntkinfo.stax`, in order, as they would be given to `stax.serial`; each is followed by its
-        channel.
+        channel. The activations of a convolution are those of all positions together.
       x: inputs, (m, ...), at least two.
       y: labels that name classes, as in `information.label_information`; None leaves them out.
       snr: signal-to-noise ratio, positive.
@@ -107,8 +107,22 @@ def information(
             )
     x = check.inputs("x", x)
     _check_options(len(x), snr, method, key, n_samples)
-    grams = [kernels.kernels(stax.serial(*net[: depth + 1]), x).nngp for depth in range(len(net))]
+    grams = [kernels.kernels(_covariance(net[: depth + 1], x.ndim), x).nngp for depth in range(len(net))]
     return _channel(jnp.stack(grams), y, snr, method, key, n_samples)
+
+
+def _covariance(net, rank: int):
+    """The NNGP kernel of layers as a kernel function, of the positions of an image together; asks for no other kernel.
+
+    Layers without parameters alone have no tangent kernel.
+    """
+    kernel_fn = stax.serial(*net, *([stax.Flatten()] if rank > 2 else []))[2]
+
+    def both(x1, x2, get):
+        kernel = kernel_fn(x1, x2, "nngp")
+        return kernel, kernel
+
+    return both
 
 
 def of_activations(

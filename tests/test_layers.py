@@ -81,6 +81,23 @@ def test_layers_alike_for_all_inputs_tell_nothing():
     assert ni.layers.information(erf_layers(1), x.astype(np.float32), snr=5.0).noise.dtype == np.float32
 
 
+def test_convolutions_and_layers_without_parameters():
+    """Of an image all positions count together; no tangent kernel is asked for, which a leading `Flatten` has not."""
+    x = np.random.default_rng(0).normal(size=(4, 5, 5, 1))
+    layers = [stax.Conv(8, (3, 3)), stax.Relu(), stax.Flatten(), stax.Dense(1)]
+    found = ni.layers.information(layers, x, snr=2.0)
+    for depth in (1, 2):
+        gram = stax.serial(*layers[:depth])[2](x, None, "nngp")
+        gram = np.einsum("xyiijj->xy", np.asarray(gram)) / 9
+        np.testing.assert_allclose(found.noise[depth - 1], np.trace(gram) / 4 / 2, rtol=1e-9)
+        square = np.add.outer(np.diag(gram), np.diag(gram)) - 2 * gram
+        upper = -np.mean(np.log(np.mean(np.exp(-square / (2 * found.noise[depth - 1])), axis=1)))
+        np.testing.assert_allclose(found.i_xt.upper[depth - 1], upper, rtol=1e-8)
+    np.testing.assert_allclose(found.i_xt.upper[2], found.i_xt.upper[1], rtol=1e-9)
+    flat = ni.layers.information([stax.Flatten(), stax.Dense(1)], x, snr=2.0)
+    np.testing.assert_allclose(flat.i_xt.upper, ni.layers.of_activations([x.reshape(4, -1)] * 2, snr=2.0).i_xt.upper)
+
+
 def test_refusals(inputs):
     x, _ = inputs
     with pytest.raises(TypeError, match="`net` must be a list of layers"):

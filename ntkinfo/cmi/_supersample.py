@@ -27,8 +27,8 @@ class Supersample:
 
     Attributes:
       information: (1/n) Σ I(Δ_i;U_i) in nats (ld-CMI), Δ_i the difference of the two 0-1 losses.
-      stderr: its standard error over the choices drawn; 0 where all were enumerated.
-      bias: how much too large it is, about, since few choices are told apart too easily; not subtracted.
+      stderr: its standard error over the choices drawn, and losses of several classes sampled; 0 where `enumerated`.
+      bias: how much too large it is, about, since few choices are told apart too easily; not subtracted. 0 likewise.
       e_information: (1/n) Σ I(L_i⁰, L_i¹;U_i) in nats (e-CMI), never below `information`.
       f_information: (1/n) Σ I(f(x_i⁰), f(x_i¹);U_i) in nats (f-CMI), never below the second but for the error of its
         Monte Carlo integral; None where it was not asked for.
@@ -39,8 +39,9 @@ class Supersample:
       interpolation: information / log 2, a bound on `error` where `train_error` is 0; infinite elsewhere.
       binary_kl: a bound on `error`: the largest L with kl(train_error ‖ (train_error + L)/2) ≤ e_information.
       bound: the smallest of these bounds on `error`, at most 1.
-      enumerated: whether all 2ⁿ choices were taken: everything is exact for these pairs then. Otherwise the bounds hold
-        for the choices drawn, and as bounds on the average over all of them up to `stderr` and `bias`.
+      enumerated: whether all 2ⁿ choices were taken, of labels -1 and 1: everything is exact for these pairs then.
+        Otherwise the bounds hold for the choices drawn, and as bounds on the average over all of them up to `stderr`
+        and `bias`.
     """
 
     information: Array
@@ -193,11 +194,13 @@ def supersample(
             f"singular to rounding (smallest eigenvalue {smallest:.2g} times that). Leave repeated examples out, "
             "take finite times, or float64."
         )
-    result = _result(sums, jnp.asarray(counts, x.dtype), enumerated)
+    # Losses of several classes are sampled for every choice, though all of them be taken.
+    exact = enumerated and k == 1
+    result = _result(sums, jnp.asarray(counts, x.dtype), exact)
     f_information = f_stderr = None
     if outputs:
         f_information, f_stderr = _output_information(kept, key_outputs, times, enumerated)
-    return _with_bounds(result, f_information, f_stderr, enumerated and k == 1, t.shape, x.dtype)
+    return _with_bounds(result, f_information, f_stderr, exact, t.shape, x.dtype)
 
 
 def _choices(n: int, draws: int, enumerated: bool, key) -> np.ndarray:
@@ -245,8 +248,8 @@ def in_order(found: _moments.PairMoments, side: Array):
     return first, second, (one, two), found.covariance
 
 
-@functools.partial(jax.jit, static_argnames="enumerated")
-def _result(sums, counts, enumerated):
+@functools.partial(jax.jit, static_argnames="exact")
+def _result(sums, counts, exact):
     """Informations, errors and the square-root bound, (T,) each, with the jackknife over groups."""
 
     def of(total, count):
@@ -262,7 +265,7 @@ def _result(sums, counts, enumerated):
     train_error = 0.5 * jnp.mean(wrong_first[0] + wrong_second[1], axis=-1)
     error = 0.5 * jnp.mean(wrong_second[0] + wrong_first[1], axis=-1)
     stderr = bias = jnp.zeros_like(ld)
-    if not enumerated:
+    if not exact:
         total, count, groups = jnp.sum(sums, axis=0), jnp.sum(counts), len(counts)
         without = jax.lax.map(lambda pair: of(total - pair[0], count - pair[1])[0], (sums, counts))
         mean = jnp.mean(without, axis=0, keepdims=True)

@@ -13,6 +13,9 @@ from ntkinfo import kernels, networks
 from ntkinfo._common import check, pytree, tables
 from ntkinfo.posterior import PRIORS
 
+# As in `Posterior.fit`: rounding is so many times below variance and noise.
+_RESOLUTION = 10.0
+
 
 @pytree.dataclass()
 class Selection:
@@ -65,7 +68,7 @@ def select(
     Raises:
       TypeError: `net` is no network; `x` are no floating-point numbers; `n` is no integer; traced arguments.
       ValueError: a pool smaller than `n`, a noise that is not positive, an unknown prior, a kernel that is no
-        covariance.
+        covariance; a noise lost in rounding, where all that is left of the pool repeats what was chosen.
 
     Cost: n columns of the kernel and O(pool n²); the kernel of the whole pool is never formed.
 
@@ -96,6 +99,7 @@ def select(
     open_ = jnp.ones(len(x), bool)
     for step in range(n):
         best, gain, potential = (np.asarray(part) for part in _pick(variance, open_, noise, n))
+        _require_noise(float(variance[int(best)]), noise, own, step)
         # What was chosen so far and the n largest gains beside it: no set of n has more, by submodularity.
         most = min(most, total + float(potential))
         total += float(gain)
@@ -109,6 +113,17 @@ def select(
     result = Selection(jnp.asarray(np.array(index)), information, jnp.asarray(max(most, total), own.dtype))
     check.finite_result("the information", result, "`x` and `noise`")
     return result
+
+
+def _require_noise(variance: float, noise, own, step: int) -> None:
+    """Refuses a noise beside which the rounding error of the next posterior variance passes for information."""
+    rounding = float(jnp.finfo(own.dtype).eps) * math.sqrt(step + 1) * float(jnp.max(own))
+    if max(variance, 0.0) + float(noise) < _RESOLUTION * rounding:
+        raise ValueError(
+            f"`noise` must exceed the rounding error of posterior variances, about {rounding:.2g}, where examples of "
+            f"the pool are as good as repeated; got {float(noise):.3g}. Take at least "
+            f"{_RESOLUTION * rounding:.2g}, or at most {step} examples."
+        )
 
 
 def _gain(variance, noise):

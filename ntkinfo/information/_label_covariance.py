@@ -21,15 +21,30 @@ def averaged(ens: Ensemble, label_covariance) -> Ensemble:
     Raises:
       TypeError, ValueError: no symmetric positive semidefinite matrix (n, n).
     """
+    c = _checked(ens, label_covariance)
+    return dataclasses.replace(ens, y_rotated=ens.eigenvectors.T @ _root(ens.k * c))
+
+
+def _checked(ens: Ensemble, label_covariance) -> Array:
     c = check.square("label_covariance", label_covariance, ens.n, ens.x.dtype)
     check.semidefinite("label_covariance", c)
-    return dataclasses.replace(ens, y_rotated=_root(c, ens.eigenvectors, ens.k))
+    return c
 
 
+@jax.custom_jvp
 @jax.jit
-def _root(c, u, k):
+def _root(c):
+    """R with R Rᵀ = C."""
     values, vectors = jnp.linalg.eigh(c)
-    return u.T @ (vectors * jnp.sqrt(k * jnp.maximum(values, 0.0))[None, :])
+    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :]
+
+
+@_root.defjvp
+def _root_derivative(primals, tangents):
+    """Any dR with dR Rᵀ + R dRᵀ = dC: that of `eigh` is none where eigenvalues are equal. `nan` where C is singular."""
+    values, vectors = jnp.linalg.eigh(*primals)
+    inverse = jnp.where(values > 0, 1 / jnp.sqrt(jnp.where(values > 0, values, 1.0)), jnp.nan)
+    return _root(*primals), 0.5 * tangents[0] @ (vectors * inverse[None, :])
 
 
 def learned(ens: Ensemble, cross: CrossKernels, filters: Filters) -> Float[Array, "T m n"]:
@@ -83,7 +98,7 @@ def data_information(
     check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
     x_test = ens.check_inputs("x_test", x_test)
     t = check.times("t", t)
-    ens, m = averaged(ens, label_covariance), len(x_test)
+    c, m = _checked(ens, label_covariance), len(x_test)
     memory.require(
         f"`x_test` with m = {m} inputs at {t.size} times",
         t.size * m * ens.n * x_test.dtype.itemsize,
@@ -91,7 +106,7 @@ def data_information(
     )
     cross = ens.cross_kernels(x_test, joint=True)
     basis = ens.time_basis(t, joint_with=m)
-    value = _data_information(ens, cross, ens.rescaled_time(jnp.atleast_1d(t)), basis)
+    value = _data_information(ens, c, cross, ens.rescaled_time(jnp.atleast_1d(t)), basis)
     if check.concrete(value) and not np.isfinite(np.asarray(value)).all():
         bad = np.atleast_1d(np.asarray(t))[~np.isfinite(np.asarray(value))]
         raise ValueError(
@@ -104,14 +119,16 @@ def data_information(
 
 
 @jax.jit
-def _data_information(ens, cross, s, basis):
+def _data_information(ens, c, cross, s, basis):
     filters = ens.filters(s)
-    moved = learned(ens, cross, filters) / jnp.sqrt(float(ens.k))
+    # A_t itself: means of labels that are unit vectors.
+    moved = learned(dataclasses.replace(ens, y_rotated=ens.eigenvectors.T), cross, filters)
 
     def of_time(index, covariance):
         # log det(I + Σ⁻¹ACAᵀ) by itself, so that little information is no difference of large numbers.
         white = jax.scipy.linalg.solve_triangular(cholesky.cholesky(covariance), moved[index], lower=True)
-        total = jnp.eye(len(white), dtype=white.dtype) + white @ white.T
+        told = white @ c @ white.T
+        total = jnp.eye(len(white), dtype=white.dtype) + 0.5 * (told + told.T)
         return jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(total))))
 
     return ens.k * ens.covariances(cross, filters, of_time, basis)

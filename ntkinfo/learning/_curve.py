@@ -128,6 +128,7 @@ def curve(
     ridge, targets, total = float(np.asarray(noise)), np.asarray(y, np.float64), len(x)
     rates, u = np.linalg.eigh(matrix)
     floor = spectrum.check_semidefinite("prior", rates.astype(x.dtype))
+    resolved = rates[0] + ridge > floor
     rates = np.where(rates > floor, rates, 0.0) / total
     if ridge == 0 and max(sizes) >= np.sum(rates > 0):
         raise ValueError(
@@ -144,7 +145,9 @@ def curve(
     measured = stderr = None
     if draws:
         seeds = np.random.default_rng(np.asarray(jax.random.randint(key, (4,), 0, 2**31 - 1)))
-        errors = np.array([[_measure(matrix, targets, size, ridge, seeds) for _ in range(draws)] for size in sizes])
+        null = None if resolved else floor
+        errors = [[_measure(matrix, targets, size, ridge, null, seeds) for _ in range(draws)] for size in sizes]
+        errors = np.array(errors)
         measured, stderr = errors.mean(axis=1), errors.std(axis=1, ddof=1) / math.sqrt(draws)
 
     def array(value):
@@ -191,8 +194,8 @@ def _kappa(rates, n, ridge):
         kappa = math.exp(log_kappa)
         return float(np.sum(rates / (rates + kappa)) + ridge / kappa - n)
 
-    # Without the κ beside λ the left side is larger: an upper end.
-    high = math.log((float(rates.sum()) + ridge) / n)
+    # Without the κ beside λ the left side is larger: an upper end, a little more for what rounding does to it.
+    high = math.log((float(rates.sum()) + ridge) / n) + 1e-9
     low = high - 1.0
     while excess(low) < 0:
         low -= 2.0
@@ -204,10 +207,21 @@ def _gain(rates, n, ridge, kappa):
     return 0.5 * (np.sum(np.log1p(rates / kappa)) + ridge / kappa - n + n * math.log(n * kappa / ridge))
 
 
-def _measure(matrix, targets, n, ridge, seeds):
-    """Squared error on the rest of the pool after regression on n random examples."""
+def _measure(matrix, targets, n, ridge, null, seeds):
+    """Squared error on the rest of the pool after regression on n random examples.
+
+    Eigenvalues up to `null` count as zero, their directions are never learned; None where there are none.
+    """
     order = seeds.permutation(len(matrix))
     kept, rest = order[:n], order[n:]
-    factor = scipy.linalg.cho_factor(matrix[np.ix_(kept, kept)] + ridge * np.eye(n), lower=True)
-    mean = matrix[np.ix_(rest, kept)] @ scipy.linalg.cho_solve(factor, targets[kept])
+    own = matrix[np.ix_(kept, kept)]
+    if null is None:
+        factor = scipy.linalg.cho_factor(own + ridge * np.eye(n), lower=True)
+        weights = scipy.linalg.cho_solve(factor, targets[kept])
+    else:
+        # Examples that repeat may be drawn together.
+        rates, u = np.linalg.eigh(own)
+        inverse = np.where(rates > null, 1 / np.where(rates > null, rates + ridge, 1.0), 0.0)
+        weights = (u * inverse[None, :]) @ (u.T @ targets[kept])
+    mean = matrix[np.ix_(rest, kept)] @ weights
     return float(np.mean(np.sum((mean - targets[rest]) ** 2, axis=1)))

@@ -55,11 +55,15 @@ def cmi(found: Any, t: ArrayLike, *, ax: Axes | None = None) -> Axes:
 
     Raises:
       TypeError: no `Supersample`.
-      ValueError: times that are none or not as many.
+      ValueError: times that are none or not as many; a supersample at one time, not a list.
     """
     check.fields("found", found, ("square_root", "binary_kl", "train_error"), "Supersample", "`cmi.supersample`")
     times = np.asarray(check.times("t", t), float)
-    if times.ndim != 1 or times.shape != np.shape(found.error):
+    if np.ndim(found.error) != 1:
+        raise ValueError(
+            "`found` must hold several times, the horizontal axis; got one. Give `cmi.supersample` a list."
+        )
+    if times.shape != np.shape(found.error):
         raise ValueError(f"`t` must be the times of `found`, shape {np.shape(found.error)}; got {times.shape}.")
     ax = axes_of(ax)
     place = time_axis(ax, times)

@@ -201,3 +201,11 @@ def test_refusals():
     with pytest.raises(ValueError, match="`x` must not repeat examples of different pairs at t = inf"):
         call(network(), double, y, np.inf, draws=16)
     assert np.isfinite(call(network(), double, y, 10.0, draws=16).information)
+
+
+def test_several_classes_are_sampled_though_all_choices_are_taken():
+    """At t = 0 nothing was learned: the information found is bias, which the standard error and the bias own up to."""
+    x, _ = pairs(3)
+    found = ni.cmi.supersample(network(), x, np.eye(3)[[0, 1, 2, 1, 0, 2]], [0.0, 5.0], draws=8, key=jax.random.key(0))
+    assert not found.enumerated and np.all(found.stderr > 0) and np.all(found.bias != 0)
+    assert abs(found.information[0] - found.bias[0]) < 5 * found.stderr[0]

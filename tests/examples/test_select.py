@@ -51,3 +51,15 @@ def test_refusals(rng):
         ni.examples.select(network(), x, 2, noise=0.0)
     with pytest.raises(ValueError, match="`prior` must be one of"):
         ni.examples.select(network(), x, 2, prior="nothing")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rounding_does_not_pass_for_information(rng, dtype):
+    """Repeated examples add half log 2 each, at a noise above rounding; below it they are refused."""
+    x = np.repeat(rng.normal(size=(3, 4)), 2, axis=0).astype(dtype)
+    noise = 1e-9 if dtype == np.float64 else 1e-3
+    found = ni.examples.select(network(), x, 6, noise=noise)
+    np.testing.assert_allclose(np.diff(found.information)[2:], 0.5 * np.log(2), rtol=0.02)
+    with pytest.raises(ValueError, match="`noise` must exceed the rounding error of posterior variances"):
+        ni.examples.select(network(), x, 6, noise=1e-30)
+    assert np.isfinite(ni.examples.select(network(), x, 3, noise=1e-30).information).all()

@@ -107,6 +107,22 @@ def test_a_bound_on_the_gap_to_fresh_labels():
     assert 0.1 < gap < ni.bounds.xu_raginsky(kl, n=6, sub_gaussian=0.5)
 
 
+def test_derivatives_where_eigenvalues_are_equal(case):
+    """By the variance of independent labels, whose covariance has all eigenvalues equal."""
+    ens, x_test = case[0], case[1]
+    eye = np.eye(ens.n)
+
+    def told(variance):
+        return information.data_information(ens, x_test[:2], 3.0, label_covariance=variance * eye).value
+
+    def divergence(variance):
+        return information.output_divergence(ens, x_test[:2], 3.0, label_covariance=variance * eye)
+
+    for function in (told, divergence):
+        slope = (function(0.701) - function(0.699)) / 0.002
+        np.testing.assert_allclose(jax.grad(function)(0.7), slope, rtol=1e-5)
+
+
 def test_refusals(case):
     ens, x_test, *_ = case
     for function in (

@@ -121,6 +121,23 @@ def test_alignment_by_hand(rng):
     np.testing.assert_allclose(found.eigenvalues, rates[::-1], rtol=1e-8)
 
 
+def test_measured_where_examples_repeat(rng):
+    """Training sets that hold an example twice learn nothing in its null direction: the limit of little noise."""
+    x, y, *_ = problem(rng)
+    x[1:3] = x[0]
+    options = {"draws": 20, "key": jax.random.key(0)}
+    found, limit = (ni.learning.curve(network(), x, y, [2, 6], noise, **options) for noise in (0.0, 1e-7))
+    np.testing.assert_allclose(found.measured, limit.measured, rtol=1e-3)
+    np.testing.assert_allclose(found.error, limit.error, rtol=1e-3)
+
+
+def test_noise_beyond_all_signal_learns_nothing(rng):
+    x, y, *_ = problem(rng)
+    found = ni.learning.curve(network(), x, y, [2, 6, 11], 1e18)
+    np.testing.assert_allclose(found.error, 1.0, rtol=1e-9)
+    np.testing.assert_allclose(found.information, 0.0, atol=1e-12)
+
+
 def test_refusals(rng):
     x, y, *_ = problem(rng)
     with pytest.raises(ValueError, match="`n` must be from 1 to 11, less than the 12 examples of the pool"):

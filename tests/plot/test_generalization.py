@@ -32,6 +32,8 @@ def test_cmi(rng):
     assert {line.get_label() for line in ax.lines} >= {"error", "training error", "binary-kl bound"}
     with pytest.raises(ValueError, match="`t` must be the times of `found`"):
         ni.plot.cmi(found, times[:2])
+    with pytest.raises(ValueError, match="`found` must hold several times"):
+        ni.plot.cmi(ni.cmi.supersample(network(), x, y, 1.0, draws=16), 1.0)
 
 
 def test_learning(rng):
