@@ -23,6 +23,8 @@ _SMALLEST = 1e-8
 RESOLUTION_FACTOR = 10.0
 # Up to this many times that rounding an eigenvalue counts as zero; less than the noise by the factor above.
 NULL_FACTOR = 4.0
+# Below this many times rounding, what is divided by the noise has lost its second digit.
+_INACCURATE_FACTOR = 100.0
 
 
 class NoiseFit(NamedTuple):
@@ -221,6 +223,13 @@ def check_noise(eigenvalues: Array, noise: float | Array | None) -> None:
             f"`noise` must exceed the rounding error of the prior kernel's eigenvalues, about {floor:.2g}, where the "
             f"smallest of them ({smallest:.2g}) does not; got {float(noise):.3g}. Take at least "
             f"{RESOLUTION_FACTOR * floor:.2g}{remedy}."
+        )
+    if max(smallest, 0.0) + float(noise) < _INACCURATE_FACTOR * floor:
+        warnings.warn(
+            f"`noise` of {float(noise):.3g} is little above the rounding error of the prior kernel's eigenvalues, "
+            f"about {floor:.2g}: evidence and predictions may be off in their second digit. Take more, or compute in "
+            "float64.",
+            stacklevel=5,
         )
 
 

@@ -187,3 +187,9 @@ def test_residuals_that_are_all_noise_or_none_have_no_best_scale(rng, column, me
     labels = vectors[:, :1] if column == 0 else (vectors @ np.sqrt(np.abs(values)))[:, None]
     with pytest.warns(UserWarning, match=message):
         Posterior.fit(network(), x, labels, noise="fit", scale="fit")
+
+
+def test_a_noise_little_above_the_rounding_of_the_kernel_is_warned_of():
+    x = np.random.default_rng(0).normal(size=(150, 5)).astype(np.float32)
+    with pytest.warns(UserWarning, match="`noise` of 0.001 is little above the rounding error"):
+        Posterior.fit(network(), x, np.sin(x[:, :1]), noise=1e-3)
