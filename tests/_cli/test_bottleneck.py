@@ -55,7 +55,8 @@ def test_tables_of_every_kind(tmp_path):
     for text, options in ((",a,b\n1,1,2\n2,3,4\n", {}), ("id,a,b\n1,1,2\n2,3,4\n", {"row_names": "yes"})):
         named = read(text, **options)
         assert named.rows == ["1", "2"] and named.columns == ["a", "b"] and named.n == 10
-    assert read("id,a,b\n1,1,2\n2,3,4\n").columns == ["id", "a", "b"]
+    with pytest.warns(UserWarning, match="'id', numbers its rows, and is taken for counts"):
+        assert read("id,a,b\n1,1,2\n2,3,4\n").columns == ["id", "a", "b"]
     with pytest.warns(UserWarning, match=r"The rows w of t.csv are all 0 and left out"):
         assert read("n,a,b\nu,1,2\nv,3,4\nw,0,0\n").rows == ["u", "v"]
     with pytest.warns(UserWarning, match=r"The columns b of t.csv are all 0"):
