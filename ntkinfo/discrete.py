@@ -164,6 +164,9 @@ def _counts(table) -> tuple[np.ndarray, Names]:
     if hasattr(table, "columns") and hasattr(table, "index") and hasattr(table, "to_numpy"):
         rows, columns = ([_name(value) for value in axis] for axis in (table.index, table.columns))
         values = table.to_numpy()
+        if values.dtype == object:
+            # What pandas calls missing is no number; it is refused by its place, as NaN is.
+            values = np.where(np.asarray(table.isna()), np.nan, values)
     else:
         values = np.asarray(check.values("table", table))
         rows, columns = None, None

@@ -169,9 +169,12 @@ class NTKRegressor(sklearn.base.MultiOutputMixin, sklearn.base.RegressorMixin, _
         columns = y.reshape(len(y), -1)
         self._mean, self._scale = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
         if self.normalize_y:
-            self._mean, scale = columns.mean(axis=0), columns.std(axis=0)
+            # In units of the largest, whose squares neither overflow nor vanish.
+            size = np.abs(columns).max(axis=0)
+            relative = columns / np.where(size > 0, size, 1.0)
+            self._mean, scale = size * relative.mean(axis=0), relative.std(axis=0)
             # A constant label, up to rounding, has no scale.
-            self._scale = np.where(scale > 1e-14 * np.abs(self._mean), scale, 1.0)
+            self._scale = np.where(scale > 1e-14 * np.abs(relative.mean(axis=0)), size * scale, 1.0)
         self._one = y.ndim == 1
         self._fit_targets(x, (columns - self._mean) / self._scale)
         return self
@@ -197,7 +200,10 @@ class NTKRegressor(sklearn.base.MultiOutputMixin, sklearn.base.RegressorMixin, _
         mean, variance, covariance = self._predict(X, joint=bool(return_cov))
         mean = self._mean + self._scale * mean
         if covariance is not None and return_cov:
-            return self._shaped(mean), self._shaped(covariance[:, :, None] * self._scale**2)
+            with np.errstate(over="ignore"):
+                covariance = covariance[:, :, None] * self._scale**2
+            check.finite_result("the covariance", covariance, "labels `y`")
+            return self._shaped(mean), self._shaped(covariance)
         if return_std:
             return self._shaped(mean), self._shaped(np.sqrt(variance)[:, None] * self._scale)
         return self._shaped(mean)
@@ -286,7 +292,7 @@ class NTKClassifier(sklearn.base.ClassifierMixin, _Network):
         self.classes_, codes = np.unique(y, return_inverse=True)
         k = len(self.classes_)
         if k < 2:
-            raise ValueError(f"`y` must hold at least two classes; got one class, {self.classes_[0]!r}.")
+            raise ValueError(f"`y` must hold at least two classes; got one class, {self.classes_.tolist()[0]!r}.")
         targets = 2.0 * codes[:, None] - 1.0 if k == 2 else np.eye(k)[codes] - 1 / k
         self._fit_targets(x, targets)
         return self

@@ -86,6 +86,7 @@ def test_empty_rows_and_columns_are_named():
         (-TABLE, ValueError, "got -20 in row 'cat', column 'pet'"),
         (TABLE / 2, ValueError, "got 1.5 in row 'cat', column 'road'"),
         (TABLE.where(TABLE != 30), ValueError, "got missing in row 'car', column 'road'"),
+        (TABLE.astype("Int64").where(TABLE != 30), ValueError, "got missing in row 'car', column 'road'"),
         (TABLE.astype(float).replace(30, np.inf), ValueError, "got inf in row 'car'"),
         (TABLE.astype(str).replace("30", "many"), TypeError, r"`table` must hold counts, whole .*pandas\.crosstab"),
         (TABLE > 3, TypeError, "got dtype bool"),

@@ -241,3 +241,15 @@ def test_without_scikit_learn_one_sentence_says_what_to_do():
     script += "try: ni.sklearn\nexcept ImportError as error: print(error)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert "`ntkinfo.sklearn` needs scikit-learn, which is not installed: `pip install scikit-learn`." in done.stdout
+
+
+@pytest.mark.parametrize("unit", [1e200, 1e-200])
+def test_labels_in_any_unit_are_predicted_in_that_unit(unit):
+    x = np.linspace(-1, 1, 8)[:, None]
+    y = np.sin(3 * x[:, 0])
+    plain, scaled = (NTKRegressor().fit(x, factor * y).predict(x, return_std=True) for factor in (1.0, unit))
+    for one, other in zip(plain, scaled, strict=True):
+        np.testing.assert_allclose(other / unit, one, rtol=1e-9)
+    if unit > 1:
+        with pytest.raises(ValueError, match="labels `y` must not be so large or so small that the covariance"):
+            NTKRegressor().fit(x, unit * y).predict(x, return_cov=True)

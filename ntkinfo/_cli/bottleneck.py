@@ -128,6 +128,17 @@ def read(path: Path, row_names: str = "auto") -> Table:
     rows = [str(cell) for cell in body[:, 0]] if has_names else [f"x{i}" for i in range(len(body))]
     if has_names:
         names, body = names[1:], body[:, 1:]
+    elif header and row_names == "auto" and _is_numbering(body[:, 0]):
+        warnings.warn(
+            f"The first column of {path.name}, {names[0]!r}, numbers its rows, and is taken for counts. Pass "
+            "--row-names yes if it names them, or no if it counts.",
+            stacklevel=2,
+        )
+    if not body.shape[1]:
+        raise ValueError(
+            f"{path.name} must have columns of numbers, with commas between; its lines are like "
+            f"{arguments.shown(rows[0])}."
+        )
     for i, j in np.ndindex(body.shape):
         if not _is_number(body[i, j]):
             raise ValueError(
@@ -169,6 +180,12 @@ def _is_number(text) -> bool:
     except ValueError:
         return False
     return str(text).isascii()
+
+
+def _is_numbering(cells) -> bool:
+    """Whether cells are 0, 1, 2, ... or 1, 2, 3, ...: what an index looks like."""
+    numbers = [float(cell) if _is_number(cell) else -1.0 for cell in cells]
+    return numbers in ([float(i + start) for i in range(len(numbers))] for start in (0, 1))
 
 
 def listed(curve) -> list[int]:

@@ -84,9 +84,9 @@ def to_dataframe(self: Any, *, unit: str = "nats") -> "pd.DataFrame":
     scale, table = factor(unit) / factor(getattr(self, "unit", "nats")), self._table
     check.known("self", self)
     columns = {
-        name: (np.asarray(getattr(self, name)), name in table.nats.split())
+        column: (np.asarray(value), name in table.nats.split())
         for name in [*table.nats.split(), *table.plain.split()]
-        if getattr(self, name) is not None
+        for column, value in _parts(name, getattr(self, name)).items()
     }
     lengths, n_free = _lengths(columns, table)
     free = [f"axis_{i}" for i in range(n_free)]
@@ -108,6 +108,15 @@ def to_dataframe(self: Any, *, unit: str = "nats") -> "pd.DataFrame":
         if value is not None:
             totals[name.rstrip("*")] = scale * float(value) if name.endswith("*") else _plain(value)
     return frame(made, totals, unit)
+
+
+def _parts(name: str, value) -> dict[str, Any]:
+    """The columns of a field: none where it is None, and of an `Estimate` its errors beside it."""
+    if value is None:
+        return {}
+    if hasattr(value, "truncation"):
+        return {name: value.value, f"{name}_stderr": value.stderr, f"{name}_truncation": value.truncation}
+    return {name: value}
 
 
 def _lengths(columns, table: Table) -> tuple[dict[str, int], int]:

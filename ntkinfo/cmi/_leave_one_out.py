@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import examples
+from ntkinfo import ensemble, examples
 from ntkinfo._common import check, pytree, tables
 from ntkinfo._numerics.entropy import plogp
 from ntkinfo.ensemble import Ensemble
@@ -61,7 +61,7 @@ def leave_one_out(ens: Ensemble) -> LeaveOneOut:
 
     Source: Haghifam et al. 2022 (arXiv 2206.14800); Rammal et al. 2022 (arXiv 2207.00581); theory, section 13.
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    ens = ensemble.dense("ens", ens, "`leave_one_out`")
     check.known("ens", ens)
     if ens.n < 2:
         raise ValueError("`ens` must have at least two training examples, so that one can be left out; got one.")

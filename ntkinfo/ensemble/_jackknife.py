@@ -25,7 +25,8 @@ class PredictiveError(NamedTuple):
     mean: Array
     variance: Array
 
-    _table = tables.Table(("t", "input", "output"), plain="mean variance", where={"variance": ("t", "input")})
+    # The times are not kept: where there are several they are numbered, as of a `Gaussian`.
+    _table = tables.Table(("input", "output"), plain="mean variance", where={"variance": ("input",)})
     to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
     _repr_html_ = tables.html

@@ -62,9 +62,10 @@ class Prediction:
     reason: str = ""
 
     _table = tables.Table(
-        ("t", "input", "output"),
+        # The times are not kept: where there are several they are numbered, as of a `Gaussian`.
+        ("input", "output"),
         plain="mean variance std",
-        where={"variance": ("t", "input"), "std": ("t", "input")},
+        where={"variance": ("input",), "std": ("input",)},
         totals="tolerance reached reason",
     )
     to_dataframe = tables.to_dataframe
@@ -112,6 +113,9 @@ class KrylovEnsemble:
     mean_fn: Callable | None
     singular: str
     tolerance: float
+
+    __repr__ = tables.one_line
+    _repr_html_ = tables.html
 
     @property
     def n(self) -> int:

@@ -94,7 +94,8 @@ class Comparison:
             few = self.alone > _ALONE and name not in ("ksg", "infonce")
             row |= {"saturated": few or (of.ceiling is not None and bool(is_saturated(of)))}
             rows.append(row | {"correction": _ROWS[name].correction, "assumes": _ROWS[name].assumes, "unit": unit})
-        return pd.DataFrame(rows)
+        columns = ["estimator", "value", "stderr", "ceiling", "saturated", "correction", "assumes", "unit"]
+        return pd.DataFrame(rows, columns=columns)
 
 
 def compare(

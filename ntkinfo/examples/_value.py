@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
-from ntkinfo import gaussian, kernels
+from ntkinfo import ensemble, gaussian, kernels
 from ntkinfo._common import check, labels, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
@@ -120,6 +120,8 @@ def value(
 
     Source: theory, section 12.
     """
+    if isinstance(source, ensemble.KrylovEnsemble):
+        ensemble.dense("source", source, "`value`")
     check.instance("source", source, (Posterior, Ensemble), maker="`Posterior.fit` or `Ensemble.fit`")
     check.known("source", source)
     if source.n < 2:

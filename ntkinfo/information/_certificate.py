@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import bounds, kernels
+from ntkinfo import bounds, ensemble, kernels
 from ntkinfo._common import check, data, labels, tables
 from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import Ensemble
@@ -93,7 +93,9 @@ def certificate(
       >>> bool((found.pac_bayes_kl >= found.train_error).all())
       True
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    check.on_host({"x_test": x_test, "y_test": y_test, "t": t, "delta": delta})
+    ens = ensemble.dense("ens", ens, "`certificate`")
+    check.known("ens", ens)
     if data.is_dataset(x_test):
         t = data.last("x_test", "y_test", y_test, "t", t)
         x_test, y_test = x_test.x_test, x_test.y_test  # pyright: ignore[reportAttributeAccessIssue]
@@ -117,7 +119,14 @@ def certificate(
     divergence = parameter_divergence(ens, t, curvature=reason is None, hessian=hessian)
     total = None if divergence.total is None else np.asarray(divergence.total)
     train_error = test_error = None
+    trained = labels.read("ens.y", ens.y, ens.n, task)
     read = labels.read("y_test", y_test, len(x_test), task)
+    if (trained.classes is None) != (read.classes is None):
+        kinds = ["numbers" if each.classes is None else "classes" for each in (read, trained)]
+        raise ValueError(
+            f"`y_test` must be coded like the labels trained on; got {kinds[0]} beside {kinds[1]}. Classes are ±1 or "
+            'one-hot rows in both; task="regression" takes both for numbers.'
+        )
     if read.classes is not None:
         train_error = np.asarray(losses(ens.predict_train(t), ens.y, task=task).gibbs_error)
         test_error = np.asarray(losses(ens.predict(x_test, t), y_test, task=task).gibbs_error)

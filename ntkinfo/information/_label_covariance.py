@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
+from ntkinfo import ensemble
 from ntkinfo._common import check, memory
 from ntkinfo._common.results import Information, full
 from ntkinfo._numerics import cholesky
@@ -95,7 +96,7 @@ def data_information(
 
     Source: theory, section 16.
     """
-    check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    ens = ensemble.dense("ens", ens, "`data_information`")
     x_test = ens.check_inputs("x_test", x_test)
     t = check.times("t", t)
     c, m = _checked(ens, label_covariance), len(x_test)

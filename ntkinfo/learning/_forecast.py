@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import examples
+from ntkinfo import ensemble, examples
 from ntkinfo._common import check, pytree, tables
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.posterior import Posterior
@@ -116,6 +116,8 @@ def alignment(source: SourceOfForecast) -> Alignment:
 
     Source: Cristianini et al. 2001; theory, section 14.
     """
+    if isinstance(source, ensemble.KrylovEnsemble):
+        ensemble.dense("source", source, "`alignment`")
     check.instance("source", source, (Posterior, Ensemble), maker="`Posterior.fit` or `Ensemble.fit`")
     if check.concrete(source.y_rotated) and not np.any(np.asarray(source.y_rotated)):
         raise ValueError("`source` must have labels that are not all 0, or its mean; got none, which lie nowhere.")

@@ -89,7 +89,9 @@ def parameter_divergence(
     if t is None:
         raise ValueError("`t` must be given with a `ParameterDivergence`: the times it was computed for.")
     times = np.atleast_1d(np.asarray(check.real_numbers("t", t), float))
-    linear = as_vector(result.linear)
+    # Of the Krylov engine it is an estimate, with its bounds.
+    estimate = result.linear if hasattr(result.linear, "truncation") else None
+    linear = as_vector(result.linear if estimate is None else estimate.value)
     if times.shape != linear.shape:
         raise ValueError(f"`t` must have the {len(linear)} times of `result`; got shape {times.shape}.")
     later = times > 0
@@ -102,8 +104,13 @@ def parameter_divergence(
     drawn = []
     for label, (name, color, style) in series.items():
         if getattr(result, name) is not None:
-            drawn.append(factor * as_vector(getattr(result, name))[later])
+            values = linear if name == "linear" else as_vector(getattr(result, name))
+            drawn.append(factor * values[later])
             draw_line(ax, place, times[later], drawn[-1], color=color, label=label, linestyle=style)
+    if estimate is not None:
+        low, high = (np.maximum(factor * as_vector(end)[later], 0) for end in (estimate.lower, estimate.upper))
+        order = np.argsort(times[later])
+        ax.fill_between(times[later][order], low[order], high[order], color=COLORS[1], alpha=0.2, lw=0)
     log_axis(ax, drawn)
     ax.set_ylabel(rf"$\mathrm{{KL}}[p(\theta_t|D)\,\Vert\,p(\theta_0)]$ [{unit}]")
     draw_legend(ax)

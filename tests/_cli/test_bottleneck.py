@@ -55,7 +55,8 @@ def test_tables_of_every_kind(tmp_path):
     for text, options in ((",a,b\n1,1,2\n2,3,4\n", {}), ("id,a,b\n1,1,2\n2,3,4\n", {"row_names": "yes"})):
         named = read(text, **options)
         assert named.rows == ["1", "2"] and named.columns == ["a", "b"] and named.n == 10
-    assert read("id,a,b\n1,1,2\n2,3,4\n").columns == ["id", "a", "b"]
+    with pytest.warns(UserWarning, match="'id', numbers its rows, and is taken for counts"):
+        assert read("id,a,b\n1,1,2\n2,3,4\n").columns == ["id", "a", "b"]
     with pytest.warns(UserWarning, match=r"The rows w of t.csv are all 0 and left out"):
         assert read("n,a,b\nu,1,2\nv,3,4\nw,0,0\n").rows == ["u", "v"]
     with pytest.warns(UserWarning, match=r"The columns b of t.csv are all 0"):
@@ -93,3 +94,14 @@ def test_bad_options_get_one_line(table, tmp_path, capsys):
         assert message in capsys.readouterr().err.splitlines()[-1]
     assert __main__.main(["bottleneck", str(tmp_path / "none.csv")]) == 2
     assert "PATH must be a .csv file" in capsys.readouterr().err
+
+
+def test_an_index_taken_for_counts_is_said(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text("bin,no,yes\n0,5,2\n1,3,9\n")
+    with pytest.warns(UserWarning, match=r"first column of t\.csv, 'bin', numbers its rows.*--row-names yes"):
+        assert bottleneck.read(path).columns == ["bin", "no", "yes"]
+    assert bottleneck.read(path, "yes").rows == ["0", "1"]
+    path.write_text("id;no;yes\na;5;2\nb;3;9\n")
+    with pytest.raises(ValueError, match=r"must have columns of numbers, with commas between; .*'a;5;2'"):
+        bottleneck.read(path)

@@ -330,3 +330,43 @@ def test_traced_values_are_refused():
     x, y, _ = data(n=10)
     with pytest.raises((TypeError, ValueError), match="`engine` must be"):
         jax.jit(lambda y: ni.Ensemble.fit(net(), x, y, engine="krylov").y)(y)
+
+
+@pytest.mark.parametrize("t", [1.0, [0.0, 1.0]])
+def test_tables_of_predictions_at_one_time_and_at_several(t):
+    x, y, x_test = data(n=10, m=2)
+    krylov = ni.Ensemble.fit(net(), x, y, engine="krylov")
+    table, same = krylov.predict(x_test, t).to_dataframe(), krylov.predict(x_test, t).gaussian.to_dataframe()
+    # No column claims to hold times: a prediction does not keep them.
+    assert "t" not in table
+    np.testing.assert_array_equal(table[["mean", "variance"]], same[["mean", "variance"]])
+    assert repr(krylov).startswith("KrylovEnsemble(x=float64[10, 8]") and len(repr(krylov)) < 200
+
+
+def test_what_needs_eigenvectors_names_the_remedy():
+    x, y, x_test = data(n=10, m=2)
+    krylov = ni.Ensemble.fit(net(), x, y, engine="krylov")
+    for call in (
+        lambda: ni.certificate(krylov, x_test, np.ones((2, 1)), 1.0),
+        lambda: ni.information.data_information(krylov, x_test, 1.0, label_covariance=np.eye(10)),
+        lambda: ni.cmi.leave_one_out(krylov),
+        lambda: ni.examples.value(krylov),
+        lambda: ni.learning.alignment(krylov),
+    ):
+        with pytest.raises(ValueError, match=r'must be of engine="dense" for `\w+`, which needs all eigenvectors'):
+            call()
+
+
+def test_the_divergence_of_the_krylov_engine_is_tabled_and_drawn_with_its_errors():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    x, y, _ = data(n=10, m=2)
+    krylov = ni.Ensemble.fit(net(), x, y, engine="krylov")
+    times = [0.0, 1.0, 5.0]
+    found = ni.information.parameter_divergence(krylov, times, curvature=False)
+    table = found.to_dataframe(unit="bits")
+    np.testing.assert_allclose(table["linear"] * np.log(2), found.linear.value)
+    np.testing.assert_allclose(table["linear_truncation"] * np.log(2), found.linear.truncation)
+    ax = ni.plot.parameter_divergence(found, times)
+    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), found.linear.value[1:])
+    assert ax.collections
+    plt.close(ax.figure)

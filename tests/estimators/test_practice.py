@@ -234,3 +234,10 @@ def test_refusals(call, error, message):
 
 def test_estimators_hand_on_what_they_promise():
     assert {"compare", "significance", "extrapolate", "conditional", "entropy"} <= set(estimators.__all__)
+
+
+def test_a_table_without_estimates_has_its_columns():
+    classes = np.arange(8) % 2
+    found = compare(classes, classes, estimators=["ksg"])
+    assert found.names == () and found.left_out[0][0] == "ksg"
+    assert found.to_dataframe().columns.tolist() == compare(classes, classes).to_dataframe().columns.tolist()

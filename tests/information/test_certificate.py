@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -46,3 +47,15 @@ def test_bad_input(rng, times, delta, message):
     ens = ni.Ensemble.fit(network(), x, y)
     with pytest.raises(ValueError, match=message):
         certificate(ens, x_test, y_test, times, delta=delta)
+
+
+def test_labels_of_two_kinds_are_refused_and_traced_ones_too(rng):
+    x, y, x_test, y_test = problem(rng)
+    numbers = ni.Ensemble.fit(network(), x, rng.normal(size=(12, 1)))
+    with pytest.raises(ValueError, match="`y_test` must be coded like the labels trained on; got classes beside num"):
+        certificate(numbers, x_test, y_test, TIMES)
+    assert certificate(numbers, x_test, y_test, TIMES, task="regression").train_error is None
+    with pytest.raises(ValueError, match="got numbers beside classes"):
+        certificate(ni.Ensemble.fit(network(), x, y), x_test, 3 * y_test, TIMES)
+    with pytest.raises(TypeError, match="`x_test` is being traced"):
+        jax.jit(lambda x: certificate(numbers, x, y_test, TIMES).linear)(x_test)
