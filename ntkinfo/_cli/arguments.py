@@ -96,12 +96,17 @@ def option(
     return dataclasses.field(default=default, kw_only=True, metadata=described)
 
 
+def path(text: str) -> Path:
+    """As `name`, a file or folder."""
+    return Path(name(text))
+
+
 @dataclasses.dataclass(frozen=True)
 class OutputOptions:
     """The options that every job has: unit, folders, and the cache of compiled programs."""
 
     unit: str = option("nats", None, "of figures and of the printed table", group="output", choices=("nats", "bits"))
-    out: Path = option(Path("ntkinfo-report"), lambda text: path(text), "folder to write", group="output", place=True)
+    out: Path = option(Path("ntkinfo-report"), path, "folder to write", group="output", place=True)
     force: bool = option(
         False, None, "write into a folder with files of others; those under names of this job are replaced",
         group="output", place=True,
@@ -247,11 +252,6 @@ def name(text: str) -> str:
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"must not be empty; got {shown(text)}")
     return text
-
-
-def path(text: str) -> Path:
-    """As `name`, a file or folder."""
-    return Path(name(text))
 
 
 def grid(typed: str, text: str) -> np.ndarray:

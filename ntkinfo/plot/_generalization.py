@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from ntkinfo._common import check
 from ntkinfo.plot._axes import COLORS, axes_of, draw_legend, unit_factor
