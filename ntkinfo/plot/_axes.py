@@ -70,6 +70,9 @@ def draw_level(ax, y, label, linestyle, side="right"):
             color=REFERENCE,
             gid="beyond",
         )
+        if ax.get_yscale() == "linear":
+            # Curves end on the right at their highest: its line is kept free of them.
+            ax.set_ylim(low, high + 0.1 * (high - low))
         return
     ax.axhline(y, color=REFERENCE, lw=0.9, ls=linestyle, zorder=0)
     ax.annotate(

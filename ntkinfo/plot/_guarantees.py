@@ -10,7 +10,8 @@ from ntkinfo._common import check
 from ntkinfo.plot._axes import COLORS, REFERENCE, as_vector, axes_of, draw_legend, log_axis, unit_factor
 from ntkinfo.plot._times import draw_line, time_axis
 
-_BOUNDS = {"pac_bayes_kl": "PAC-Bayes-kl", "catoni": "Catoni", "mcallester": "McAllester"}
+# The first two often coincide: the second is drawn over it, with gaps.
+_BOUNDS = {"pac_bayes_kl": ("PAC-Bayes-kl", "-"), "catoni": ("Catoni", "--"), "mcallester": ("McAllester", ":")}
 
 
 def bounds(certificate: Any, *, ax: Axes | None = None) -> Axes:
@@ -38,11 +39,12 @@ def bounds(certificate: Any, *, ax: Axes | None = None) -> Axes:
         )
     ax = axes_of(ax)
     place = time_axis(ax, certificate.t)
-    for (name, label), color in zip(_BOUNDS.items(), COLORS[1:], strict=False):
+    for (name, (label, style)), color in zip(_BOUNDS.items(), COLORS[1:], strict=False):
         values = getattr(certificate, name)
         if values is not None:
             # Beyond 1 a bound on an error says nothing.
-            draw_line(ax, place, certificate.t, np.minimum(as_vector(values), 1.0), color=color, label=label)
+            shown = np.minimum(as_vector(values), 1.0)
+            draw_line(ax, place, certificate.t, shown, color=color, label=label, linestyle=style)
     for name, label, style in (("test_error", "test error", "-"), ("train_error", "training error", "--")):
         draw_line(
             ax,
