@@ -157,6 +157,45 @@ def posterior() -> str:
     return section("posterior", "Posterior beside tinygp", setting, *parts)
 
 
+def many_data() -> str:
+    """`benchmarks/scale.py`."""
+    r, rows = load("scale"), []
+    for n, contenders in r["sizes"].items():
+        for name, row in contenders.items():
+            errors = row.get("errors", {}).get("mean")
+            shown = ["", "", ""]
+            if errors:
+                shown = [number(errors[key], 2) for key in ("largest true", "largest shown")]
+                shown.append(f"{100 * errors['covered']:.4g} %")
+            cells = [number(row["processor"]), number(row["peak memory, GB"]), str(max(row.get("steps", [0])) or "")]
+            rows.append([n, name, *cells, *shown])
+    head = ["n", "engine", "processor s", "GB", "steps", "largest error of a mean", "as told", "covered"]
+    setting = (
+        "`benchmarks/scale.py`; the Krylov engine beside the dense one, on MNIST images: fit and predictions at every time, and "
+        f"the errors that it tells beside the true ones. {r['remark']}"
+    )
+    return section("many-data", "Many data", setting, table(head, rows))
+
+
+def counted_samples() -> str:
+    """`benchmarks/estimators.py`."""
+    r = load("estimators")
+    ours, peers = r["libraries"]["ntkinfo"]["values"], {k: v for k, v in r["libraries"].items() if k != "ntkinfo"}
+    rows = []
+    for name, found in ours.items():
+        row = [name, number(found["value"], 6)]
+        for peer in peers.values():
+            other = peer["values"].get(name)
+            row.append("" if other is None else number(abs(other["value"] - found["value"]), 2))
+        rows.append(row)
+    head = ["estimate", "ntkinfo, nats", *(f"difference of {name} {peer['version']}" for name, peer in peers.items())]
+    setting = (
+        f"`benchmarks/estimators.py`; n = {r['n']} samples, the same for all, in one run. infomeasure's Grassberger is the earlier "
+        "formula of 1988. On counts the peers are mostly faster than we are."
+    )
+    return section("samples", "Estimates from samples", setting, table(head, rows))
+
+
 def finite_networks() -> str:
     """`benchmarks/finite_width.py`."""
     r = load("finite_width")
@@ -493,8 +532,8 @@ def hostile_arguments() -> str:
 def page() -> str:
     """The whole page."""
     sections = (
-        speed, posterior, finite_networks, published_figure, parameters, bounds, bottleneck, layered, variational, jax_versions,
-        hostile_arguments,
+        speed, posterior, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, bottleneck, layered, variational,
+        jax_versions, hostile_arguments,
     )  # fmt: skip
     text = "\n\n".join([HEAD.strip(), *(make() for make in sections)]) + "\n"
     assert not re.search(r"\b(nan|inf)\b", text), "a result holds no number"
