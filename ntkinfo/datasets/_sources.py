@@ -137,8 +137,13 @@ def fashion_mnist(
             f"`folder` must be given: there is no Fashion-MNIST at {place}. Install Debian's package "
             "dataset-fashion-mnist, or pass the folder of its four IDX files."
         )
-    data = mnist(place, n_train, n_test, task=task, flat=flat, seed=seed, dtype=dtype)
-    return _named(data, "fashion_mnist", _GARMENTS)
+    check.option("task", task, TASKS)
+    n_train = check.integer("n_train", n_train, least=2)
+    (x, y), test = _files.mnist(place)
+    data = _dataset.split(
+        "fashion_mnist", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype
+    )
+    return _named(data, _GARMENTS)
 
 
 def cifar10(
@@ -176,14 +181,14 @@ def cifar10(
     n_train = check.integer("n_train", n_train, least=2)
     (x, y), test = _files.cifar10(check.path("folder", folder))
     data = _dataset.split("cifar10", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype)
-    return _named(data, "cifar10", _OBJECTS)
+    return _named(data, _OBJECTS)
 
 
-def _named(data: Dataset, name: str, classes: tuple[str, ...]) -> Dataset:
-    """The data under their name, with the names of their classes, which are numbers in the files."""
+def _named(data: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """The data with the names of their classes, which are numbers in the files."""
     if data.task != "classes" or data.classes is None:
-        return dataclasses.replace(data, name=name)
-    return dataclasses.replace(data, name=name, classes=tuple(classes[int(number)] for number in data.classes))
+        return data
+    return dataclasses.replace(data, classes=tuple(classes[int(number)] for number in data.classes))
 
 
 def npz(
