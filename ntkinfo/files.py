@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo._common import check, checkpoint, npz, registry
+from ntkinfo._common import check, checkpoint, npz, pytree, registry
 
 __all__ = ["load", "save"]
 
@@ -58,7 +58,7 @@ def save(result: Any, path: str | os.PathLike) -> None:
         "version": VERSION,
         "ntkinfo": _own_version(),
         "type": registry.name_of(type(result)) or type(result).__name__,
-        "unit": "nats",
+        "unit": getattr(result, "unit", "nats"),
         "dtype": floats,
         "options": _options(result),
         "result": tree,
@@ -160,11 +160,9 @@ def _check_results(value) -> None:
 
 def _options(result) -> dict[str, str | int | float | bool]:
     """The fields that are no arrays, for whoever reads the header alone."""
-    names = getattr(result, "_fields", None) or getattr(result, "__dataclass_fields__", ())
-    values = {name: getattr(result, name) for name in names}
     return {
         name: value
-        for name, value in values.items()
+        for name, value in _fields(result).items()
         if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
     }
 
@@ -224,8 +222,7 @@ def _encode(value, name: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _fields(result) -> dict[str, Any]:
-    names = getattr(result, "_fields", None) or result.__dataclass_fields__
-    return {name: getattr(result, name) for name in names}
+    return {name: getattr(result, name) for name in pytree.field_names(result)}
 
 
 def _encode_array(value, name: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -311,7 +308,7 @@ def _decode_result(node, stored, unused, given):
     if hasattr(kind, "_from_stored"):
         given.used = True
         return kind._from_stored(fields, given.net, given.mean)  # pyright: ignore[reportAttributeAccessIssue]
-    unknown = set(fields) - set(_names_of(kind))
+    unknown = set(fields) - set(pytree.field_names(kind))
     if unknown:
         raise _DamagedError(f"{name} has no field {sorted(unknown)[0][:40]!r} in this version")
     hints = typing.get_type_hints(kind)
@@ -319,10 +316,6 @@ def _decode_result(node, stored, unused, given):
         if not _fits(value, hints.get(key, Any)):
             raise _DamagedError(f"{name}.{key} cannot be {check.described(value)}")
     return kind(**fields)
-
-
-def _names_of(kind: type):
-    return getattr(kind, "_fields", None) or kind.__dataclass_fields__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _fits(value, hint) -> bool:

@@ -7,14 +7,12 @@ Both compute in float64, whatever JAX is set to, and can be cloned, pickled and 
 training samples, once.
 """
 
-import contextlib
 import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import ndtr
 
 try:
     import sklearn.base
@@ -30,12 +28,6 @@ from ntkinfo import architectures, ensemble, gaussian, posterior
 from ntkinfo._common import check, parallel
 
 __all__ = ["NTKClassifier", "NTKRegressor"]
-
-
-@contextlib.contextmanager
-def _float64():
-    with parallel.enable_x64(True):
-        yield
 
 
 def _validated(estimator, *args, **kwargs):
@@ -70,7 +62,7 @@ class _Network(sklearn.base.BaseEstimator):
         else:
             check.positive("noise", self.noise, scalar=True)
         check.option("prior", self.prior, posterior.PRIORS)
-        with _float64():
+        with parallel.enable_x64(True):
             if self.time is None:
                 self.model_ = posterior.Posterior.fit(net, x, targets, noise=self.noise, prior=self.prior)
                 self.noise_ = float(self.model_.noise)
@@ -82,7 +74,7 @@ class _Network(sklearn.base.BaseEstimator):
         """Mean (m, k), variance (m,) and, if `joint`, covariance (m, m) of the outputs."""
         sklearn.utils.validation.check_is_fitted(self)
         x = _validated(self, X, reset=False, dtype=np.float64)
-        with _float64():
+        with parallel.enable_x64(True):
             times = () if isinstance(self.model_, posterior.Posterior) else (self.time_,)
             z = self.model_.predict(x, *times, joint=joint)
             return tuple(None if part is None else np.asarray(part) for part in (z.mean, z.variance, z.covariance))
@@ -99,7 +91,7 @@ class _Network(sklearn.base.BaseEstimator):
         super().__setstate__(state)
         if "model_" in state:
             kernel_fn = architectures.network(**self._options)[2]
-            with _float64():
+            with parallel.enable_x64(True):
                 arrays = jax.tree.map(jnp.asarray, self.model_)
             self.model_ = dataclasses.replace(arrays, kernel_fn=kernel_fn)
 
@@ -310,10 +302,9 @@ class NTKClassifier(sklearn.base.ClassifierMixin, _Network):
         width. It is what networks disagree about, and no calibrated frequency of labels: noise in labels is not in it.
         """
         mean, variance, _ = self._predict(X)
-        if mean.shape[1] > 1:
-            with _float64():
+        with parallel.enable_x64(True):
+            if mean.shape[1] > 1:
                 return np.asarray(gaussian.winning_probabilities(mean, variance))
-        std = np.sqrt(variance)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            score = np.where(std > 0, mean[:, 0] / std, np.where(mean[:, 0] == 0, 0.0, np.inf * np.sign(mean[:, 0])))
-        return np.stack([ndtr(-score), ndtr(score)], axis=1)
+            z = gaussian.Gaussian(jnp.asarray(mean), jnp.asarray(variance))
+            # That the output is not of the other sign.
+            return np.stack([gaussian.sign_error(z, np.full_like(mean, sign)) for sign in (1.0, -1.0)], axis=1)

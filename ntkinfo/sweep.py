@@ -18,7 +18,7 @@ from jaxtyping import ArrayLike, Float, Num
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, checkpoint, data, labels, tables
 from ntkinfo._common import progress as _progress
-from ntkinfo._common.quantities import in_nats
+from ntkinfo._common.quantities import in_nats, scaled
 from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.information import QUANTITIES, Information, Losses, Quantity, curve
@@ -71,7 +71,7 @@ class Sweep(NamedTuple):
         scale = tables.factor(unit)
         w, b, t = np.meshgrid(self.w_std, self.b_std, self.t, indexing="ij")
         columns = {"w_std": w.ravel(), "b_std": b.ravel(), "t": t.ravel()}
-        columns |= {name: (scale if in_nats(name) else 1) * value.ravel() for name, value in self.values.items()}
+        columns |= {name: value.ravel() for name, value in scaled(self.values, scale).items()}
         return tables.frame(columns, {name: scale * value for name, value in self.ceilings.items()}, unit)
 
     def to_xarray(self, *, unit: str = "nats") -> "xr.Dataset":
@@ -90,10 +90,9 @@ class Sweep(NamedTuple):
         except ImportError as error:
             raise ImportError("`to_xarray` needs xarray. Install it: pip install xarray.") from error
         dims, variables = ("w_std", "b_std", "t"), {}
-        for name, value in self.values.items():
-            units = unit if in_nats(name) else ""
+        for name, value in scaled(self.values, scale).items():
             meaning = QUANTITIES[name].meaning if name in QUANTITIES else name
-            variables[name] = (dims, (scale if units else 1) * value, {"units": units, "long_name": meaning})
+            variables[name] = (dims, value, {"units": unit if in_nats(name) else "", "long_name": meaning})
         ceilings = {name: scale * value for name, value in self.ceilings.items()}
         return xr.Dataset(variables, {name: getattr(self, name) for name in dims}, {"units": unit} | ceilings)
 
@@ -176,9 +175,10 @@ class SweptCurve(NamedTuple):
           ValueError: an unknown unit.
         """
         scale = tables.factor(unit)
-        columns = {name: (scale if in_nats(name) else 1) * value for name, value in self.values.items()}
         ceilings = {name: scale * value for name, value in self.ceilings.items()}
-        return tables.frame({"t": self.t} | columns, {"w_std": self.w_std, "b_std": self.b_std} | ceilings, unit)
+        return tables.frame(
+            {"t": self.t} | scaled(self.values, scale), {"w_std": self.w_std, "b_std": self.b_std} | ceilings, unit
+        )
 
 
 def _at(name: str, value, scales: np.ndarray) -> int:

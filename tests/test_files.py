@@ -103,6 +103,9 @@ def test_the_file_says_what_it_is(tmp_path):
         header = json.loads(archive["header"].tobytes().decode())
     assert (header["type"], header["unit"], header["dtype"]) == ("information.Curve", "nats", ["float64"])
     assert header["version"] == 1 and header["ntkinfo"] == ni.__version__ and header["options"]["n"] == 6
+    x = np.repeat(np.arange(4), 25)
+    ni.save(ni.estimators.binned(x, x, bins=4, unit="bits"), path)
+    assert header_of(path)[0]["unit"] == "bits"
 
 
 def test_several_results_in_one_file_and_values_that_json_has_not(tmp_path):

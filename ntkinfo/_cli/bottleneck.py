@@ -13,6 +13,7 @@ import numpy as np
 
 from ntkinfo._cli import arguments, output
 from ntkinfo._cli.arguments import option
+from ntkinfo._common import tables
 
 _CAPTIONS = {
     "curve.png": "What a summary Z of the rows tells about the columns, against what it tells about the rows: nothing "
@@ -200,7 +201,7 @@ def listed(curve) -> list[int]:
 
 def curve_table(curve, unit: str) -> str:
     """Selected points of the curve, information in `unit`."""
-    scale = 1 / np.log(2) if unit == "bits" else 1.0
+    scale = tables.factor(unit)
     order = np.argsort(np.asarray(curve.beta))
     order = order[np.unique(np.linspace(0, len(order) - 1, _ROWS).round().astype(int))]
     head = "".join(f"{title:>12}" for title in ("beta", "I(X;Z)", "I(Z;Y)", "clusters", "gap", "certified"))
@@ -282,7 +283,7 @@ def _heat_map(curve, i: int, table: Table):
 
 
 def _page(curve, table: Table, text: str, shown, options: Options, seconds: float) -> str:
-    scale = 1 / np.log(2) if options.unit == "bits" else 1.0
+    scale = tables.factor(options.unit)
     n_rows, n_columns = table.p_xy.shape
     of_what = "probabilities" if table.n is None else f"{table.n} counts"
     lines = ["# The information bottleneck", "",

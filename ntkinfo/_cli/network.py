@@ -16,7 +16,8 @@ import numpy as np
 from ntkinfo import networks
 from ntkinfo._cli import arguments, data_options, output
 from ntkinfo._cli.arguments import integer, number, option
-from ntkinfo._common import check
+from ntkinfo._common import check, tables
+from ntkinfo._common.data import FIELDS
 
 _CAPTION = (
     "a: eigenvalues of the tangent kernel; those above the dashed line the data decide. b: the share of the labels, "
@@ -101,11 +102,10 @@ def own_data(data: Any, options: Options) -> Any:
                     f"{arguments.flag(field.name)} belongs to --data; {options.path.name} brings data of its own. Give "
                     "--data as well, or leave it out"
                 )
-    fields = ("x_train", "y_train", "x_test", "y_test")
-    check.fields("data", data, fields, "Dataset", "`ni.datasets`")
+    check.fields("data", data, FIELDS, "Dataset", "`ni.datasets`")
     if not dataclasses.is_dataclass(data) or isinstance(data, type):
         return data
-    return dataclasses.replace(data, **{name: np.asarray(getattr(data, name), options.dtype) for name in fields})
+    return dataclasses.replace(data, **{name: np.asarray(getattr(data, name), options.dtype) for name in FIELDS})
 
 
 def read(path: Path) -> tuple[Any, Any]:
@@ -164,7 +164,7 @@ def table(found, unit: str) -> str:
 
 def page(found, text: str, title: str, options: Options, seconds: float) -> str:
     """The text of `report.md`."""
-    scale = 1 / np.log(2) if options.unit == "bits" else 1.0
+    scale = tables.factor(options.unit)
     share = 100 * found.effective_dimension / (found.n * found.k)
     last = found.disagreement[-1]
     truth = (

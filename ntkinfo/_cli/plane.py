@@ -14,6 +14,7 @@ import numpy as np
 
 from ntkinfo._cli import activations, arguments, output
 from ntkinfo._cli.arguments import integer, number, option
+from ntkinfo._common import tables
 
 SIZES = (12, 10, 7, 5, 4, 3, 2)
 # The infinite ensemble's activation: erf is tanh to 2 % once scaled, and has a closed-form kernel.
@@ -125,7 +126,7 @@ def run(options) -> None:
 
 def table(plane, unit: str = "nats") -> str:
     """Layers by their means over networks: before training, at most, and at the end."""
-    factor = 1 / np.log(2) if unit == "bits" else 1.0
+    factor = tables.factor(unit)
     x, y = factor * plane.i_xt.mean(axis=0), factor * plane.i_ty.mean(axis=0)
     head = ("layer", "I(X;T) start", "most", "end", "fall", "I(T;Y) start", "end", "distance", "beta")
     lines = [

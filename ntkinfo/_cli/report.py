@@ -7,6 +7,7 @@ import numpy as np
 
 from ntkinfo._cli import arguments, html
 from ntkinfo._cli.output import PAGES, Output
+from ntkinfo._common import tables
 from ntkinfo.datasets import Dataset
 from ntkinfo.information import Certificate, Curve
 
@@ -64,7 +65,7 @@ class Report(NamedTuple):
         columns = self.curve.columns()
         # Those with a heading; curve.csv has every column.
         shown = [quantity for name, quantity in self.curve.quantities.items() if quantity.heading and name in columns]
-        scale = 1 / np.log(2) if unit == "bits" else 1.0
+        scale = tables.factor(unit)
         lines = [" ".join(f"{heading:>11}" for heading in ("t", *(quantity.heading for quantity in shown)))]
         for i in rows(len(self.curve.t)):
             values = (columns[quantity.name][i] * (scale if quantity.unit else 1) for quantity in shown)
@@ -76,7 +77,7 @@ class Report(NamedTuple):
 
     def certificate_table(self, unit: str = "nats") -> str:
         """A plain table of the divergence of the parameters and the bounds on the 0-1 error, at the finite times."""
-        c, scale = self.certificate, 1 / np.log(2) if unit == "bits" else 1.0
+        c, scale = self.certificate, tables.factor(unit)
         columns = {"t": c.t, "KL linear": scale * c.linear}
         columns |= {"KL params": None if c.total is None else scale * c.total}
         columns |= {"err train": c.train_error, "err test": c.test_error}
@@ -107,7 +108,7 @@ class Report(NamedTuple):
         """The information plane at some times: the way so far, and what is true there."""
         import matplotlib.pyplot as plt
 
-        curve, columns, scale = self.curve, self.curve.columns(), 1 / np.log(2) if unit == "bits" else 1.0
+        curve, columns, scale = self.curve, self.curve.columns(), tables.factor(unit)
         x, y = (scale * columns[name] for name in ("input_information", "label_information"))
         ax = plot.plane(curve, unit=unit)
         order = np.argsort(columns["t"])
@@ -144,7 +145,7 @@ class Report(NamedTuple):
     def page(self, unit: str, figures: list[str]) -> str:
         """The text of `report.md`."""
         curve, columns = self.curve, self.curve.columns()
-        scale = 1 / np.log(2) if unit == "bits" else 1.0
+        scale = tables.factor(unit)
         last = {name: float(value[-1]) for name, value in columns.items()}
         best = int(np.argmin(columns["gibbs_mse"]))
         lines = [

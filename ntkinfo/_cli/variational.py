@@ -14,6 +14,7 @@ import numpy as np
 from ntkinfo import variational
 from ntkinfo._cli import arguments, output
 from ntkinfo._cli.arguments import integer, number, option
+from ntkinfo._common import tables
 from ntkinfo.variational import encoders, label_noise
 
 _CAPTIONS = {
@@ -93,7 +94,7 @@ def run(options) -> None:
 
 def table(sweep, unit: str = "nats") -> str:
     """Means over seeds for every objective and trade-off."""
-    factor = 1 / np.log(2) if unit == "bits" else 1.0
+    factor = tables.factor(unit)
     head = ("beta", "I(X;Z) >", "I(X;Z) <", "I(Y;Z) >", "error", "log loss", "calibration")
     lines = [f"{'':6}" + "".join(f"{title:>13}" for title in head) + f"   [{unit}]"]
     for i, name in enumerate(sweep.objectives):

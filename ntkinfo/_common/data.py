@@ -23,6 +23,19 @@ def train_pair(x: Any, y: Any) -> tuple[Any, Any]:
     return x, y
 
 
+def test_pair(x_test: Any, y_test: Any, t: Any) -> tuple[Any, Any, Any]:
+    """Test inputs, test labels and times: as given, or the first two of a `Dataset` in the place of `x_test`.
+
+    Raises:
+      TypeError: both a `Dataset` and labels, or something missing.
+    """
+    if is_dataset(x_test):
+        t = last("x_test", "y_test", y_test, "t", t)
+        return x_test.x_test, x_test.y_test, t
+    require("x_test", y_test=y_test, t=t)
+    return x_test, y_test, t
+
+
 def last(data_name: str, y_name: str, y: Any, t_name: str, t: Any) -> Any:
     """What follows a `Dataset`: it stands where the labels would, or is given by its name.
 
@@ -61,13 +74,16 @@ def require(data_name: str, **given: Any) -> None:
 
 
 def labelled(x: Any, y: Any, x_test: Any, y_test: Any, *, flat: bool = False) -> tuple[Any, Any, Any, Any]:
-    """Inputs and labels of a `Dataset` `x`, training and test: class numbers where there are classes, else targets.
+    """Training and test inputs and labels: as given, or those of a `Dataset` in the place of `x`.
 
-    `flat` makes every input a vector.
+    Of a `Dataset` with classes labels are their numbers, else its targets; `flat` makes every input of it a vector.
 
     Raises:
-      TypeError: arrays beside it.
+      TypeError: arrays beside a `Dataset`, or no labels without one.
     """
+    if not is_dataset(x):
+        require("x", y=y)
+        return x, y, x_test, y_test
     refuse_beside(y=y, x_test=x_test, y_test=y_test)
     has_classes = getattr(x, "labels_train", None) is not None and getattr(x, "labels_test", None) is not None
     labels = (x.labels_train, x.labels_test) if has_classes else (x.y_train, x.y_test)

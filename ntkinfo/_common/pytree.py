@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import dataclass_transform
+from typing import Any, dataclass_transform
 
 import jax
 
@@ -25,3 +25,8 @@ def dataclass(*static: str) -> Callable[[type], type]:
         return jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=list(static))
 
     return register
+
+
+def field_names(result: Any) -> tuple[str, ...]:
+    """Names of the fields of a result or of a class of results, a dataclass or a named tuple; none of anything else."""
+    return tuple(getattr(result, "_fields", None) or getattr(result, "__dataclass_fields__", ()))

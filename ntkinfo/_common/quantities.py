@@ -1,6 +1,6 @@
 """The table of quantities over training time: of a curve's columns, and of what figures, reports and documents say."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Quantity(NamedTuple):
@@ -112,6 +112,11 @@ def in_nats(column: str) -> bool:
     for suffix in ("_lower", "_upper", "_stderr"):
         name = name.removesuffix(suffix)
     return name in QUANTITIES and QUANTITIES[name].unit == "nats"
+
+
+def scaled(columns: dict[str, Any], scale: float) -> dict[str, Any]:
+    """Columns of a curve, those in nats multiplied by `scale`."""
+    return {name: scale * column if in_nats(name) else column for name, column in columns.items()}
 
 
 def markdown() -> str:

@@ -11,8 +11,6 @@ from jaxtyping import Bool
 
 from ntkinfo._common import check, pytree, tables
 
-UNITS = tuple(tables.UNITS)
-
 
 @pytree.dataclass("method", "unit")
 class Information:
@@ -53,12 +51,9 @@ class Information:
     _repr_html_ = tables.html
 
 
-per_nat = tables.factor
-
-
 def in_unit(information: Information, unit: str) -> Information:
     """The same information in another unit."""
-    factor = per_nat(unit) / per_nat(information.unit)
+    factor = tables.factor(unit) / tables.factor(information.unit)
     if factor == 1:
         return information
     numbers = jax.tree.map(lambda number: number * factor, information)
@@ -151,7 +146,7 @@ def is_saturated(information: Information, m: int | None = None) -> Bool[jax.Arr
     check.instance("information", information, Information, maker="`information.input_information`")
     ceilings = [] if information.ceiling is None else [information.ceiling]
     if m is not None:
-        ceilings.append(math.log(check.integer("m", m, least=2)) * per_nat(information.unit))
+        ceilings.append(math.log(check.integer("m", m, least=2)) * tables.factor(information.unit))
     if not ceilings:
         raise ValueError(
             f"`m` must be given: an information by the method {information.method!r} has no ceiling of its own."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pytree
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,8 +178,7 @@ def html(self: Any) -> str:
 
 
 def _fields(result) -> Sequence[tuple[str, Any]]:
-    names = getattr(result, "_fields", None) or result.__dataclass_fields__
-    return [(name, getattr(result, name, None)) for name in names]
+    return [(name, getattr(result, name, None)) for name in pytree.field_names(result)]
 
 
 def _short(value) -> str | None:

@@ -12,13 +12,11 @@ import numpy as np
 import scipy.linalg
 from jax import Array
 
-from ntkinfo._numerics import padding
+from ntkinfo._numerics import padding, spectrum
 
 # The condition number of Q + σ²I stays below 1/(4 √eps): solutions then keep more than half of the digits, and no
 # predictive variance, σ²/(λ + σ²) of the prior at least, is lost in its rounding.
 _CONDITION = 4.0
-# An eigenvalue of Q may be this many times eps √n λ_max below zero, as in `spectrum.check_semidefinite`.
-_INDEFINITE = 10.0
 
 
 def factorise(q: Array, noise: Array, *, semidefinite: bool) -> tuple[Array, bool]:
@@ -41,7 +39,7 @@ def factorise(q: Array, noise: Array, *, semidefinite: bool) -> tuple[Array, boo
     if not semidefinite:
         # Σλ²/Σλ is never above the largest eigenvalue of a semidefinite matrix.
         largest = float((array * array).sum()) / trace
-        if lower(array, _INDEFINITE * eps * len(q) ** 0.5 * largest) is None:
+        if lower(array, spectrum.INDEFINITE_FACTOR * eps * len(q) ** 0.5 * largest) is None:
             return q, False
     found = lower(array, float(noise))
     return (q, False) if found is None else (jnp.asarray(found), True)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+# An eigenvalue of a semidefinite kernel may be this many times its rounding error below zero.
+INDEFINITE_FACTOR = 10.0
 # Modes slower than this many times the rounding error of eigenvalues are reported.
 _RESOLUTION_FACTOR = 1e3
 # The smallest eigenvalue kept is this near to rounding where eigenvalues decay, and far above it where there is a rank.
@@ -34,7 +36,7 @@ def check_semidefinite(name: str, eigenvalues: np.ndarray | jax.Array) -> float:
       ValueError: an indefinite kernel, or one that is zero.
     """
     smallest, largest, floor = float(eigenvalues[0]), float(eigenvalues[-1]), float(rounding(eigenvalues))
-    if smallest < -10 * floor or not largest > 0:
+    if smallest < -INDEFINITE_FACTOR * floor or not largest > 0:
         raise ValueError(
             f"The {name} kernel must be positive semidefinite and not zero; got eigenvalues from {smallest:.3g} to "
             f"{largest:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
@@ -86,7 +88,7 @@ def checked(eigenvalues: jax.Array, x: jax.Array, nk: int, singular: str) -> jax
         return check_spectrum(np.asarray(eigenvalues), np.asarray(x), nk, singular)
     floor = rounding(eigenvalues)
     null = eigenvalues <= floor
-    refused = (eigenvalues[0] < -10 * floor) | ~(eigenvalues[-1] > 0)
+    refused = (eigenvalues[0] < -INDEFINITE_FACTOR * floor) | ~(eigenvalues[-1] > 0)
     if singular == "error":
         refused |= jnp.any(null)
     return jnp.where(refused, jnp.nan, jnp.where(null, 0.0, eigenvalues))
@@ -98,17 +100,22 @@ def _checked_derivative(nk, singular, primals, tangents):
     return values, jnp.where(values == 0, 0.0, tangents[0])
 
 
-def _singular_message(eigenvalues, floor, x, count):
+def equal_rows(x: np.ndarray) -> str | None:
+    """A clause that names two equal inputs of (n, ...); None where there are none."""
     flat = x.reshape(len(x), -1)
     _, first, group = np.unique(flat, axis=0, return_index=True, return_inverse=True)
     group = group.ravel()
     repeated = np.flatnonzero(first[group] != np.arange(len(flat)))
-    if repeated.size:
-        j = int(repeated[0])
-        cause = f"rows {int(first[group[j]])} and {j} of `x` are equal ({repeated.size} repeated rows in all)"
-        remedy = "Drop repeated rows (average their labels)"
-    else:
-        cause, remedy = _why_low_rank(eigenvalues, floor, flat)
+    if not repeated.size:
+        return None
+    j = int(repeated[0])
+    return f"rows {int(first[group[j]])} and {j} of `x` are equal ({repeated.size} repeated rows in all)"
+
+
+def _singular_message(eigenvalues, floor, x, count):
+    cause, remedy = equal_rows(x), "Drop repeated rows (average their labels)"
+    if cause is None:
+        cause, remedy = _why_low_rank(eigenvalues, floor, x.reshape(len(x), -1))
     return (
         f"The tangent kernel is singular to rounding: {count} of {len(eigenvalues)} eigenvalues lie below "
         f"{floor:.2g} (smallest {eigenvalues[0]:.2g}, largest {eigenvalues[-1]:.2g}); {cause}. {remedy}, "

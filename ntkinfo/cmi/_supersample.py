@@ -13,6 +13,7 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, kernels, mixture, networks
 from ntkinfo._common import check, labels, memory, parallel, pytree, tables
+from ntkinfo._numerics import spectrum
 from ntkinfo.cmi import _moments, _outcomes
 
 # Groups of draws whose differences give standard errors, and networks drawn for each choice with several classes.
@@ -134,8 +135,7 @@ def supersample(
         check.key("key", key)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
-    if getattr(kernel_fn, "outputs", None) == "full":
-        raise ValueError("`net` must have one row for each example; got an empirical kernel with outputs='full'.")
+    kernels.refuse_full("net", kernel_fn)
     if getattr(kernel_fn, "around", None) == "one":
         raise ValueError(
             "`net` must have a covariance of outputs before training; got the empirical kernel of one network. Take "
@@ -215,8 +215,7 @@ def _choices(n: int, draws: int, enumerated: bool, key) -> np.ndarray:
 def _rates(ntk) -> np.ndarray:
     """The smallest and the largest eigenvalue that the tangent kernel of any part can have, from rounding up."""
     eigenvalues = np.linalg.eigvalsh(np.asarray(ntk))
-    floor = np.finfo(eigenvalues.dtype).eps * math.sqrt(len(eigenvalues)) * eigenvalues[-1]
-    return np.array([max(eigenvalues[0], floor), eigenvalues[-1]], np.float64)
+    return np.array([max(eigenvalues[0], spectrum.rounding(eigenvalues)), eigenvalues[-1]], np.float64)
 
 
 @functools.partial(jax.jit, static_argnames="k")

@@ -1,6 +1,7 @@
 """Where data come from: embedded digits, MNIST files, `.npz` files, a Gaussian problem with known I(X;Y)."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,8 @@ def mnist(
       ValueError: a file that is not IDX, is cut short or does not fit its partner; an unknown task; too many rows
         asked for.
     """
-    check.option("task", task, TASKS)
-    n_train = check.integer("n_train", n_train, least=2)
-    (x, y), test = _files.mnist(check.path("folder", folder))
-    return _dataset.split("mnist", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype)
+    place = check.path("folder", folder)
+    return _images("mnist", _files.mnist, place, n_train, n_test, task, flat=flat, seed=seed, dtype=dtype)
 
 
 def fashion_mnist(
@@ -137,12 +136,7 @@ def fashion_mnist(
             f"`folder` must be given: there is no Fashion-MNIST at {place}. Install Debian's package "
             "dataset-fashion-mnist, or pass the folder of its four IDX files."
         )
-    check.option("task", task, TASKS)
-    n_train = check.integer("n_train", n_train, least=2)
-    (x, y), test = _files.mnist(place)
-    data = _dataset.split(
-        "fashion_mnist", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype
-    )
+    data = _images("fashion_mnist", _files.mnist, place, n_train, n_test, task, flat=flat, seed=seed, dtype=dtype)
     return _named(data, _GARMENTS)
 
 
@@ -177,11 +171,17 @@ def cifar10(
 
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """
+    place = check.path("folder", folder)
+    data = _images("cifar10", _files.cifar10, place, n_train, n_test, task, flat=flat, seed=seed, dtype=dtype)
+    return _named(data, _OBJECTS)
+
+
+def _images(name: str, read: Callable, folder: Path, n_train, n_test, task, **options) -> Dataset:
+    """Rows of the images in a folder; what was asked for is checked before the files are read."""
     check.option("task", task, TASKS)
     n_train = check.integer("n_train", n_train, least=2)
-    (x, y), test = _files.cifar10(check.path("folder", folder))
-    data = _dataset.split("cifar10", x, y, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype)
-    return _named(data, _OBJECTS)
+    (x, y), test = read(folder)
+    return _dataset.split(name, x, y, n_train, n_test, test=test, task=task, **options)
 
 
 def _named(data: Dataset, classes: tuple[str, ...]) -> Dataset:

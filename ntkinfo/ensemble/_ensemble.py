@@ -148,7 +148,7 @@ class Ensemble:
         krylov_options = {"tolerance": tolerance, "storage": storage, "mesh": mesh}
         if _engine.choose(engine, kernel_fn, x, devices, **krylov_options) == "krylov":
             options = {"mean": mean, "singular": singular, "prior_saw_data": prior_saw_data, "progress": progress}
-            return _krylov.fit(net, x, y, batch_size=batch_size, **options, **krylov_options)  # pyright: ignore
+            return _krylov.fit(kernel_fn, x, y, batch_size=batch_size, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
             x, y = kernel_fn.rows(x), kernel_fn.targets(y)

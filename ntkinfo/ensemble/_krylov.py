@@ -17,10 +17,11 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, pytree, tables, tracing
+from ntkinfo import kernels
+from ntkinfo._common import check, memory, pytree, tables, tracing
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint, content_hash, fingerprint
+from ntkinfo._numerics import spectrum
 from ntkinfo._numerics.block_lanczos import BlockLanczos
 from ntkinfo.ensemble import _projection, _spectral_sums
 from ntkinfo.ensemble._spectral_sums import SpectralSums
@@ -282,7 +283,7 @@ class KrylovEnsemble:
         # Each lies above the least eigenvalue: one that is zero shows that Θ is singular.
         floor = float(jnp.finfo(self.x.dtype).eps) * np.sqrt(self.n) * (values[-1] if len(values) else 0.0)
         floor = max(floor, 2 * np.sqrt(self.n) * self._noise.ntk) if self.storage == "float32" else floor
-        if len(values) and values[0] < -10 * floor:
+        if len(values) and values[0] < -spectrum.INDEFINITE_FACTOR * floor:
             raise ValueError(
                 "The tangent kernel must be positive semidefinite and not zero; its projection has eigenvalues from "
                 f"{values[0]:.3g} to {values[-1]:.3g}. Check that `kernel_fn` is symmetric, or compute in float64."
@@ -408,9 +409,9 @@ class KrylovEnsemble:
 
 
 def fit(
-    net: Any,
-    x: Any,
-    y: Any,
+    kernel_fn: Callable,
+    x: Array,
+    y: Array,
     *,
     mean: Any,
     singular: str,
@@ -421,18 +422,16 @@ def fit(
     storage: str,
     mesh: Mesh | None,
 ) -> KrylovEnsemble:
-    """`Ensemble.fit` for engine="krylov"."""
+    """`Ensemble.fit` for engine="krylov", of inputs and labels that it has checked."""
     if tracing.is_tracing():
         raise ValueError('`engine` must be "dense" under `jit`, `vmap` and `grad`: engine="krylov" runs on the host.')
     check.on_host({"x": x, "y": y, "mean": mean})
-    kernel_fn = networks.kernel_function(net)
     if isinstance(kernel_fn, kernels.EmpiricalKernel):
         raise ValueError(
             '`net` must be a network of infinite width under engine="krylov"; got an empirical kernel. Take '
             'engine="dense".'
         )
-    x = check.inputs("x", x)
-    y = labels.real_targets("y", y, len(x)).astype(x.dtype)
+    y = y.astype(x.dtype)
     mean_fn = kernels.mean_function(mean, kernel_fn)
     if singular == "error":
         _refuse_repeated(np.asarray(x))
@@ -478,13 +477,9 @@ def _storage(storage: str, x: Array, mesh: Mesh | None) -> str:
 
 
 def _refuse_repeated(x: np.ndarray) -> None:
-    flat = x.reshape(len(x), -1)
-    _, first, group = np.unique(flat, axis=0, return_index=True, return_inverse=True)
-    repeated = np.flatnonzero(first[group.ravel()] != np.arange(len(flat)))
-    if repeated.size:
-        j = int(repeated[0])
+    cause = spectrum.equal_rows(x)
+    if cause is not None:
         raise ValueError(
-            f"The tangent kernel is singular: rows {int(first[group.ravel()[j]])} and {j} of `x` are equal "
-            f"({repeated.size} repeated rows in all). Drop repeated rows (average their labels), or pass "
+            f"The tangent kernel is singular: {cause}. Drop repeated rows (average their labels), or pass "
             'singular="project" to treat these directions as never learned.'
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import ArrayLike, Shaped
 
-from ntkinfo._common import check, results
+from ntkinfo._common import check, results, tables
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _counting, _samples
 from ntkinfo.estimators._samples import Limits
@@ -70,11 +70,10 @@ def binned(
       0.693147
     """
     check.on_host(locals())
-    results.per_nat(unit)
+    tables.factor(unit)
     check.option("correction", correction, (None, *_counting.CORRECTIONS))
     codes = discretised({"x": x, "y": y}, bins=bins, width=width, range=range, adaptive=adaptive)
-    value, error, ceiling = _counting.information(*codes, correction=correction)
-    return results.in_unit(_samples.estimate(value, error, "binned", ceiling), unit)
+    return results.in_unit(counted(codes, correction), unit)
 
 
 def conditional(
@@ -117,11 +116,16 @@ def conditional(
       0.693147
     """
     check.on_host(locals())
-    results.per_nat(unit)
+    tables.factor(unit)
     check.option("correction", correction, (None, *_counting.CORRECTIONS))
     codes = discretised({"x": x, "y": y, "z": z}, bins=bins, adaptive=adaptive)
+    return results.in_unit(counted(codes, correction), unit)
+
+
+def counted(codes: list[np.ndarray], correction: str | None) -> Information:
+    """What `binned` (of two) and `conditional` (of three variables) make of symbols (n,), in nats."""
     value, error, ceiling = _counting.information(*codes, correction=correction)
-    return results.in_unit(_samples.estimate(value, error, "binned", ceiling), unit)
+    return _samples.estimate(value, error, "binned", ceiling)
 
 
 def discretised(variables: dict, *, bins=30, width=None, range=None, adaptive=False) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Shaped
 from ntkinfo._common import check, pytree, results, tables
 from ntkinfo._common.results import Information, is_saturated
 from ntkinfo.estimators import _binning, _samples
-from ntkinfo.estimators._binned import binned, discretised
+from ntkinfo.estimators._binned import counted, discretised
 from ntkinfo.estimators._extrapolate import extrapolate
 from ntkinfo.estimators._infonce import infonce
 from ntkinfo.estimators._ksg import ksg
@@ -145,20 +145,21 @@ def compare(
       ['plug_in', 'miller_madow', 'panzeri_treves', 'grassberger', 'chao_shen']
     """
     check.on_host({"x": x, "y": y, "bins": bins, "k": k})
-    results.per_nat(unit)
+    tables.factor(unit)
     check.integer("k", k)
     if key is not None:
         key = check.key("key", key)
     wanted = _names(estimators, key)
-    counted = {"bins": bins, "adaptive": adaptive}
+    of_bins = {"bins": bins, "adaptive": adaptive}
     # Refuses, by its argument, what no estimator can take.
-    first = binned(x, y, **counted)
+    codes = discretised({"x": x, "y": y}, **of_bins)
+    first = counted(codes, None)
     of_split, of_critic = (None, None) if key is None else jax.random.split(key)
     calls: dict[str, Callable[[], Information]] = {
-        name: lambda name=name: binned(x, y, correction=name, **counted) for name in _COUNTED[1:]
+        name: lambda name=name: counted(codes, name) for name in _COUNTED[1:]
     } | {
         "plug_in": lambda: first,
-        "extrapolated": lambda: _extrapolated(x, y, of_split, counted, first),
+        "extrapolated": lambda: _extrapolated(x, y, of_split, of_bins, first),
         "ksg": lambda: ksg(x, y, k=k),
         "infonce": lambda: infonce(x, y, key=of_critic, progress=False),
     }
@@ -169,7 +170,7 @@ def compare(
         except ValueError as error:
             # Of the names asked for none is left out in silence, and none of what was found is lost.
             left_out.append((name, str(error)))
-    pairs = np.bincount(_binning.symbols(np.stack(discretised({"x": x, "y": y}, **counted), axis=1)))
+    pairs = np.bincount(_binning.symbols(np.stack(codes, axis=1)))
     n = int(pairs.sum())
     alone = np.count_nonzero(pairs == 1) / n
     return Comparison(tuple(found.values()), tuple(found), tuple(left_out), n, alone, unit)
@@ -189,6 +190,6 @@ def _names(estimators, key) -> tuple[str, ...]:
     return tuple(dict.fromkeys(estimators))
 
 
-def _extrapolated(x, y, key, counted, first) -> Information:
-    found = extrapolate(x, y, key=key, **counted)
+def _extrapolated(x, y, key, of_bins, first) -> Information:
+    found = extrapolate(x, y, key=key, **of_bins)
     return _samples.estimate(found.value, found.stderr, "binned", first.ceiling)

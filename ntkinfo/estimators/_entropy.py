@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import ArrayLike, Shaped
 
-from ntkinfo._common import check, results
+from ntkinfo._common import check, results, tables
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _counting, _neighbours, _samples
 
@@ -42,7 +42,7 @@ def entropy(
       1.0
     """
     check.on_host(locals())
-    results.per_nat(unit)
+    tables.factor(unit)
     check.option("correction", correction, (None, *_counting.CORRECTIONS))
     (columns,) = _samples.samples(x=x)
     if columns.dtype == np.float64:
@@ -110,7 +110,7 @@ def differential_entropy(
       True
     """
     check.on_host(locals())
-    results.per_nat(unit)
+    tables.factor(unit)
     k = check.integer("k", k)
     check.flag("standardize", standardize)
     (columns,) = _samples.samples(varying=True, x=x)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Shaped
 
-from ntkinfo._common import check, pytree, results, tables
+from ntkinfo._common import check, pytree, tables
 from ntkinfo.estimators import _counting, _statistic
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Extrapolation:
         """
         import pandas as pd
 
-        factor = results.per_nat(self.unit if unit is None else unit) / results.per_nat(self.unit)
+        factor = tables.factor(self.unit if unit is None else unit) / tables.factor(self.unit)
         n = np.append(np.asarray(self.n, float), np.inf)
         values = np.append(np.asarray(self.values), self.value) * factor
         fitted = np.polynomial.polynomial.polyval(1 / n, np.asarray(self.coefficients, float)) * factor
@@ -111,7 +111,7 @@ def extrapolate(
       (True, True)
     """
     check.on_host({"x": x, "y": y, **options})
-    factor = results.per_nat(unit)
+    factor = tables.factor(unit)
     degree = check.integer("degree", degree, most=2)
     n_partitions = check.size("n_partitions", n_partitions)
     rng = _statistic.generator(key)

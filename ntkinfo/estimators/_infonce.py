@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Shaped
 
-from ntkinfo._common import check, results
+from ntkinfo._common import check, results, tables
 from ntkinfo._common.progress import bar
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import mlp
@@ -116,7 +116,7 @@ def infonce(
       True
     """
     check.on_host(locals())
-    results.per_nat(unit)
+    tables.factor(unit)
     settings = _settings(critic, hidden, embedding, batch_size)
     steps = check.integer("steps", steps)
     for name, number in (("learning_rate", learning_rate), ("test_fraction", test_fraction)):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, labels, results
+from ntkinfo._common import check, labels, results, tables
 from ntkinfo._common.results import Information, full
 from ntkinfo._numerics import pair_sums
 from ntkinfo._numerics.entropy import entropy
@@ -44,7 +44,7 @@ def _bounds(t, variance, classes):
 
 
 def _kde(t, classes, variance, standardize, unit) -> tuple[Information, Information]:
-    results.per_nat(unit)
+    tables.factor(unit)
     check.flag("standardize", standardize, none=True)
     t = check.array("t", t)
     if t.ndim < 2 or t.shape[-2] < 2:

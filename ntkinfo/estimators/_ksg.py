@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Shaped
 from scipy.special import digamma
 
-from ntkinfo._common import check, results
+from ntkinfo._common import check, results, tables
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _neighbours, _samples
 
@@ -92,7 +92,7 @@ def ksg(
     Source: Kraskov, Stögbauer & Grassberger 2004, arXiv cond-mat/0305641; Ross 2014, PLoS ONE 9, e87357;
     Holmes & Nemenman 2019, arXiv 1903.09280 (error by blocks).
     """
-    results.per_nat(unit)
+    tables.factor(unit)
     k = check.integer("k", k)
     check.flag("standardize", standardize)
     variables = dict(zip("xy", map(_samples.renumbered, _samples.samples(x=x, y=y)), strict=True))

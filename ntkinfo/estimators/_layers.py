@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from ntkinfo._common import check, labels, results, tables
+from ntkinfo._common import check, labels, tables
 from ntkinfo.estimators import _binning, _samples
 from ntkinfo.estimators._samples import Limits
 
@@ -47,7 +47,7 @@ def _layers(host, p_y_given_x, p_x, codes, unit) -> LayerInformation:
     check.probabilities("p_x", inputs)
     lead = host.shape[:-2]
     pairs = [_binning.layer(codes(rows), inputs, classes) for rows in host.reshape(-1, *host.shape[-2:])]
-    values = results.per_nat(unit) * np.array(pairs).T
+    values = tables.factor(unit) * np.array(pairs).T
     return LayerInformation(*(jnp.asarray(one.reshape(lead)) for one in values))
 
 
@@ -88,7 +88,7 @@ def binned_layer(
     Source: theory, section 9; Shwartz-Ziv & Tishby 2017, arXiv 1703.00810.
     """
     check.on_host(locals())
-    results.per_nat(unit)
+    tables.factor(unit)
     _samples.check_bins(bins, width)
     host = _samples.host("activations", activations)
     if host.dtype != np.float64:
@@ -120,7 +120,7 @@ def quantised_layer(
     Source: theory, section 9; Lorenzen et al. 2022, arXiv 2106.12912 (quantised networks).
     """
     check.on_host(locals())
-    results.per_nat(unit)
+    tables.factor(unit)
 
     def codes(rows):
         return np.unique(rows, return_inverse=True)[1].reshape(rows.shape)

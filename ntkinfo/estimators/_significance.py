@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Shaped
 
-from ntkinfo._common import check, pytree, results, tables
+from ntkinfo._common import check, pytree, tables
 from ntkinfo.estimators import _statistic
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Significance:
         """
         import pandas as pd
 
-        factor = results.per_nat(self.unit if unit is None else unit) / results.per_nat(self.unit)
+        factor = tables.factor(self.unit if unit is None else unit) / tables.factor(self.unit)
         null = np.asarray(self.null, np.float64) * factor
         row = {"value": float(self.value) * factor, "p_value": float(self.p_value), "null_mean": null.mean()}
         row |= {"null_std": null.std(), "excess": float(self.value) * factor - null.mean(), "n_shuffles": len(null)}
@@ -111,7 +111,7 @@ def significance(
       (1.0, 0.01)
     """
     check.on_host({"x": x, "y": y, **options})
-    factor = results.per_nat(unit)
+    factor = tables.factor(unit)
     n_shuffles = check.integer("n_shuffles", n_shuffles, most=check.MOST_ENTRIES)
     rng = _statistic.generator(key)
     statistic = _statistic.statistic(x, y, estimator, options)

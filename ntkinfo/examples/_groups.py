@@ -1,6 +1,7 @@
 """Groups of examples left out as a whole: small dense problems on the host, in float64."""
 
 import numpy as np
+from jax import Array
 from jax import numpy as jnp
 from scipy.linalg import cho_factor, cho_solve
 
@@ -43,12 +44,17 @@ def values(source, groups: np.ndarray, at_test, read_labels) -> tuple:
 
 
 def _error(source, index, residual, variance, read_labels):
-    y = np.asarray(source.y, np.float64)[index]
-    z = Gaussian(jnp.asarray(y - residual), jnp.asarray(np.maximum(variance, 0.0)))
+    y, variance = np.asarray(source.y, np.float64)[index], np.maximum(variance, 0.0)
+    arrays = (jnp.asarray(array) for array in (y, residual, variance, read_labels.classes[index]))
+    return float(np.mean(np.asarray(error_of(*arrays))))
+
+
+def error_of(y: Array, residual: Array, variance: Array, classes: Array) -> Array:
+    """0-1 error (n,) of one network with means y - residual (n, k) and variances (n,) at labels y of classes (n,)."""
+    z = Gaussian(y - residual, variance)
     if y.shape[1] == 1:
-        return float(np.mean(np.asarray(gaussian.sign_error(z, y))))
-    wins = gaussian.winning_of(z.mean, z.variance, jnp.asarray(read_labels.classes[index]))
-    return float(np.mean(1 - np.asarray(wins)))
+        return gaussian.sign_error(z, y)
+    return 1.0 - gaussian.winning_of(z.mean, variance, classes)
 
 
 def _double(*arrays):

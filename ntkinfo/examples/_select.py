@@ -87,8 +87,7 @@ def select(
     check.positive("noise", noise, scalar=True)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
-    if getattr(kernel_fn, "outputs", None) == "full":
-        raise ValueError("`net` must have one row for each example; got an empirical kernel with outputs='full'.")
+    kernels.refuse_full("net", kernel_fn)
     if n > len(x):
         raise ValueError(f"`n` must be at most the number of inputs in the pool, {len(x)}; got {n}.")
     own = kernels.diagonal(kernel_fn, x, kernel=prior)
@@ -130,16 +129,13 @@ def _gain(variance, noise):
     return 0.5 * jnp.log1p(jnp.maximum(variance, 0.0) / noise)
 
 
-def _pick(variance, open_, noise, n):
-    return _picked(variance, open_, noise, min(n, len(variance)))
-
-
 @jax.jit
 def _open_gain(variance, open_, noise):
     return jnp.where(open_, _gain(variance, noise), -1.0)
 
 
-def _picked(variance, open_, noise, n):
+def _pick(variance, open_, noise, n):
+    """The row of the largest gain, that gain, and the n largest ones together."""
     gains = _open_gain(variance, open_, noise)
     best = jnp.argmax(gains)
     return best, gains[best], jnp.sum(jnp.maximum(jax.lax.top_k(gains, n)[0], 0.0))

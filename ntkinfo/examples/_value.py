@@ -6,12 +6,11 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
-from ntkinfo import ensemble, gaussian, kernels
+from ntkinfo import ensemble, kernels
 from ntkinfo._common import check, labels, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.examples import _groups
-from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import Posterior, predictive
 
 
@@ -140,27 +139,19 @@ def value(
     read = labels.read("y", source.y, source.n)
     if isinstance(source, Posterior):
         source = source.with_spectrum()
-    parts = (
-        _posterior_parts(source, test, batch_size)
-        if isinstance(source, Posterior)
-        else _ensemble_parts(source, test, batch_size)
-    )
+        parts = _posterior_parts(source, test, batch_size)
+    else:
+        parts = _ensemble_parts(source, test, batch_size)
     information, shared, residual, variance = parts[:4]
-    probability = None if read.classes is None else 1.0 - error_of(source.y, residual, variance, read)
+    probability = None
+    if read.classes is not None:
+        probability = 1.0 - _groups.error_of(source.y, residual, variance, jnp.asarray(read.classes))
     found = None
     if grouped is not None:
         found = GroupValue(*_groups.values(source, grouped, parts[4], read))
     result = ExampleValue(information, shared, residual, variance, probability, found)
     check.finite_result("the value of an example", result, "`source` and `test`")
     return result
-
-
-def error_of(y: Array, residual: Array, variance: Array, read: labels.Labels) -> Array:
-    """0-1 error (n,) of one network with means y - residual (n, k) and variances (n,) at labels y."""
-    z = Gaussian(y - residual, variance)
-    if y.shape[1] == 1:
-        return gaussian.sign_error(z, y)
-    return 1.0 - gaussian.winning_of(z.mean, variance, jnp.asarray(read.classes))
 
 
 @jax.jit

@@ -117,10 +117,7 @@ def train_layers(
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
         checkpoint = check.path("checkpoint", checkpoint)
-    if _data.is_dataset(x):
-        x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test, flat=True)
-    else:
-        _data.require("x", y=y)
+    x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test, flat=True)
     data, n_train = _validate_layers.data(x, y, x_test, y_test, loss, draw_labels, n_train)
     sizes = _validate_layers.sizes(sizes, data)
     names, functions = _validate_layers.activations(activation, len(sizes) - 2)

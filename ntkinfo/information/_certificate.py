@@ -96,11 +96,7 @@ def certificate(
     check.on_host({"x_test": x_test, "y_test": y_test, "t": t, "delta": delta})
     ens = ensemble.dense("ens", ens, "`certificate`")
     check.known("ens", ens)
-    if data.is_dataset(x_test):
-        t = data.last("x_test", "y_test", y_test, "t", t)
-        x_test, y_test = x_test.x_test, x_test.y_test  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        data.require("x_test", y_test=y_test, t=t)
+    x_test, y_test, t = data.test_pair(x_test, y_test, t)
     if ens.prior_saw_data:
         raise ValueError(
             "`ens` must have kernels fixed before its data for a bound on the risk; they were learned from these "

@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, mixture
 from ntkinfo._common import check, data, labels, pytree, tables, tracing
-from ntkinfo._common.quantities import QUANTITIES, Quantity, in_nats
+from ntkinfo._common.quantities import QUANTITIES, Quantity, scaled
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import padding
 from ntkinfo.datasets import Dataset
@@ -106,7 +106,6 @@ class Curve:
         """
         scale = tables.factor(unit)
         check.known("self", self)
-        columns = {name: scale * column if in_nats(name) else column for name, column in self.columns().items()}
         attributes = {
             "log_m": scale * float(self.log_m),
             "label_entropy": scale * float(self.label_entropy),
@@ -114,7 +113,7 @@ class Curve:
             "input_information": self.input_information.method,
             "label_information": self.label_information.method,
         } | {"n": self.n, "m": self.m, "k": self.k}
-        return tables.frame(columns, attributes, unit)
+        return tables.frame(scaled(self.columns(), scale), attributes, unit)
 
 
 def curve(
@@ -167,11 +166,7 @@ def curve(
       >>> axes = c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
     ens = ensemble.dense("ens", ens, "`curve`")
-    if data.is_dataset(x_test):
-        t = data.last("x_test", "y_test", y_test, "t", t)
-        x_test, y_test = x_test.x_test, x_test.y_test  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        data.require("x_test", y_test=y_test, t=t)
+    x_test, y_test, t = data.test_pair(x_test, y_test, t)
     check.flag("joint", joint)
     check.positive("noise", noise, scalar=True)
     mixture.select_method(method, ens.k, key)

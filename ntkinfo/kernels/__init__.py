@@ -11,6 +11,7 @@ from ntkinfo.kernels._empirical import check_rank as check_rank
 from ntkinfo.kernels._empirical import inputs_like as inputs_like
 from ntkinfo.kernels._empirical import mean_function as mean_function
 from ntkinfo.kernels._empirical import offset as offset
+from ntkinfo.kernels._empirical import refuse_full as refuse_full
 from ntkinfo.kernels._empirical import saw_data as saw_data
 from ntkinfo.kernels._empirical import scaled as scaled
 from ntkinfo.kernels._given_again import check_same as check_same

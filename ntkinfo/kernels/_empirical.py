@@ -21,6 +21,9 @@ from ntkinfo import networks
 from ntkinfo._common import check, memory
 from ntkinfo._common import progress as progress_bar
 from ntkinfo.kernels import _structured
+from ntkinfo.kernels._jacobian import SIDE_BY_SIDE as _SIDE_BY_SIDE
+from ntkinfo.kernels._jacobian import TRIAL_ROWS as _TRIAL_ROWS
+from ntkinfo.kernels._jacobian import add_block as _add
 from ntkinfo.kernels._jacobian import gradient as _gradient
 from ntkinfo.kernels._jacobian import gram as _gram
 from ntkinfo.kernels._jacobian import rows as _jacobian
@@ -33,12 +36,10 @@ METHODS = ("jacobian", "products", "structured")
 # Two panels of the Jacobian may take so much, and no more than this share of what is free.
 _PANEL_BYTES = 2**30
 _PANEL_SHARE = 0.25
-# Rows whose gradients are taken side by side, and rows that outputs and products are computed of at once.
-_SIDE_BY_SIDE = 32
+# Rows that outputs and products are computed of at once.
 _CHUNK = 256
 # Work expected to take longer than this many seconds is worth trying the other ways on a few rows first.
 _WORTH_A_TRIAL = 20.0
-_TRIAL_ROWS = 16
 
 
 def empirical(
@@ -395,10 +396,10 @@ class EmpiricalKernel:
                     running.append((i, j, ways[at].block(kept[at], (i, j), first, second, symmetric)))
                     # One block for each device at a time: what is kept is what fits.
                     if len(running) == len(places):
-                        _add(total, running.pop(0), (a, b), (size1, size2), weight, flip, symmetric)
+                        _add(total.T if flip else total, running.pop(0), (size1, size2), symmetric, weight)
                         bar.update()
                 for done in running:
-                    _add(total, done, (a, b), (size1, size2), weight, flip, symmetric)
+                    _add(total.T if flip else total, done, (size1, size2), symmetric, weight)
                     bar.update()
         return total
 
@@ -409,19 +410,6 @@ def _side_by_side(work, turn):
     for i, j in work:
         queues.setdefault(turn[i], []).append((i, j))
     return [pair for pairs in itertools.zip_longest(*queues.values()) for pair in pairs if pair is not None]
-
-
-def _add(total: np.ndarray, done, parts, sizes, weight, flip, symmetric) -> None:
-    """Adds a block to the whole, on the host; the rows that filled up its panels are left out."""
-    (i, j, block), (a, b), (size1, size2) = done, parts, sizes
-    rows, columns = slice(i, min(i + size1, len(a[0]))), slice(j, min(j + size2, len(b[0])))
-    value = weight * np.asarray(block)[: rows.stop - i, : columns.stop - j]
-    if flip:
-        total[columns, rows] += value.T
-    else:
-        total[rows, columns] += value
-    if symmetric and i != j:
-        total[columns, rows] += value.T
 
 
 @dataclasses.dataclass(frozen=True)
@@ -558,6 +546,12 @@ def scaled(kernel_fn: Callable, factor: float) -> Callable:
         nets, outputs, origin, method = kernel_fn.networks, kernel_fn.outputs, kernel_fn.origin, kernel_fn.method
         return EmpiricalKernel(nets, outputs, "laplace", factor * kernel_fn.prior_variance, origin, method)
     return Scaled(kernel_fn, factor)
+
+
+def refuse_full(name: str, kernel_fn: Callable) -> None:
+    """Refuses an empirical kernel with a row for each output, where each example must have one."""
+    if getattr(kernel_fn, "outputs", None) == "full":
+        raise ValueError(f"`{name}` must have one row for each example; got an empirical kernel with outputs='full'.")
 
 
 class _Way:

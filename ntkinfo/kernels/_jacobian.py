@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from ntkinfo import networks
+
+# Rows whose gradients are taken side by side, and rows that one way is tried on before it is taken.
+SIDE_BY_SIDE, TRIAL_ROWS = 32, 16
 
 
 @jax.jit
@@ -29,6 +33,16 @@ def gradient(function, params, state, x, c) -> Array:
     """∇f_c(x) of one row, (P,)."""
     tree = jax.grad(lambda params: jnp.take(function(params, state, x[None])[0], c))(params)
     return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def add_block(total: np.ndarray, done, sizes: tuple[int, int], symmetric: bool, weight: float = 1.0) -> None:
+    """Adds a block (row, column, values) to the whole, on the host; rows that filled it up to `sizes` are left out."""
+    i, j, block = done
+    rows, columns = (slice(at, min(at + size, n)) for at, size, n in zip((i, j), sizes, total.shape, strict=True))
+    value = weight * np.asarray(block)[: rows.stop - i, : columns.stop - j]
+    total[rows, columns] += value
+    if symmetric and i != j:
+        total[columns, rows] += value.T
 
 
 def seconds(call: Callable[[], Array]) -> float:

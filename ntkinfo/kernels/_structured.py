@@ -18,17 +18,14 @@ from ntkinfo import networks
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._neural_tangents.load import load
 from ntkinfo.kernels import _jacobian
+from ntkinfo.kernels._jacobian import TRIAL_ROWS
 from ntkinfo.networks import Network
 
 # Work expected to take less than so many seconds is not worth compiling another way, once for each network and size.
 _WORTH_A_TRIAL = 0.2
-# Rows that both ways are tried on.
-_TRIAL_ROWS = 16
 # A block has at most so many rows, and so many numbers of inputs on a side: pairs of positions take memory.
 _MOST_ROWS = 256
 _MOST_NUMBERS = 2**18
-# Gradients taken side by side in the trial, as in `_empirical`.
-_SIDE_BY_SIDE = 32
 # Both ways round differently, by so many units of the dtype (relative to the largest entry).
 _ROUNDING = 1e4
 # What was found for a function and inputs of one kind: whether this way is taken.
@@ -45,9 +42,9 @@ def preferred(net: Network, method: str | None, outputs, x1: Array, x2: Array | 
       outputs: "trace", "full" or one output.
       x1: rows, (a, ...).
       x2: rows, (b, ...), or None for `x1`.
-      parts: pairs of (inputs, outputs) with weights that add up to the kernel of the first `_TRIAL_ROWS` rows.
+      parts: pairs of (inputs, outputs) with weights that add up to the kernel of the first `TRIAL_ROWS` rows.
     """
-    if method is not None or len(x1) < 2 * _TRIAL_ROWS or (x2 is not None and len(x2) < _TRIAL_ROWS):
+    if method is not None or len(x1) < 2 * TRIAL_ROWS or (x2 is not None and len(x2) < TRIAL_ROWS):
         return method == "structured"
     function, _ = net.taken_apart
     kind = tuple(leaf.shape for leaf in jax.tree.leaves(net.params))
@@ -63,13 +60,13 @@ def preferred(net: Network, method: str | None, outputs, x1: Array, x2: Array | 
 def _faster(net, outputs, x1, x2, parts) -> bool:
     """The trial."""
     function, state = net.taken_apart
-    few = x1[:_TRIAL_ROWS]
-    n_blocks = len(x1) / _TRIAL_ROWS * ((len(x1) + 1) / 2 if x2 is None else len(x2)) / _TRIAL_ROWS
-    n_panels = (len(x1) + (0 if x2 is None else len(x2))) / _TRIAL_ROWS
+    few = x1[:TRIAL_ROWS]
+    n_blocks = len(x1) / TRIAL_ROWS * ((len(x1) + 1) / 2 if x2 is None else len(x2)) / TRIAL_ROWS
+    n_panels = (len(x1) + (0 if x2 is None else len(x2))) / TRIAL_ROWS
     pairs = [first for (first, _), _ in parts]
 
     def rows(pair):
-        return _jacobian.rows(function, net.params, state, *pair, _SIDE_BY_SIDE)
+        return _jacobian.rows(function, net.params, state, *pair, _jacobian.SIDE_BY_SIDE)
 
     one = rows(pairs[0])
     seconds = len(parts) * (
@@ -84,7 +81,7 @@ def _faster(net, outputs, x1, x2, parts) -> bool:
         block = _block(function, outputs, net.params, state, few, few)
         # In blocks of many rows it is faster than in small ones: what is timed is the size that is used.
         many = x1[: _block_rows(x1)]
-        share = (len(many) / _TRIAL_ROWS) ** 2
+        share = (len(many) / TRIAL_ROWS) ** 2
         structured = _jacobian.seconds(lambda: _block(function, outputs, net.params, state, many, many)) / share
     except Exception:
         # Not installed, or a layer that it does not know: the other ways are always there.
@@ -116,12 +113,8 @@ def panels(net: Network, outputs, x1: Array, x2: Array | None, batch_size, progr
     running: list = []
     with progress_bar.bar(total=len(work), desc="empirical kernel", unit="block", progress=progress) as bar:
 
-        def add(i, j, block):
-            rows, columns = slice(i, min(i + size, len(x1))), slice(j, min(j + size, len(second)))
-            value = np.asarray(block)[: rows.stop - i, : columns.stop - j]
-            total[rows, columns] = value
-            if symmetric and i != j:
-                total[columns, rows] = value.T
+        def add(done):
+            _jacobian.add_block(total, done, (size, size), symmetric)
             bar.update()
 
         for index, (i, j) in enumerate(work):
@@ -139,15 +132,15 @@ def panels(net: Network, outputs, x1: Array, x2: Array | None, batch_size, progr
                     f"({networks.reason(error)})."
                 ) from error
             if len(running) == len(arguments):
-                add(*running.pop(0))
+                add(running.pop(0))
         for done in running:
-            add(*done)
+            add(done)
     return total
 
 
 def _block_rows(x: Array) -> int:
     """Rows of a block."""
-    return max(_TRIAL_ROWS, min(_MOST_ROWS, _MOST_NUMBERS // int(np.prod(x.shape[1:]))))
+    return max(TRIAL_ROWS, min(_MOST_ROWS, _MOST_NUMBERS // int(np.prod(x.shape[1:]))))
 
 
 def _filled(rows: Array, size: int) -> Array:

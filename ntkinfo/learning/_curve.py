@@ -121,8 +121,7 @@ def curve(
         key = mixture.require_key(key, "the measured error of random training sets")
     if batch_size is not None:
         check.integer("batch_size", batch_size)
-    if getattr(kernel_fn, "outputs", None) == "full":
-        raise ValueError("`net` must have one row for each example; got an empirical kernel with outputs='full'.")
+    kernels.refuse_full("net", kernel_fn)
     memory.require(f"`x` with {len(x)} examples", 5 * 8 * len(x) ** 2, "Take a smaller pool.")
     matrix = np.asarray(getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size), prior), np.float64)
     ridge, targets, total = float(np.asarray(noise)), np.asarray(y, np.float64), len(x)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from ntkinfo._common import check, tables
+from ntkinfo._common.data import FIELDS
 from ntkinfo.networks._network import Network, as_network, cast
 
 # Steps of training that real and linearised networks are compared along, each a twentieth of what is stable.
@@ -93,8 +94,7 @@ class NetworkReport:
         """
         import pandas as pd
 
-        check.option("unit", unit, ("nats", "bits"))
-        factor = 1.0 if unit == "nats" else 1 / np.log(2)
+        factor = tables.factor(unit)
         linear = "exact for the linearised network"
         rows = [
             ("parameters", self.n_parameters, "", "exact"),
@@ -169,7 +169,7 @@ def report(
     from ntkinfo.posterior import Posterior
 
     net = as_network("net", net)
-    check.fields("data", data, ("x_train", "y_train", "x_test", "y_test"), "Dataset", "`ni.datasets`")
+    check.fields("data", data, FIELDS, "Dataset", "`ni.datasets`")
     check.key("key", key)
     for name, value in (("noise", noise), ("prior_variance", prior_variance)):
         if isinstance(value, str):

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ntkinfo._common import check
+from ntkinfo._common.tables import factor as unit_factor  # noqa: F401
 
 # Okabe & Ito's colours, told apart with every common kind of colour vision; black is for references.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -15,8 +16,6 @@ REFERENCE = "0.35"
 # A ceiling more than so many times as high as the axis without it is named, not drawn.
 FLATTENED = 2.5
 END = {"ms": 6.5, "mfc": "white", "mec": "black", "mew": 1.0}
-
-UNITS = {"nats": 1.0, "bits": 1 / np.log(2)}
 
 
 def axes_of(ax):
@@ -93,12 +92,6 @@ def log_axis(ax, values):
     """A logarithmic vertical axis, where there is anything positive to show."""
     if any((value > 0).any() for value in values):
         ax.set_yscale("log", nonpositive="mask")
-
-
-def unit_factor(unit) -> float:
-    """What nats are multiplied by."""
-    check.option("unit", unit, UNITS)
-    return UNITS[unit]
 
 
 def check_axes(ax):

@@ -98,7 +98,7 @@ class Posterior:
     ) -> "Posterior":
         """Evaluates the prior kernel on the training inputs and factorises it. O(n³), once.
 
-        By Cholesky where the noise is given and no less than about √eps of the kernel's trace ; of kernels that are no
+        By Cholesky where the noise is given and no less than about √eps of the kernel's trace; of kernels that are no
         covariances by construction a second factor proves that they are semidefinite. Elsewhere by the eigenvalues of
         Q, at some ten times the cost.
 

@@ -234,9 +234,7 @@ def fit(
     check.on_host(locals())
     if _data.is_dataset(x):
         task = "regression" if getattr(x, "task", None) == "regression" else task
-        x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test)
-    else:
-        _data.require("x", y=y)
+    x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test)
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
         checkpoint = check.path("checkpoint", checkpoint)

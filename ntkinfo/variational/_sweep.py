@@ -150,10 +150,7 @@ def sweep(
     Source: theory, section 8; the thesis (arXiv 2202.06749), chapter 4; arXiv 2006.04641.
     """
     check.on_host(locals())
-    if _data.is_dataset(x):
-        x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test)
-    else:
-        _data.require("x", y=y)
+    x, y, x_test, y_test = _data.labelled(x, y, x_test, y_test)
     check.key("key", key)
     check.flag("progress", progress, none=True)
     if checkpoint is not None:
