@@ -43,6 +43,11 @@ def gaussian_layer_bound(
       TypeError, ValueError: not floats, shapes that do not fit, noise that is not positive definite.
 
     Source: theory, section 9; the thesis (arXiv 2202.06749), chapter 3.
+
+    Example:
+      >>> bound = gaussian_layer_bound(np.eye(2), np.eye(2), np.eye(2))
+      >>> round(float(bound / np.log(2)), 6)  # bits: two units, each at a signal-to-noise ratio of one
+      1.0
     """
     weight, cov_t, noise = (
         check.array(name, value) for name, value in (("weight", weight), ("cov_t", cov_t), ("cov_noise", cov_noise))

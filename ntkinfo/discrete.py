@@ -213,6 +213,10 @@ def entropy(p: Float[ArrayLike, "..."], axis: int | tuple[int, ...] | None = -1)
 
     Raises:
       TypeError, ValueError: no probabilities that sum to 1 over `axis` (under tracing values are not looked at).
+
+    Example:
+      >>> round(float(entropy(np.array([0.5, 0.25, 0.25])) / np.log(2)), 6)  # in bits
+      1.5
     """
     p = check.array("p", p)
     _check_axis(axis, p.ndim)
@@ -235,6 +239,10 @@ def kl(
 
     Raises:
       TypeError, ValueError: no probabilities that sum to 1 over `axis` (under tracing values are not looked at).
+
+    Example:
+      >>> round(float(kl(np.array([0.5, 0.5]), np.array([0.25, 0.75]))), 4)
+      0.1438
     """
     p, q = check.array("p", p), check.array("q", q)
     try:
@@ -269,6 +277,10 @@ def check_joint(name: str, p_xy: Float[ArrayLike, "x y"]) -> Float[Array, "x y"]
       TypeError: not floating-point numbers.
       ValueError: another rank, a single x or y, negative, NaN or infinite entries, a sum other than one, a row or a
         column of zeros.
+
+    Example:
+      >>> check_joint('p_xy', p_xy).shape
+      (3, 2)
     """
     p_xy = check.array(name, p_xy, 2)
     if min(p_xy.shape) < 2:
@@ -295,6 +307,10 @@ def check_conditional(name: str, table: Float[ArrayLike, "..."], shape: tuple[in
     Raises:
       TypeError: not floating-point numbers.
       ValueError: another shape, negative or NaN entries, rows that do not sum to one.
+
+    Example:
+      >>> check_conditional('p_y_given_x', np.array([[0.5, 0.5], [1.0, 0.0]]), (None, 2)).shape
+      (2, 2)
     """
     if not isinstance(shape, tuple | list):
         raise TypeError(f"`shape` must be a tuple of sizes, None for any; got {check.described(shape)}.")
@@ -317,6 +333,10 @@ def smooth(p_xy: Float[ArrayLike, "x y"], epsilon: float) -> Float[Array, "x y"]
 
     Raises:
       TypeError, ValueError: not a joint distribution, ε outside (0, 1].
+
+    Example:
+      >>> smooth(np.array([[0.5, 0.0], [0.0, 0.5]]), 0.1).round(6).tolist()
+      [[0.475, 0.024999999999999998], [0.024999999999999998, 0.475]]
     """
     p_xy = check_joint("p_xy", p_xy)
     check.positive("epsilon", epsilon, scalar=True)
@@ -335,6 +355,11 @@ def merge_rows(p_xy: Float[ArrayLike, "x y"], *, relative: bool = False) -> tupl
 
     Raises:
       TypeError, ValueError: not a joint distribution, as for `check_joint`.
+
+    Example:
+      >>> merged, index = merge_rows(np.array([[0.1, 0.1], [0.3, 0.1], [0.2, 0.2]]))
+      >>> merged.shape, index.tolist()
+      ((2, 2), [0, 1, 0])
     """
     check.on_host(locals())
     check.flag("relative", relative)
@@ -360,6 +385,10 @@ def is_deterministic(p_xy: Float[ArrayLike, "x y"]) -> bool:
 
     Raises:
       TypeError, ValueError: not a joint distribution, as for `check_joint`.
+
+    Example:
+      >>> is_deterministic(np.array([[0.5, 0.0], [0.0, 0.5]])), is_deterministic(p_xy)
+      (True, False)
     """
     check.on_host(locals())
     host = np.asarray(check.native("p_xy", p_xy, 2))

@@ -53,6 +53,10 @@ def mesh(devices: Sequence | None = None) -> jax.sharding.Mesh:
     Raises:
       TypeError: no list of devices.
       ValueError: no devices, or one of them twice.
+
+    Example:
+      >>> mesh().axis_names
+      ('rows',)
     """
     if devices is None:
         devices = jax.devices()
@@ -76,6 +80,10 @@ def initialize() -> Processes:
     Raises:
       ValueError: an environment that says only part of it, or holds no numbers; the message says what is missing.
       RuntimeError: JAX has been used already (of JAX).
+
+    Example:
+      >>> initialize().count  # one process: nothing to join
+      1
     """
     source = _source(os.environ)
     if source == "none":

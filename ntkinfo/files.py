@@ -89,6 +89,12 @@ def load(path: str | os.PathLike, net: Any = None, *, mean: Any = None) -> Any:
       OSError: a file that cannot be opened.
       ValueError: a file that is no result, of a later format, damaged or cut short; a missing network or another one
         than the result was made with; numbers in float64 that JAX would round, as `jax_enable_x64` is off.
+
+    Example:
+      >>> ni.save(ens, 'ens.npz')
+      >>> again = load('ens.npz', net)
+      >>> bool((again.predict(x_test, t).mean == ens.predict(x_test, t).mean).all())
+      True
     """
     file = check.path("path", path)
     try:

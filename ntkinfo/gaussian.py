@@ -104,6 +104,10 @@ def check_marginals(name: str, p: Gaussian, *, zero: bool = False) -> Gaussian:
     Raises:
       TypeError: `p` is no `Gaussian`, or does not hold floating-point numbers.
       ValueError: shapes that do not fit, NaN or Inf, a variance that is negative, or zero unless `zero`.
+
+    Example:
+      >>> check_marginals('z', ens.predict(x_test, t, joint=True)).covariance is None
+      True
     """
     check.flag("zero", zero)
     check.instance(name, p, Gaussian, maker="`Ensemble.predict`")
@@ -182,6 +186,10 @@ def entropy(p: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
 
     Raises:
       ValueError: a variance that is not positive, a missing covariance or one that is not positive definite.
+
+    Example:
+      >>> entropy(Gaussian(np.zeros((1, 1)), np.ones(1))).round(4).tolist()  # ½ log 2πe
+      [1.4189]
     """
     p = _check_arguments("p", p, joint=joint)
     m, k = p.mean.shape[-2:]
@@ -205,6 +213,10 @@ def log_prob(p: Gaussian, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 
 
     Raises:
       ValueError: a shape of `y` that does not fit, or variance + noise not positive.
+
+    Example:
+      >>> log_prob(Gaussian(np.zeros((1, 1)), np.ones(1)), np.zeros((1, 1))).round(4).tolist()
+      [-0.9189]
     """
     p = check_marginals("p", p, zero=True)
     y = check.array("y", y)
@@ -225,7 +237,12 @@ def log_prob(p: Gaussian, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 
 def joint_divergence(
     mean: Float[Array, "m k"], factor: Float[Array, "m m"], factor0: Float[Array, "m m"]
 ) -> Float[Array, ""]:
-    """KL of one pair of joint Gaussians from the difference of means (m, k) and the Cholesky factors."""
+    """KL of one pair of joint Gaussians from the difference of means (m, k) and the Cholesky factors.
+
+    Example:
+      >>> float(joint_divergence(jnp.ones((2, 1)), jnp.eye(2), jnp.eye(2)))  # half the squared distance of the means
+      1.0
+    """
     m, k = mean.shape
     whitened = jax.scipy.linalg.solve_triangular(factor0, jnp.concatenate([factor, mean], axis=1), lower=True)
     ratio, shift = whitened[:, :m], whitened[:, m:]
@@ -267,6 +284,11 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> Float[Arr
         positive definite to working precision; a divergence beyond the range of the dtype.
 
     Source: theory, section 4, "Output against prior".
+
+    Example:
+      >>> p, q = Gaussian(np.ones((2, 1)), np.ones(2)), Gaussian(np.zeros((2, 1)), np.ones(2))
+      >>> kl_divergence(p, q).tolist()
+      [0.5, 0.5]
     """
     p, q = _check_arguments("p", p, joint=joint), _check_arguments("q", q, joint=joint)
     if q.mean.shape != p.mean.shape and q.mean.shape != p.mean.shape[-2:]:
@@ -302,6 +324,10 @@ def sign_error(p: Gaussian, y: Float[ArrayLike, "m 1"]) -> Float[Array, "... m"]
       (..., m) probabilities. Exact.
 
     Source: theory, section 2.
+
+    Example:
+      >>> sign_error(Gaussian(np.array([[0.0], [2.0]]), np.ones(2)), np.ones((2, 1))).round(4).tolist()
+      [0.5, 0.0228]
     """
     p = check_marginals("p", p, zero=True)
     y = check.array("y", y, 2)
@@ -410,6 +436,10 @@ def winning_probabilities(
       ValueError: one output (see `sign_error`), shapes that do not fit, a negative variance.
 
     Source: theory, section 2.
+
+    Example:
+      >>> winning_probabilities(np.zeros((1, 4)), np.ones(1)).round(6).tolist()
+      [[0.25, 0.25, 0.25, 0.25]]
     """
     mean, variance = _moments("mean", "variance", mean, variance)
     check.positive("variance", variance, zero=True)

@@ -390,7 +390,12 @@ def square(name: str, value, n: int, dtype) -> Array:
 
 
 def inputs(name: str, x: Float[ArrayLike, "n d ..."]) -> Float[Array, "n d ..."]:
-    """`x` as a batch of inputs: floating point, an axis of samples and at least one of features."""
+    """`x` as a batch of inputs: floating point, an axis of samples and at least one of features.
+
+    Example:
+      >>> inputs('x', np.ones((3, 2))).shape
+      (3, 2)
+    """
     x = array(name, x)
     if x.ndim < 2:
         raise ValueError(

@@ -193,6 +193,10 @@ def one_hot(labels: Integer[ArrayLike, " m"], n_classes: int, dtype=None) -> Flo
 
     Raises:
       TypeError, ValueError: as `class_numbers`.
+
+    Example:
+      >>> one_hot(np.array([0, 1, 1]), 2).tolist()
+      [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
     """
     n_classes = check.integer("n_classes", n_classes)
     if dtype is not None:

@@ -142,6 +142,11 @@ def is_saturated(information: Information, m: int | None = None) -> Bool[jax.Arr
 
     Raises:
       ValueError: no `m` for information without a ceiling of its own.
+
+    Example:
+      >>> found = ni.information.input_information(ens.predict(x_test, t))
+      >>> is_saturated(found).shape
+      (2,)
     """
     check.instance("information", information, Information, maker="`information.input_information`")
     ceilings = [] if information.ceiling is None else [information.ceiling]

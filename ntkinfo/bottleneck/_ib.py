@@ -108,6 +108,11 @@ def generalised_ib(
       TypeError, ValueError: as `ib`; α outside [0, 1].
 
     Source: theory, section 7; Strouse & Schwab 2017 (arXiv 1604.00268).
+
+    Example:
+      >>> curve = generalised_ib(p_xy, [2.0, 20.0], 0.5)
+      >>> bool(curve.i_zy[1] >= curve.i_zy[0])
+      True
     """
     check.number("alpha", alpha, 0, 1)
     check.flag("progress", progress, none=True)

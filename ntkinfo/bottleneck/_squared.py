@@ -33,6 +33,12 @@ def squared_ib(
       TypeError, ValueError: as `ib`.
 
     Source: theory, section 7; Kolchinsky, Tracey & Van Kuyk 2019 (arXiv 1808.07593).
+
+    Example:
+      >>> labels = np.array([[0.25, 0.0], [0.25, 0.0], [0.0, 0.5]])  # Y is a function of X
+      >>> curve = squared_ib(labels, [0.5, 1.0])
+      >>> np.asarray(curve.i_zy).round(6).tolist()
+      [0.25, 0.5]
     """
     beta = _curve.validate(beta)
     if curve is not None:

@@ -66,6 +66,10 @@ def mcallester(
       Array of the broadcast shape; an upper bound, above 1 when vacuous.
 
     Source: McAllester 1999; Maurer 2004 (arXiv cs/0411099).
+
+    Example:
+      >>> round(float(mcallester(0.1, 20.0, n=1000, delta=0.05)), 4)
+      0.2165
     """
     risk, kl, n, delta = _check_arguments(risk, kl, n, delta, priors)
     return risk + np.sqrt(_maurer(kl, n, delta) / 2)
@@ -102,6 +106,10 @@ def catoni(
       TypeError, ValueError: as `pac_bayes_kl`.
 
     Source: Catoni 2007 (arXiv 0712.0248), Theorem 1.2.6.
+
+    Example:
+      >>> round(float(catoni(0.1, 20.0, n=1000, delta=0.05)), 4)
+      0.1847
     """
     risk, kl, n, delta = _check_arguments(risk, kl, n, delta, priors)
     if temperature is not None:
@@ -136,6 +144,10 @@ def xu_raginsky(information: Numbers, *, n: ArrayLike, sub_gaussian: ArrayLike, 
       TypeError, ValueError: not numbers, NaN, or outside the ranges above; the posterior of one data set.
 
     Source: Xu & Raginsky 2017 (arXiv 1705.07809), Theorem 1.
+
+    Example:
+      >>> round(float(xu_raginsky(20.0, n=1000, sub_gaussian=0.5)), 4)  # the 0-1 loss lies in [0, 1]: R = 1/2
+      0.1
     """
     if isinstance(information, Divergence):
         raise ValueError(

@@ -70,6 +70,11 @@ def subsample(n: int, sizes: Sequence[int], *, seed: int = 0) -> tuple[Int[np.nd
 
     Raises:
       ValueError: sizes that sum to more than `n`.
+
+    Example:
+      >>> train, test = subsample(100, (10, 5), seed=1)
+      >>> train.shape, test.shape, bool(np.isin(test, train).any())
+      ((10,), (5,), False)
     """
     n = check.integer("n", n)
     given = np.atleast_1d(np.asarray(check.values("sizes", sizes)))

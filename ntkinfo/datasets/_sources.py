@@ -231,6 +231,12 @@ def npz(
       FileNotFoundError: no such file.
       ValueError: not an `.npz` file, an array missing, of a wrong rank, size or dtype, NaN or infinite entries,
         constant targets, a task that `y` does not allow, or more rows asked for than there are.
+
+    Example:
+      >>> np.savez('own.npz', x=np.arange(12.0).reshape(6, 2), y=np.array([0, 1, 0, 1, 0, 1]))
+      >>> data = npz('own.npz', n_train=4, n_test=2)
+      >>> data.x_train.shape, data.y_test.shape
+      ((4, 2), (2, 2))
     """
     if task is not None:
         check.option("task", task, TASKS)

@@ -135,6 +135,13 @@ def csv(
       TypeError: a column of text among the inputs (it is named).
       ValueError: a file that pandas cannot read, a column that is not there, missing values (columns are named), and
         all that `from_arrays` refuses.
+
+    Example:
+      >>> rows = [[0.0, 1.0, 7], [1.0, 0.0, 8], [2.0, 1.0, 7], [3.0, 5.0, 8]]
+      >>> np.savetxt('own.csv', rows, delimiter=',', header='a,b,label', comments='')
+      >>> data = csv('own.csv', 'label', n_train=3, n_test=1)
+      >>> data.x_train.shape, data.y_test.shape
+      ((3, 2), (1, 1))
     """
     path = check.path("path", path)
     try:

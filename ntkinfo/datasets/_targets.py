@@ -15,6 +15,10 @@ def parity(labels: Shaped[ArrayLike, " n"], *, dtype: DTypeLike = np.float64) ->
 
     Raises:
       ValueError: fewer than two classes; more than two that are not whole numbers, or all even, or all odd.
+
+    Example:
+      >>> parity(np.array([3, 4, 8])).tolist()
+      [[-1.0], [1.0], [1.0]]
     """
     check.on_host(locals())
     labels = np.asarray(check.values("labels", labels))
@@ -44,6 +48,10 @@ def one_hot(
 
     Raises:
       TypeError, ValueError: labels that are no integers, or outside 0 … k - 1.
+
+    Example:
+      >>> one_hot(np.array([0, 1, 1])).tolist()
+      [[0.5, -0.5], [-0.5, 0.5], [-0.5, 0.5]]
     """
     check.on_host(locals())
     check.flag("centred", centred)

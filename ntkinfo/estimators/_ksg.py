@@ -91,6 +91,12 @@ def ksg(
 
     Source: Kraskov, Stögbauer & Grassberger 2004, arXiv cond-mat/0305641; Ross 2014, PLoS ONE 9, e87357;
     Holmes & Nemenman 2019, arXiv 1903.09280 (error by blocks).
+
+    Example:
+      >>> a, b = np.random.default_rng(0).normal(size=(2, 500))
+      >>> found = ksg(a, a + b)
+      >>> bool(abs(found.value - 0.5 * np.log(2)) < 3 * found.stderr)
+      True
     """
     tables.factor(unit)
     k = check.integer("k", k)

@@ -86,6 +86,11 @@ def binned_layer(
       ValueError: shapes that do not fit, probabilities that do not sum to 1, and as in `binned`.
 
     Source: theory, section 9; Shwartz-Ziv & Tishby 2017, arXiv 1703.00810.
+
+    Example:
+      >>> layer = binned_layer(np.array([[-0.9], [-0.8], [0.7], [0.9]]), np.eye(2)[[0, 0, 1, 1]], bins=2)
+      >>> round(float(layer.i_xt), 4), round(float(layer.i_ty), 4)
+      (0.6931, 0.6931)
     """
     check.on_host(locals())
     tables.factor(unit)
@@ -118,6 +123,11 @@ def quantised_layer(
       TypeError, ValueError: as `binned_layer`.
 
     Source: theory, section 9; Lorenzen et al. 2022, arXiv 2106.12912 (quantised networks).
+
+    Example:
+      >>> layer = quantised_layer(np.array([[0.0], [0.0], [1.0], [1.0]]), np.eye(2)[[0, 0, 1, 1]])
+      >>> round(float(layer.i_xt), 4), round(float(layer.i_ty), 4)
+      (0.6931, 0.6931)
     """
     check.on_host(locals())
     tables.factor(unit)

@@ -52,6 +52,10 @@ def parameter_distance(
       of such arrays.
 
     Source: theory, section 5.
+
+    Example:
+      >>> float(parameter_distance(ens, jnp.array([0.0, 1.0]))[0])
+      0.0
     """
     ens = ensemble.spectral("ens", ens)
     t = check.times("t", t)
@@ -89,6 +93,11 @@ def action(
       ValueError: an unknown metric; negative or NaN times.
 
     Source: theory, section 5.
+
+    Example:
+      >>> path = action(ens, t)
+      >>> path.shape, bool(path[0] < path[1])
+      ((2,), True)
     """
     ens = ensemble.spectral("ens", ens)
     check.option("metric", metric, METRICS)

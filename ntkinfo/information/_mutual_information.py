@@ -87,6 +87,11 @@ def label_information(
         (the noise is).
 
     Source: theory, section 3.
+
+    Example:
+      >>> z = ens.predict(x_test, t)
+      >>> label_information(z, y_test).value.shape
+      (2,)
     """
     z = gaussian.check_marginals("z", z, zero=True)
     if method is not None:

@@ -50,7 +50,12 @@ class Kernels(NamedTuple):
 def evaluate(
     kernel_fn: Callable, x1: Float[AnyArray, "a d ..."], x2: Float[AnyArray, "b d ..."] | None = None
 ) -> Kernels:
-    """Both kernels in one piece, K(x1, x2) and Θ(x1, x2), each (a, b); jittable. `x2=None` stands for `x1`."""
+    """Both kernels in one piece, K(x1, x2) and Θ(x1, x2), each (a, b); jittable. `x2=None` stands for `x1`.
+
+    Example:
+      >>> evaluate(net[2], x_test, x).ntk.shape
+      (7, 12)
+    """
     try:
         both = kernel_fn(x1, x2, ("nngp", "ntk"))
     except Exception as error:
@@ -109,6 +114,10 @@ def block_size(x: Float[AnyArray, "a d ..."]) -> int:
 
     Raises:
       TypeError, ValueError: no inputs (a, ...) of floating point.
+
+    Example:
+      >>> block_size(np.ones((10, 3))) >= 1
+      True
     """
     return _block_size(check.inputs("x", x))
 
@@ -233,6 +242,10 @@ def correlated(net, x1: Inputs, x2: OtherInputs | None = None, *, rho: ArrayLike
       ValueError: layers without a correlated kernel, inputs of two shapes, ρ outside [-1, 1].
 
     Source: theory, section 4.
+
+    Example:
+      >>> bool(jnp.allclose(correlated(net, x, rho=1.0), ni.kernels.kernels(net, x).nngp))  # the same network twice
+      True
     """
     kernel_fn = networks.kernel_function(net)
     x1 = check.inputs("x1", x1)
@@ -246,7 +259,12 @@ def correlated(net, x1: Inputs, x2: OtherInputs | None = None, *, rho: ArrayLike
 
 
 def has_hessian(net) -> bool:
-    """Whether `hessian` knows the Hessian kernel: of smooth layers of `ntkinfo.stax`, and of linearised networks."""
+    """Whether `hessian` knows the Hessian kernel: of smooth layers of `ntkinfo.stax`, and of linearised networks.
+
+    Example:
+      >>> has_hessian(net)
+      True
+    """
     kernel_fn = networks.kernel_function(net)
     if isinstance(kernel_fn, EmpiricalKernel):
         return kernel_fn.around == "laplace"
@@ -304,7 +322,12 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
 
 
 def diagonal(net, x: Inputs, *, kernel: str = "nngp") -> Float[Array, " a"]:
-    """K(x, x), or Θ(x, x) for `kernel="ntk"`, at each input, (a,), without the matrix between the inputs."""
+    """K(x, x), or Θ(x, x) for `kernel="ntk"`, at each input, (a,), without the matrix between the inputs.
+
+    Example:
+      >>> bool(jnp.allclose(diagonal(net, x), jnp.diag(ni.kernels.kernels(net, x).nngp)))
+      True
+    """
     check.option("kernel", kernel, Kernels._fields)
     kernel_fn = networks.kernel_function(net)
     x = check.inputs("x", x)

@@ -147,6 +147,12 @@ def exact_pair(mean: OneMean, variance: Variances, one_hot: OneHot) -> tuple[Inf
 
     Raises:
       ValueError: more than one output, variances that are not positive, shapes or classes that do not fit.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> i_xz, i_yz = exact_pair(mean, variance, np.eye(2))
+      >>> round(float(i_xz.value), 3), round(float(i_yz.value), 3)  # two points told apart: log 2
+      (0.693, 0.693)
     """
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, one_output=True)
     known = tracing.is_known(mean, variance, classes)
@@ -249,6 +255,12 @@ def label_exact(
 
     Returns:
       Information of shape (...), between 0 and H(Y). See `exact`.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> found = label_exact(mean, variance, np.array([0, 1]), 2)
+      >>> round(float(found.value), 3)  # two points told apart: log 2
+      0.693
     """
     return exact_pair(mean, variance, _labels.one_hot(labels, n_classes))[1]
 
@@ -285,7 +297,14 @@ def monte_carlo_pair(
     key: Array,
     n_samples: int,
 ) -> tuple[Information, Information]:
-    """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass."""
+    """I(X;Z) and I(Y;Z) in nats from the same draws of z: `monte_carlo` and `label_monte_carlo` in one pass.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> i_xz, i_yz = monte_carlo_pair(mean, variance, np.eye(2), key=key, n_samples=64)
+      >>> round(float(i_xz.value), 2), round(float(i_yz.value), 2)
+      (0.69, 0.69)
+    """
     average, error, ceilings = _averages(key, mean, variance, one_hot, n_samples)
     check.finite_result("the information", (average[0], average[2], error[0], error[2]), "`mean` and `variance`")
     return tuple(
@@ -316,6 +335,11 @@ def monte_carlo(mean: Means, variance: Variances, *, key: Array, n_samples: int)
       ValueError: shapes that do not fit, or variances that are not positive (`nan` under tracing).
 
     Source: theory, section 3.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> round(float(monte_carlo(mean, variance, key=key, n_samples=64).value), 2)  # two points told apart: log 2
+      0.69
     """
     m = _points(variance)
     return monte_carlo_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
@@ -330,7 +354,14 @@ def label_monte_carlo(
     key: Array,
     n_samples: int,
 ) -> Information:
-    """I(Y;Z) in nats for classes Y by sampling: the mean of log p_c(z)/p(z), c the class of i. See `monte_carlo`."""
+    """I(Y;Z) in nats for classes Y by sampling: the mean of log p_c(z)/p(z), c the class of i. See `monte_carlo`.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> found = label_monte_carlo(mean, variance, np.array([0, 1]), 2, key=key, n_samples=64)
+      >>> round(float(found.value), 2)
+      0.69
+    """
     return monte_carlo_pair(mean, variance, _labels.one_hot(labels, n_classes), key=key, n_samples=n_samples)[1]
 
 
@@ -342,7 +373,14 @@ def minibatch_pair(
     key: Array,
     n_samples: int,
 ) -> tuple[Information, Information]:
-    """Bounds on I(X;Z) and I(Y;Z) in nats from the same scores: `minibatch` and `label_minibatch` in one pass."""
+    """Bounds on I(X;Z) and I(Y;Z) in nats from the same scores: `minibatch` and `label_minibatch` in one pass.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> i_xz, i_yz = minibatch_pair(mean, variance, np.eye(2), key=key, n_samples=64)
+      >>> round(float(i_xz.value), 2), round(float(i_yz.value), 2)
+      (0.69, 0.69)
+    """
     average, error, ceilings = _averages(key, mean, variance, one_hot, n_samples, least=2)
     check.finite_result("the bounds", (average, error), "`mean` and `variance`")
     rows = zip(((0, 0, 1), (2, 3, 4)), (full(average[0], ceiling) for ceiling in ceilings), strict=True)
@@ -376,6 +414,11 @@ def minibatch(mean: Means, variance: Variances, *, key: Array, n_samples: int) -
       ValueError: fewer than two points, shapes that do not fit, or variances that are not positive.
 
     Source: theory, section 3; Poole et al. 2019, arXiv 1905.06922.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> round(float(minibatch(mean, variance, key=key, n_samples=64).value), 2)  # two points told apart: log 2
+      0.69
     """
     m = _points(variance)
     return minibatch_pair(mean, variance, np.ones((m, 1)), key=key, n_samples=n_samples)[0]
@@ -395,6 +438,12 @@ def label_minibatch(
     `value` takes InfoNCE in both places; `lower` is InfoNCE less leave-one-out within the classes, `upper` is
     leave-one-out less InfoNCE within the classes. They bound I(Y;Z) for X uniform over the m points, in expectation
     over z. A class with a single point has I(X;Z | Y = c) = 0.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> found = label_minibatch(mean, variance, np.array([0, 1]), 2, key=key, n_samples=64)
+      >>> round(float(found.value), 2)
+      0.69
     """
     return minibatch_pair(mean, variance, _labels.one_hot(labels, n_classes), key=key, n_samples=n_samples)[1]
 
@@ -405,7 +454,14 @@ def _pairwise(mean, variance, classes):
 
 
 def pairwise_pair(mean: Means, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:
-    """Bounds on I(X;Z) and I(Y;Z) in nats without sampling: `pairwise` and `label_pairwise` in one pass."""
+    """Bounds on I(X;Z) and I(Y;Z) in nats without sampling: `pairwise` and `label_pairwise` in one pass.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> i_xz, i_yz = pairwise_pair(mean, variance, np.eye(2))
+      >>> bool(i_xz.lower <= i_xz.upper), bool(i_yz.lower <= i_yz.upper)
+      (True, True)
+    """
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
     lower, upper, class_lower, class_upper = _pairwise(mean, variance, classes).T.reshape((4, *lead))
     check.finite_result("the bounds", (lower, upper, class_lower, class_upper), "`mean` and `variance`")
@@ -430,6 +486,12 @@ def pairwise(mean: Means, variance: Variances) -> Information:
       Information of shape (...): `lower` and `upper`; `value` is the lower bound.
 
     Source: theory, section 3; Kolchinsky & Tracey 2017, arXiv 1706.02419.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> found = pairwise(mean, variance)
+      >>> bool(found.lower <= found.upper)
+      True
     """
     m = _points(variance)
     return pairwise_pair(mean, variance, np.ones((m, 1)))[0]
@@ -441,5 +503,12 @@ def label_pairwise(
     labels: Labels,
     n_classes: int,
 ) -> Information:
-    """Bounds on I(Y;Z) in nats for classes Y, lower combined with upper; `value` is the lower bound, even below 0."""
+    """Bounds on I(Y;Z) in nats for classes Y, lower combined with upper; `value` is the lower bound, even below 0.
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> found = label_pairwise(mean, variance, np.array([0, 1]), 2)
+      >>> bool(found.lower <= found.upper)
+      True
+    """
     return pairwise_pair(mean, variance, _labels.one_hot(labels, n_classes))[1]

@@ -22,6 +22,10 @@ def select_method(method: str | None, k: int, key: Array | None) -> str:
 
     Raises:
       ValueError: an unknown method, "exact" for several outputs, a sampled method without a key.
+
+    Example:
+      >>> select_method(None, 1, None), select_method(None, 3, key)
+      ('exact', 'monte_carlo')
     """
     k = check.integer("k", k)
     if key is not None:
@@ -37,7 +41,12 @@ def select_method(method: str | None, k: int, key: Array | None) -> str:
 
 
 def require_key(key: Array | None, what: str) -> Array:
-    """`key`, or a ValueError that says `what` it is needed for."""
+    """`key`, or a ValueError that says `what` it is needed for.
+
+    Example:
+      >>> require_key(key, 'sampling') is key
+      True
+    """
     if key is None:
         raise ValueError(f"`key` must be given: {what} samples. Pass key=jax.random.key(0), or another seed.")
     return check.key("key", key)
@@ -68,6 +77,12 @@ def pair(
     Raises:
       ValueError: an unknown method, "exact" for several outputs, a sampled method without a key, shapes that do not
         fit, or variances that are not positive (`nan` under tracing).
+
+    Example:
+      >>> mean, variance = np.array([[-5.0], [5.0]]), np.ones(2)
+      >>> i_xz, i_yz = pair(mean, variance, np.eye(2))
+      >>> round(float(i_xz.value), 4), round(float(i_yz.value), 4)  # two points told apart: log 2
+      (0.6931, 0.6931)
     """
     mean = check.array("mean", mean)
     if mean.ndim < 2:

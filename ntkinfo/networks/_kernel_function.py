@@ -59,6 +59,10 @@ def kernel_function(net: tuple | list | Callable) -> Callable:
 
     Raises:
       TypeError: `net` is neither.
+
+    Example:
+      >>> kernel_function(net) is net[2]
+      True
     """
     if isinstance(net, tuple | list) and len(net) == 3 and callable(net[2]):
         return net[2]

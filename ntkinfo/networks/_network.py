@@ -338,6 +338,11 @@ def from_stax(network: tuple, params: Any = None) -> Network:
     Raises:
       TypeError: not a tuple that begins with two functions; parameters that are complex, or of several dtypes.
       ValueError: parameters that are not finite.
+
+    Example:
+      >>> network = from_stax(net)
+      >>> network.apply(network.init(key, x), x).shape
+      (12, 1)
     """
     if not (isinstance(network, tuple) and len(network) >= 2 and all(map(callable, network[:2]))):
         raise TypeError(f"`network` must be a stax tuple (init, apply, ...); got {type(network).__name__}.")

@@ -25,6 +25,11 @@ def examples(value: Any, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
     Raises:
       TypeError: no `ExampleValue`.
       ValueError: one without an information; an unknown unit.
+
+    Example:
+      >>> ax = examples(ni.examples.value(ni.Posterior.fit(net, x, y, noise=0.1)))
+      >>> ax.get_ylabel()
+      'information of the example (nats)'
     """
     check.fields("value", value, ("information", "residual", "probability"), "ExampleValue", "`examples.value`")
     factor = unit_factor(unit)

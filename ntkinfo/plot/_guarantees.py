@@ -29,6 +29,11 @@ def bounds(certificate: Any, *, ax: Axes | None = None) -> Axes:
 
     Raises:
       ValueError: a certificate without bounds, that is, of a regression or of a network with kinks; it says why.
+
+    Example:
+      >>> ax = bounds(ni.certificate(ens, x_test, y_test, t))
+      >>> ax.get_xscale()
+      'log'
     """
     fields = ("t", "pac_bayes_kl", "train_error", "test_error", "delta", "reason")
     check.fields("certificate", certificate, fields, "Certificate", "`ni.certificate`")
@@ -81,6 +86,11 @@ def parameter_divergence(
     Raises:
       TypeError: no such result.
       ValueError: times that do not fit, an unknown unit.
+
+    Example:
+      >>> ax = parameter_divergence(ni.information.parameter_divergence(ens, t), t)
+      >>> ax.get_xscale()
+      'log'
     """
     factor = unit_factor(unit)
     check.fields("result", result, ("linear", "total"), "ParameterDivergence", "`information.parameter_divergence`")

@@ -88,6 +88,11 @@ def conv(outputs: int, channels: Sequence[int] = (16, 32), hidden: int = 128) ->
 
     Raises:
       TypeError, ValueError: sizes that are no positive integers; `init`: inputs that are no images.
+
+    Example:
+      >>> net = conv(4)
+      >>> net.apply(net.init(key, np.ones((1, 8, 8))), np.ones((5, 8, 8))).shape
+      (5, 4)
     """
     return _conv(check.size("outputs", outputs), check.widths("channels", channels), check.size("hidden", hidden))
 

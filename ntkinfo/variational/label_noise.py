@@ -66,6 +66,10 @@ def confusion(matrix: Float[ArrayLike, "c c"]) -> LabelNoise:
 
     Raises:
       TypeError, ValueError: no square table of distributions. Zeros are refused by `fit`, where they matter.
+
+    Example:
+      >>> confusion(np.array([[0.9, 0.1], [0.2, 0.8]])).kind
+      'confusion'
     """
     check.on_host(locals())
     table = discrete.check_conditional("matrix", matrix, (None, None))
@@ -89,6 +93,10 @@ def gaussian(std: float) -> LabelNoise:
 
     Raises:
       TypeError, ValueError: `std` that is no positive number.
+
+    Example:
+      >>> gaussian(0.1).value
+      0.1
     """
     check.on_host(locals())
     check.positive("std", std, scalar=True)
@@ -107,6 +115,10 @@ def model(probabilities: Callable | Float[ArrayLike, "n classes"]) -> LabelNoise
 
     Raises:
       TypeError, ValueError: neither a function nor a table of distributions.
+
+    Example:
+      >>> model(np.array([[0.9, 0.1], [0.2, 0.8]])).kind
+      'model'
     """
     check.on_host(locals())
     if callable(probabilities):
