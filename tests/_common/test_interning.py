@@ -13,6 +13,9 @@ from ntkinfo import architectures, kernels, networks, stax
 from ntkinfo._common import interning, tracing
 from tests.compilations import counted
 
+# Whether anything is compiled is asked here, not what.
+pytestmark = pytest.mark.usefixtures("little_time_to_compile")
+
 LAYERS = {
     "Dense": lambda: stax.Dense(3, W_std=1.5, b_std=0.1),
     "Conv": lambda: stax.Conv(3, (3, 3), padding="SAME"),
