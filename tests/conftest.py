@@ -80,6 +80,25 @@ def pytest_runtest_teardown(item, nextitem, looked=[0]):  # noqa: B006 - one cou
         gc.collect()
 
 
+def _without_optimizations():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def little_time_to_compile():
+    """For files whose numbers are tested elsewhere: what runs once is compiled faster than it is made fast."""
+    yield from _without_optimizations()
+
+
+@pytest.fixture
+def compiled_quickly():
+    """For single tests beside others of the numbers: of refusals, checkpoints, what is reported."""
+    yield from _without_optimizations()
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

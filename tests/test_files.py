@@ -18,6 +18,9 @@ from tests import problems, results
 from tests.fuzz import objects as o
 from tests.test_package import ENTRIES, PACKAGE
 
+# Results of any numbers serve here.
+pytestmark = pytest.mark.usefixtures("little_time_to_compile")
+
 # Classes that look like results and are none: parts of engines, specifications, rows of tables.
 NO_RESULTS = {
     "_cli/report.py": {"Report"},

@@ -21,6 +21,9 @@ from ntkinfo import architectures
 from ntkinfo._common import parallel
 from ntkinfo.sklearn import NTKClassifier, NTKRegressor
 
+# The numbers are those of `Posterior` and `Ensemble`, which have tests of their own.
+pytestmark = pytest.mark.usefixtures("little_time_to_compile")
+
 # Up to some seconds each, of which there are a hundred; these see the most.
 IN_CI = {
     "check_dict_unchanged",

@@ -13,6 +13,9 @@ from ntkinfo._common import registry, tables
 from tests import results
 from tests.fuzz import objects as o
 
+# Results of any numbers serve here.
+pytestmark = pytest.mark.usefixtures("little_time_to_compile")
+
 # Arrays for an engine, and a specification.
 NO_TABLES = {"ensemble.CrossKernels", "variational.LabelNoise", "discrete.Names"}
 LOG2 = np.log(2)

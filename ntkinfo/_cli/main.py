@@ -143,8 +143,9 @@ def run(options: Options) -> None:
     page = report.Report(curve, data, options, seconds, guaranteed)
     print(page.table(options.unit))
     print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}", flush=True)
-    page.write(out, options.unit)
     if options.finite:
+        # What is known is there before the networks train, for as long as that takes.
+        page.write(out, options.unit)
         samples, note = _finite(options, net, data, times, key, label_options)
         page = page._replace(samples=samples, note=note)
     page.write(out, options.unit)

@@ -42,7 +42,22 @@ def test_every_example_is_tried():
 
 
 @pytest.mark.parametrize("saved", [*NEEDS], indirect=True)
-def test_a_saved_network_of_each_library(saved, tmp_path, capsys, keep_settings):
+def test_a_saved_network_of_each_library_is_read(saved, keep_settings):
+    import jax
+
+    jax.config.update("jax_enable_x64", False)
+    net, data = network.read(saved)
+    assert isinstance(net, ni.networks.Network) and len(data.x_train) == 40 and len(data.x_test) == 30
+    outputs = np.asarray(net(data.x_test))
+    assert outputs.shape == (30, 1) and np.isfinite(outputs).all() and outputs.std() > 0
+
+
+# The report compiles for each anew, and takes what all of them have become: a function and parameters.
+JOBS = [pytest.param(name, marks=() if name in ("nnx", "plain") else pytest.mark.slow) for name in NEEDS]
+
+
+@pytest.mark.parametrize("saved", JOBS, indirect=True)
+def test_the_report_of_a_saved_network(saved, tmp_path, capsys, keep_settings):
     import jax
 
     jax.config.update("jax_enable_x64", False)

@@ -145,7 +145,7 @@ def test_plane_keeps_what_was_measured_before_a_fault(tmp_path, monkeypatch, cap
     assert list(folder.glob("chunk_*.npz"))
 
 
-def test_main_goes_on_from_a_checkpoint(tmp_path, capsys, keep_settings, monkeypatch):
+def test_main_goes_on_from_a_checkpoint(tmp_path, capsys, keep_settings, monkeypatch, undrawn):
     given = ["--n-train=20", "--n-test=8", "--depth=1", "--times=0,10", "--finite=4", "--width=8", "--finite-steps=50"]
     given += [f"--out={tmp_path / 'out'}", f"--checkpoint={tmp_path / 'checkpoint'}"]
     assert __main__.main(given) == 0
@@ -218,7 +218,7 @@ def test_a_second_run_reads_its_programs_in_silence(tmp_path):
     assert first == second and written <= kept and len(kept - written) < len(written) / 4
 
 
-def test_the_page_says_nothing_of_places(tmp_path, keep_settings):
+def test_the_page_says_nothing_of_places(tmp_path, keep_settings, undrawn):
     given = ["--n-train=20", "--n-test=8", "--depth=1", "--times=0,10", f"--out={tmp_path / 'out'}"]
     assert __main__.main(given) == 0
     page = (tmp_path / "out" / "report.md").read_text()

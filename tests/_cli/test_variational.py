@@ -1,8 +1,9 @@
 """The job `python -m ntkinfo variational` at a small size, and the figures of a sweep."""
 
 import csv
+import dataclasses
 
-import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -50,18 +51,19 @@ def test_bad_options_get_one_line_and_status_2(arguments, message, tmp_path, cap
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.fixture(scope="module")
-def sweep():
+def made_sweep():
+    """Two objectives at three trade-offs, as if they had been trained: what is drawn are the numbers in it."""
+    names = [field.name for field in dataclasses.fields(ni.variational.Sweep)]
     rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 40)
-    x = rng.normal(size=(40, 4)) + 2 * np.eye(3, 4)[y]
-    return ni.variational.sweep(
-        x, y, betas=[0.3, 3.0, 30.0], names=("vib", "dual"), key=jax.random.key(0), steps=10, record=2, latent=2,
-        encoder=ni.variational.encoders.mlp(4, (8,)), progress=False,
-    )  # fmt: skip
+    values = {name: jnp.asarray(rng.uniform(0.1, 1.0, size=(2, 3, 1))) for name in names}
+    during = {name: jnp.asarray(rng.uniform(0.1, 1.0, size=(2, 3, 1, 3))) for name in ("i_xz", "i_yz")}
+    rest = {"beta": jnp.array([0.3, 3.0, 30.0]), "step": jnp.array([0, 5, 10]), "objectives": ("vib", "dual")}
+    rest |= {"ceiling": jnp.log(40.0), "label_entropy": jnp.log(3.0), "failed": jnp.full((2, 3, 1), -1)}
+    return ni.variational.Sweep(**values | during | rest)
 
 
-def test_figures(sweep):
+def test_figures():
+    sweep = made_sweep()
     ax = ni.plot.variational(sweep, unit="bits")
     points = ax.containers[1].lines[0].get_xydata()
     np.testing.assert_allclose(points[:, 0], sweep.i_xz_lower[1, :, 0] / np.log(2), rtol=1e-6)

@@ -59,7 +59,7 @@ def test_a_fingerprint_is_of_random_keys_and_numbers_closed_over():
     assert numbers[0] != numbers[1]
 
 
-def test_a_fingerprint_is_the_same_in_another_process():
+def test_a_fingerprint_is_the_same_in_another_process(capsys):
     program = """
         import numpy as np, jax
         jax.config.update("jax_enable_x64", True)
@@ -67,11 +67,9 @@ def test_a_fingerprint_is_the_same_in_another_process():
         mask = np.array([1.0, 0.0, 2.0])
         print(fingerprint(lambda x: jax.nn.relu(jax.jit(lambda z: z * mask)(x)), np.ones(3)))
     """
-    run = [
-        subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
-    assert run[0].stdout == run[1].stdout != ""
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    exec(textwrap.dedent(program), {})
+    assert capsys.readouterr().out == run.stdout != ""
 
 
 def test_content_is_hashed_whole():
@@ -306,26 +304,34 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors.decode()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The parts of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(start(folder))
+    return contents(folder)
+
+
+# Each run imports JAX, which is what it takes.
 @pytest.mark.skipif(os.name != "posix", reason="kills by signal")
-def test_a_run_killed_at_any_moment_ends_bit_for_bit_the_same(tmp_path):
-    finish(start(tmp_path / "whole"))
-    moments = random.Random(0)
-    for _ in range(5):
+@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_run_killed_at_any_moment_ends_bit_for_bit_the_same(tmp_path, whole, kills):
+    moments = random.Random(kills)
+    for _ in range(kills):
         process = start(tmp_path / "killed")
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         time.sleep(moments.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)
         process.communicate()
     finish(start(tmp_path / "killed"))
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert len(contents(tmp_path / "whole")) == 60
+    assert contents(tmp_path / "killed") == whole
+    assert len(whole) == 60
     assert not list((tmp_path / "killed").glob(".*"))
 
 
-def test_processes_share_a_folder(tmp_path):
+def test_processes_share_a_folder(tmp_path, whole):
     both = [start(tmp_path / "both") for _ in range(2)]
     for process in both:
         finish(process)
-    finish(start(tmp_path / "one"))
-    assert contents(tmp_path / "both") == contents(tmp_path / "one")
+    assert contents(tmp_path / "both") == whole
     assert json.loads((tmp_path / "both" / "arguments.json").read_text()) == {"x": "1"}

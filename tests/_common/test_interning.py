@@ -13,6 +13,9 @@ from ntkinfo import architectures, kernels, networks, stax
 from ntkinfo._common import interning, tracing
 from tests.compilations import counted
 
+# Whether anything is compiled is asked here, not what.
+pytestmark = pytest.mark.usefixtures("little_time_to_compile")
+
 LAYERS = {
     "Dense": lambda: stax.Dense(3, W_std=1.5, b_std=0.1),
     "Conv": lambda: stax.Conv(3, (3, 3), padding="SAME"),
@@ -113,7 +116,7 @@ def test_a_network_made_again_compiles_nothing(rng):
     x, y, x_test = rng.normal(size=(9, 3)), rng.normal(size=(9, 1)), rng.normal(size=(5, 3))
 
     def call(w_std):
-        net = architectures.network(depth=2, activation="erf", w_std=w_std)
+        net = architectures.network(depth=1, activation="erf", w_std=w_std)
         ens = ni.Ensemble.fit(net, x, y)
         ni.information.curve(ens, x_test, rng.normal(size=(5, 1)), np.array([0.0, 1.0, 10.0]))
         kernels.hessian(net, x)

@@ -237,7 +237,7 @@ def convolutional():
 
 def direct_ntk(apply_fn, params, x):
     """Σ_θ ∂f(x)∂f(x') averaged over outputs, from the full Jacobian."""
-    leaves = jax.tree_util.tree_leaves(jax.jacobian(apply_fn)(params, x))
+    leaves = jax.tree_util.tree_leaves(jax.jit(jax.jacobian(apply_fn))(params, x))
     flat = [np.asarray(j).reshape(*j.shape[:2], -1) for j in leaves]
     return sum(np.einsum("ikp,jkp->ij", j, j) for j in flat) / flat[0].shape[1]
 
@@ -267,11 +267,11 @@ def test_empirical_ntk_of_a_residual_convolutional_network_under_jit(convolution
 def test_empirical_ntk_of_all_outputs(net, x):
     init_fn, apply_fn, _ = net
     _, params = init_fn(jax.random.PRNGKey(0), x.shape)
-    jacobian = jax.tree_util.tree_leaves(jax.jacobian(apply_fn)(params, x))
+    jacobian = jax.tree_util.tree_leaves(jax.jit(jax.jacobian(apply_fn))(params, x))
     want = sum(np.tensordot(j.reshape(6, 2, -1), j.reshape(6, 2, -1), (2, 2)).transpose(0, 2, 1, 3) for j in jacobian)
     for name in IMPLEMENTATIONS:
         ntk_fn = nt.empirical_ntk_fn(apply_fn, trace_axes=(), implementation=nt.NtkImplementation[name])
-        assert np.allclose(ntk_fn(x, None, params), want, rtol=1e-10, atol=1e-12)
+        assert np.allclose(jax.jit(lambda x, p, f=ntk_fn: f(x, None, p))(x, params), want, rtol=1e-10, atol=1e-12)
 
 
 def test_linearize_and_taylor_expand_have_their_orders(net, x):

@@ -230,14 +230,14 @@ def test_jit_vmap_and_grad_of_predict(rng):
     other = dataclasses.replace(ens, y_rotated=ens.y_rotated + 1.0)
     variance(other, x_test, jnp.asarray(TIMES))
     assert len(compiled) == 1
-    mapped = jax.vmap(lambda t: ens.predict(x_test, t).variance)(jnp.asarray(TIMES))
+    mapped = jax.jit(jax.vmap(lambda t: ens.predict(x_test, t).variance))(jnp.asarray(TIMES))
     np.testing.assert_allclose(mapped, eager, atol=1e-13)
 
     def total(t, x_test):
         z = ens.predict(x_test, t)
         return jnp.sum(z.variance) + jnp.sum(z.mean**2)
 
-    by_t, by_x = jax.grad(total, argnums=(0, 1))(3.0, jnp.asarray(x_test))
+    by_t, by_x = jax.jit(jax.grad(total, argnums=(0, 1)))(3.0, jnp.asarray(x_test))
     step = 1e-5
     np.testing.assert_allclose(by_t, (total(3.0 + step, x_test) - total(3.0 - step, x_test)) / (2 * step), rtol=1e-6)
     bump = np.zeros_like(x_test)
@@ -245,7 +245,7 @@ def test_jit_vmap_and_grad_of_predict(rng):
     np.testing.assert_allclose(
         by_x[2, 1], (total(3.0, x_test + bump) - total(3.0, x_test - bump)) / (2 * step), rtol=1e-5
     )
-    grads = jax.grad(lambda ens: jnp.sum(ens.predict(x_test, 3.0).variance))(ens)
+    grads = jax.jit(jax.grad(lambda ens: jnp.sum(ens.predict(x_test, 3.0).variance)))(ens)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(grads))
 
 

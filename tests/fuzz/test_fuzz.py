@@ -25,13 +25,7 @@ def as_users_have_it():
     jax.config.update("jax_numpy_rank_promotion", before)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def little_time_to_compile():
-    """What is computed here only once is compiled faster than it is made fast."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("little_time_to_compile")
 
 
 def test_every_public_function_has_a_call_or_a_reason_against_it():

@@ -90,7 +90,7 @@ def test_the_excess_is_exact_to_rounding():
     want = [float(sum((-Fraction(v)) ** j / factorial(j) for j in range(2, 60))) for v in z]
     np.testing.assert_allclose(_parameter_divergence.excess(jnp.asarray(z)), want, rtol=1e-15 * 4, atol=0)
     assert _parameter_divergence.excess(jnp.asarray(1e6)) == 1e6 - 1
-    slope = jax.vmap(jax.grad(_parameter_divergence.excess))(jnp.asarray(z))
+    slope = jax.jit(jax.vmap(jax.grad(_parameter_divergence.excess)))(jnp.asarray(z))
     np.testing.assert_allclose(slope, -np.expm1(-z), rtol=1e-12)
 
 
@@ -197,12 +197,13 @@ def test_transformations_agree(ensembles):
     assert all(part.shape == TIMES.shape for part in eager)
     jitted = jax.jit(lambda e, t: ni.information.parameter_divergence(e, t))(ens, TIMES)
     loop = [ni.information.parameter_divergence(ens, t) for t in TIMES]
-    vmapped = jax.vmap(lambda t: ni.information.parameter_divergence(ens, t))(TIMES)
+    vmapped = jax.jit(jax.vmap(lambda t: ni.information.parameter_divergence(ens, t)))(TIMES)
     for i, part in enumerate(eager):
         np.testing.assert_allclose(jitted[i], part, rtol=1e-10)
         np.testing.assert_allclose(vmapped[i], part, rtol=1e-10)
         np.testing.assert_allclose([one[i] for one in loop], part, rtol=1e-10)
-    slope = jax.vmap(jax.grad(lambda t: ni.information.parameter_divergence(ens, t).total))(jnp.asarray(TIMES))
+    slope = jax.vmap(jax.grad(lambda t: ni.information.parameter_divergence(ens, t).total))
+    slope = jax.jit(slope)(jnp.asarray(TIMES))
     assert np.isfinite(slope).all() and np.all(np.asarray(slope)[1:] > 0)
     # Infinite times cannot be refused under tracing; the linear part then says what is true.
     late = jax.jit(lambda t: ni.information.parameter_divergence(ens, t))(jnp.inf)

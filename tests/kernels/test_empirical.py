@@ -73,7 +73,9 @@ X1, X2 = normal(5, 12), normal(3, 12)
 def by_reverse_mode(apply, params, x1, x2):
     """Θ̂ in blocks (a, b, k, k), from whole Jacobians of the batch."""
     jacobians = [
-        jnp.concatenate([leaf.reshape(len(x), 2, -1) for leaf in jax.tree.leaves(jax.jacrev(apply)(params, x))], axis=2)
+        jnp.concatenate(
+            [leaf.reshape(len(x), 2, -1) for leaf in jax.tree.leaves(jax.jit(jax.jacrev(apply))(params, x))], axis=2
+        )
         for x in (x1, x2)
     ]
     return np.asarray(jnp.einsum("icp,jdp->ijcd", *jacobians))

@@ -69,7 +69,7 @@ def test_a_progress_bar_on_request(rng, capsys):
 
 def test_differentiable_in_the_inputs(rng):
     x = rng.normal(size=(3, 4))
-    gradient = jax.grad(lambda x: jnp.sum(kernels.kernels(network(), x, x + 1.0).ntk))(x)
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(kernels.kernels(network(), x, x + 1.0).ntk)))(x)
     assert np.isfinite(np.asarray(gradient)).all()
 
 
@@ -107,7 +107,7 @@ def test_correlated_kernel_is_the_covariance_at_one_and_its_slope_the_tangent_ke
     x1, x2 = rng.normal(size=(3, 2)), rng.normal(size=(4, 2))
     both = ni.kernels.kernels(net, x1, x2)
     np.testing.assert_allclose(ni.kernels.correlated(net, x1, x2, rho=1.0), both.nngp, rtol=1e-12)
-    slope = jax.jacfwd(lambda rho: ni.kernels.correlated(net, x1, x2, rho=rho))(1.0)
+    slope = jax.jit(jax.jacfwd(lambda rho: ni.kernels.correlated(net, x1, x2, rho=rho)))(1.0)
     np.testing.assert_allclose(slope, both.ntk, rtol=1e-10)
     with pytest.raises(ValueError, match=r"`rho` must lie in \[-1, 1\]"):
         ni.kernels.correlated(net, x1, rho=1.5)

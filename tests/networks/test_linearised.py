@@ -27,7 +27,7 @@ NET = networks.from_apply(apply, PARAMS)
 
 def jacobian(x):
     """J, (n k, P), with outputs (n k,)."""
-    leaves = jax.tree.leaves(jax.jacrev(apply)(PARAMS, x))
+    leaves = jax.tree.leaves(jax.jit(jax.jacrev(apply))(PARAMS, x))
     return np.concatenate([np.asarray(leaf).reshape(2 * len(x), -1) for leaf in leaves], axis=1), apply(PARAMS, x)
 
 

@@ -12,6 +12,8 @@ import ntkinfo as ni
 from ntkinfo import networks
 
 KEY = jax.random.key(0)
+# A report has the numbers of its parts, which have tests of their own.
+pytestmark = pytest.mark.usefixtures("little_time_to_compile")
 
 
 def problem(outputs):

@@ -111,7 +111,7 @@ def test_information_gain_is_the_divergence_averaged_over_the_model(rng):
     post = Posterior.fit(network(), x, y, noise=0.3)
     q = np.asarray(kernels.kernels(network(), x).nngp)
     draws = rng.multivariate_normal(np.zeros(12), q + 0.3 * np.eye(12), size=400)
-    kls = jax.vmap(lambda labels: Posterior.fit(network(), x, labels, noise=0.3).kl)(draws)
+    kls = jax.jit(jax.vmap(lambda labels: Posterior.fit(network(), x, labels, noise=0.3).kl))(draws)
     assert abs(np.mean(kls) - post.information_gain) < 5 * np.std(kls) / 20
 
 
@@ -166,7 +166,7 @@ def test_the_fitted_noise_has_the_largest_marginal_likelihood(rng, prior):
         quadratic = jnp.sum(squares / (post.eigenvalues + noise))
         return _noise.log_marginal_likelihood(post.eigenvalues, quadratic, 1, noise)
 
-    values = jax.vmap(evidence)(others)
+    values = jax.jit(jax.vmap(evidence))(others)
     assert post.log_marginal_likelihood >= values.max()
     given = Posterior.fit(network(), x, y, noise=float(post.noise), prior=prior)
     np.testing.assert_allclose(post.log_marginal_likelihood, given.log_marginal_likelihood)
@@ -203,7 +203,7 @@ def test_jit_vmap_and_gradient(rng):
     fitted = jax.jit(lambda a, b, s: everything(Posterior.fit(net, a, b, noise=s), x_test))(x, y, 0.3)
     np.testing.assert_allclose(fitted, eager, rtol=1e-8, atol=1e-10)
     noises = jnp.array([0.1, 0.3, 1.0])
-    mapped = jax.vmap(lambda s: everything(Posterior.fit(net, x, y, noise=s), x_test))(noises)
+    mapped = jax.jit(jax.vmap(lambda s: everything(Posterior.fit(net, x, y, noise=s), x_test)))(noises)
     np.testing.assert_allclose(mapped[1], eager, rtol=1e-8, atol=1e-10)
     # Labels are mapped with a noise fitted to each.
     several = rng.normal(size=(3, 12, 1))
@@ -217,7 +217,7 @@ def test_jit_vmap_and_gradient(rng):
         p = Posterior.fit(net, inputs, y, noise=s)
         return p.kl + p.log_marginal_likelihood + jnp.sum(p.predict(x_test).variance)
 
-    gradient, slope = jax.grad(value, argnums=(0, 1))(jnp.asarray(x), 0.3)
+    gradient, slope = jax.jit(jax.grad(value, argnums=(0, 1)))(jnp.asarray(x), 0.3)
     step, direction = 1e-5, rng.normal(size=x.shape)
     numeric = (value(x + step * direction, 0.3) - value(x - step * direction, 0.3)) / (2 * step)
     np.testing.assert_allclose(jnp.sum(gradient * direction), numeric, rtol=1e-5)

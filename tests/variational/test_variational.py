@@ -64,13 +64,13 @@ def test_capacity_brings_the_optimum_closer(table):
     rows, _, h_yx = table
     want = float(ni.bottleneck.ib(rows / 6, [6.0], progress=False).lagrangian[0]) + 6.0 * h_yx
     gaps = []
-    for latent in (2, 3, 6):
+    for latent in (2, 6):
         fit = V.fit(
             np.eye(6), rows, beta=6.0, key=KEY, latent=latent, latent_kind="categorical",
             encoder=encoders.linear(latent), batch_size=None, steps=1500, learning_rate=0.05, record=1, progress=False,
         )  # fmt: skip
         gaps.append(float(fit.history.loss[-1]) - want)
-    assert gaps[0] > 0.05 > 1e-3 > gaps[2] > -1e-9 and gaps[0] > gaps[1] > gaps[2]
+    assert gaps[0] > 0.05 > 1e-3 > gaps[1] > -1e-9
 
 
 def test_a_gaussian_reaches_the_gaussian_bottleneck():
@@ -147,6 +147,7 @@ def same(first, second):
     )
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_an_interrupted_fit_goes_on_bit_for_bit(rng, tmp_path, monkeypatch):
     x, y = problem(rng)
     options = {"beta": optax.linear_schedule(0.0, 5.0, 20), "steps": 30, "record": 6, "key": KEY, **SMALL}
@@ -169,6 +170,7 @@ def test_an_interrupted_fit_goes_on_bit_for_bit(rng, tmp_path, monkeypatch):
     np.testing.assert_allclose(whole.history.beta[:3], [0.0, 1.0, 2.25])
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_divergence_is_reported_with_the_last_good_state(rng):
     x, y = problem(rng)
     with pytest.raises(V.DivergedError, match="at step") as caught:
@@ -179,6 +181,7 @@ def test_divergence_is_reported_with_the_last_good_state(rng):
     assert np.isfinite(float(V.measure(error.fit, x, y, key=KEY).error))
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_early_stopping_keeps_the_best_state(rng):
     x, y = problem(rng)
     flipped = (y + 1) % 3  # whatever is learned is wrong on the test rows
@@ -258,6 +261,7 @@ def test_a_sweep_is_its_fits_side_by_side(rng, tmp_path):
     assert same(found, again)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_sweep_says_how_many_of_its_fits_diverged(rng):
     x, y = problem(rng)
     options = {"steps": 2, "record": 1, "key": KEY, "names": "vib"} | SMALL
@@ -266,6 +270,7 @@ def test_a_sweep_says_how_many_of_its_fits_diverged(rng):
     assert (found.failed >= 0).all()
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
     x, y = problem(rng)
     options = {"x_test": x, "y_test": y, "repeats": 2, "checkpoint": tmp_path, "key": KEY, "beta": 5.0, "steps": 60}
@@ -285,6 +290,7 @@ def test_learning_curve_goes_on(rng, tmp_path, monkeypatch):
     np.testing.assert_array_equal(V.learning_curve(x, y, [5, 60], **options).error, found.error)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_learning_curve_of_a_regression_has_no_label_information(rng):
     x = rng.normal(size=(20, 3))
     curve = V.learning_curve(x, x[:, :1], [10], x_test=x, y_test=x[:, 0], task="regression", repeats=1, beta=2.0,
