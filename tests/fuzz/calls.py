@@ -156,10 +156,6 @@ _SAMPLES = o.rng(1).normal(size=(40, 2))
 _BITS = (o.rng(2).random(40) < 0.5).astype(int)
 
 
-def _of_scale(parameters):
-    return ni.architectures.network(depth=1, w_std=parameters["w_std"])
-
-
 def _mnist():
     folder = Path(tempfile.mkdtemp())
     for part, n in (("train", 20), ("t10k", 10)):
@@ -358,7 +354,7 @@ TABLE = {
     "posterior.Posterior.learn": lambda: Call(
         ni.Posterior.learn,
         {
-            "build": _of_scale,
+            "build": o.of_scale,
             "init": {"w_std": 1.0},
             "noise": 0.1,
             "max_steps": 2,
