@@ -195,6 +195,11 @@ class EmpiricalKernel:
 
     def _check(self, x: Array) -> None:
         """Refuses, before anything long, networks without an output for each input; once for a shape of inputs."""
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(
+                f"`x1` and `x2` must hold floating-point numbers; got dtype {x.dtype}. Convert them first, for "
+                "instance with `np.asarray(x, float)`; what a network looks up by number is given one-hot."
+            )
         if x.shape in self._checked:
             return
         k = {net.check("net", x) for net in self.networks}
