@@ -300,7 +300,11 @@ def many():
         (lambda net: empirical(net)(np.arange(12)[None]), TypeError, "`x1` and `x2` must hold .*; got dtype int"),
         (lambda net: empirical(named("relu")), TypeError, "`params` must hold arrays; got 'relu' among them"),
         (lambda net: empirical(named(1.0 + 0j)), TypeError, "`params` must be real; got dtype complex"),
-        (lambda net: empirical(named(np.float32(1))), TypeError, "`params` must be all float32 or all float64"),
+        (
+            lambda net: empirical(named(jnp.ones(1, jnp.float32))),
+            TypeError,
+            "`params` must be all float32 or all float64",
+        ),
         (lambda net: empirical(named(jnp.ones(1, jnp.bfloat16))), TypeError, "all float64; got bfloat16 and float64"),
         (lambda net: empirical((lambda p, x: (x @ p, x @ p), ONES))(X1), TypeError, "one array of outputs; got tuple"),
         (
