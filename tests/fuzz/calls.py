@@ -343,13 +343,13 @@ TABLE = {
     "posterior.Posterior.fit": lambda: Call(
         ni.Posterior.fit,
         {"net": o.network(), "progress": False, **_data("x", "y")},
-        {"noise": "noise", "mean": "thing", "scale": "noise"},
+        {"noise": "noises", "mean": "thing", "scale": "noise"},
         samples={"batch_size": 4},
     ),
     "posterior.Posterior.from_kernel": lambda: Call(
         ni.Posterior.from_kernel,
         {"kernel_fn": o.network()[2], "q": o.kernel(), **_data("x", "y")},
-        {"kernel_fn": "callable", "noise": "noise", "q": "floats", "mean": "thing", "scale": "noise"},
+        {"kernel_fn": "callable", "noise": "noises", "q": "floats", "mean": "thing", "scale": "noise"},
     ),
     "posterior.Posterior.learn": lambda: Call(
         ni.Posterior.learn,
@@ -361,7 +361,7 @@ TABLE = {
             "progress": False,
             **_data("x", "y"),
         },
-        {"init": "mapping", "factor": "positive"},
+        {"init": "mapping", "factor": "positive", "noise": "noises"},
     ),
     "posterior.Posterior.predict": lambda: Call(o.posterior().predict, _data("x_test")),
     "posterior.Posterior.predict_train": lambda: Call(o.posterior().predict_train, {}),
