@@ -3,9 +3,10 @@
 Ours (`ni.kernels.empirical`, "trace") beside the three implementations of `neural_tangents.empirical_ntk_fn` (Jacobian
 contraction, NTK-vector products, structured derivatives), jitted and with `vmap_axes=0`, as its documentation says, and
 beside a plain `jacrev` and one product; float32, on five architectures. Every contender has a process of its own: cold
-(compilation included), warm (the best of some calls, in wall and in processor time) and the peak of its memory. They
-take turns, round after round, and the medians over rounds are told. Then n is doubled until a call takes longer than
-`--limit` seconds or the process more than `--memory` GB.
+(compilation included), warm (the best of some calls, fewer of slow ones, in wall and in processor time) and the peak
+of its memory. They take turns, round after round, and the medians over rounds are told. Then n is doubled, up to
+`--most`, until the first call takes longer than `--limit` seconds of processor time or the process more than `--memory`
+GB.
 
     uv run python benchmarks/empirical.py
 """
@@ -30,6 +31,8 @@ import ntkinfo as ni
 
 CONTENDERS = ("ours", "jacobian contraction", "ntk-vector products", "structured derivatives", "plain jacrev")
 OUTPUTS = 10
+# Processor seconds from which on a contender is not called again in a round.
+MOST_SECONDS = 2.0
 
 
 def normal(rng, *shape):
@@ -129,17 +132,20 @@ def measure(architecture, contender, n, calls):
     apply, params = ARCHITECTURES[architecture](rng)
     x = jnp.asarray(rng.normal(size=(n, 64)), jnp.float32)
     kernel = kernel_of(contender, apply, params)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     value = np.asarray(kernel(x))
-    cold = time.perf_counter() - start
+    cold, cold_cpu = time.perf_counter() - start, time.process_time() - cpu
     walls, cpus = [], []
     for _ in range(calls):
+        if sum(cpus) > MOST_SECONDS:
+            break
         wall, cpu = time.perf_counter(), time.process_time()
         np.asarray(kernel(x))
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)), "n": n, "cold_s": cold,
+        "cold_cpu_s": cold_cpu,
         "warm_s": min(walls) if calls else None, "warm_cpu_s": min(cpus) if calls else None,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "corner": value[:4, :4].astype(float).tolist(), "trace": float(np.trace(value)),
@@ -170,9 +176,9 @@ def main():
     parser.add_argument("--n", type=int, default=256)
     parser.add_argument("--calls", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds of the largest n")
+    parser.add_argument("--limit", type=float, default=20.0, help="processor seconds of the largest n")
     parser.add_argument("--memory", type=float, default=2.0, help="GB of the largest n")
-    parser.add_argument("--most", type=int, default=4096, help="n is not doubled beyond")
+    parser.add_argument("--most", type=int, default=4096, help="n is not doubled beyond; 0 for none")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "empirical.json")
     options = parser.parse_args()
     if options.one:
@@ -184,7 +190,7 @@ def main():
         rounds = {name: [] for name in CONTENDERS}
         for _ in range(options.rounds):
             for name in CONTENDERS:
-                one = in_process(architecture, name, options.n, options.calls, 40 * options.limit)
+                one = in_process(architecture, name, options.n, options.calls, 100 * options.limit)
                 rounds[name] += [] if one is None else [one]
         row = {}
         ours = np.array(rounds["ours"][0]["corner"])
@@ -192,15 +198,15 @@ def main():
             if not each:
                 row[name] = None
                 continue
-            row[name] = {key: median(each, key) for key in ("cold_s", "warm_s", "warm_cpu_s", "peak_gb")}
+            row[name] = {key: median(each, key) for key in ("cold_s", "cold_cpu_s", "warm_s", "warm_cpu_s", "peak_gb")}
             row[name]["disagreement"] = float(np.abs(np.array(each[0]["corner"]) - ours).max() / np.abs(ours).max())
             largest = options.n
-            while largest < options.most:
-                one = in_process(architecture, name, 2 * largest, 0, 4 * options.limit)
-                if one is None or one["cold_s"] > options.limit or one["peak_gb"] > options.memory:
+            while options.most and largest < options.most:
+                one = in_process(architecture, name, 2 * largest, 0, 20 * options.limit)
+                if one is None or one["cold_cpu_s"] > options.limit or one["peak_gb"] > options.memory:
                     break
                 largest *= 2
-            row[name]["largest_n"] = largest
+            row[name]["largest_n"] = largest if options.most else None
         peers = [row[name] for name in CONTENDERS[1:4] if row[name]]
         found[architecture] = {
             "parameters": rounds["ours"][0]["parameters"], "contenders": row,
@@ -209,7 +215,8 @@ def main():
         }  # fmt: skip
         print(json.dumps({architecture: found[architecture]}), flush=True)
         result = {
-            "n": options.n, "outputs": OUTPUTS, "dtype": "float32", "rounds": options.rounds, "limit_s": options.limit,
+            "n": options.n, "outputs": OUTPUTS, "dtype": "float32", "rounds": options.rounds,
+            "calls": options.calls, "limit_cpu_s": options.limit,
             "memory_gb": options.memory, "most": options.most, "jax": jax.__version__,
             "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
             "load_average": os.getloadavg()[0], "architectures": found,

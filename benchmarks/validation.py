@@ -157,6 +157,36 @@ def posterior() -> str:
     return section("posterior", "Posterior beside tinygp", setting, *parts)
 
 
+def empirical_kernels() -> str:
+    """`benchmarks/empirical.py`."""
+    r, rows = load("empirical"), []
+    for architecture, found in r["architectures"].items():
+        for name, row in found["contenders"].items():
+            what = [f"{architecture}, {found['parameters']} parameters", name]
+            if row is None:
+                rows.append([*what, "failed", "", "", ""])
+                continue
+            warm = [1000 * row[key] for key in ("warm_cpu_s", "warm_s")]
+            times = [f"{ms:.0f}" if ms > 100 else number(ms) for ms in warm] + [number(row["cold_cpu_s"], 2)]
+            rows.append([*what, *times, number(row["peak_gb"], 2)])
+    ratios = [
+        f"{name} {number(found['cpu_ratio_to_best_of_neural_tangents'], 2)}"
+        for name, found in r["architectures"].items()
+    ]
+    walls = listed([number(found["ratio_to_best_of_neural_tangents"], 2) for found in r["architectures"].values()])
+    setting = (
+        f"`benchmarks/empirical.py`; n = {r['n']} inputs with themselves, {r['outputs']} outputs, {r['dtype']}, "
+        f"{r['cores']} cores, JAX {r['jax']}, load {number(r['load_average'], 2)} from other work, so that seconds on "
+        f"the wall say little. Each contender in a process of its own, by turns, "
+        f"{'one round' if r['rounds'] == 1 else str(r['rounds']) + ' rounds, their medians'}, the best of {r['calls']} later "
+        "calls; cold counts the compilation, and ours the trial of what is faster. `jacobian contraction`, "
+        "`ntk-vector products` and `structured derivatives` are those of neural-tangents."
+    )
+    head = ["network", "contender", "processor ms", "wall ms", "cold, processor s", "GB"]
+    ratio = f"Processor time of ours / the best of neural-tangents': {listed(ratios)} (target: at most 1.2). On the wall of the busy machine they are {walls}."
+    return section("empirical", "Empirical kernels beside neural-tangents", setting, table(head, rows), ratio)
+
+
 def many_data() -> str:
     """`benchmarks/scale.py`."""
     r, rows = load("scale"), []
@@ -532,7 +562,7 @@ def hostile_arguments() -> str:
 def page() -> str:
     """The whole page."""
     sections = (
-        speed, posterior, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, bottleneck, layered, variational,
+        speed, posterior, empirical_kernels, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, bottleneck, layered, variational,
         jax_versions, hostile_arguments,
     )  # fmt: skip
     text = "\n\n".join([HEAD.strip(), *(make() for make in sections)]) + "\n"

@@ -77,8 +77,9 @@ def load(path: str | os.PathLike, net: Any = None, *, mean: Any = None) -> Any:
     Args:
       path: the file.
       net: for an `Ensemble` or a `Posterior` the network (or kernel function) it was made with, which is evaluated on a
-        few of the training inputs and refused where it differs; for a `VariationalFit` with own networks the pair
-        (encoder, decoder). Other results need none.
+        few of the training inputs and refused where it differs; for a `LearnedPosterior` that network, or the `build`
+        of `Posterior.learn`, which makes it of the parameters in the file; for a `VariationalFit` with own networks
+        the pair (encoder, decoder). Other results need none.
       mean: the mean function an `Ensemble` or `Posterior` was made with; held against the file too.
 
     Returns:

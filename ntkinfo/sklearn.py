@@ -44,9 +44,11 @@ class _Network(sklearn.base.BaseEstimator):
     activation: str
     w_std: float
     b_std: float
-    noise: float | str
+    noise: Any
     time: float | None
     prior: str
+    # What the noise may be in words; with "fit_each" it may be one for each label.
+    _noises: tuple[str, ...] = ("fit",)
 
     def _network(self):
         options = {"depth": self.depth, "activation": self.activation, "w_std": self.w_std, "b_std": self.b_std}
@@ -58,26 +60,34 @@ class _Network(sklearn.base.BaseEstimator):
         if self.time is not None:
             check.number("time", self.time, low=0.0)
         if isinstance(self.noise, str):
-            check.option("noise", self.noise, ("fit",))
+            check.option("noise", self.noise, self._noises)
         else:
-            check.positive("noise", self.noise, scalar=True)
+            check.positive("noise", self.noise, scalar=len(self._noises) == 1)
         check.option("prior", self.prior, posterior.PRIORS)
         with parallel.enable_x64(True):
             if self.time is None:
                 self.model_ = posterior.Posterior.fit(net, x, targets, noise=self.noise, prior=self.prior)
-                self.noise_ = float(self.model_.noise)
+                self.noise_ = np.asarray(self.model_.noise) if np.ndim(self.model_.noise) else float(self.model_.noise)
             else:
                 self.model_ = ensemble.Ensemble.fit(net, x, targets)
                 self.time_ = float(self.time)
 
     def _predict(self, X, joint: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Mean (m, k), variance (m,) and, if `joint`, covariance (m, m) of the outputs."""
+        """Mean (m, k), variance (m, 1) and, if `joint`, covariance (m, m, 1) of the outputs.
+
+        With one noise for each label the last axis is that of labels, k.
+        """
         sklearn.utils.validation.check_is_fitted(self)
         x = _validated(self, X, reset=False, dtype=np.float64)
         with parallel.enable_x64(True):
             times = () if isinstance(self.model_, posterior.Posterior) else (self.time_,)
             z = self.model_.predict(x, *times, joint=joint)
-            return tuple(None if part is None else np.asarray(part) for part in (z.mean, z.variance, z.covariance))
+            mean, variance = np.asarray(z.mean), np.asarray(z.variance)
+            covariance = None if z.covariance is None else np.asarray(z.covariance)
+            if np.ndim(getattr(self.model_, "noise", 0.0)):
+                each = None if covariance is None else np.moveaxis(covariance, 0, -1)
+                return mean[:, :, 0].T, variance.T, each
+            return mean, variance[:, None], None if covariance is None else covariance[:, :, None]
 
     def __getstate__(self):
         """The fitted arrays as those of NumPy, without the kernel function, which is made again of its options."""
@@ -106,8 +116,9 @@ class NTKRegressor(sklearn.base.MultiOutputMixin, sklearn.base.RegressorMixin, _
       activation: one of `architectures.ACTIVATIONS`, such as "erf" or "relu".
       w_std: standard deviation of the weights at initialisation, in the NTK parameterization.
       b_std: standard deviation of the biases.
-      noise: variance σ² of the observation noise of the posterior, or "fit" for that of largest marginal likelihood; in
-        units of the variance of the labels where `normalize_y`. Networks trained for a `time` know no noise: unused.
+      noise: variance σ² of the observation noise of the posterior, or "fit" for that of largest marginal likelihood; an
+        array (k,) or "fit_each" for one of each label. In units of the variance of the labels where `normalize_y`.
+        Networks trained for a `time` know no noise: unused.
       time: None for the Bayesian posterior; else the time of gradient flow, from 0 (the prior) to `numpy.inf`, under
         which the distribution is that over random initialisations, with t as in `Ensemble.predict`.
       prior: "nngp" or "ntk", the kernel of the posterior's prior. Unused with a `time`.
@@ -116,7 +127,7 @@ class NTKRegressor(sklearn.base.MultiOutputMixin, sklearn.base.RegressorMixin, _
 
     Attributes:
       model_: the `Posterior` or `Ensemble`, of the scaled labels: its arrays are float64.
-      noise_: σ² of the posterior, in the units of `noise`.
+      noise_: σ² of the posterior, in the units of `noise`; an array (k,) where it is one of each label.
       n_features_in_: number of features.
 
     Source: theory, section 1; Lee et al. 2018, arXiv 1711.00165; Lee et al. 2019, arXiv 1902.06720.
@@ -128,6 +139,8 @@ class NTKRegressor(sklearn.base.MultiOutputMixin, sklearn.base.RegressorMixin, _
       True
     """
 
+    _noises = ("fit", "fit_each")
+
     def __init__(
         self,
         depth: int = 2,
@@ -135,7 +148,7 @@ class NTKRegressor(sklearn.base.MultiOutputMixin, sklearn.base.RegressorMixin, _
         w_std: float = 1.5,
         b_std: float = 0.1,
         *,
-        noise: float | str = 0.1,
+        noise: float | np.ndarray | str = 0.1,
         time: float | None = None,
         prior: str = "nngp",
         normalize_y: bool = True,
@@ -193,11 +206,11 @@ class NTKRegressor(sklearn.base.MultiOutputMixin, sklearn.base.RegressorMixin, _
         mean = self._mean + self._scale * mean
         if covariance is not None and return_cov:
             with np.errstate(over="ignore"):
-                covariance = covariance[:, :, None] * self._scale**2
+                covariance = covariance * self._scale**2
             check.finite_result("the covariance", covariance, "labels `y`")
             return self._shaped(mean), self._shaped(covariance)
         if return_std:
-            return self._shaped(mean), self._shaped(np.sqrt(variance)[:, None] * self._scale)
+            return self._shaped(mean), self._shaped(np.sqrt(variance) * self._scale)
         return self._shaped(mean)
 
     def _shaped(self, values):
@@ -217,9 +230,11 @@ class NTKRegressor(sklearn.base.MultiOutputMixin, sklearn.base.RegressorMixin, _
         n_samples = check.size("n_samples", n_samples)
         mean, _, covariance = self._predict(X, joint=True)
         rng = sklearn.utils.check_random_state(random_state)
-        eigenvalues, vectors = np.linalg.eigh(covariance)
-        root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
-        draws = np.einsum("ij,jks->iks", root, rng.standard_normal((*mean.shape, n_samples)))
+        eigenvalues, vectors = np.linalg.eigh(np.moveaxis(covariance, -1, 0))
+        roots = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))[:, None]
+        normal = rng.standard_normal((*mean.shape, n_samples))
+        # Of one covariance for all outputs, or one for each.
+        draws = np.einsum("kij,jks->iks", np.broadcast_to(roots, (mean.shape[1], *roots.shape[1:])), normal)
         values = self._mean[:, None] + self._scale[:, None] * (mean[:, :, None] + draws)
         return values[:, 0] if self._one else values
 
@@ -304,7 +319,7 @@ class NTKClassifier(sklearn.base.ClassifierMixin, _Network):
         mean, variance, _ = self._predict(X)
         with parallel.enable_x64(True):
             if mean.shape[1] > 1:
-                return np.asarray(gaussian.winning_probabilities(mean, variance))
-            z = gaussian.Gaussian(jnp.asarray(mean), jnp.asarray(variance))
+                return np.asarray(gaussian.winning_probabilities(mean, variance[:, 0]))
+            z = gaussian.Gaussian(jnp.asarray(mean), jnp.asarray(variance[:, 0]))
             # That the output is not of the other sign.
             return np.stack([gaussian.sign_error(z, np.full_like(mean, sign)) for sign in (1.0, -1.0)], axis=1)

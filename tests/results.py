@@ -18,6 +18,7 @@ from tests.fuzz import objects as o
 # What has functions or objects in it is computed; the fuzz has them already.
 COMPUTED = {
     "ensemble.Ensemble": o.ens,
+    "posterior.LearnedPosterior": o.learned,
     "posterior.Posterior": o.posterior,
     "variational.VariationalFit": o.fit,
     "information.Curve": o.curve,

@@ -44,8 +44,6 @@ NO_RESULTS = {
     "finite/_gradient_descent.py": {"Trajectory", "Config"},
     "finite/_sgd.py": {"Config", "Data", "Scales", "State", "Record", "Networks"},
     "kernels/_sharded.py": {"Totals", "StoredKernels", "EvaluatedKernels"},
-    # Its `posterior` goes to a file.
-    "posterior/_learn.py": {"LearnedPosterior"},
     "posterior/_spectrum.py": {"Factor", "Spectrum"},
     "variational/_fit.py": {"Plan"},
     "variational/_objectives.py": {"Spec", "Terms"},
@@ -77,8 +75,12 @@ def test_no_class_of_results_is_forgotten():
     assert all(registry.class_of(name).__name__ == name.split(".")[1] for name in registry.RESULTS)
 
 
+WITH_NETWORK = {"ensemble.Ensemble": o.network(), "posterior.Posterior": o.network()}
+
+
 def network_of(name):
-    return {"ensemble.Ensemble": o.network(), "posterior.Posterior": o.network()}.get(name)
+    # A learned posterior has the network of its own scale.
+    return o.learned().posterior.kernel_fn if name == "posterior.LearnedPosterior" else WITH_NETWORK.get(name)
 
 
 @pytest.mark.parametrize("name", registry.RESULTS)
@@ -87,7 +89,7 @@ def test_every_result_comes_back_bit_by_bit(name, tmp_path):
     ni.save(result, tmp_path / "result.npz")
     loaded = ni.load(tmp_path / "result.npz", network_of(name))
     assert type(loaded) is type(result)
-    if name in ("ensemble.Ensemble", "posterior.Posterior"):
+    if name in WITH_NETWORK:
         assert loaded.kernel_fn is result.kernel_fn
     assert results.same(result, loaded)
     assert [each.name for each in tmp_path.iterdir()] == ["result.npz"]
@@ -354,7 +356,7 @@ def test_double_precision_is_never_rounded_in_silence(tmp_path):
 # Pickle.
 
 
-@pytest.mark.parametrize("name", sorted(set(registry.RESULTS) - {"ensemble.Ensemble", "posterior.Posterior"}))
+@pytest.mark.parametrize("name", sorted(set(registry.RESULTS) - {*WITH_NETWORK, "posterior.LearnedPosterior"}))
 def test_results_without_networks_can_be_pickled(name):
     result = results.of(name)
     if name == "variational.VariationalFit":

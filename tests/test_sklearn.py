@@ -156,7 +156,7 @@ def test_probabilities_are_those_of_networks_that_decide(kind, data):
     # Drawn outputs decide as often.
     mean, variance, _ = model._predict(x_test)
     rng = np.random.default_rng(1)
-    f = mean[..., None] + np.sqrt(variance)[:, None, None] * rng.normal(size=(*mean.shape, 20_000))
+    f = mean[..., None] + np.sqrt(variance)[..., None] * rng.normal(size=(*mean.shape, 20_000))
     chosen = (f[:, 0] > 0).astype(int) if mean.shape[1] == 1 else np.argmax(f, axis=1)
     for c in range(len(model.classes_)):
         share = (chosen == c).mean(axis=1)

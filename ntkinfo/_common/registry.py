@@ -49,6 +49,7 @@ RESULTS = {
     "learning.Forecast": "learning._forecast",
     "learning.LearningCurve": "learning._curve",
     "networks.NetworkReport": "networks._report",
+    "posterior.LearnedPosterior": "posterior._learn",
     "posterior.NoiseFit": "posterior._noise",
     "posterior.Posterior": "posterior._posterior",
     "sweep.Sweep": "sweep",

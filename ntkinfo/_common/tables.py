@@ -144,7 +144,10 @@ def _coordinates(result, table: Table, axis: str, length: int) -> np.ndarray:
 
 
 def _plain(value):
-    return value.item() if isinstance(value, np.ndarray | np.generic | jax.Array) and np.size(value) == 1 else value
+    """A total of the whole table as pandas can compare it: a number, or a tuple of them."""
+    if not isinstance(value, np.ndarray | np.generic | jax.Array):
+        return value
+    return value.item() if np.size(value) == 1 else tuple(np.ravel(value).tolist())
 
 
 def one_line(self: Any) -> str:

@@ -123,6 +123,11 @@ def value(
         ensemble.dense("source", source, "`value`")
     check.instance("source", source, (Posterior, Ensemble), maker="`Posterior.fit` or `Ensemble.fit`")
     check.known("source", source)
+    if isinstance(source, Posterior) and np.ndim(source.noise):
+        raise ValueError(
+            f"`source` must have one noise for all labels; got noise of shape {source.noise.shape}. Fit a posterior of "
+            "each label: what they say of an example adds up."
+        )
     if source.n < 2:
         raise ValueError("`source` must have at least two training examples, so that one can be left out; got one.")
     if getattr(source.kernel_fn, "outputs", None) == "full":

@@ -126,6 +126,7 @@ class EmpiricalKernel:
         self.origin = origin
         self.method = method
         self._checked: set[tuple] = set()
+        self._outputs_of: dict[tuple, int] = {}
 
     def __repr__(self):
         return f"EmpiricalKernel({self.networks[0]!r}, outputs={self.outputs!r}, around={self.around!r})"
@@ -186,10 +187,19 @@ class EmpiricalKernel:
         return rows[:, :-1], jnp.round(which[:, 0]).astype(jnp.int32)
 
     def _k(self, x: Array) -> int:
-        return networks.output_shape("net", self.networks[0], x)
+        # Found by tracing the network, which takes longer than a small kernel.
+        kind = (x.shape[1:], str(x.dtype))
+        if kind not in self._outputs_of:
+            self._outputs_of[kind] = networks.output_shape("net", self.networks[0], x)
+        return self._outputs_of[kind]
 
     def _check(self, x: Array) -> None:
         """Refuses, before anything long, networks without an output for each input; once for a shape of inputs."""
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(
+                f"`x1` and `x2` must hold floating-point numbers; got dtype {x.dtype}. Convert them first, for "
+                "instance with `np.asarray(x, float)`; what a network looks up by number is given one-hot."
+            )
         if x.shape in self._checked:
             return
         k = {net.check("net", x) for net in self.networks}
@@ -243,7 +253,8 @@ class EmpiricalKernel:
         if which1 is not None:
             return [(((first, which1), (second, which2)), 1.0)]
         classes = [self.outputs] if isinstance(self.outputs, int) else range(self._k(first))
-        pairs = [tuple((x, jnp.full(len(x), c, jnp.int32)) for x in (first, second)) for c in classes]
+        # On the host: so many small arrays would be calls of the device.
+        pairs = [tuple((x, np.full(len(x), c, np.int32)) for x in (first, second)) for c in classes]
         return [(pair, 1.0 / len(pairs)) for pair in pairs]
 
     def _both(self, tangent, x1, x2):
@@ -366,7 +377,7 @@ class EmpiricalKernel:
 
     def _panels(self, net, x1, x2, batch_size, progress, devices=None) -> np.ndarray:
         """Θ̂ of one network, on the host, in panels of rows."""
-        if _structured.preferred(net, self.method, self.outputs, x1, x2, self._parts(x1[:_TRIAL_ROWS], None)):
+        if _structured.preferred(net, self.method, self.outputs, x1, x2, lambda: self._parts(x1[:_TRIAL_ROWS], None)):
             return _structured.panels(net, self.outputs, x1, x2, batch_size, progress, devices)
         symmetric = x2 is None
         total = np.zeros((len(x1), len(x1 if symmetric else x2)), x1.dtype)

@@ -42,7 +42,8 @@ def preferred(net: Network, method: str | None, outputs, x1: Array, x2: Array | 
       outputs: "trace", "full" or one output.
       x1: rows, (a, ...).
       x2: rows, (b, ...), or None for `x1`.
-      parts: pairs of (inputs, outputs) with weights that add up to the kernel of the first `TRIAL_ROWS` rows.
+      parts: a function without arguments, for pairs of (inputs, outputs) with weights that add up to the kernel of the
+        first `TRIAL_ROWS` rows.
     """
     if method is not None or len(x1) < 2 * TRIAL_ROWS or (x2 is not None and len(x2) < TRIAL_ROWS):
         return method == "structured"
@@ -53,14 +54,13 @@ def preferred(net: Network, method: str | None, outputs, x1: Array, x2: Array | 
     if key not in _FOUND:
         while len(_FOUND) >= _MOST_FOUND:
             _FOUND.pop(next(iter(_FOUND)))
-        _FOUND[key] = _faster(net, outputs, x1, x2, parts)
+        _FOUND[key] = _faster(net, outputs, x1, x2, parts())
     return _FOUND[key]
 
 
 def _faster(net, outputs, x1, x2, parts) -> bool:
     """The trial."""
     function, state = net.taken_apart
-    few = x1[:TRIAL_ROWS]
     n_blocks = len(x1) / TRIAL_ROWS * ((len(x1) + 1) / 2 if x2 is None else len(x2)) / TRIAL_ROWS
     n_panels = (len(x1) + (0 if x2 is None else len(x2))) / TRIAL_ROWS
     pairs = [first for (first, _), _ in parts]
@@ -78,16 +78,18 @@ def _faster(net, outputs, x1, x2, parts) -> bool:
     want = sum(weight * np.asarray(_jacobian.gram(rows(pair), rows(pair)))
                for pair, ((_, _), weight) in zip(pairs, parts, strict=True))  # fmt: skip
     try:
-        block = _block(function, outputs, net.params, state, few, few)
         # In blocks of many rows it is faster than in small ones: what is timed is the size that is used.
         many = x1[: _block_rows(x1)]
+        alone = x2 is None and len(many) == len(x1)
         share = (len(many) / TRIAL_ROWS) ** 2
-        structured = _jacobian.seconds(lambda: _block(function, outputs, net.params, state, many, many)) / share
+        arguments = (function, outputs, net.params, state, many, None if alone else many)
+        block = np.asarray(_block(*arguments))[:TRIAL_ROWS, :TRIAL_ROWS]
+        structured = _jacobian.seconds(lambda: _block(*arguments)) / share
     except Exception:
         # Not installed, or a layer that it does not know: the other ways are always there.
         return False
     largest = float(np.abs(want).max())
-    error = float(np.abs(np.asarray(block) - want).max())
+    error = float(np.abs(block - want).max())
     same = error <= _ROUNDING * float(np.finfo(x1.dtype).eps) * largest
     return same and structured * n_blocks < seconds
 
@@ -102,13 +104,17 @@ def panels(net: Network, outputs, x1: Array, x2: Array | None, batch_size, progr
     function, state = net.taken_apart
     symmetric = x2 is None
     second = x1 if x2 is None else x2
-    total = np.zeros((len(x1), len(second)), x1.dtype)
-    size = min(_block_rows(x1) if batch_size is None else batch_size, max(total.shape))
+    shape = (len(x1), len(second))
+    size = min(_block_rows(x1) if batch_size is None else batch_size, max(shape))
     if devices:
         # A block for each device at least.
-        size = max(1, min(size, -(-min(total.shape) // len(devices))))
+        size = max(1, min(size, -(-min(shape) // len(devices))))
     work = [(i, j) for i in range(0, len(x1), size) for j in range(0, len(second), size) if not symmetric or j >= i]
     places = list(devices or ())
+    if len(work) == 1 and symmetric and not places:
+        # One block alone: nothing is copied or filled up.
+        return np.asarray(_refusing(function, outputs, net.params, state, x1, None))
+    total = np.zeros(shape, x1.dtype)
     arguments = [jax.device_put((net.params, state), place) for place in places] or [(net.params, state)]
     running: list = []
     with progress_bar.bar(total=len(work), desc="empirical kernel", unit="block", progress=progress) as bar:
@@ -122,20 +128,25 @@ def panels(net: Network, outputs, x1: Array, x2: Array | None, batch_size, progr
             at = index % len(arguments)
             if places:
                 pair = jax.device_put(pair, places[at])
-            try:
-                running.append((i, j, _block(function, outputs, *arguments[at], *pair)))
-            except ImportError:
-                raise
-            except Exception as error:
-                raise ValueError(
-                    f'`method` must be "jacobian" or "products" for this network: structured derivatives fail on it '
-                    f"({networks.reason(error)})."
-                ) from error
+            running.append((i, j, _refusing(function, outputs, *arguments[at], *pair)))
             if len(running) == len(arguments):
                 add(running.pop(0))
         for done in running:
             add(done)
     return total
+
+
+def _refusing(*arguments) -> Array:
+    """`_block` of these arguments, with an error of our own where it fails."""
+    try:
+        return _block(*arguments)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f'`method` must be "jacobian" or "products" for this network: structured derivatives fail on it '
+            f"({networks.reason(error)})."
+        ) from error
 
 
 def _block_rows(x: Array) -> int:
@@ -150,8 +161,8 @@ def _filled(rows: Array, size: int) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _block(function: Any, outputs, params, state, x1: Array, x2: Array) -> Array:
-    """Θ̂ between rows (a, ...) and (b, ...), (a, b), averaged over outputs for "trace"."""
+def _block(function: Any, outputs, params, state, x1: Array, x2: Array | None) -> Array:
+    """Θ̂ between rows (a, ...) and (b, ...), (a, b), averaged over outputs for "trace"; None for the first again."""
     nt = load()
 
     def apply(params, rows):

@@ -60,7 +60,8 @@ def _of_module(module, state) -> Network:
     _refuse_training("make", module)
     leaves, structure = jax.tree.flatten(module)
     params = [leaf for leaf in leaves if _network.is_float(leaf)]
-    _network.checked_params("make", leaves)
+    # Functions among its leaves are part of the program.
+    _network.checked_params("make", [leaf for leaf in leaves if _is_array(leaf)])
     # Arrays that do not train are the state; functions and numbers are part of the program.
     arrays = [leaf for leaf in leaves if _is_array(leaf) and not _network.is_float(leaf)]
     held = tuple(None if _network.is_float(leaf) else _ARRAY if _is_array(leaf) else leaf for leaf in leaves)

@@ -19,13 +19,18 @@ _LIBRARIES = {
 TRAINING = "outputs then depend on the batch, or on chance."
 
 
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "AEIOU" else "a"
+
+
 def refuse_module(name: str, value, wanted: str) -> None:
     """Refuses modules of other libraries as they are, and names the adapter; `wanted` says what must be given."""
     for base in type(value).__mro__:
         for library, (kind, adapter) in _LIBRARIES.items():
             if base.__module__ == library or base.__module__.startswith(library + "."):
+                given = f"{_article(kind)} {kind}, {type(value).__name__}"
                 raise TypeError(
-                    f"`{name}` must be {wanted}; got a {kind}, {type(value).__name__}. As a finite network it is taken "
+                    f"`{name}` must be {wanted}; got {given}. As a finite network it is taken "
                     f"through `ni.networks.{adapter}`, and its own kernel is `ni.kernels.empirical` of that."
                 )
 
@@ -36,7 +41,7 @@ def reason(error: Exception) -> str:
     library = type(error).__module__.split(".")[0]
     if "is immutable" in text and library == "flax":
         return f"a layer is in training mode ({text.split(' (http')[0]}). Use running averages, and no mutable state."
-    if ("PRNG" in text and library != "builtins") or "requires a key" in text:
+    if ("PRNG" in text and library != "builtins") or "requires a key" in text or "RngCount" in text:
         return f"it draws at random ({text.split(' (http')[0]}). Turn dropout off: nothing here hands on random keys."
     if "Dropout" in text:
         return 'its `Dropout` draws at random. Make it `Dropout(rate, mode="test")`: nothing here hands on random keys.'

@@ -246,10 +246,17 @@ def checked_params(name: str, params: Any) -> None:
     """Refuses parameters that are not arrays of one floating-point dtype, finite.
 
     Raises:
-      TypeError: complex numbers, half precision, several dtypes.
+      TypeError: leaves that are no arrays of numbers, complex numbers, half precision, several dtypes.
       ValueError: no parameters, NaN or Inf.
     """
-    leaves = [leaf for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype")]
+    leaves = jax.tree.leaves(params)
+    for leaf in leaves:
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)):
+            raise TypeError(
+                f"`{name}` must hold arrays; got {check.described(leaf)} among them. What is no number, such as the "
+                "name of an activation, belongs into the function."
+            )
+    leaves = [leaf for leaf in leaves if hasattr(leaf, "dtype")]
     for leaf in leaves:
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             raise TypeError(

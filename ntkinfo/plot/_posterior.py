@@ -33,14 +33,22 @@ def posterior(post: Any, *, output: int = 0, ax: Axes | None = None) -> Axes:
     y = np.asarray(post.y)
     output = check.integer("output", output, least=0, most=y.shape[1] - 1)
     x = np.asarray(post.x).reshape(len(y), -1)
-    noise = float(post.noise)
+    noise = np.asarray(post.noise)
+    # With one noise for each label predictions have a leading axis of labels.
+    each = noise.ndim > 0
+    noise = float(noise[output] if each else noise)
+
+    def marginals(z):
+        mean, variance = np.asarray(z.mean), np.asarray(z.variance)
+        return (mean[output, :, 0], variance[output]) if each else (mean[:, output], variance)
+
     ax = axes_of(ax)
     if x.shape[1] == 1:
         low, high = x.min(), x.max()
         margin = 0.25 * (high - low) or 1.0
         grid = np.linspace(low - margin, high + margin, _POINTS, dtype=x.dtype)
         z = post.predict(grid.reshape(-1, *np.asarray(post.x).shape[1:]))
-        mean, variance = np.asarray(z.mean)[:, output], np.asarray(z.variance)
+        mean, variance = marginals(z)
         for width, alpha, label in (
             (np.sqrt(variance + noise), 0.12, "± 2 std of a label"),
             (np.sqrt(variance), 0.25, "± 2 std of the function"),
@@ -52,7 +60,8 @@ def posterior(post: Any, *, output: int = 0, ax: Axes | None = None) -> Axes:
         ax.set_ylabel("output")
     else:
         z = post.leave_one_out()
-        mean, std = np.asarray(z.mean)[:, output], np.sqrt(np.asarray(z.variance) + noise)
+        mean, variance = marginals(z)
+        std = np.sqrt(variance + noise)
         ends = [min(y[:, output].min(), mean.min()), max(y[:, output].max(), mean.max())]
         ax.plot(ends, ends, color=REFERENCE, lw=0.9, ls=":", zorder=0)
         ax.errorbar(

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, labels, memory, parallel, progress, pytree, tables
+from ntkinfo.posterior import _per_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ class LearnedPosterior:
 
     Attributes:
       posterior: the `Posterior` at the parameters found; its prior has seen the data.
-      parameters: by the names of `init`; "noise" is σ².
+      parameters: by the names of `init`; "noise" is σ², a scalar or (k,).
       value: the objective at the parameters found, in nats, a scalar.
       gradient: its derivatives by the logarithms of the parameters, in nats, by the same names.
       path: the objective after each step, from that of `init` on, (n_steps + 1,).
@@ -56,26 +57,59 @@ class LearnedPosterior:
 
     _repr_html_ = tables.html
 
+    def _to_stored(self) -> dict[str, Any]:
+        # The posterior by its fields: the network that it needs is made of the parameters beside them.
+        return {name: getattr(self, name) for name in pytree.field_names(self)} | {
+            "posterior": self.posterior._to_stored()
+        }
+
+    @classmethod
+    def _from_stored(cls, fields: dict[str, Any], net: Any, mean: Any) -> "LearnedPosterior":
+        from ntkinfo.posterior._posterior import Posterior
+
+        missing = {*pytree.field_names(cls)} ^ set(fields)
+        if missing or not all(isinstance(fields[name], dict) for name in ("posterior", "parameters", "gradient")):
+            raise ValueError(f"`path` holds no `LearnedPosterior` of this version: {', '.join(sorted(missing))[:80]}.")
+        if callable(net) and not check.takes(net, 3):
+            try:
+                net = net(_numbers(fields["parameters"]))
+            except KeyError as error:
+                raise ValueError(
+                    f"`net` must make a network of the parameters in the file, {', '.join(fields['parameters'])}; it "
+                    f"asks for {error}."
+                ) from error
+        return cls(**fields | {"posterior": Posterior._from_stored(fields["posterior"], net, mean)})
+
     def __repr__(self):
         found = _described(self.parameters)
         state = "converged" if self.converged else "not converged"
         return f"LearnedPosterior({found}; {self.objective} {float(self.value):.6g} nats, {state})"
 
-    def to_dataframe(self) -> "pd.DataFrame":
-        """A pandas table with a row for each parameter: parameter, value, gradient (in nats), at_limit."""
-        import pandas as pd
+    def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
+        """A pandas table with a row for each parameter: parameter, value, gradient, at_limit; `attrs` hold the rest.
 
-        rows = []
+        Args:
+          unit: "nats" or "bits", of the gradient and of the objective.
+
+        Raises:
+          ValueError: an unknown unit.
+          ImportError: pandas is missing.
+        """
+        scale, rows = tables.factor(unit), []
         for name, value in self.parameters.items():
             entries = zip(np.ravel(value), np.ravel(self.gradient[name]), strict=True)
             for index, (entry, slope) in enumerate(entries):
                 label = name if np.ndim(value) == 0 else f"{name}[{index}]"
-                rows.append((label, float(entry), float(slope), name in self.at_limit))
-        return pd.DataFrame(rows, columns=["parameter", "value", "gradient", "at_limit"])
+                rows.append((label, float(entry), scale * float(slope), name in self.at_limit))
+        columns = dict(zip(("parameter", "value", "gradient", "at_limit"), zip(*rows, strict=True), strict=True))
+        totals = {"objective": self.objective, "value": scale * float(self.value), "converged": self.converged}
+        return tables.frame(columns, totals, unit)
 
 
 def evidence(q, y, noise):
-    """log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats."""
+    """log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats; with noise (k,) the sum over labels."""
+    if np.ndim(noise):
+        return _of_labels(evidence, q, y, noise)
     n, k = y.shape
     factor = jnp.linalg.cholesky(q + noise * jnp.eye(n, dtype=q.dtype))
     white = jax.scipy.linalg.solve_triangular(factor, y, lower=True)
@@ -83,7 +117,9 @@ def evidence(q, y, noise):
 
 
 def leave_one_out(q, y, noise):
-    """Σ_i log N(y_i; μ_{-i}, σ²_{-i}) in nats: each label, given all others, with its noise."""
+    """Σ_i log N(y_i; μ_{-i}, σ²_{-i}) in nats: each label, given all others, with its noise, a scalar or (k,)."""
+    if np.ndim(noise):
+        return _of_labels(leave_one_out, q, y, noise)
     n, k = y.shape
     factor = jnp.linalg.cholesky(q + noise * jnp.eye(n, dtype=q.dtype))
     inverse = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(n, dtype=q.dtype))
@@ -91,6 +127,10 @@ def leave_one_out(q, y, noise):
     residuals = (inverse @ y) / precision[:, None]
     squares = jnp.sum(residuals**2, axis=1) * precision
     return 0.5 * jnp.sum(k * jnp.log(precision / (2 * np.pi)) - squares)
+
+
+def _of_labels(objective, q, y, noise):
+    return jnp.sum(jax.lax.map(lambda label: objective(q, label[0][:, None], label[1]), (y.T, noise)))
 
 
 _OBJECTIVES = {"evidence": evidence, "leave_one_out": leave_one_out}
@@ -107,9 +147,10 @@ def learn(cls, build, x, y, init, noise, objective, prior, factor, max_steps, sh
     max_steps = check.size("max_steps", max_steps)
     check.number("factor", factor, low=1.0, high=1e12, ends=False)
     check.flag("progress", show, none=True)
-    init = _check_init(init, noise)
     x = check.inputs("x", x)
     y = labels.real_targets("y", y, len(x)).astype(x.dtype)
+    init = _check_init(init, noise, y.shape[1])
+    noise = np.asarray(noise, np.float64) if np.ndim(noise) else noise
     for name, value in (("x", x), ("y", y)):
         check.known(name, value)
     memory.require(
@@ -166,9 +207,10 @@ def learn(cls, build, x, y, init, noise, objective, prior, factor, max_steps, sh
         touched = {name: np.asarray(one).any() for name, one in unravel(jnp.asarray(1.0 * (below | above))).items()}
     at_limit = tuple(name for name, yes in touched.items() if yes)
     _warn(objective, parameters, at_limit, converged, len(path) - 1, factor)
-    known = {name: float(one) if one.ndim == 0 else one for name, one in parameters.items()}
-    variance = known.pop("noise", noise)
-    posterior = cls.fit(build(known), x, y, noise=variance, prior=kernel, prior_saw_data=True, progress=show)
+    variance = _plain(parameters["noise"]) if "noise" in parameters else noise
+    posterior = cls.fit(
+        build(_numbers(parameters)), x, y, noise=variance, prior=kernel, prior_saw_data=True, progress=show
+    )
     arrays = ({name: jnp.asarray(one) for name, one in each.items()} for each in (parameters, gradient))
     parameters, gradient = arrays
     numbers = (jnp.asarray(np.array(value)), gradient, jnp.asarray(np.array(path)))
@@ -198,7 +240,7 @@ def _prior_name(build, init, prior) -> str:
     return prior or getattr(kernel_fn, "default_prior", "nngp")
 
 
-def _check_init(init, noise) -> dict[str, Any]:
+def _check_init(init, noise, k: int) -> dict[str, Any]:
     if not isinstance(init, dict) or not init or not all(isinstance(name, str) for name in init):
         raise TypeError(f"`init` must be a dictionary of parameters by name, not empty; got {check.described(init)}.")
     parameters = {}
@@ -214,10 +256,19 @@ def _check_init(init, noise) -> dict[str, Any]:
         )
     if noise is not None:
         check.known("noise", noise)
-        check.positive("noise", noise, scalar=True)
-    elif np.ndim(parameters["noise"]):
-        raise ValueError(f"`init: noise` must be one number; got shape {parameters['noise'].shape}.")
+        if isinstance(noise, str):
+            raise TypeError(f'`noise` must be a number; got {noise!r}. It is learned where `init` has a "noise".')
+    _per_label.check_noise(*((noise, k) if noise is not None else (parameters["noise"], k, "init: noise")))
     return parameters
+
+
+def _numbers(parameters) -> dict[str, Any]:
+    """The parameters as `build` takes them, without the noise."""
+    return {name: _plain(value) for name, value in parameters.items() if name != "noise"}
+
+
+def _plain(value):
+    return float(value) if np.ndim(value) == 0 else np.asarray(value)
 
 
 def _described(init) -> str:

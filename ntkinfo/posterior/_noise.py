@@ -5,7 +5,7 @@ bottom of it.
 """
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,8 @@ class NoiseFit(NamedTuple):
     """How the noise was chosen.
 
     Attributes:
-      gradient: derivative of the log marginal likelihood with respect to log σ² at the value chosen, in nats.
+      gradient: derivative of the log marginal likelihood with respect to log σ² at the value chosen, in nats; a scalar,
+        as all here, or (k,) for one noise for each label.
       steps: steps of L-BFGS taken.
       converged: whether that derivative vanishes to the precision of the dtype.
       at_limit: whether the likelihood still grows at the smallest noise tried, so that no best value exists.
@@ -42,7 +43,7 @@ class NoiseFit(NamedTuple):
     converged: Array
     at_limit: Array
 
-    _table = tables.Table((), nats="gradient", plain="steps converged at_limit")
+    _table = tables.Table(("output",), nats="gradient", plain="steps converged at_limit")
     to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
     _repr_html_ = tables.html
@@ -73,11 +74,12 @@ def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> 
     if tracing.is_known(values):
         # One program for neighbouring numbers of inputs: what fills up weighs nothing.
         values = tuple(padding.fill(value, (padding.near(len(weights)),)) for value in values)
-    return _maximised(*values, np.asarray(k, eigenvalues.dtype))
+    return maximised(*values, np.asarray(k, eigenvalues.dtype))
 
 
 @jax.jit
-def _maximised(eigenvalues, squares, weights, k):
+def maximised(eigenvalues, squares, weights, k):
+    """The core of `maximise_marginal_likelihood`: eigenvalues and squares count by their weights, (n,)."""
     import optax
 
     count, dtype = jnp.sum(weights), eigenvalues.dtype
@@ -119,12 +121,12 @@ def _maximised(eigenvalues, squares, weights, k):
     return jnp.exp(log_noise), NoiseFit(-slope * count * k, steps, jnp.abs(slope) <= tolerance, at_limit)
 
 
-def fit_scale(q: Array, y: Array, noise: float | None) -> tuple[float, float, tuple]:
+def fit_scale(q: Array, y: Array, noise: float | np.ndarray | None) -> tuple[float, float | np.ndarray, tuple]:
     """τ² and σ² of the largest marginal likelihood of labels y (n, k) under τ²Q + σ²I; σ² = `noise` where given.
 
-    Third come the eigenvalues of τ²Q, ascending (n,), its eigenvectors U (n, n) and Uᵀy. On the host, in float64. For
-    each ratio σ²/τ² the best τ² is a closed form; the ratio, or τ² itself where the noise is given, is scanned and then
-    found within two cells of the scan.
+    That is one number, or one for each label, (k,). Third come the eigenvalues of τ²Q, ascending (n,), its eigenvectors
+    U (n, n) and Uᵀy. On the host, in float64. For each ratio σ²/τ² the best τ² is a closed form; the ratio, or τ²
+    itself where the noise is given, is scanned and then found within two cells of the scan.
 
     Raises:
       ValueError: a kernel that is indefinite or zero; residuals that are all 0, where σ² is to be found too.
@@ -153,14 +155,16 @@ def fit_scale(q: Array, y: Array, noise: float | None) -> tuple[float, float, tu
         return scale, 0.5 * k * float(np.sum(np.log(values + ratio)) + n * np.log(scale))
 
     def of_scale(log_scale):
-        total = np.exp(log_scale) * values + noise
-        return np.exp(log_scale), 0.5 * float(k * np.sum(np.log(total)) + np.sum(squares / total))
+        total = np.exp(log_scale) * values[:, None] + own
+        return np.exp(log_scale), 0.5 * float(np.sum(np.log(total)) + np.sum(rotated**2 / total))
 
+    # Of each label, (1, k).
+    own = np.broadcast_to(np.asarray(0.0 if noise is None else noise, np.float64), k)[None]
     function = of_ratio if noise is None else of_scale
     if noise is None:
         low, high = np.log(max(_SMALLEST * mean, RESOLUTION_FACTOR * resolution)), np.log(values[-1] * 1e6)
     else:
-        low, high = np.log(_SMALLEST * (signal + noise) / mean), np.log(1e6 * (signal + noise) / mean)
+        low, high = np.log(_SMALLEST * (signal + own.min()) / mean), np.log(1e6 * (signal + own.max()) / mean)
     grid = np.linspace(low, high, _SCAN)
     best = int(np.argmin([function(each)[1] for each in grid]))
     if best in (0, _SCAN - 1):
@@ -233,26 +237,26 @@ def check_noise(eigenvalues: Array, noise: float | Array | None) -> None:
         )
 
 
-def warn_fit(noise: Array, fit: NoiseFit, y: Array) -> None:
+def warn_fit(noise: Any, fit: NoiseFit, y: Array, what: str = 'noise="fit"', *, stacklevel: int = 4) -> None:
     """Says where the marginal likelihood has no maximum, none was reached, or the offset of y (n, k) became noise."""
     labels = np.asarray(y, np.float64)
     offset, spread = float(np.mean(labels.mean(0) ** 2)), float(np.mean(labels.var(0)))
     if float(noise) > spread and offset > spread:
         warnings.warn(
-            f'noise="fit" takes the offset of the labels for noise: {float(noise):.3g}, where their variance is '
+            f"{what} takes the offset of the labels for noise: {float(noise):.3g}, where their variance is "
             f"{spread:.3g} and their mean square {offset + spread:.3g}. The prior has mean 0 and the scale of its "
             "kernel: subtract the mean of `y`, and divide by its standard deviation.",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     if bool(fit.at_limit):
         warnings.warn(
-            f'noise="fit" stopped at the smallest noise tried, {float(noise):.3g}: the marginal likelihood still grows '
+            f"{what} stopped at the smallest noise tried, {float(noise):.3g}: the marginal likelihood still grows "
             "towards zero noise, that is, the prior explains the labels exactly. Give a noise you can defend.",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     elif not bool(fit.converged):
         warnings.warn(
-            f'noise="fit" did not converge: after {int(fit.steps)} steps the derivative of the log marginal '
+            f"{what} did not converge: after {int(fit.steps)} steps the derivative of the log marginal "
             f"likelihood with respect to log noise is {float(fit.gradient):.2g} at noise {float(noise):.3g}.",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )

@@ -21,7 +21,7 @@ from ntkinfo._common import check, data, labels, memory, pickling, pytree, table
 from ntkinfo._numerics import eigenspaces, padding, regularised, variances
 from ntkinfo.datasets import Dataset
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.posterior import _learn, _noise, _spectrum, _stored
+from ntkinfo.posterior import _learn, _noise, _per_label, _spectrum, _stored
 from ntkinfo.posterior._learn import LearnedPosterior
 from ntkinfo.posterior._noise import NoiseFit
 from ntkinfo.posterior._spectrum import Factor, Spectrum
@@ -37,11 +37,15 @@ class Posterior:
 
     A pytree of arrays; the kernel function and the name of the prior are static.
 
+    With one noise for each label outputs have posteriors of their own: predictions are those of k posteriors of one
+    label each, along a leading axis, mean (k, m, 1), variance (k, m), covariance (k, m, m). What is said of all labels
+    (evidence, `information_gain`, `kl`) is the sum.
+
     Attributes:
       x: training inputs, (n, ...).
       y: training labels, (n, k).
       q: the prior kernel Q on the training inputs, (n, n).
-      noise: σ², a scalar.
+      noise: σ², a scalar, or (k,) for one of each label.
       noise_fit: how σ² was chosen, or None where it was given.
       kernel_fn: the kernel function `kernel_fn(x1, x2, get)`.
       prior: "nngp" or "ntk", the kernel taken for Q.
@@ -109,9 +113,10 @@ class Posterior:
           net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, as of `kernels.empirical`.
           x: training inputs, (n, ...), floating point; or a `Dataset`, whose training rows are taken.
           y: training labels, (n, k) or (n,) for one output, floating point.
-          noise: the variance σ² of observation noise (not its standard deviation), positive; or "fit" for the value
-            of largest marginal likelihood, with `noise_fit` saying how well it was found; it is a constant under
-            differentiation. It is absolute: neural-tangents' `diag_reg` is relative, noise = diag_reg · trace(Q)/n.
+          noise: the variance σ² of observation noise (not its standard deviation), positive, or one for each label,
+            (k,); or "fit" for the value of largest marginal likelihood, "fit_each" for that of each label, with
+            `noise_fit` saying how well it was found; fitted, it is a constant under differentiation. It is absolute:
+            neural-tangents' `diag_reg` is relative, noise = diag_reg · trace(Q)/n.
           prior: "nngp" for the Bayesian network, "ntk" for the process whose covariance is the tangent kernel; None
             is "nngp", but for the empirical kernel of one network, which has the tangent kernel alone.
           mean: the prior mean, such as f(x; θ₀): a `networks.Network`, a pair (apply_fn, params), an empirical kernel,
@@ -127,9 +132,9 @@ class Posterior:
 
         Raises:
           TypeError: `net` is no network, or `x`, `y` or `noise` are not floating-point numbers.
-          ValueError: wrong ranks or sizes, NaN or Inf, a noise that is not positive or vanishes beside the rounding
-            of a singular kernel, an indefinite kernel, an unknown prior; a mean of another shape than the labels;
-            scale="fit" under tracing.
+          ValueError: wrong ranks or sizes, NaN or Inf, a noise that is not positive, of another shape than () or (k,),
+            or vanishes beside the rounding of a singular kernel; an indefinite kernel, an unknown prior; a mean of
+            another shape than the labels; scale="fit" under tracing, or with noise="fit_each".
 
         Warns:
           UserWarning: noise="fit" found no best value (the likelihood grows down to the smallest noise tried), did not
@@ -144,11 +149,11 @@ class Posterior:
         x, y = data.train_pair(x, y)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
-        prior = _check_options(noise, prior, kernel_fn)
-        _check_scale(scale)
+        prior = _check_prior(prior, kernel_fn)
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
             x, y = kernel_fn.rows(x), kernel_fn.targets(y)
+        _check_noise(noise, y.shape[1], scale)
         memory.require(
             f"`x` with n = {len(x)} training inputs",
             _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
@@ -179,9 +184,9 @@ class Posterior:
         check.function("kernel_fn", kernel_fn, "a function kernel_fn(x1, x2, get)", arguments=3)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
-        _check_options(noise, prior, kernel_fn)
+        _check_prior(prior, kernel_fn)
+        _check_noise(noise, y.shape[1], scale)
         q = check.square("q", q, len(x), x.dtype)
-        _check_scale(scale)
         mean_fn = kernels.mean_function(mean, kernel_fn)
         return cls._scaled(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale)
 
@@ -193,7 +198,7 @@ class Posterior:
         y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         init: dict[str, Any],
         *,
-        noise: float | None = None,
+        noise: ArrayLike | None = None,
         objective: str = "evidence",
         prior: str | None = None,
         factor: float = 1e4,
@@ -214,8 +219,8 @@ class Posterior:
           x: training inputs, (n, ...), floating point.
           y: training labels, (n, k) or (n,), floating point.
           init: where to start, a positive number (or an array of them, such as length scales) for each name that
-            `build` reads; with "noise" the variance σ² is learned as well.
-          noise: σ² where it is not learned.
+            `build` reads; with "noise" the variance σ² is learned as well, one or, from an array (k,), each label's.
+          noise: σ² where it is not learned, a number or one for each label, (k,).
           objective: "evidence" or "leave_one_out".
           prior: "nngp" or "ntk"; None as in `fit`.
           factor: the parameters stay within `init` / factor and `init` * factor.
@@ -224,7 +229,8 @@ class Posterior:
 
         Returns:
           `LearnedPosterior`: the posterior, the parameters, the objective and its path, its gradient, and whether the
-          search converged. The prior has seen the data: `ntkinfo.bounds` refuses its divergence.
+          search converged. The prior has seen the data: `ntkinfo.bounds` refuses its divergence. `ni.save` writes it,
+          and `ni.load(path, build)` makes its network again.
 
         Raises:
           TypeError: `init` is no dictionary of numbers, `build` no function, arguments that are traced.
@@ -251,7 +257,7 @@ class Posterior:
         if isinstance(scale, str):
             if not check.concrete(q, y, offset):
                 raise ValueError('`scale` must be a number under jit and grad; got "fit".')
-            fixed = None if isinstance(noise, str) else float(noise)
+            fixed = None if isinstance(noise, str) else np.asarray(noise, np.float64)
             scale, noise, parts = _noise.fit_scale(q, _residual(y, offset), fixed)
             spectrum = Spectrum(*parts)
             prior_saw_data = True if prior_saw_data is None else prior_saw_data
@@ -269,11 +275,15 @@ class Posterior:
         factor = None
         if isinstance(noise, str):
             spectrum = _spectrum.diagonalised(q, residual, noise)
-            squares = _spectrum.row_squares(spectrum.y_rotated)
+            together = noise == "fit"
+            squares = _spectrum.row_squares(spectrum.y_rotated) if together else spectrum.y_rotated**2
             constants = jax.lax.stop_gradient((spectrum.eigenvalues, squares))
-            noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
+            if together:
+                noise, noise_fit = _noise.maximise_marginal_likelihood(*constants, y.shape[1])
+            else:
+                noise, noise_fit = _per_label.maximise(*constants)
             if check.concrete(noise, noise_fit):
-                _noise.warn_fit(noise, noise_fit, residual)
+                (_noise if together else _per_label).warn_fit(noise, noise_fit, residual)
         else:
             if spectrum is None:
                 factor = _spectrum.factorised(q, residual, noise, kernels.are_covariances(kernel_fn))
@@ -357,7 +367,8 @@ class Posterior:
           batch_size: rows of a block of kernel evaluation; None chooses.
 
         Returns:
-          `Gaussian` with mean (m, k), variance (m,) and, if `joint`, covariance (m, m). Exact; a variance below its
+          `Gaussian` with mean (m, k), variance (m,) and, if `joint`, covariance (m, m); with one noise for each label
+          (k, m, 1), (k, m) and (k, m, m). Exact; a variance below its
           rounding error is 0. On training inputs `predict_train` is more accurate where the noise is small.
 
         Raises:
@@ -373,19 +384,27 @@ class Posterior:
             prior = getattr(kernels.kernels(self.kernel_fn, x_test, batch_size=batch_size), self.prior)
         else:
             prior = kernels.diagonal(self.kernel_fn, x_test, kernel=self.prior)
-        z, offset = predictive(self, cross, prior, joint), kernels.offset(self.mean_fn, x_test, self.k)
-        return z if offset is None else z._replace(mean=z.mean + offset)
+        return self._shifted(predictive(self, cross, prior, joint), kernels.offset(self.mean_fn, x_test, self.k))
 
     def predict_train(self, joint: bool = False) -> Gaussian:
         """The posterior of the outputs on the training inputs, in closed form: Σ = σ² Q (Q + σ²I)⁻¹."""
         check.flag("joint", joint)
-        z = _predict_train(self.with_spectrum(), joint)
-        return z if self.offset is None else z._replace(mean=z.mean + self.offset)
+        if _per_label.given(self.noise):
+            z = _per_label.each(_predict_train, self.with_spectrum(), (), (joint,))
+        else:
+            z = _predict_train(self.with_spectrum(), joint)
+        return self._shifted(z, self.offset)
+
+    def _shifted(self, z: Gaussian, offset) -> Gaussian:
+        """A prediction of the residuals with the prior mean (m, k), where there is one."""
+        if offset is None:
+            return z
+        return z._replace(mean=z.mean + (offset.T[..., None] if _per_label.given(self.noise) else offset))
 
     @property
     def log_marginal_likelihood(self) -> Float[Array, ""]:
         """log p(Y|X) = log N(Y; 0, (Q + σ²I) ⊗ I_k) in nats, a scalar. Exact."""
-        return _spectrum.choose(self, _log_marginal_likelihood, _log_marginal_likelihood_of_spectrum, self)
+        return _spectrum.choose(self, _log_marginal_likelihood, _evidence_of_spectrum, self)
 
     def _quadratic(self, function: Callable[[Array], Array]) -> Array:
         return eigenspaces.quadratic(function, self.eigenvalues, self.y_rotated, self.coupling)
@@ -398,7 +417,7 @@ class Posterior:
 
         Source: theory, section 4, "Bayesian posteriors".
         """
-        return 0.5 * self.k * jnp.sum(jnp.log1p(self.eigenvalues / self.noise))
+        return _per_label.total(_information_gain, self)
 
     @property
     def kl(self) -> Float[Array, ""]:
@@ -413,23 +432,24 @@ class Posterior:
 
         Source: theory, section 4, "Bayesian posteriors".
         """
-        q = self.eigenvalues
-        spread = self.k * jnp.sum(jnp.log1p(q / self.noise) - q / (q + self.noise))
-        return 0.5 * (spread + self._quadratic(lambda q: q / (q + self.noise) ** 2))
+        return _per_label.total(_kl, self)
 
     def leave_one_out(self) -> Gaussian:
         """The posterior of each training output given all *other* labels: mean (n, k), variance (n,). Exact, O(n²).
 
-        Of the noiseless outputs, as in `predict`; the noise stays at its value.
+        Of the noiseless outputs, as in `predict`; the noise stays at its value. With one noise for each label mean
+        (k, n, 1), variance (k, n).
 
             μ_i = y_i - [(Q + σ²I)⁻¹Y]_i / [(Q + σ²I)⁻¹]_ii,      Σ_i = 1/[(Q + σ²I)⁻¹]_ii - σ²
 
         Source: Rasmussen & Williams 2006, eq. 5.12.
         """
+        if _per_label.given(self.noise):
+            return _per_label.each(_leave_one_out, self.with_spectrum())
         return _leave_one_out(self.with_spectrum())
 
 
-def _check_options(noise, prior, kernel_fn) -> str:
+def _check_prior(prior, kernel_fn) -> str:
     """The name of the prior kernel, that of the kernel function where none is given."""
     if prior is not None:
         check.option("prior", prior, PRIORS)
@@ -438,18 +458,17 @@ def _check_options(noise, prior, kernel_fn) -> str:
         raise ValueError(
             '`prior` must be "ntk" for the empirical kernel of one network, whose outputs have no covariance.'
         )
-    if isinstance(noise, str):
-        check.option("noise", noise, ("fit",))
-    else:
-        check.positive("noise", noise, scalar=True)
     return prior
 
 
-def _check_scale(scale) -> None:
-    if isinstance(scale, str):
-        check.option("scale", scale, ("fit",))
-    else:
+def _check_noise(noise, k: int, scale) -> None:
+    _per_label.check_noise(noise, k)
+    if not isinstance(scale, str):
         check.positive("scale", scale, scalar=True)
+        return
+    check.option("scale", scale, ("fit",))
+    if isinstance(noise, str) and noise != "fit":
+        raise ValueError(f'`noise` must be numbers or "fit" with scale="fit", which fits one scale; got {noise!r}.')
 
 
 def _residual(y, offset):
@@ -468,6 +487,20 @@ def _inverse(post: Posterior) -> tuple[Array, Array, Array]:
     return post.factor.lower, post.q, post.noise
 
 
+def _evidence_of_spectrum(post: Posterior) -> Array:
+    return _per_label.total(_log_marginal_likelihood_of_spectrum, post)
+
+
+def _information_gain(post: Posterior) -> Array:
+    return 0.5 * post.k * jnp.sum(jnp.log1p(post.eigenvalues / post.noise))
+
+
+def _kl(post: Posterior) -> Array:
+    q = post.eigenvalues
+    spread = post.k * jnp.sum(jnp.log1p(q / post.noise) - q / (q + post.noise))
+    return 0.5 * (spread + post._quadratic(lambda q: q / (q + post.noise) ** 2))
+
+
 def _log_marginal_likelihood_of_spectrum(post: Posterior) -> Array:
     quadratic = post._quadratic(lambda q: 1 / (q + post.noise))
     return _noise.log_marginal_likelihood(post.eigenvalues, quadratic, post.k, post.noise)
@@ -477,6 +510,8 @@ def predictive(
     post: Posterior, cross: Float[Array, "m n"], prior: Float[Array, " m"] | Float[Array, "m m"], joint: bool
 ) -> Gaussian:
     """The core of `predict`, without checks: Q_* (m, n), and Q(x, x) (m,) or, if `joint`, Q_** (m, m)."""
+    if _per_label.given(post.noise):
+        return _per_label.each(_predictive_of_spectrum, post.with_spectrum(), (cross, prior), (joint,))
     by_factor, by_spectrum = (functools.partial(core, joint=joint) for core in (_predictive, _predictive_of_spectrum))
     return _spectrum.choose(
         post, by_factor, lambda post, *kernels: by_spectrum(post.with_spectrum(), *kernels), post, cross, prior

@@ -44,10 +44,10 @@ class Spectrum(NamedTuple):
 def factorised(q: Array, residual: Array, noise: Any, semidefinite: bool) -> Factor | None:
     """The Cholesky factor of Q + σ²I, or None where something is traced or eigenvalues have to be looked at.
 
-    That is: the noise may be lost in the rounding of the kernel; or the kernel may be indefinite, unless it is known to
-    be `semidefinite` but for rounding.
+    That is: the noise may be lost in the rounding of the kernel, or is one for each label; or the kernel may be
+    indefinite, unless it is known to be `semidefinite` but for rounding.
     """
-    if not tracing.is_known(q, residual, noise):
+    if not tracing.is_known(q, residual, noise) or np.ndim(noise):
         return None
     noise = jnp.asarray(noise, q.dtype)
     lower, usable = regularised.factorise(q, noise, semidefinite=semidefinite)
@@ -59,6 +59,9 @@ def diagonalised(q: Array, residual: Array, noise: Any, known: Spectrum | None =
     if known is None:
         decompose = _diagonalise if check.concrete(q) else _diagonalise_coupled
         known = Spectrum(*decompose(q, residual))
+    if not isinstance(noise, str) and np.ndim(noise):
+        # The smallest is lost in rounding first.
+        noise = jnp.min(jnp.asarray(noise))
     return known._replace(eigenvalues=_noise.checked(known.eigenvalues, noise))
 
 
@@ -83,7 +86,7 @@ def choose(post, by_factor: Callable, by_spectrum: Callable, *arguments):
 
     The two differ where the noise was exchanged (`dataclasses.replace`), which only values tell.
     """
-    if post.factor is None:
+    if post.factor is None or np.ndim(post.noise):
         return by_spectrum(*arguments)
     if check.concrete(post.noise, post.factor.noise):
         # By NumPy: under tracing JAX would not tell.

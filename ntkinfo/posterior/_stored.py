@@ -37,7 +37,12 @@ def from_stored(kind: type, fields: dict[str, Any], net: Any, mean: Any) -> "Pos
       ValueError: arrays that do not fit, no network, or another one.
     """
     n, k = np.shape(fields.get("y")) if np.ndim(fields.get("y")) == 2 else (-1, -1)
-    shapes: dict[str, Any] = {"x": (n, *np.shape(fields.get("x"))[1:]), "y": (n, k), "q": (n, n), "noise": ()}
+    shapes: dict[str, Any] = {
+        "x": (n, *np.shape(fields.get("x"))[1:]),
+        "y": (n, k),
+        "q": (n, n),
+        "noise": (k,) if np.ndim(fields.get("noise")) else (),
+    }
     if fields.get("factor_lower") is not None:
         shapes |= {"factor_lower": (n, n), "factor_noise": ()}
     if fields.get("given_spectrum_eigenvalues") is not None:

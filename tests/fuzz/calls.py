@@ -156,10 +156,6 @@ _SAMPLES = o.rng(1).normal(size=(40, 2))
 _BITS = (o.rng(2).random(40) < 0.5).astype(int)
 
 
-def _of_scale(parameters):
-    return ni.architectures.network(depth=1, w_std=parameters["w_std"])
-
-
 def _mnist():
     folder = Path(tempfile.mkdtemp())
     for part, n in (("train", 20), ("t10k", 10)):
@@ -347,25 +343,25 @@ TABLE = {
     "posterior.Posterior.fit": lambda: Call(
         ni.Posterior.fit,
         {"net": o.network(), "progress": False, **_data("x", "y")},
-        {"noise": "noise", "mean": "thing", "scale": "noise"},
+        {"noise": "noises", "mean": "thing", "scale": "noise"},
         samples={"batch_size": 4},
     ),
     "posterior.Posterior.from_kernel": lambda: Call(
         ni.Posterior.from_kernel,
         {"kernel_fn": o.network()[2], "q": o.kernel(), **_data("x", "y")},
-        {"kernel_fn": "callable", "noise": "noise", "q": "floats", "mean": "thing", "scale": "noise"},
+        {"kernel_fn": "callable", "noise": "noises", "q": "floats", "mean": "thing", "scale": "noise"},
     ),
     "posterior.Posterior.learn": lambda: Call(
         ni.Posterior.learn,
         {
-            "build": _of_scale,
+            "build": o.of_scale,
             "init": {"w_std": 1.0},
             "noise": 0.1,
             "max_steps": 2,
             "progress": False,
             **_data("x", "y"),
         },
-        {"init": "mapping", "factor": "positive"},
+        {"init": "mapping", "factor": "positive", "noise": "noises"},
     ),
     "posterior.Posterior.predict": lambda: Call(o.posterior().predict, _data("x_test")),
     "posterior.Posterior.predict_train": lambda: Call(o.posterior().predict_train, {}),

@@ -446,6 +446,8 @@ KINDS = {
     "number or schedule": lambda v: _accepting(KINDS["not negative"](v), "function"),
     "probability": lambda v: _refusing(_scalars(v), "inf", "-1", "1.5", "1e308", "10**30"),
     "noise": lambda v: [*_refusing(_scalars(v), "inf", "-1", "0"), Value("unknown", "nonsense", True)],
+    # Or one for each label, of which there is one.
+    "noises": lambda v: _accepting(KINDS["noise"](v), "[v]", "array of one", "series"),
     "size": lambda v: _refusing(_sizes(v), "0"),
     # How many, or which.
     "size or sizes": lambda v: _accepting(KINDS["size"](v), "[v]", "array of one", "two", "series"),

@@ -4,6 +4,7 @@ import functools
 import os
 import tempfile
 import types
+import warnings
 
 import jax
 import numpy as np
@@ -82,6 +83,19 @@ def krylov():
 def posterior():
     x, y, _, _ = data()
     return ni.Posterior.fit(network(), x, y, progress=False)
+
+
+def of_scale(parameters):
+    return ni.architectures.network(depth=1, w_std=parameters["w_std"])
+
+
+@once
+def learned():
+    x, y, _, _ = data()
+    with warnings.catch_warnings():
+        # Two steps are few.
+        warnings.simplefilter("ignore")
+        return ni.Posterior.learn(of_scale, x, y, {"w_std": 1.0, "noise": 0.1}, max_steps=2, progress=False)
 
 
 @once

@@ -265,6 +265,18 @@ def roots(p, x):
     return jnp.sqrt(jnp.abs(x @ p))
 
 
+ONES = jnp.ones((12, 1))
+
+
+def named(value):
+    """A network with a leaf beside its weights."""
+    return lambda p, x: x @ p[0], [ONES, np.asarray(value) if isinstance(value, complex) else value]
+
+
+def many():
+    return np.random.default_rng(0).normal(size=(13, 12))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -287,6 +299,26 @@ def roots(p, x):
             "`net` must give each input an output of its own",
         ),
         (lambda net: ni.Ensemble.fit(net, X1, X1[:, :2]), TypeError, r"`net` .*`ni.kernels.empirical\(net\)`"),
+        (lambda net: empirical(net)(np.arange(12)[None]), TypeError, "`x1` and `x2` must hold .*; got dtype int"),
+        (lambda net: empirical(named("relu")), TypeError, "`params` must hold arrays; got 'relu' among them"),
+        (lambda net: empirical(named(1.0 + 0j)), TypeError, "`params` must be real; got dtype complex"),
+        (
+            lambda net: empirical(named(jnp.ones(1, jnp.float32))),
+            TypeError,
+            "`params` must be all float32 or all float64",
+        ),
+        (lambda net: empirical(named(jnp.ones(1, jnp.bfloat16))), TypeError, "all float64; got bfloat16 and float64"),
+        (lambda net: empirical((lambda p, x: (x @ p, x @ p), ONES))(X1), TypeError, "one array of outputs; got tuple"),
+        (
+            lambda net: empirical((lambda p, x: {"y": x @ p}, ONES))(X1),
+            TypeError,
+            "one array of outputs; got dict of 1",
+        ),
+        (
+            lambda net: ni.Ensemble.fit(empirical((lambda p, x: x @ p, ONES), "full"), many(), many()[:, :1]),
+            ValueError,
+            "`x` must have at most 12 rows: the tangent kernel .* has no larger rank",
+        ),
         (lambda net: ni.kernels.hessian(empirical(net), X1), ValueError, '`net` must be of around="laplace"'),
         (lambda net: ni.kernels.kernels(empirical(net), X1, devices=[3]), TypeError, "`devices` must be a list of dev"),
     ],

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkinfo import networks, stax
+from ntkinfo import kernels, networks, stax
 from ntkinfo.networks._network import is_float
 
 KEY = jax.random.key(0)
@@ -70,6 +70,39 @@ def test_nnx():
         net.init(KEY, X)
     with pytest.raises(TypeError, match=r"`model` must be a module of `flax.nnx`; got int"):
         networks.from_nnx(3)
+
+
+def test_an_nnx_model_that_draws_says_so():
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Noisy(nnx.Module):
+        def __init__(self, rngs):
+            self.one, self.rngs = nnx.Linear(3, 2, rngs=rngs), rngs
+
+        def __call__(self, x):
+            return self.one(x) + jax.random.normal(self.rngs.noise(), (2,))[None]
+
+    with pytest.raises(ValueError, match=r"`net` .* it draws at random \(.*RngCount.*Turn dropout off"):
+        networks.from_nnx(Noisy(nnx.Rngs(0)))(X)
+
+
+def test_arrays_of_equinox_that_do_not_train_are_told_by_their_gradient():
+    """A buffer is an array like a weight: counted, and without effect on the kernel."""
+    eqx = pytest.importorskip("equinox")
+
+    class Mine(eqx.Module):
+        weight: jax.Array
+        buffer: jax.Array
+
+        def __call__(self, x):
+            return jnp.tanh(x @ self.weight) + jax.lax.stop_gradient(self.buffer)
+
+    weight = np.random.default_rng(1).normal(size=(3, 2))
+    net = networks.from_equinox(Mine(jnp.asarray(weight), jnp.ones(2)))
+    slopes = 1 - np.tanh(X @ weight) ** 2
+    assert net.n_parameters == 8
+    found = kernels.empirical(net)(X, None, "ntk")
+    np.testing.assert_allclose(found, (X @ X.T) * (slopes @ slopes.T) / 2, rtol=1e-12)
 
 
 def test_equinox():
