@@ -50,11 +50,21 @@ def _error(source, index, residual, variance, read_labels):
 
 
 def error_of(y: Array, residual: Array, variance: Array, classes: Array) -> Array:
-    """0-1 error (n,) of one network with means y - residual (n, k) and variances (n,) at labels y of classes (n,)."""
-    z = Gaussian(y - residual, variance)
+    """0-1 error (..., n) of one network: means y - residual (..., n, k), variances (..., n); labels y, classes (n,)."""
+    z = Gaussian(jnp.broadcast_to(y, residual.shape) - residual, variance)
     if y.shape[1] == 1:
         return gaussian.sign_error(z, y)
     return 1.0 - gaussian.winning_of(z.mean, variance, classes)
+
+
+def refuse_certain(variance: Array) -> None:
+    """Refuses test inputs (m,) whose outputs are known to rounding: the divergence there is infinite."""
+    certain = np.flatnonzero(~(np.asarray(variance) > 0))
+    if certain.size:
+        raise ValueError(
+            f"`test` must not hold inputs whose outputs are known to rounding, as inputs trained on are; got variance "
+            f"0 at row {certain[0]} ({certain.size} such rows). Leave them out, or compute in float64."
+        )
 
 
 def _double(*arrays):
