@@ -10,7 +10,7 @@ from ntkinfo import ensemble, kernels
 from ntkinfo._common import check, labels, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
-from ntkinfo.examples import _finite_time, _groups
+from ntkinfo.examples import _factor, _finite_time, _groups
 from ntkinfo.posterior import Posterior, predictive
 
 
@@ -156,10 +156,9 @@ def value(
     if t is not None and isinstance(source, Ensemble) and np.isfinite(np.asarray(t)).any():
         return _at_times(source, t, test, grouped, read, batch_size)
     if isinstance(source, Posterior):
-        source = source.with_spectrum()
-        parts = _posterior_parts(source, test, batch_size)
+        parts = _posterior_parts(source, test, grouped, batch_size)
     else:
-        parts = _ensemble_parts(source, test, batch_size)
+        parts = _ensemble_parts(source, test, grouped, batch_size)
     information, shared, residual, variance = parts[:4]
     probability = None
     if read.classes is not None:
@@ -226,18 +225,28 @@ def _of_posterior(post):
     return information, shared, residual, noise * hats / rests, total
 
 
-def _posterior_parts(post: Posterior, test, batch_size):
-    information, shared, residual, variance, total = _of_posterior(post)
+def _posterior_parts(post: Posterior, test, grouped, batch_size):
+    c = None
+    if _factor.usable(post):
+        c = _factor.inverse(post)
+        information, shared, residual, variance, total = (jnp.asarray(part) for part in _factor.parts(post, c))
+    else:
+        post = post.with_spectrum()
+        information, shared, residual, variance, total = _of_posterior(post)
     at_test = None
     if test is not None:
         cross = getattr(kernels.kernels(post.kernel_fn, test, post.x, batch_size=batch_size), post.prior)
         prior = kernels.diagonal(post.kernel_fn, test, kernel=post.prior)
         known = predictive(post, cross, prior, False).variance
         _groups.refuse_certain(known)
-        weights = _weights(cross, post.eigenvectors, 1 / (post.eigenvalues + post.noise))
+        if c is None:
+            weights = _weights(cross, post.eigenvectors, 1 / (post.eigenvalues + post.noise))
+        else:
+            weights = jnp.asarray(np.asarray(cross) @ c)
         information = _test_information(weights, residual, total, known)
         at_test = (weights, known)
-    return information, shared, residual, variance, at_test
+    found = None if grouped is None else _groups.OfPosterior(post, c, at_test)
+    return information, shared, residual, variance, found
 
 
 @jax.jit
@@ -275,7 +284,7 @@ def leave_one_out(ens: Ensemble) -> tuple[Array, Array, Array]:
     return (rows @ ens.y_rotated) / diagonal[:, None], jnp.maximum(spread, 0.0) / diagonal**2, diagonal
 
 
-def _ensemble_parts(ens: Ensemble, test, batch_size):
+def _ensemble_parts(ens: Ensemble, test, grouped, batch_size):
     require_interpolation("source", ens)
     residual, variance, diagonal = leave_one_out(ens)
     information = at_test = None
@@ -286,7 +295,8 @@ def _ensemble_parts(ens: Ensemble, test, batch_size):
         influence, joint = _influence(ens, cross)
         information = _ensemble_information(influence, joint / diagonal[None, :], residual, variance, z.variance)
         at_test = (influence, joint, z.variance)
-    return information, None, residual, variance, at_test
+    found = None if grouped is None else _groups.OfEnsemble(ens, at_test)
+    return information, None, residual, variance, found
 
 
 @jax.jit

@@ -84,6 +84,17 @@ def test_of_a_posterior_is_the_divergence_from_refits(data, kernels):
     assert np.all(at_test.information <= got.information + 1e-12)
 
 
+@pytest.mark.parametrize("noise", [1e-4, 100.0])
+def test_by_the_factor_as_by_the_spectrum(data, noise):
+    net, x, y, x_test = data
+    post = ni.Posterior.fit(net, x, y, noise=noise, mean=lambda x: jnp.zeros((len(x), y.shape[1])) + x[:, :1])
+    assert post.factor is not None
+    for test in (None, x_test):
+        got, want = (ni.examples.value(given, test, np.arange(N) % 3) for given in (post, post.with_spectrum()))
+        for first, second in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-14)
+
+
 def test_contributions_along_any_order_add_up_to_the_divergence_from_the_prior(data):
     """The chain rule: the last example contributes `information`, the first that and `shared`."""
     net, x, y, _ = data
