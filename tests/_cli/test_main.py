@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -78,7 +79,7 @@ def test_what_is_said_where_examples_cannot_be_left_out(rng):
     found = generalization.of(net, singular, data, np.array([10.0, np.inf]), jax.random.key(0))
     assert found.forecast is None and found.left_out is None and found.pairs is not None
     assert len(found.t) == 1 and "singular" in found.sentences() and "singular" in found.table()
-    numbers = data._replace(task="regression")
+    numbers = dataclasses.replace(data, task="regression")
     found = generalization.of(net, ens, numbers, np.array([10.0]), jax.random.key(0))
     assert found.pairs is None and "labels here are numbers" in found.table() and found.forecast is not None
 

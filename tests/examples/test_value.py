@@ -273,6 +273,26 @@ def test_wrong_labels_are_found():
     assert roc_auc_score(wrong, got.variance) < 0.6
 
 
+@pytest.mark.slow
+def test_wrong_labels_of_garments_are_found_better_by_the_residual():
+    """Fashion-MNIST, 10 % wrong: by the information less well than by the residual."""
+    try:
+        data = ni.datasets.fashion_mnist(n_train=2000, n_test=10, task="classes")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    classes, rng, wrong = np.argmax(np.asarray(data.y_train), axis=1), np.random.default_rng(0), np.zeros(2000, bool)
+    wrong[rng.choice(2000, 200, replace=False)] = True
+    given = np.where(wrong, (classes + rng.integers(1, 10, 2000)) % 10, classes)
+    net = ni.stax.serial(
+        ni.stax.Dense(64, W_std=1.5, b_std=0.1), ni.stax.Erf(), ni.stax.Dense(10, W_std=1.5, b_std=0.1)
+    )
+    got = ni.examples.value(ni.Posterior.fit(net, data.x_train, np.eye(10)[given] - 0.1, noise=1e-3))
+    by_information = roc_auc_score(wrong, got.information)
+    assert by_information > 0.95
+    assert roc_auc_score(wrong, np.sum(np.asarray(got.residual) ** 2, axis=1)) > by_information
+    assert roc_auc_score(wrong, -got.probability) > by_information
+
+
 def test_refusals(rng):
     x, y, x_test, _ = problem(rng)
     post, ens = ni.Posterior.fit(network(), x, y, noise=0.2), ni.Ensemble.fit(network(), x, y)
