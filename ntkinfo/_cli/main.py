@@ -112,7 +112,7 @@ def run(options: Options) -> None:
 
     jax.config.update("jax_enable_x64", options.dtype == "float64")
     from ntkinfo import information
-    from ntkinfo._cli import output, report
+    from ntkinfo._cli import generalization, output, report
     from ntkinfo.ensemble import Ensemble
     from ntkinfo.information import certificate
 
@@ -140,9 +140,11 @@ def run(options: Options) -> None:
     guaranteed = certificate(
         ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=label_options["task"]
     )
-    page = report.Report(curve, data, options, seconds, guaranteed)
+    examples = generalization.of(net, ens, data, shown, jax.random.fold_in(key, 1))
+    page = report.Report(curve, data, options, seconds, guaranteed, examples)
     print(page.table(options.unit))
     print(f"\nparameters and bounds ({options.unit})\n{page.certificate_table(options.unit)}", flush=True)
+    print(f"\nexamples left out ({options.unit})\n{examples.table(options.unit)}", flush=True)
     if options.finite:
         # What is known is there before the networks train, for as long as that takes.
         page.write(out, options.unit)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ntkinfo._cli import arguments, html
+from ntkinfo._cli.generalization import Generalization
 from ntkinfo._cli.output import PAGES, Output
 from ntkinfo._common import tables
 from ntkinfo.datasets import Dataset
@@ -25,6 +26,7 @@ _CAPTIONS = {
     "plane": "The same two against each other: training goes from the open circle to the open square.",
     "divergence": "How far the outputs have moved from those of random networks.",
     "bounds": "Errors of one network, and what they are guaranteed not to exceed; above 1 a bound says nothing.",
+    "generalization": "Errors of one network that saw one example of each pair, and bounds on its error at the others.",
     "finite_information": "The same quantities of trained finite networks.",
     "finite_losses": "Losses of trained finite networks.",
     "finite_geometry": "How far the parameters of trained finite networks have gone.",
@@ -48,6 +50,7 @@ class Report(NamedTuple):
       options: the options of the run, as `main.Options`.
       seconds: how long kernels and curve took.
       certificate: divergence of the parameters and bounds at the finite times of the table.
+      examples: forecasts and bounds from leaving examples out.
       samples: quantities of finite networks as `ntkinfo.finite.summary` returns them, or None.
       note: a sentence about the finite networks, or None.
     """
@@ -57,6 +60,7 @@ class Report(NamedTuple):
     options: Any
     seconds: float
     certificate: Certificate
+    examples: Generalization
     samples: dict | None = None
     note: str | None = None
 
@@ -97,6 +101,8 @@ class Report(NamedTuple):
             figures[name] = draw(self.curve, unit=unit).figure
         if self.certificate.pac_bayes_kl is not None and (self.certificate.t > 0).any():
             figures["bounds"] = plot.bounds(self.certificate).figure
+        if self.examples.pairs is not None and len(self.examples.t) > 1:
+            figures["generalization"] = plot.cmi(self.examples.pairs, self.examples.t).figure
         if self.samples:
             figures |= self._overlays(self.samples, plot, unit)
         for name, figure in figures.items():
@@ -191,6 +197,10 @@ class Report(NamedTuple):
         lines += ["", f"## What the parameters say, and bounds on the 0-1 error (divergences in {unit})", ""]
         lines += ["```", self.certificate_table(unit), "```", "", self._guarantees()]
         lines += ["", "![bounds](bounds.png)", "", _CAPTIONS["bounds"]] if "bounds" in figures else []
+        lines += ["", f"## Examples left out (information in {unit})", ""]
+        lines += ["```", self.examples.table(unit), "```", "", self.examples.sentences(unit)]
+        if "generalization" in figures:
+            lines += ["", "![generalization](generalization.png)", "", _CAPTIONS["generalization"]]
         if self.note:
             lines += ["", "## Finite networks", "", f"Points with bars: {self.note}"]
             lines += [line for name in _OVERLAYS if name in figures

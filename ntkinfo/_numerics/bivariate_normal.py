@@ -23,8 +23,13 @@ def upper_quadrant(h: Array, k: Array, rho: Array) -> Array:
     h, k, rho = jnp.broadcast_arrays(jnp.clip(h, -_REACH, _REACH), jnp.clip(k, -_REACH, _REACH), rho)
     rho = jnp.clip(rho, -1.0, 1.0)
     near = jnp.abs(rho) > 0.925
-    value = jnp.where(near, _strong(h, k, jnp.where(near, rho, 1.0)), _weak(h, k, jnp.where(near, 0.0, rho)))
-    return jnp.clip(value, 0.0, 1.0)
+    value = _weak(h, k, jnp.where(near, 0.0, rho))
+
+    def both():
+        return jnp.where(near, _strong(h, k, jnp.where(near, rho, 1.0)), value)
+
+    # Strong correlations are rare, and their integral costs as much as the other.
+    return jnp.clip(jax.lax.cond(jnp.any(near), both, lambda: value), 0.0, 1.0)
 
 
 def _cdf(x):
@@ -35,9 +40,17 @@ def _weak(h, k, rho):
     half, products, squares = 0.5 * jnp.arcsin(rho), h * k, 0.5 * (h * h + k * k)
     total = jnp.zeros_like(h)
     for node, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
-        sine = jnp.sin(half * (1 + node))
+        sine = _sine(half * (1 + node))
         total = total + weight * jnp.exp((sine * products - squares) / (1 - sine * sine))
     return total * half / (2 * math.pi) + _cdf(-h) * _cdf(-k)
+
+
+def _sine(x):
+    """sin x for |x| ≤ 1.19 ≥ arcsin 0.925 by its series, to rounding: XLA's own is many times slower on processors."""
+    square, total = x * x, jnp.zeros_like(x)
+    for power in range(17, 1, -2):
+        total = (total + 1.0) * (-square / (power * (power - 1)))
+    return x * (total + 1.0)
 
 
 def _strong(h, k, rho):

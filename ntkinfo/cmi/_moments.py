@@ -1,19 +1,17 @@
-"""Means and covariances of the two outputs of every pair of a supersample, for one choice of the training examples."""
+"""Means and variances of the two outputs of every pair of a supersample, for one choice of the training examples.
 
-import functools
-from typing import Any, NamedTuple
+On the host in float64: of the n³ work for each choice only the eigendecomposition cannot be shared among times.
+"""
 
-import jax
-import jax.numpy as jnp
+from typing import NamedTuple
+
 import numpy as np
 import scipy.linalg
-from jax import Array
 
-from ntkinfo._numerics import spectral_filters, spectrum
-
-# Moments at many times are combinations of those at few, to this relative error; derivatives of none are taken.
-_TOLERANCE = {"float64": 1e-8, "float32": 1e-5}
-_SAMPLES_PER_FOLD = 12
+# e^{-sλ} over a cell of so many e-folds of λ is interpolated from so many points, for every s to this error.
+_FOLDS, _NODES, _ERROR = 0.7, 8, 1e-8
+# Points whose forms are held at once, few enough for a processor's cache.
+_POINTS = 64
 
 
 class PairMoments(NamedTuple):
@@ -25,87 +23,142 @@ class PairMoments(NamedTuple):
       smallest: the smallest eigenvalue of the tangent kernel of the training examples, over its rounding error.
     """
 
-    trained: Array
-    tested: Array
-    variance_trained: Array
-    variance_tested: Array
-    covariance: Array
-    smallest: Array
+    trained: np.ndarray
+    tested: np.ndarray
+    variance_trained: np.ndarray
+    variance_tested: np.ndarray
+    covariance: np.ndarray
+    smallest: float
 
 
-def few_times(s: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Indices of the times to compute, and weights (T, r) that give the others; None where all are computed.
+class Cell(NamedTuple):
+    """Neighbouring eigenvalues, whose functions e^{-sλ} are combinations of those at few nodes.
 
-    Every moment is a combination of 1 and e^{-sμ}, μ between the smallest eigenvalue and twice the largest: an
-    interpolative decomposition over such functions.
-
-    Args:
-      s: rescaled times, (T,).
-      rates: the smallest and the largest eigenvalue that may occur.
+    Attributes:
+      rows: a slice of the ascending eigenvalues.
+      nodes: values of λ, (q,); all eigenvalues of the cell themselves where they are few.
+      weights: (eigenvalues of the cell, q).
     """
-    everything = np.arange(len(s))
-    if len(s) <= 8:
-        return everything, None
-    low, high = np.log(rates[0]), np.log(2 * rates[1])
-    mu = np.exp(np.linspace(low, high, int(_SAMPLES_PER_FOLD * (high - low)) + 16))
-    with np.errstate(invalid="ignore"):
-        functions = np.exp(-np.where(np.isinf(s), np.inf, s)[:, None] * mu[None, :])
-    functions = np.concatenate([np.ones((len(s), 1)), functions], axis=1)
-    decomposition: Any = scipy.linalg.qr(functions.T, mode="r", pivoting=True)
-    triangle, pivots = decomposition
-    size = np.abs(np.diag(triangle))
-    rank = int(np.sum(size > _TOLERANCE[str(s.dtype)] * size[0]))
-    if rank > 0.8 * len(s):
-        return everything, None
-    weights = np.zeros((len(s), rank))
-    weights[pivots[:rank]] = np.eye(rank)
-    weights[pivots[rank:]] = scipy.linalg.solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:]).T
-    return pivots[:rank], weights.astype(s.dtype)
+
+    rows: slice
+    nodes: np.ndarray
+    weights: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames="combined")
-def moments(nngp: Array, ntk: Array, y: Array, side: Array, s: Array, weights: Array, combined: bool) -> PairMoments:
+def cells(rates: np.ndarray) -> list[Cell]:
+    """Cells of ascending eigenvalues (n,), not negative; zeros are one node of their own."""
+    found, start, n = [], int(np.searchsorted(rates, 0.0, side="right")), len(rates)
+    if start:
+        found.append(Cell(slice(0, start), np.zeros(1), np.ones((start, 1))))
+    while start < n:
+        stop = int(np.searchsorted(rates, rates[start] * np.exp(_FOLDS), side="right"))
+        inside = rates[start:stop]
+        found.append(Cell(slice(start, stop), *_nodes(inside)))
+        start = stop
+    return found
+
+
+def _nodes(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of one cell: Chebyshev points in log λ, by the barycentric formula."""
+    if len(rates) <= _NODES or rates[0] == rates[-1]:
+        distinct, place = np.unique(rates, return_inverse=True)
+        return distinct, np.eye(len(distinct))[place.ravel()]
+    angles = (2 * np.arange(_NODES) + 1) * np.pi / (2 * _NODES)
+    logs = np.log(rates)
+    middle, half = 0.5 * (logs[0] + logs[-1]), 0.5 * (logs[-1] - logs[0])
+    gaps = (logs[:, None] - middle) / half - np.cos(angles)[None, :]
+    # At a node the formula is 0/0 and its limit the node's own weight.
+    gaps = np.where(np.abs(gaps) < 1e-14, 1e-14, gaps)
+    weights = (-1.0) ** np.arange(_NODES) * np.sin(angles) / gaps
+    return np.exp(middle + half * np.cos(angles)), weights / weights.sum(axis=1, keepdims=True)
+
+
+def _flow(rates: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """1 - e^{-sλ} and e^{-sλ}, (T, q) each, for eigenvalues (q,) and rescaled times (T,); 0 and 1 where λ = 0."""
+    positive = rates > 0
+    exponents = np.where(positive, rates, 1.0)[None, :] * s[:, None]
+    return np.where(positive, -np.expm1(-exponents), 0.0), np.where(positive, np.exp(-exponents), 1.0)
+
+
+def moments(nngp, ntk, y, side, s, precision: float) -> PairMoments:
     """`PairMoments` of one choice of training examples.
 
     Args:
-      nngp: K of all 2n examples, (2n, 2n); example i and example n + i make pair i.
+      nngp: K of all 2n examples, (2n, 2n), float64; example i and example n + i make pair i.
       ntk: Θ, likewise.
       y: labels, (2n, k).
       side: (n,) 0 or 1, which one of each pair is trained on.
-      s: rescaled times, (r,).
-      weights: (T, r), combinations of the times computed; ignored unless `combined`.
-      combined: whether times are combined.
+      s: rescaled times, (T,).
+      precision: the rounding error of one number as the kernels were computed.
     """
-    n = len(side)
-    kept, left = jnp.arange(n) + n * side, jnp.arange(n) + n * (1 - side)
-    rates, u = jnp.linalg.eigh(ntk[kept][:, kept])
-    floor = spectrum.rounding(rates)
-    smallest = rates[0] / floor
-    rates = jnp.where(rates > floor, rates, 0.0)
-    growth, decay = spectral_filters.growth(rates, s), spectral_filters.decay(rates, s)
-    rotated = u.T @ y[kept]
-    prior = u.T @ nngp[kept][:, kept] @ u
-    reach = (ntk[left][:, kept] @ u) * spectral_filters.pseudo_inverse(rates)[None, :]
-    cross = nngp[left][:, kept] @ u
-    half = spectral_filters.symmetric_half(0.5 * (prior + prior.T))
+    n, k = len(side), y.shape[1]
+    kept, left = np.arange(n) + n * side, np.arange(n) + n * (1 - side)
+    rates, u = scipy.linalg.eigh(ntk[np.ix_(kept, kept)], driver="evd", check_finite=False, overwrite_a=True)
+    floor = precision * np.sqrt(n) * rates[-1]
+    smallest = float(rates[0] / floor)
+    rates = np.where(rates > floor, rates, 0.0)
+    inverse = np.where(rates > 0, 1 / np.where(rates > 0, rates, 1.0), 0.0)
+    rotated, own = u.T @ y[kept], np.diagonal(nngp)
+    prior = u.T @ nngp[np.ix_(kept, kept)] @ u
+    reach = (ntk[np.ix_(left, kept)] @ u) * inverse[None, :]
+    cross = nngp[np.ix_(left, kept)] @ u
+    up, down = _flow(rates, s)
+    learned, missing = (
+        np.moveaxis((left_ @ (f[:, :, None] * rotated[None]).transpose(1, 0, 2).reshape(n, -1)).reshape(n, -1, k), 1, 0)
+        for left_, f in ((reach, up), (u, down))
+    )
+    exact = len(s) <= _NODES
+    forms = _at_each_time if exact else _by_cells
+    tested, between, trained = forms(reach, u, prior, rates, s, up, down)
+    tested = own[left][None, :] + tested - 2 * up @ (reach * cross).T
+    between = down @ (cross * u).T - between
+    # What cancellation leaves: never below the rounding error of the prior variance, or of the interpolation.
+    error = max(16 * precision, 0.0 if exact else _ERROR) * own
+    trained = np.where(trained > error[kept][None, :], trained, 0.0)
+    tested = np.where(tested > error[left][None, :], tested, 0.0)
+    return PairMoments(y[kept][None] - missing, learned, trained, tested, between, smallest)
 
-    def at(filters):
-        up, down = filters
-        x, z = reach * up[None, :], u * down[None, :]
-        wx, wz = spectral_filters.half_matmul(x, half), spectral_filters.half_matmul(z, half)
-        tested = 2 * jnp.sum(wx * x, axis=1) - 2 * jnp.sum(x * cross, axis=1)
-        between = jnp.sum(cross * z, axis=1) - jnp.sum(wx * z, axis=1) - jnp.sum(wz * x, axis=1)
-        return x @ rotated, z @ rotated, 2 * jnp.sum(wz * z, axis=1), tested, between
 
-    learned, missing, trained, tested, between = jax.lax.map(at, (growth, decay))
-    own = jnp.diagonal(nngp)
-    tested = own[left][None, :] + tested
-    parts = (learned, y[kept][None] - missing, trained, tested, between)
-    if combined:
-        parts = tuple(jnp.tensordot(weights, part, axes=1) for part in parts)
-    learned, fitted, trained, tested, between = parts
-    # What cancellation leaves: never below the rounding error of the prior variance, or of the combination.
-    error = (_TOLERANCE[str(y.dtype)] if combined else 16 * float(jnp.finfo(y.dtype).eps)) * own
-    trained = jnp.where(trained > error[kept][None, :], trained, 0.0)
-    tested = jnp.where(tested > error[left][None, :], tested, 0.0)
-    return PairMoments(fitted, learned, trained, tested, between, smallest)
+def _at_each_time(reach, u, prior, rates, s, up, down):
+    """Diagonals (T, n) of X K̃ Xᵀ, X K̃ Zᵀ and Z K̃ Zᵀ with X = reach · up and Z = u · down, a time after the other."""
+    tested, between, trained = (np.empty((len(s), len(u))) for _ in range(3))
+    for at in range(len(s)):
+        x, z = reach * up[at], u * down[at]
+        product = x @ prior
+        tested[at], between[at] = np.einsum("ij,ij->i", product, x), np.einsum("ij,ij->i", product, z)
+        trained[at] = np.einsum("ij,ij->i", z @ prior, z) if np.any(down[at]) else 0.0
+    return tested, between, trained
+
+
+def _by_cells(reach, u, prior, rates, s, up, down):
+    """The same for many times: the forms between nodes of all cells first, times last."""
+    parts, n = cells(rates), len(u)
+    rising, falling = (zip(*(_flow(cell.nodes, s) for cell in parts), strict=True)) if parts else ((), ())
+    tested, between, trained = (np.zeros((len(s), n)) for _ in range(3))
+    for start in range(0, n, _POINTS):
+        here = slice(start, min(start + _POINTS, n))
+        x, z = reach[here], u[here]
+        both = np.stack([x, z])
+        for a, cell in enumerate(parts):
+            rows, q = cell.rows, len(cell.nodes)
+            # K̃ is symmetric: a cell meets only itself and those after it.
+            scaled = cell.weights.T[:, None, None, :] * both[None, :, :, rows]
+            product = scaled.reshape(-1, scaled.shape[3]) @ prior[rows, rows.start :]
+            product = product.reshape(q, 2, len(x), -1)
+            for b in range(a, len(parts)):
+                other = parts[b]
+                columns = product[..., other.rows.start - rows.start : other.rows.stop - rows.start]
+                with_x, with_z = ((columns * v[None, None, :, other.rows]) @ other.weights for v in (x, z))
+                twice = 1 if a == b else 2
+                tested[:, here] += twice * _over_time(rising[a], rising[b], with_x[:, 0])
+                trained[:, here] += twice * _over_time(falling[a], falling[b], with_z[:, 1])
+                between[:, here] += _over_time(rising[a], falling[b], with_z[:, 0])
+                if a != b:
+                    between[:, here] += _over_time(falling[a], rising[b], with_x[:, 1])
+    return tested, between, trained
+
+
+def _over_time(first, second, forms):
+    """Σ_qr first (T, q) · second (T, r) · forms (q, n, r), (T, n)."""
+    products = (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
+    return products @ forms.transpose(0, 2, 1).reshape(-1, forms.shape[1])

@@ -13,7 +13,6 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, kernels, mixture, networks
 from ntkinfo._common import check, labels, memory, parallel, pytree, tables
-from ntkinfo._numerics import spectrum
 from ntkinfo.cmi import _moments, _outcomes
 
 # Groups of draws whose differences give standard errors, and networks drawn for each choice with several classes.
@@ -114,7 +113,8 @@ def supersample(
         an odd number of draws; no key; at t = ∞, a tangent kernel that is singular for some choice,
         as of repeated pairs; an empirical kernel of one network, whose outputs have no covariance.
 
-    Cost: `draws` decompositions O(n³), and O(n³) for each time, of many times for some dozens.
+    Cost: `draws` times O(n³), on the processor's cores: a decomposition and one product for each time, of many times
+    for about eight.
 
     Example:
       >>> found = supersample(net, x, y, [1.0, jnp.inf], draws=64)
@@ -156,32 +156,32 @@ def supersample(
     times = np.asarray(t, x.dtype).ravel()
     memory.require(
         f"`x` with {len(x)} examples at {times.size} times",
-        x.dtype.itemsize * (6 * len(x) ** 2 + times.size * n * (16 + 8 * k + outputs * draws * (3 + 2 * k))),
+        8 * (6 * len(x) ** 2 + times.size * n * (16 + 8 * k + outputs * draws * (3 + 2 * k))),
         "Take fewer examples, times or draws.",
     )
     key_choices, key_losses, key_outputs = jax.random.split(key, 3)
     sides = _choices(n, draws, enumerated, key_choices)
     both = kernels.kernels(kernel_fn, x, batch_size=batch_size)
-    rates, s = _rates(both.ntk), times / (n * k)
-    index, weights = _moments.few_times(s, rates)
-    constants = (both.nngp, both.ntk, y)
-    at, combined = jnp.asarray(s[index]), weights is not None
-    weights = jnp.zeros((1, 1), x.dtype) if weights is None else jnp.asarray(weights)
+    # Decompositions and products are done on the host in float64; losses where arrays are.
+    constants = tuple(np.asarray(part, np.float64) for part in (both.nngp, both.ntk, y))
+    s, precision = times.astype(np.float64) / (n * k), float(jnp.finfo(x.dtype).eps)
     groups = min(_GROUPS, len(sides) // 2)
     sums = jnp.zeros((groups, 2, times.size, n, 4), x.dtype)
     counts, smallest, kept = np.zeros(groups), np.inf, []
     numbers = jnp.asarray(classes)
 
     def work(number):
+        moments = _moments.moments(*constants, sides[number], s, precision)
+        found = jax.tree.map(lambda part: jnp.asarray(part, x.dtype), moments._replace(smallest=0.0))
         side = jnp.asarray(sides[number])
-        found = _moments.moments(*constants, side, at, weights, combined)
-        return side, found, _losses(found, side, y, numbers, jax.random.fold_in(key_losses, number), k)
+        outcomes = _losses(found, side, y, numbers, jax.random.fold_in(key_losses, number), k)
+        return side, moments.smallest, found, outcomes
 
     # A few at a time: decompositions use one core each, and what they leave behind is added up.
     for start in range(0, len(sides), _AT_ONCE):
         some = list(range(start, min(start + _AT_ONCE, len(sides))))
-        for number, (side, found, outcomes) in zip(some, parallel.map(work, some), strict=True):
-            smallest = min(smallest, float(found.smallest))
+        for number, (side, least, found, outcomes) in zip(some, parallel.map(work, some), strict=True):
+            smallest = min(smallest, least)
             # Complements, next to each other, share a group.
             group = (number // 2) % groups
             counts[group] += 1
@@ -210,12 +210,6 @@ def _choices(n: int, draws: int, enumerated: bool, key) -> np.ndarray:
     else:
         first = np.asarray(jax.random.bernoulli(key, 0.5, (draws // 2, n))).astype(int)
     return np.stack([first, 1 - first], axis=1).reshape(-1, n)
-
-
-def _rates(ntk) -> np.ndarray:
-    """The smallest and the largest eigenvalue that the tangent kernel of any part can have, from rounding up."""
-    eigenvalues = np.linalg.eigvalsh(np.asarray(ntk))
-    return np.array([max(eigenvalues[0], spectrum.rounding(eigenvalues)), eigenvalues[-1]], np.float64)
 
 
 @functools.partial(jax.jit, static_argnames="k")

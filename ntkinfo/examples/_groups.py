@@ -7,6 +7,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from ntkinfo import gaussian
 from ntkinfo._common import check
+from ntkinfo.examples import _factor
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import Posterior
 
@@ -24,11 +25,10 @@ def read(groups, n: int) -> np.ndarray:
     return groups
 
 
-def values(source, groups: np.ndarray, at_test, read_labels) -> tuple:
-    """Fields of a `GroupValue`."""
+def values(source, groups: np.ndarray, solve, read_labels) -> tuple:
+    """Fields of a `GroupValue`, from `OfPosterior` or `OfEnsemble`."""
     numbers, sizes = np.unique(groups, return_counts=True)
     dtype = source.y.dtype
-    solve = _Posterior(source, at_test) if isinstance(source, Posterior) else _Ensemble(source, at_test)
     rows = [solve(np.flatnonzero(groups == number)) for number in numbers]
     information, shared = (
         None if rows[0][i] is None else jnp.asarray(np.array([row[i] for row in rows]), dtype) for i in (0, 1)
@@ -50,26 +50,39 @@ def _error(source, index, residual, variance, read_labels):
 
 
 def error_of(y: Array, residual: Array, variance: Array, classes: Array) -> Array:
-    """0-1 error (n,) of one network with means y - residual (n, k) and variances (n,) at labels y of classes (n,)."""
-    z = Gaussian(y - residual, variance)
+    """0-1 error (..., n) of one network: means y - residual (..., n, k), variances (..., n); labels y, classes (n,)."""
+    z = Gaussian(jnp.broadcast_to(y, residual.shape) - residual, variance)
     if y.shape[1] == 1:
         return gaussian.sign_error(z, y)
     return 1.0 - gaussian.winning_of(z.mean, variance, classes)
+
+
+def refuse_certain(variance: Array) -> None:
+    """Refuses test inputs (m,) whose outputs are known to rounding: the divergence there is infinite."""
+    certain = np.flatnonzero(~(np.asarray(variance) > 0))
+    if certain.size:
+        raise ValueError(
+            f"`test` must not hold inputs whose outputs are known to rounding, as inputs trained on are; got variance "
+            f"0 at row {certain[0]} ({certain.size} such rows). Leave them out, or compute in float64."
+        )
 
 
 def _double(*arrays):
     return (np.asarray(array, np.float64) for array in arrays)
 
 
-class _Posterior:
-    """Groups of a posterior, by blocks of C = (Q + σ²I)⁻¹."""
+class OfPosterior:
+    """Groups of a posterior, by blocks of C = (Q + σ²I)⁻¹, which may be at hand."""
 
-    def __init__(self, post: Posterior, at_test):
-        u, q, y = _double(post.eigenvectors, post.eigenvalues, post.y_rotated)
+    def __init__(self, post: Posterior, c: np.ndarray | None, at_test):
         self.noise, self.k = float(post.noise), post.k
-        self.c = (u / (q + self.noise)) @ u.T
-        self.covariance = (u * q) @ u.T
-        self.y, self.solved = u @ y, (u / (q + self.noise)) @ y
+        if c is None:
+            u, q, y = _double(post.eigenvectors, post.eigenvalues, post.y_rotated)
+            self.c, self.covariance = (u / (q + self.noise)) @ u.T, (u * q) @ u.T
+            self.y, self.solved = u @ y, (u / (q + self.noise)) @ y
+        else:
+            self.c, self.covariance, self.y = _double(c, post.q, _factor.labels(post))
+            self.solved = self.c @ self.y
         self.at_test = None if at_test is None else tuple(_double(*at_test))
 
     def __call__(self, index):
@@ -92,7 +105,7 @@ class _Posterior:
         return unique, shared, residual, np.diag(inverse) - noise
 
 
-class _Ensemble:
+class OfEnsemble:
     """Groups of an ensemble at t = ∞, by blocks of Θ⁻¹."""
 
     def __init__(self, ens, at_test):

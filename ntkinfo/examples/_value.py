@@ -4,19 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, kernels
 from ntkinfo._common import check, labels, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
-from ntkinfo.examples import _groups
+from ntkinfo.examples import _factor, _finite_time, _groups
 from ntkinfo.posterior import Posterior, predictive
 
 
 @pytree.dataclass()
 class GroupValue:
     """What each group of examples tells beyond all other groups. Exact. Made by `value`.
+
+    Arrays of numbers that depend on the training time have a leading axis for it where a vector of times was given.
 
     Attributes:
       group: the groups' numbers in ascending order, (g,).
@@ -45,10 +47,13 @@ class GroupValue:
 class ExampleValue:
     """What each training example tells beyond all others. Exact at infinite width. Made by `value`.
 
+    Arrays have a leading axis for training times where a vector of them was given.
+
     Attributes:
       information: KL[p(f | D) ‖ p(f | D without i)] in nats, (n,). Of a posterior over whole functions; where test
         inputs were given, of the outputs there, the mean over inputs. None for an ensemble without test inputs: a
-        network trained to the end is certain of the label it was given, and the divergence is infinite.
+        network trained to the end is certain of the label it was given, and the divergence over whole functions is
+        infinite; at finite times it is not computed.
       shared: log p(y_i | other labels) - log p(y_i) in nats, (n,), of a posterior: what the label and the others tell
         about each other; `information` + `shared` is the contribution of an example that comes first to the divergence
         from the prior, `information` alone that of one that comes last. None for an ensemble.
@@ -81,6 +86,7 @@ def value(
     test: Float[ArrayLike, "m ..."] | None = None,
     groups: ArrayLike | None = None,
     *,
+    t: Num[ArrayLike, "*T"] | None = None,
     batch_size: int | None = None,
 ) -> ExampleValue:
     """What each training example tells beyond all others, in nats, and what networks trained without it say of it.
@@ -95,10 +101,13 @@ def value(
     and that groups have one too; the size of the residual, or the probability, ranks wrong labels as well or better.
 
     Args:
-      source: a posterior; or an ensemble, whose networks are trained to the end.
+      source: a posterior; or an ensemble.
       test: inputs (m, ...) of the shape trained on: the information is then that of the outputs there, averaged over
         the inputs. None takes whole functions, which only a posterior has.
       groups: integers (n,), the group of each example: each group is left out as a whole as well.
+      t: training times of an ensemble, scalar or (T,), as in `Ensemble.predict`; None is infinity, the end of training.
+        Networks without an example train as long as those with all. At finite times no identity helps: every ensemble
+        without an example is decomposed anew.
       batch_size: rows of a block of the evaluation of kernels at test inputs; None chooses.
 
     Returns:
@@ -106,10 +115,12 @@ def value(
 
     Raises:
       TypeError: neither a posterior nor an ensemble; groups that are no integers; arguments that are traced.
-      ValueError: one training example alone; a singular tangent kernel, which was projected; kernels with one row for
-        each output; groups of another length; a single group of all examples; test inputs where variances vanish.
+      ValueError: one training example alone; at t = ∞ a singular tangent kernel, which was projected; times of a
+        posterior, or negative ones; kernels with one row for each output; groups of another length; a single group of
+        all examples; test inputs where variances vanish.
 
-    Cost: O(n²) for a posterior, O(n³) for an ensemble or groups; with m test inputs O(m n²).
+    Cost: O(n²) for a posterior, O(n³) for an ensemble or groups; with m test inputs O(m n²). At finite times O(n⁴), and
+      O(m n³) for each time: for some hundreds of examples.
 
     Example:
       >>> post = ni.Posterior.fit(net, x, y, noise=0.1)
@@ -141,12 +152,18 @@ def value(
         check.known("test", test)
         test = kernels.inputs_like("test", test, source.x, source.kernel_fn)
     grouped = None if groups is None else _groups.read(groups, source.n)
+    if t is not None:
+        check.known("t", t)
+        if isinstance(source, Posterior):
+            raise ValueError("`t` must be left out where `source` is a posterior, which is not trained.")
+        t = check.times("t", t)
     read = labels.read("y", source.y, source.n)
+    if t is not None and isinstance(source, Ensemble) and np.isfinite(np.asarray(t)).any():
+        return _at_times(source, t, test, grouped, read, batch_size)
     if isinstance(source, Posterior):
-        source = source.with_spectrum()
-        parts = _posterior_parts(source, test, batch_size)
+        parts = _posterior_parts(source, test, grouped, batch_size)
     else:
-        parts = _ensemble_parts(source, test, batch_size)
+        parts = _ensemble_parts(source, test, grouped, batch_size)
     information, shared, residual, variance = parts[:4]
     probability = None
     if read.classes is not None:
@@ -156,7 +173,38 @@ def value(
         found = GroupValue(*_groups.values(source, grouped, parts[4], read))
     result = ExampleValue(information, shared, residual, variance, probability, found)
     check.finite_result("the value of an example", result, "`source` and `test`")
-    return result
+    if t is None or t.ndim == 0:
+        return result
+    # Infinity, given as a vector.
+    return _with_times(result, lambda part: jnp.broadcast_to(part, (t.size, *part.shape)))
+
+
+def _at_times(ens: Ensemble, t: Array, test, grouped, read, batch_size) -> ExampleValue:
+    """`value` of an ensemble at times of which some are finite."""
+    times = np.asarray(t, np.float64).ravel()
+    if np.isinf(times).any():
+        require_interpolation("source", ens)
+    information, residual, variance, parts = _finite_time.values(ens, times, test, grouped, read, batch_size)
+    probability = None
+    if read.classes is not None:
+        probability = 1.0 - _groups.error_of(ens.y, residual, variance, jnp.asarray(read.classes))
+    groups = None if parts is None else GroupValue(*parts)
+    result = ExampleValue(information, None, residual, variance, probability, groups)
+    check.finite_result("the value of an example", result, "`source`, `test` and `t`")
+    return result if t.ndim else _with_times(result, lambda part: part[0])
+
+
+def _with_times(found: ExampleValue, function) -> ExampleValue:
+    """`function` of all arrays that depend on the training time."""
+
+    def of(part):
+        return None if part is None else function(part)
+
+    groups = found.groups
+    if groups is not None:
+        groups = GroupValue(groups.group, groups.size, *map(of, (groups.information, groups.shared, groups.error)))
+    arrays = (found.information, found.shared, found.residual, found.variance, found.probability)
+    return ExampleValue(*map(of, arrays), groups)
 
 
 @jax.jit
@@ -182,18 +230,28 @@ def _of_posterior(post):
     return information, shared, residual, noise * hats / rests, total
 
 
-def _posterior_parts(post: Posterior, test, batch_size):
-    information, shared, residual, variance, total = _of_posterior(post)
+def _posterior_parts(post: Posterior, test, grouped, batch_size):
+    c = None
+    if _factor.usable(post):
+        c = _factor.inverse(post)
+        information, shared, residual, variance, total = (jnp.asarray(part) for part in _factor.parts(post, c))
+    else:
+        post = post.with_spectrum()
+        information, shared, residual, variance, total = _of_posterior(post)
     at_test = None
     if test is not None:
         cross = getattr(kernels.kernels(post.kernel_fn, test, post.x, batch_size=batch_size), post.prior)
         prior = kernels.diagonal(post.kernel_fn, test, kernel=post.prior)
         known = predictive(post, cross, prior, False).variance
-        refuse_certain(known)
-        weights = _weights(cross, post.eigenvectors, 1 / (post.eigenvalues + post.noise))
+        _groups.refuse_certain(known)
+        if c is None:
+            weights = _weights(cross, post.eigenvectors, 1 / (post.eigenvalues + post.noise))
+        else:
+            weights = jnp.asarray(np.asarray(cross) @ c)
         information = _test_information(weights, residual, total, known)
         at_test = (weights, known)
-    return information, shared, residual, variance, at_test
+    found = None if grouped is None else _groups.OfPosterior(post, c, at_test)
+    return information, shared, residual, variance, found
 
 
 @jax.jit
@@ -208,16 +266,6 @@ def _test_information(weights, residual, total, known):
     moved = jnp.sum(residual**2, axis=1) / total
     k = residual.shape[1]
     return 0.5 * jnp.mean(k * (jnp.log1p(a) - a / (1 + a)) + a / (1 + a) * moved[None, :], axis=0)
-
-
-def refuse_certain(variance: Array) -> None:
-    """Refuses test inputs (m,) whose outputs are known to rounding: the divergence there is infinite."""
-    certain = np.flatnonzero(~(np.asarray(variance) > 0))
-    if certain.size:
-        raise ValueError(
-            f"`test` must not hold inputs whose outputs are known to rounding, as inputs trained on are; got variance "
-            f"0 at row {certain[0]} ({certain.size} such rows). Leave them out, or compute in float64."
-        )
 
 
 def require_interpolation(name: str, ens: Ensemble) -> None:
@@ -241,18 +289,19 @@ def leave_one_out(ens: Ensemble) -> tuple[Array, Array, Array]:
     return (rows @ ens.y_rotated) / diagonal[:, None], jnp.maximum(spread, 0.0) / diagonal**2, diagonal
 
 
-def _ensemble_parts(ens: Ensemble, test, batch_size):
+def _ensemble_parts(ens: Ensemble, test, grouped, batch_size):
     require_interpolation("source", ens)
     residual, variance, diagonal = leave_one_out(ens)
     information = at_test = None
     if test is not None:
         cross = ens.cross_kernels(test, batch_size=batch_size)
         z = ens.predict(test, jnp.inf, batch_size=batch_size)
-        refuse_certain(z.variance)
+        _groups.refuse_certain(z.variance)
         influence, joint = _influence(ens, cross)
         information = _ensemble_information(influence, joint / diagonal[None, :], residual, variance, z.variance)
         at_test = (influence, joint, z.variance)
-    return information, None, residual, variance, at_test
+    found = None if grouped is None else _groups.OfEnsemble(ens, at_test)
+    return information, None, residual, variance, found
 
 
 @jax.jit

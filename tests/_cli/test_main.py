@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import __main__
-from ntkinfo._cli import arguments, data_options, main, report
+from ntkinfo._cli import arguments, data_options, generalization, main, report
 from tests.problems import network, problem
 
 # The sizes of the other files here, whose programs are then the same.
@@ -19,11 +20,14 @@ def test_the_main_job_writes_table_figures_and_page(tmp_path, capsys, keep_setti
     assert __main__.main([*SMALL, *finite, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "parameters and bounds (nats)" in printed and "PAC-Bayes-kl" in printed
+    assert (
+        "examples left out (nats)" in printed and "0-1 error forecast" in printed and "leave-one-out I(L;U)" in printed
+    )
     assert "I(X;Z|D)" in printed and "ceilings: log m = 2.079 nats" in printed
     frame = pd.read_csv(tmp_path / "curve.csv")
     assert len(frame) == 6 and np.isinf(frame.t.iloc[-1]) and not frame.isna().any().any()
     page = (tmp_path / "report.md").read_text()
-    for name in ("summary", "information", "plane", "divergence", "finite_losses", "finite_geometry"):
+    for name in ("summary", "information", "plane", "divergence", "generalization", "finite_losses", "finite_geometry"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5000 and f"({name}.png)" in page
     assert f"{frame.gibbs_mse.iloc[-1]:.6g}" in page and "4 networks of width 8" in page
     rows = [line for line in page.splitlines() if line.startswith("| ")]
@@ -54,6 +58,30 @@ def test_npz_and_bits_and_several_classes(tmp_path, rng, capsys, keep_settings, 
     assert "log m = 3.322 bits" in capsys.readouterr().out
     frame = pd.read_csv(tmp_path / "out" / "curve.csv")
     assert {"input_information_stderr", "label_information_stderr"} <= set(frame.columns)
+
+
+def test_what_is_said_where_examples_cannot_be_left_out(rng):
+    import jax
+
+    data = ni.datasets.digits(60, 30)
+    net = network(outputs=1)
+    x, y = np.asarray(data.x_train), np.asarray(data.y_train)
+    ens = ni.Ensemble.fit(net, x, y)
+    found = generalization.of(net, ens, data, np.array([0.0, 10.0, np.inf]), jax.random.key(0))
+    assert found.reasons == () and found.n_pairs == 30
+    # As the library says.
+    forecast, left_out = ni.learning.forecast(ens), ni.cmi.leave_one_out(ens)
+    assert f"{float(forecast.error):.4g} ± {float(forecast.stderr):.2g}" in found.table()
+    assert f"I(L;U)   {float(left_out.information) / np.log(2):.4g}, bound" in found.table("bits")
+    pairs = ni.cmi.supersample(net, x, y, found.t, draws=32, key=jax.random.key(0))
+    assert f"{float(pairs.error[1]):.4g}" in found.table() and f"{float(pairs.bound[-1]):.4g}" in found.table()
+    singular = ni.Ensemble.fit(net, x.repeat(2, axis=0), y.repeat(2, axis=0), singular="project")
+    found = generalization.of(net, singular, data, np.array([10.0, np.inf]), jax.random.key(0))
+    assert found.forecast is None and found.left_out is None and found.pairs is not None
+    assert len(found.t) == 1 and "singular" in found.sentences() and "singular" in found.table()
+    numbers = dataclasses.replace(data, task="regression")
+    found = generalization.of(net, ens, numbers, np.array([10.0]), jax.random.key(0))
+    assert found.pairs is None and "labels here are numbers" in found.table() and found.forecast is not None
 
 
 def test_times():

@@ -55,7 +55,7 @@ def test_moments_are_those_of_an_ensemble_of_the_chosen_examples():
     both = ni.kernels.kernels(network(), x)
     side = np.array([0, 1, 1, 0])
     kept, left = np.arange(N) + N * side, np.arange(N) + N * (1 - side)
-    got = _moments.moments(*both, jnp.asarray(y), jnp.asarray(side), jnp.asarray(TIMES / N), jnp.zeros((1, 1)), False)
+    got = _moments.moments(*(np.asarray(part) for part in both), y, side, TIMES / N, 2.2e-16)
     z = ni.Ensemble.fit(network(), x[kept], y[kept]).predict(np.concatenate([x[kept], x[left]]), TIMES, joint=True)
     np.testing.assert_allclose(got.trained, z.mean[:, :N], atol=1e-9)
     np.testing.assert_allclose(got.tested, z.mean[:, N:], atol=1e-9)
@@ -131,17 +131,25 @@ def test_draws_agree_with_enumeration():
     holds(some)
 
 
-def test_many_times_are_combinations_of_few():
-    x, y = pairs(n=8)
-    times = np.concatenate([np.geomspace(0.1, 1e6, 150), [np.inf]])
-    index, weights = _moments.few_times(times / 8, np.array([0.05, 30.0]))
-    assert len(index) < 80 and weights is not None
-    many = ni.cmi.supersample(network(), x, y, times, draws=8, key=jax.random.key(0))
-    for j in (0, 40, 90, 150):
-        one = ni.cmi.supersample(network(), x, y, times[j], draws=8, key=jax.random.key(0))
-        np.testing.assert_allclose(one.information, many.information[j], atol=1e-5)
-        np.testing.assert_allclose(one.error, many.error[j], atol=1e-5)
-    holds(many)
+def test_many_times_cost_few_nodes():
+    """Against times one by one: eigenvalues over eight decades, a rank, equal ones, infinity."""
+    n, rng = 60, np.random.default_rng(0)
+    u = np.linalg.qr(rng.normal(size=(2 * n, 2 * n)))[0]
+    for spectrum in (np.geomspace(1e-6, 100, 2 * n), np.repeat([0.0, 1.0, 3.0], 2 * n // 3)):
+        ntk = (u * spectrum) @ u.T
+        nngp = np.eye(2 * n) + 0.5 * ntk
+        s = np.concatenate([[0.0], np.geomspace(1e-3, 1e8, 60), [np.inf]])
+        given = nngp, ntk, rng.normal(size=(2 * n, 2)), rng.integers(0, 2, n)
+        many, one = _moments.moments(*given, s, 2.2e-16), _moments.moments(*given, s[::10], 2.2e-16)
+        for name, part, want in zip(many._fields, many, one, strict=True):
+            if name != "smallest":
+                np.testing.assert_allclose(part[::10], want, atol=1e-7 * max(1.0, np.abs(want).max()), err_msg=name)
+    rates = np.concatenate([np.zeros(3), np.sort(rng.uniform(0.1, 5.0, 57))])
+    cells = _moments.cells(rates)
+    np.testing.assert_array_equal(np.concatenate([np.arange(n)[cell.rows] for cell in cells]), np.arange(n))
+    for cell in cells:
+        np.testing.assert_allclose(cell.weights @ np.exp(-2 * cell.nodes), np.exp(-2 * rates[cell.rows]), atol=1e-8)
+    assert sum(len(cell.nodes) for cell in cells) < 50
 
 
 def test_several_classes():

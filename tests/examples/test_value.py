@@ -84,6 +84,17 @@ def test_of_a_posterior_is_the_divergence_from_refits(data, kernels):
     assert np.all(at_test.information <= got.information + 1e-12)
 
 
+@pytest.mark.parametrize("noise", [1e-4, 100.0])
+def test_by_the_factor_as_by_the_spectrum(data, noise):
+    net, x, y, x_test = data
+    post = ni.Posterior.fit(net, x, y, noise=noise, mean=lambda x: jnp.zeros((len(x), y.shape[1])) + x[:, :1])
+    assert post.factor is not None
+    for test in (None, x_test):
+        got, want = (ni.examples.value(given, test, np.arange(N) % 3) for given in (post, post.with_spectrum()))
+        for first, second in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-14)
+
+
 def test_contributions_along_any_order_add_up_to_the_divergence_from_the_prior(data):
     """The chain rule: the last example contributes `information`, the first that and `shared`."""
     net, x, y, _ = data
@@ -175,6 +186,59 @@ def test_of_an_ensemble_is_that_of_refits(data, kernels):
     assert ni.examples.value(ens).information is None
 
 
+def test_of_an_ensemble_at_finite_times_is_that_of_refits(data):
+    net, x, y, x_test = data
+    times, groups = np.array([0.0, 3.0, 100.0, 1e5]), np.arange(N) // 4
+    ens = ni.Ensemble.fit(net, x, y)
+    got, end = ni.examples.value(ens, x_test, groups, t=times), ni.examples.value(ens, x_test, groups)
+    full = ens.predict(x_test, times)
+
+    def apart(rest):
+        z = ni.Ensemble.fit(net, x[rest], y[rest]).predict(x_test, times)
+        pair = (ni.gaussian.Gaussian(full.mean, full.variance), ni.gaussian.Gaussian(z.mean, z.variance))
+        return np.mean(ni.gaussian.kl_divergence(*pair), axis=-1)
+
+    for i in range(N):
+        rest = without(i)
+        z = ni.Ensemble.fit(net, x[rest], y[rest]).predict(x[i : i + 1], times)
+        np.testing.assert_allclose(got.residual[:, i], y[i][None] - z.mean[:, 0], atol=1e-8)
+        np.testing.assert_allclose(got.variance[:, i], z.variance[:, 0], atol=1e-8)
+        np.testing.assert_allclose(got.information[:, i], apart(rest), rtol=1e-6, atol=1e-9)
+        error = ni.information.losses(z, y[i : i + 1]).gibbs_error
+        np.testing.assert_allclose(1 - got.probability[:, i], error, atol=1e-8)
+    for j in range(3):
+        rest, own = without(np.flatnonzero(groups == j)), np.flatnonzero(groups == j)
+        z = ni.Ensemble.fit(net, x[rest], y[rest]).predict(x[own], times)
+        error = ni.information.losses(z, y[own]).gibbs_error
+        np.testing.assert_allclose(got.groups.error[:, j], error, atol=1e-8)
+        np.testing.assert_allclose(got.groups.information[:, j], apart(rest), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(got.information[0], 0, atol=1e-12)
+    # At the end, and as one number.
+    for first, second in zip(
+        jax.tree.leaves(ni.examples.value(ens, x_test, groups, t=[1.0, np.inf])), jax.tree.leaves(end), strict=True
+    ):
+        np.testing.assert_allclose(first[-1] if first.ndim > second.ndim else first, second, rtol=1e-7, atol=1e-9)
+    one = ni.examples.value(ens, x_test, groups, t=3.0)
+    np.testing.assert_array_equal(one.information, got.information[1])
+    assert one.groups.error.shape == (3,) and ni.examples.value(ens, t=[np.inf]).residual.shape == (1, *y.shape)
+
+
+def test_finite_times_take_a_mean_and_repeated_examples(rng):
+    x, y, *_ = problem(rng)
+    x, y = np.concatenate([x, x[:1]]), np.concatenate([y, -y[:1]])
+    ens = ni.Ensemble.fit(network(), x, y, singular="project", mean=lambda x: 0.3 * x[:, :1])
+    got = ni.examples.value(ens, t=20.0)
+    for i in (0, 4, 12):
+        rest = np.arange(13) != i
+        fit = ni.Ensemble.fit(network(), x[rest], y[rest], singular="project", mean=lambda x: 0.3 * x[:, :1])
+        z = fit.predict(x[i : i + 1], 20.0)
+        np.testing.assert_allclose(got.residual[i], y[i] - z.mean[0], atol=1e-8)
+        np.testing.assert_allclose(got.variance[i], z.variance[0], atol=1e-8)
+        np.testing.assert_allclose(
+            1 - got.probability[i], ni.information.losses(z, y[i : i + 1]).gibbs_error, atol=1e-8
+        )
+
+
 def test_of_real_labels_and_a_mean(rng):
     x, *_ = problem(rng)
     y = rng.normal(size=(12, 1))
@@ -209,6 +273,26 @@ def test_wrong_labels_are_found():
     assert roc_auc_score(wrong, got.variance) < 0.6
 
 
+@pytest.mark.slow
+def test_wrong_labels_of_garments_are_found_better_by_the_residual():
+    """Fashion-MNIST, 10 % wrong: by the information less well than by the residual."""
+    try:
+        data = ni.datasets.fashion_mnist(n_train=2000, n_test=10, task="classes")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    classes, rng, wrong = np.argmax(np.asarray(data.y_train), axis=1), np.random.default_rng(0), np.zeros(2000, bool)
+    wrong[rng.choice(2000, 200, replace=False)] = True
+    given = np.where(wrong, (classes + rng.integers(1, 10, 2000)) % 10, classes)
+    net = ni.stax.serial(
+        ni.stax.Dense(64, W_std=1.5, b_std=0.1), ni.stax.Erf(), ni.stax.Dense(10, W_std=1.5, b_std=0.1)
+    )
+    got = ni.examples.value(ni.Posterior.fit(net, data.x_train, np.eye(10)[given] - 0.1, noise=1e-3))
+    by_information = roc_auc_score(wrong, got.information)
+    assert by_information > 0.95
+    assert roc_auc_score(wrong, np.sum(np.asarray(got.residual) ** 2, axis=1)) > by_information
+    assert roc_auc_score(wrong, -got.probability) > by_information
+
+
 def test_refusals(rng):
     x, y, x_test, _ = problem(rng)
     post, ens = ni.Posterior.fit(network(), x, y, noise=0.2), ni.Ensemble.fit(network(), x, y)
@@ -229,6 +313,14 @@ def test_refusals(rng):
     double = ni.Ensemble.fit(network(), np.concatenate([x, x[:1]]), np.concatenate([y, y[:1]]), singular="project")
     with pytest.raises(ValueError, match="tangent kernel that is not singular"):
         ni.examples.value(double)
+    with pytest.raises(ValueError, match="tangent kernel that is not singular"):
+        ni.examples.value(double, t=[1.0, np.inf])
+    with pytest.raises(ValueError, match="`t` must be left out"):
+        ni.examples.value(post, t=1.0)
+    with pytest.raises(ValueError, match="`t` must be times from 0 to infinity"):
+        ni.examples.value(ens, t=-1.0)
+    with pytest.raises(ValueError, match="`test` must not hold inputs whose outputs are known"):
+        ni.examples.value(ens, x[:2], t=[1.0, np.inf])
     # Labels of one class, and equal examples, are answered.
     alike = ni.examples.value(ni.Posterior.fit(network(), x[[0, 0, 1]], np.ones((3, 1)), noise=0.2))
     np.testing.assert_allclose(alike.information[0], alike.information[1], rtol=1e-9)

@@ -401,14 +401,15 @@ TABLE = {
     # Examples, conditional mutual information, learning curves, layers.
     "examples.value": lambda: Call(
         ni.examples.value,
-        {"source": o.posterior()},
+        {"source": o.ens(), "t": o.T},
         {"source": "object", "test": "floats", "groups": "groups"},
+        infinite=True,
         samples={"test": o.data()[2], "groups": np.array([0, 1, 0, 1, 2, 2]), "batch_size": 4},
     ),
     "examples.select": lambda: Call(
         ni.examples.select, {"net": o.network(), "x": o.data()[0], "n": 2}, samples={"batch_size": 4}
     ),
-    "cmi.leave_one_out": lambda: Call(ni.cmi.leave_one_out, {"ens": o.ens()}),
+    "cmi.leave_one_out": lambda: Call(ni.cmi.leave_one_out, {"ens": o.ens()}, infinite=True, samples={"t": o.T}),
     "cmi.supersample": lambda: Call(
         ni.cmi.supersample,
         {"net": o.network(), "t": o.T, "draws": 8, "key": o.KEY, **_data("x", "y")},
