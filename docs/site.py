@@ -8,6 +8,8 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 sys.path.insert(0, str(Path(__file__).parent))
+import gallery
+
 import notebooks
 
 PACKAGE = Path(__file__).parents[1] / "ntkinfo"
@@ -49,16 +51,17 @@ def reference() -> dict[str, str]:
 
 
 def on_config(config):
-    """The shelves: reference and notebooks are made from files, so that none is forgotten."""
+    """The shelves: gallery, notebooks and reference are made from files, so that none is forgotten."""
     config["nav"].insert(2, {"Notebooks": [f"notebooks/{path.stem}.md" for path in notebooks.notebooks()]})
-    config["nav"].insert(4, {"Reference": [{f"ni.{Path(page).stem}": page} for page in reference()]})
+    config["nav"].insert(3, {"Gallery": list(gallery.pages())})
+    config["nav"].insert(5, {"Reference": [{f"ni.{Path(page).stem}": page} for page in reference()]})
     return config
 
 
 def on_files(files, config):
-    """Adds the pages of the reference, and the notebooks with their figures."""
-    for page, text in reference().items():
-        files.append(File.generated(config, page, content=text))
+    """Adds the pages of the reference, the gallery and the notebooks, with their figures."""
+    for page, content in {**reference(), **gallery.pages(), **gallery.pictures()}.items():
+        files.append(File.generated(config, page, content=content))
     for path in notebooks.notebooks():
         text, figures = notebooks.page(notebooks.shown(path), path.stem)
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
