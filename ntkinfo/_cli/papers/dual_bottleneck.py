@@ -48,9 +48,20 @@ def curves(full: bool, seed: int) -> Found:
     beyond = "how far points of the dual lie beyond the bottleneck's curve"
     claims.append(Claim(beyond, above, "at most", 0.0, 1e-8, unit="nats"))
     numbers = {name: {"beta": c.beta, "i_xz": c.i_xz, "i_zy": c.i_zy, "gap": c.gap} for name, c in found.items()}
-    return Found(
-        numbers, claims, lambda unit: plot.bottleneck(found, unit=unit).figure, {"inputs": 5, "betas": len(beta)}
-    )
+
+    def draw(unit: str):
+        import matplotlib.pyplot as plt
+
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+        plot.bottleneck(found, unit=unit, ax=left)
+        for color, (name, curve) in zip(("C0", "C3"), found.items(), strict=True):
+            right.semilogx(beta, np.asarray(curve.i_xz) / entropy, color=color, label=f"{name}: $I(X;Z)/H(X)$")
+            right.semilogx(beta, np.asarray(curve.i_zy) / i_xy, "--", color=color, label=f"{name}: $I(Z;Y)/I(X;Y)$")
+        right.set(xlabel=r"$\beta$", ylabel="share kept")
+        right.legend(fontsize="small", frameon=False)
+        return figure
+
+    return Found(numbers, claims, draw, {"inputs": 5, "betas": len(beta)})
 
 
 def bifurcation(full: bool, seed: int) -> Found:
@@ -122,8 +133,8 @@ def trained(full: bool, seed: int) -> Found:
 _TOY = "The paper's example of five inputs and two labels is computed; its figure is not read off, so that the numbers "
 FIGURES = {
     "curves": Figure(
-        "The information plane of the paper's example: the curve of the bottleneck and the points of the dual, between "
-        "nothing kept and all of I(X;Y).",
+        "The paper's example in the information plane, the bottleneck and its dual, and how much of either information "
+        "each keeps at each beta.",
         _TOY + "are compared with the theory of this library alone (section 8), and each point is proven optimal.",
         curves,
     ),
