@@ -83,7 +83,7 @@ def record_of(options: Options, figure: Figure, found: Found, seconds: float) ->
 def as_json(record: dict) -> str:
     """JSON that can be read and compared: a line for each name, lists of numbers on one line."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    return re.sub(r"\[\s+([^\[\]{}\"]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text) + "\n"
+    return re.sub(r"\[\n\s*([^\[\]{}\"]*?)\n\s*\]", lambda m: f"[{' '.join(m[1].split())}]", text) + "\n"
 
 
 def table(claims: list[Claim], unit: str) -> str:

@@ -70,7 +70,11 @@ def test_it_writes_what_it_says(tmp_path, capsys, keep_settings):
     assert record["paper"] == "2006.04641" and not record["full"] and record["verdict"] in printed
     assert record["command"] == "python -m ntkinfo reproduce 2006.04641 --unit=bits --figure=bifurcation"
     assert record["processor_seconds"] > 0 and all(claim["holds"] for claim in record["claims"])
-    assert record["numbers"]["IB"]["local"][0] == pytest.approx(4.3655, abs=1e-4)
+    kept = json.loads((ROOT / "docs" / "gallery" / "2006.04641-bifurcation.json").read_text())
+    for way in ("IB", "dual"):
+        for kind in ("local", "global"):
+            # Critical β do not depend on the size of the figure.
+            assert record["numbers"][way][kind] == pytest.approx(kept["numbers"][way][kind], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -118,15 +122,14 @@ def test_a_record_says_what_its_numbers_say(path):
     assert record["verdict"] in page and record["command"] in page and f'alt="Figure {record["figure"]}' in page
 
 
-@pytest.mark.parametrize("name", ["curves", "bifurcation"])
-def test_a_record_is_what_is_computed_today(name, keep_settings):
+def test_a_record_is_what_is_computed_today(keep_settings):
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    record = json.loads((ROOT / "docs" / "gallery" / f"2006.04641-{name}.json").read_text())
-    found = figure.plain(registry.paper("2006.04641").figure(name).compute(True, 0).numbers)
+    record = json.loads((ROOT / "docs" / "gallery" / "2006.04641-curves.json").read_text())
+    found = figure.plain(registry.paper("2006.04641").figure("curves").compute(True, 0).numbers)
     for way in ("IB", "dual"):
-        for quantity in ("i_xz", "i_zy") if name == "curves" else ("local", "global"):
+        for quantity in ("i_xz", "i_zy"):
             np.testing.assert_allclose(found[way][quantity], record["numbers"][way][quantity], rtol=1e-4, atol=1e-5)
 
 

@@ -122,7 +122,7 @@ def trained(full: bool, seed: int) -> Found:
         Claim("largest lower bound on I(X;Z), less log m", float(np.max(sweep.i_xz_lower)) - np.log(len(data.x_test)),
               "at most", 0.0, 1e-4, unit="nats"),
         Claim(f"I(X;Z) that the dual needs over what VIB needs, at I(Y;Z) = {float(needed.i_yz):.3f} nats",
-              i_xz["dual"] / i_xz["vib"], "at most", 1.0, 0.0, "abstract"),
+              i_xz["dual"] / i_xz["vib"], "at most", 0.5, 0.0, "abstract"),
     ]  # fmt: skip
     fields = ("beta", "i_xz_lower", "i_xz_upper", "i_yz_lower", "error")
     numbers = {name: getattr(sweep, name) for name in fields} | {"needed": i_xz, "objectives": list(sweep.objectives)}
@@ -148,7 +148,8 @@ FIGURES = {
         "VIB, CEB and the variational dual trained on digits: what each encoder knows about the input and about the "
         "label of test images, a point for each trade-off.",
         "The abstract says that the variational dual has superior properties in the information plane; the rule here: "
-        "it needs no more I(X;Z) than VIB for the same I(Y;Z), all by the same bounds. Digits, not the paper's data.",
+        "it needs at most half of VIB's I(X;Z) for the same I(Y;Z), all by the same bounds. Digits, not the paper's "
+        "data; one draw.",
         trained,
     ),
 }
