@@ -100,8 +100,8 @@ FIGURES = {
         "The information plane of infinite ensembles on Gaussian data: a curve over training time for each weight "
         "scale, its end, and the optimum that no representation exceeds on average.",
         "At full size the ends of the curves are compared with points read off the figure of the paper, which does not "
-        "say its sample; small sizes are compared with theory alone. The curves are of one draw of the data, so that one may "
-        "cross the optimum, which bounds the average; the ends are means over draws.",
+        "say its sample; small sizes are compared with theory alone. The curves are of one draw of the data, so that "
+        "one may cross the optimum, which bounds the average; the ends are means over draws.",
         plane,
     )
 }
