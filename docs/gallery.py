@@ -40,18 +40,20 @@ def page(paper: list[dict]) -> str:
         name = f"{record['paper']}-{record['figure']}"
         alt = html.escape(f"Figure {record['figure']}: {record['shows']}", quote=True)
         rows = "\n".join(
-            f"| {claim['text']} | {number(claim['found'])} | {claim['rule']} | {claim['source']} | "
+            # A bar would end the cell.
+            f"| {claim['text'].replace('|', '&#124;')} | {number(claim['found'])} | {claim['rule']} | {claim['source']} | "
             f"{'yes' if claim['holds'] else '**no**'} |"
             for claim in record["claims"]
         )
         settings = ", ".join(f"{key} {value}" for key, value in record["settings"].items())
         parts += [
-            f"## Figure {record['figure']}", record["shows"], f'<img src="{name}.png" alt="{alt}" loading="lazy">',
+            f"## Figure {record['figure']}", record["shows"], f'<img src="../{name}.png" alt="{alt}" loading="lazy">',
             record["compares"], f"**Verdict, by rule: {record['verdict']}.**",
             f"| claim | found | expected | source | holds |\n| --- | --- | --- | --- | --- |\n{rows}",
             f"```sh\n{record['command']}\n```",
             f"{record['processor_seconds']:.0f} s of processor time; {settings}; JAX {record['versions']['JAX']}, "
-            f"{record['versions']['device']}. Information is in nats.",
+            f"{record['versions']['device']}. Information is in nats. "
+            f"[The record]({name}.json).",
         ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -76,16 +78,6 @@ def pages() -> dict[str, str]:
     """All pages of the gallery, by address."""
     found = records()
     return {"gallery/index.md": index(found), **{f"gallery/{paper}.md": page(of) for paper, of in found.items()}}
-
-
-def pictures() -> dict[str, bytes]:
-    """The figures, by the address where the page of their paper looks for them."""
-    return {
-        f"gallery/{record['paper']}/{name}": (FOLDER / name).read_bytes()
-        for several in records().values()
-        for record in several
-        for name in [f"{record['paper']}-{record['figure']}.png"]
-    }
 
 
 def main() -> None:

@@ -51,7 +51,9 @@ def kept(path: Path, cache: Path = CACHE) -> Path:
     """Where the executed copy of a notebook as it stands now is, or would be."""
     digest = hashlib.sha256(path.read_bytes())
     for source in sorted((ROOT / "ntkinfo").rglob("*.py")):
-        digest.update(source.read_bytes())
+        # The command line is in no notebook.
+        if "_cli" not in source.parts:
+            digest.update(source.read_bytes())
     for name in _LIBRARIES:
         digest.update(f"{name} {metadata.version(name)}\n".encode())
     return cache / f"{path.stem}-{digest.hexdigest()[:24]}.ipynb"

@@ -60,7 +60,7 @@ def on_config(config):
 
 def on_files(files, config):
     """Adds the pages of the reference, the gallery and the notebooks, with their figures."""
-    for page, content in {**reference(), **gallery.pages(), **gallery.pictures()}.items():
+    for page, content in {**reference(), **gallery.pages()}.items():
         files.append(File.generated(config, page, content=content))
     for path in notebooks.notebooks():
         text, figures = notebooks.page(notebooks.shown(path), path.stem)

@@ -69,6 +69,12 @@ def below_the_curve(planes) -> Claim:
     return Claim("largest I(T;Y) of any layer, less I(X;Y)", most, "at most", 0.0, 1e-5, unit="nats")
 
 
+def draw_bound(ax, scale: float) -> None:
+    """The curve of the bottleneck: a line, and a plateau as far as log n."""
+    i_xt, i_ty = (np.asarray(part) for part in bottleneck.hull(task()[2]))
+    ax.plot(scale * np.append(i_xt, np.log(4096)), scale * np.append(i_ty, i_ty[-1]), color="black", lw=1.2)
+
+
 def draw_planes(planes: dict, unit: str):
     """A panel for each."""
     import matplotlib.pyplot as plt
@@ -99,10 +105,10 @@ def snapshots(full: bool, seed: int) -> Found:
     def draw(unit: str):
         import matplotlib.pyplot as plt
 
-        scale, bound = tables.factor(unit), bottleneck.hull(task()[2])
+        scale = tables.factor(unit)
         figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained", sharey=True)
         for ax, i in zip(axes, chosen, strict=True):
-            ax.plot(scale * np.asarray(bound[0]), scale * np.asarray(bound[1]), color="black", lw=1.2)
+            draw_bound(ax, scale)
             for layer, name in enumerate(plane.names):
                 ax.plot(scale * plane.i_xt[:, i, layer], scale * plane.i_ty[:, i, layer], "o", ms=5, label=name)
             ax.set(title=f"epoch {int(plane.epochs[i])}", xlabel=f"$I(X;T)$ [{unit}]")
@@ -190,9 +196,9 @@ def sample_sizes(full: bool, seed: int) -> Found:
     def draw(unit: str):
         import matplotlib.pyplot as plt
 
-        scale, bound = tables.factor(unit), bottleneck.hull(task()[2])
+        scale = tables.factor(unit)
         figure, ax = plt.subplots(figsize=(7.4, 4.6), layout="constrained")
-        ax.plot(scale * np.asarray(bound[0]), scale * np.asarray(bound[1]), color="black", lw=1.2)
+        draw_bound(ax, scale)
         colors = plt.get_cmap("viridis")(np.linspace(0.95, 0.05, len(patterns)))
         for (p, (i_xt, i_ty)), color in zip(end.items(), colors, strict=True):
             ax.plot(scale * i_xt, scale * i_ty, "o-", ms=4, color=color, label=f"{p} patterns")
@@ -209,17 +215,21 @@ def convergence(full: bool, seed: int) -> Found:
     run, plane = trained(full, seed)
     distance = np.mean(plane.distance, axis=0)
     first, last = (float(np.median(distance[i, :-1])) for i in (0, -1))
+    # At the corner Z knows all of I(X;Y) and no more; the plateau to its right is as close, and compresses nothing.
+    beyond = float(np.median(plane.i_xt[:, -1, :-1]) - task()[0].mutual_information)
     claims = [
         below_the_curve([plane]),
         Claim("distance of hidden layers from the curve at the end, median", last, "at most", 0.05, 0.0, "abstract",
               "nats"),
         Claim("and before training over that, median", first / last, "at least", 2.0, 0.0, "abstract"),
+        Claim("I(X;T) beyond the corner of the curve at the end, median", beyond, "at most", 0.5, 0.0, "abstract",
+              "nats"),
     ]  # fmt: skip
 
     def draw(unit: str):
         import matplotlib.pyplot as plt
 
-        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+        figure, (left, right) = plt.subplots(1, 2, figsize=(14, 4.8), layout="constrained")
         plot.layers(plane, bound=bottleneck.hull(task()[2]), unit=unit, ax=left)
         for layer, name in enumerate(plane.names):
             right.plot(np.asarray(plane.epochs), tables.factor(unit) * distance[:, layer], "o-", ms=3, label=name)
