@@ -41,7 +41,8 @@ def page(paper: list[dict]) -> str:
         alt = html.escape(f"Figure {record['figure']}: {record['shows']}", quote=True)
         rows = "\n".join(
             # A bar would end the cell.
-            f"| {claim['text'].replace('|', '&#124;')} | {number(claim['found'])} | {claim['rule']} | {claim['source']} | "
+            f"| {claim['text'].replace('|', '&#124;')} | {number(claim['found'])} | {claim['rule']} | "
+            f"{claim['source']} | "
             f"{'yes' if claim['holds'] else '**no**'} |"
             for claim in record["claims"]
         )
