@@ -43,8 +43,8 @@ def curves(full: bool, seed: int) -> Found:
             claims.append(Claim(f"{name}, beta = {b:g}: I(X;Z)/H(X)", curve.i_xz[i] / entropy, "equals", x, 1e-4))
             claims.append(Claim(f"{name}, beta = {b:g}: I(Z;Y)/I(X;Y)", curve.i_zy[i] / i_xy, "equals", y, 1e-4))
     # A point above the curve would have a smaller Lagrangian than the proven optimum, for some β.
-    optimal = np.asarray(found["IB"].i_xz - beta * found["IB"].i_zy)
-    above = np.max(optimal[:, None] - (found["dual"].i_xz - beta[:, None] * found["dual"].i_zy))
+    (best_xz, best_zy), (x, y) = ((np.asarray(c.i_xz), np.asarray(c.i_zy)) for c in found.values())
+    above = np.max((best_xz - beta * best_zy)[:, None] - (x - beta[:, None] * y))
     beyond = "how far points of the dual lie beyond the bottleneck's curve"
     claims.append(Claim(beyond, above, "at most", 0.0, 1e-8, unit="nats"))
     numbers = {name: {"beta": c.beta, "i_xz": c.i_xz, "i_zy": c.i_zy, "gap": c.gap} for name, c in found.items()}
