@@ -8,6 +8,7 @@
 
 # %%
 import os
+import warnings
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -129,7 +130,11 @@ plt.show()
 # %%
 key = jax.random.key(1)
 fixed = {"noise": 0.1, "prior_variance": 0.001, "origin": "initialisation"}
-before = ni.networks.report(nets[0], data, key=key, progress=False)
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    before = ni.networks.report(nets[0], data, key=key, progress=False)
+for each in said:
+    print(f"The report says of its variances: {each.message}")
 same = {"noise": before.noise, "prior_variance": before.prior_variance}
 reports = {
     "before, variances fixed": ni.networks.report(nets[0], data, key=key, progress=False, **fixed),
