@@ -75,15 +75,26 @@ def draw_bound(ax, scale: float) -> None:
     ax.plot(scale * np.append(i_xt, np.log(4096)), scale * np.append(i_ty, i_ty[-1]), color="black", lw=1.2)
 
 
+def draw_plane(ax, plane, title: str, unit: str) -> None:
+    """One plane, its title inside: above it stands the legend."""
+    plot.layers(plane, bound=bottleneck.hull(task()[2]), unit=unit, ax=ax)
+    ax.set_title("")
+    ax.text(0.03, 0.5, title, transform=ax.transAxes, fontsize="small")
+
+
 def draw_planes(planes: dict, unit: str):
-    """A panel for each."""
+    """A panel for each, three in a row."""
     import matplotlib.pyplot as plt
 
+    columns = min(3, len(planes))
+    rows = -(-len(planes) // columns)
     figure, axes = plt.subplots(
-        1, len(planes), figsize=(1 + 4.6 * len(planes), 4), layout="constrained", squeeze=False
-    )  # fmt: skip
-    for ax, (title, plane) in zip(axes[0], planes.items(), strict=True):
-        plot.layers(plane, bound=bottleneck.hull(task()[2]), unit=unit, title=title, ax=ax)
+        rows, columns, figsize=(1 + 4.8 * columns, 4.4 * rows), layout="constrained", squeeze=False
+    )
+    for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
+        draw_plane(ax, plane, title, unit)
+    for ax in list(axes.flat)[len(planes) :]:
+        ax.set_axis_off()
     return figure
 
 
@@ -230,7 +241,7 @@ def convergence(full: bool, seed: int) -> Found:
         import matplotlib.pyplot as plt
 
         figure, (left, right) = plt.subplots(1, 2, figsize=(14, 4.8), layout="constrained")
-        plot.layers(plane, bound=bottleneck.hull(task()[2]), unit=unit, ax=left)
+        draw_plane(left, plane, f"{BINS} bins", unit)
         for layer, name in enumerate(plane.names):
             right.plot(np.asarray(plane.epochs), tables.factor(unit) * distance[:, layer], "o-", ms=3, label=name)
         right.set(xscale="symlog", xlabel="epoch", ylabel=f"distance from the curve [{unit}]", ylim=(0, None))
