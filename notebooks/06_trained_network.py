@@ -144,7 +144,9 @@ reports = {
 table = pd.DataFrame({which: found.to_dataframe().set_index("quantity")["value"] for which, found in reports.items()})
 for which, found in reports.items():
     print(f"{which}: {found.no_bounds or 'bounds hold'}")
-table.loc[reports["before, variances fixed"].to_dataframe()["quantity"]].map("{:.4g}".format)
+table.loc[reports["before, variances fixed"].to_dataframe()["quantity"]].map(
+    lambda value: "none" if np.isnan(value) else f"{value:.4g}"
+)
 
 # %%
 ni.plot.network(reports["before"], title=f"{name}, before training")
