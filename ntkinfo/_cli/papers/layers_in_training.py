@@ -79,7 +79,7 @@ def draw_plane(ax, plane, title: str, unit: str) -> None:
     """One plane, its title inside: above it stands the legend."""
     plot.layers(plane, bound=bottleneck.hull(task()[2]), unit=unit, ax=ax)
     ax.set_title("")
-    ax.text(0.03, 0.5, title, transform=ax.transAxes, fontsize="small")
+    ax.text(0.5, 0.06, title, transform=ax.transAxes, fontsize="small")
 
 
 def draw_planes(planes: dict, unit: str):
