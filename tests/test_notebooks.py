@@ -125,3 +125,12 @@ def test_formulas_become_mathml_and_code_is_left():
     assert "`$b$`" in shown and "$d$" in shown and "$a_1$" not in shown
     inline, display = formulas.values()
     assert "<msub>" in inline and 'display="block"' in display and "‖" in display and "\\" not in display
+
+
+def test_bars_are_taken_away_and_warnings_are_not():
+    said = [
+        nbformat.v4.new_output("stream", name="stderr", text=text)
+        for text in ("\rkernel: 100%|████| 1/1 [00:07<00:00]", "UserWarning: 20% of it\n")
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=said)])
+    assert outputs(DOCS.without_bars(notebook)) == said[1:]
