@@ -78,7 +78,7 @@ def without_bars(notebook):
             cell.outputs = [
                 output
                 for output in cell.outputs
-                if not (output.get("name") == "stderr" and re.match(r"\r?[^\n|]*\d+%\|", output.text))
+                if not (output.get("name") == "stderr" and re.match(r"\r?[^\n|]*\d+%\||\s*$", output.text))
             ]
     return notebook
 
