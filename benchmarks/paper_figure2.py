@@ -34,20 +34,10 @@ import matplotlib.pyplot as plt
 
 import ntkinfo as ni
 from ntkinfo import stax
+from ntkinfo._cli.papers.infinite_ensembles import INFORMATION, PUBLISHED, TOLERANCE
 
 jax.config.update("jax_enable_x64", True)
 HERE = pathlib.Path(__file__).resolve().parent
-# Weight scale -> (I(X;Z|D), I(Y;Z|D)) at t = ∞ in nats, read off Fig. 2.
-PUBLISHED = {
-    1.5: (1.10, 0.23),
-    1.0: (2.05, 0.32),
-    0.75: (3.15, 0.335),
-    0.5: (4.33, 0.337),
-    0.25: (5.97, 0.337),
-    0.1: (6.83, 0.345),
-}
-TOLERANCE = (0.2, 0.04)
-INFORMATION = 0.447
 # From before the fastest mode of any scale moves until the slowest has settled.
 TIMES = np.concatenate([[0.0], np.logspace(0, 10, 41), [np.inf]])
 

@@ -437,7 +437,7 @@ def layered() -> str:
             rows,
         ),
         "Which claims about compression hold, and with which estimator, is told in "
-        "[notebook 4](../notebooks/04_information_plane.ipynb).",
+        "[notebook 4](../notebooks/04_information_plane.py).",
     )
 
 
@@ -473,7 +473,7 @@ def variational() -> str:
         f"The claim does not hold here: the dual needs {listed(shares)} of VIB's. Its calibration error falls until its networks are "
         f"trained, then grows with the trade-off γ towards that of its label noise ({'; '.join(dual)}).",
         "On tables the fits are held against the certified optimum, given enough clusters, in the tests of "
-        "`ni.variational` and in [notebook 5](../notebooks/05_variational.ipynb).",
+        "`ni.variational` and in [notebook 5](../notebooks/05_variational.py).",
     )  # fmt: skip
 
 

@@ -1,16 +1,24 @@
-"""The pages on their way into the site: a reference from the docstrings, drawings as tables, citations as links."""
+"""The pages on their way into the site: reference and gallery, notebooks, drawings as tables, citations as links."""
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.structure.files import File
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gallery
+
+import notebooks
 
 PACKAGE = Path(__file__).parents[1] / "ntkinfo"
 _EDGE = re.compile(r'(\w+)(?:\["([^"]+)"\])? --> (\w+)(?:\["([^"]+)"\])?')
 _FLOWCHART = re.compile(r"```mermaid\nflowchart TD\n(.*?)```", re.DOTALL)
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)]+)\)")
 _CITED = re.compile(r"([Tt]heory,?\s+sections?\s+)(\d+)")
+# What stands in the text for formulas until the page is HTML.
+_formulas: dict[str, str] = {}
 
 
 def _public(path: Path) -> list[str]:
@@ -43,21 +51,30 @@ def reference() -> dict[str, str]:
 
 
 def on_config(config):
-    """The shelves: the reference is made from the code, so that no module is forgotten."""
-    config["nav"].insert(3, {"Reference": [{f"ni.{Path(page).stem}": page} for page in reference()]})
+    """The shelves: gallery, notebooks and reference are made from files, so that none is forgotten."""
+    config["nav"].insert(2, {"Notebooks": [f"notebooks/{path.stem}.md" for path in notebooks.notebooks()]})
+    config["nav"].insert(3, {"Gallery": list(gallery.pages())})
+    config["nav"].insert(5, {"Reference": [{f"ni.{Path(page).stem}": page} for page in reference()]})
     return config
 
 
 def on_files(files, config):
-    """Adds the pages of the reference."""
-    for page, text in reference().items():
-        files.append(File.generated(config, page, content=text))
+    """Adds the pages of the reference, the gallery and the notebooks, with their figures."""
+    for page, content in {**reference(), **gallery.pages()}.items():
+        files.append(File.generated(config, page, content=content))
+    for path in notebooks.notebooks():
+        text, figures = notebooks.page(notebooks.shown(path), path.stem)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
+        for name, picture in figures.items():
+            files.append(File.generated(config, f"notebooks/{path.stem}/{name}", content=picture))
     return files
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
     """Drawings become tables; files of the repository that are no pages are named without a link."""
     markdown = _FLOWCHART.sub(_table, markdown)
+    if page.file.src_uri.startswith("notebooks/"):
+        markdown = notebooks.mathematics(markdown, _formulas)
     return _OUTSIDE.sub(r"\1 (`\2`)", markdown) if "/" not in page.file.src_uri else markdown
 
 
@@ -74,6 +91,8 @@ def _table(match: re.Match) -> str:
 
 def on_page_content(html: str, page, **_) -> str:
     """Sections of the theory that a docstring cites are links."""
+    for word, formula in _formulas.items():
+        html = html.replace(word, formula)
     if page.file.src_uri == "theory.md":
         return html
     theory = "../" * page.url.count("/") + "theory/"

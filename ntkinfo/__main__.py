@@ -5,6 +5,7 @@ python -m ntkinfo network mine.py       # what a trained network of yours knows
 python -m ntkinfo bottleneck table.csv  # the bottleneck of a table of counts or probabilities
 python -m ntkinfo plane                 # layers of trained networks in the information plane
 python -m ntkinfo variational           # variational bottlenecks on images
+python -m ntkinfo reproduce 1911.09189  # figures of papers, computed again
 """
 
 import importlib

@@ -1,16 +1,29 @@
-"""The notebooks run as they stand, and are kept with their figures and nothing of the machine that ran them."""
+"""The notebooks are text that runs as it stands, draws, and says no figure that it does not compute."""
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-CELL_SECONDS = 800
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load(name):
+    """A script of the documentation."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+pytest.importorskip("jupytext")
+DOCS = load("notebooks")
+NOTEBOOKS = DOCS.notebooks()
 
 
 def outputs(notebook):
@@ -25,20 +38,54 @@ def text(output):
     return output.get("text", "") + "".join(output.get("data", {}).get("text/plain", ""))
 
 
-def execute(notebook, folder):
-    NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
+def cells(path, kind):
+    return "\n".join(cell.source for cell in DOCS.read(path).cells if cell.cell_type == kind)
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+def test_notebooks_are_kept_as_text():
+    assert len(NOTEBOOKS) == 6
+    assert not [path for path in DOCS.FOLDER.iterdir() if path.suffix != ".py" and path.name != "__pycache__"]
+    assert set(DOCS.SLOW) < {path.stem for path in NOTEBOOKS}
+    for path in NOTEBOOKS:
+        notebook = DOCS.read(path)
+        nbformat.validate(notebook)
+        assert {cell.cell_type for cell in notebook.cells} == {"code", "markdown"}
+        assert notebook == DOCS.read(path)
+
+
+def handwritten(prose, code):
+    """Decimals and percentages of a text that are no parameter of the code, and so are results written by hand."""
+    # Addresses of papers, and formulas, are no figures.
+    prose = re.sub(r"arXiv \d{4}\.\d{4,5}|\$\$.*?\$\$|chapters? \d+(\.\d+)*", "", prose, flags=re.DOTALL)
+    parameters = {float(number) for number in re.findall(r"(?<![\w.])\d+\.?\d*(?:e[+-]?\d+)?(?![\w.])", code)}
+    found = [(number, float(number)) for number in re.findall(r"(?<![\w.])\d+\.\d+", prose)]
+    found += [(f"{number} %", float(number) / 100) for number in re.findall(r"(\d+(?:\.\d+)?) ?%", prose)]
+    return [shown for shown, value in found if value not in parameters]
+
+
+def test_figures_written_by_hand_are_found():
+    assert handwritten("noise of 20 %, scale 0.1 (arXiv 2006.04641)", "noise = 0.2\nscale=0.1") == []
+    assert handwritten("outputs hold 98 % of it, τ = 0.76", "x = 1.5") == ["0.76", "98 %"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_kept_with_its_figures(path):
-    notebook = nbformat.read(path, 4)
-    nbformat.validate(notebook)
+def test_no_figure_is_written_by_hand(path):
+    assert handwritten(cells(path, "markdown"), cells(path, "code")) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_shows_public_names_only(path):
+    code = cells(path, "code")
+    assert not re.search(r"(ntkinfo|\bni)(\.\w+)*\._[a-z]|from ntkinfo\S* import _|from ntkinfo\._", code)
+
+
+RUNS = [pytest.param(path, marks=pytest.mark.slow if path.stem in DOCS.SLOW else ()) for path in NOTEBOOKS]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_a_notebook_runs_draws_and_names_nothing_of_the_machine(path):
+    notebook = DOCS.executed(path)
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
     assert len(figures(notebook)) >= 3
@@ -47,27 +94,43 @@ def test_a_notebook_is_kept_with_its_figures(path):
         # Warnings and progress bars come on stderr; what is left must not name the machine.
         assert output.get("name") != "stderr", output.text
         assert not re.search(r"(^|[\s'\"(])(/\w[\w.-]*/|[A-Z]:\\)|Warning|0x[0-9a-f]{6}", text(output)), text(output)
+        # A result that cannot be computed is no result.
+        assert not re.search(r"\bnan\b", text(output)), text(output)
+    page, pictures = DOCS.page(notebook, path.stem)
+    assert len(pictures) == len(figures(notebook)) == page.count("<img ") == page.count(' alt="Figure ')
 
 
-# These train networks for minutes.
-SLOW = ("04_information_plane", "05_variational", "06_trained_network")
-RUNS = [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in NOTEBOOKS]
-
-
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
-def test_a_notebook_runs_and_draws_what_is_kept(path, tmp_path):
-    notebook = nbformat.read(path, 4)
-    kept = len(figures(notebook))
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    execute(notebook, tmp_path)
-    assert len(figures(notebook)) == kept
-    assert [each.text for each in outputs(notebook) if each.get("name") == "stderr"] == []
-
-
-def test_a_cell_that_fails_is_seen(tmp_path):
+def test_a_cell_that_fails_is_seen():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert 1 == 2")])
     with pytest.raises(CellExecutionError, match="AssertionError"):
-        execute(notebook, tmp_path)
+        DOCS.execute(notebook)
+
+
+def test_a_copy_is_found_as_long_as_nothing_changed(tmp_path, monkeypatch):
+    (tmp_path / "00_a.py").write_text('# %% [markdown]\n# # A\n\n# %%\nprint("seen", 1 + 1)\n')
+    path, ran = tmp_path / "00_a.py", []
+    monkeypatch.setattr(DOCS, "execute", lambda notebook: ran.append(1) or notebook)
+    for _ in range(2):
+        assert DOCS.executed(path, tmp_path / "cache").cells[0].source == "# A"
+    assert len(ran) == 1
+    path.write_text(path.read_text().replace("1 + 1", "2 + 2"))
+    DOCS.executed(path, tmp_path / "cache")
+    assert len(ran) == 2 and len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_formulas_become_mathml_and_code_is_left():
+    pytest.importorskip("latex2mathml")
+    formulas = {}
+    shown = DOCS.mathematics("of $a_1$ and `$b$`\n\n$$\\Big\\Vert c \\Big\\Vert$$\n\n```\n$d$\n```\n", formulas)
+    assert "`$b$`" in shown and "$d$" in shown and "$a_1$" not in shown
+    inline, display = formulas.values()
+    assert "<msub>" in inline and 'display="block"' in display and "‖" in display and "\\" not in display
+
+
+def test_bars_are_taken_away_and_warnings_are_not():
+    said = [
+        nbformat.v4.new_output("stream", name="stderr", text=text)
+        for text in ("\rkernel: 100%|████| 1/1 [00:07<00:00]", "\n", "UserWarning: 20% of it\n")
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=said)])
+    assert outputs(DOCS.without_bars(notebook)) == said[2:]

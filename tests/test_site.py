@@ -48,5 +48,16 @@ def test_the_site_builds_and_fetches_nothing(tmp_path):
     for page in pages:
         outside = [link for link in fetched.findall(page.read_text()) if 'rel="canonical"' not in link]
         assert not outside, (page, outside)
+    shown = [*tmp_path.glob("notebooks/*/index.html"), *tmp_path.glob("gallery/*/index.html")]
+    assert len(shown) == len(list((ROOT / "notebooks").glob("*.py"))) + len(
+        {path.stem.split("-")[0] for path in (DOCS / "gallery").glob("*.json")}
+    )
+    for page in shown:
+        text = page.read_text()
+        pictures = re.findall(r'<img src="([^"]+)" alt="([^"]+)"', text)
+        assert all((page.parent / name).resolve().exists() and len(alt) > 20 for name, alt in pictures), page
+        # Formulas have become MathML, and cells of tables are whole.
+        assert not re.search(r"formula[0-9a-f]{16}x|\$\$|<p>\| ", text), page
+    assert "<math" in (tmp_path / "notebooks" / "01_corridor" / "index.html").read_text()
     bounds = (tmp_path / "reference" / "bounds" / "index.html").read_text()
     assert "pac_bayes_kl" in bounds and "theory/#section-6" in bounds

@@ -24,6 +24,7 @@ JOBS = {
     "bottleneck": ("bottleneck", "The information bottleneck of a table of counts or probabilities."),
     "plane": ("plane", "Layers of networks trained on the 12-bit task, in the information plane."),
     "variational": ("variational", "Variational bottlenecks on images, over their trade-offs."),
+    "reproduce": ("reproduce", "Figures of papers, computed again, with verdicts by rule."),
 }
 # Seeds of NumPy and of JAX's keys in either precision.
 MOST_SEED = 2**32 - 1
@@ -189,12 +190,14 @@ def line(options: OutputOptions) -> str:
 
 def command(job: str, options: OutputOptions) -> str:
     """The command that repeats a run: what differs from the defaults, but for the places."""
+    fields = dataclasses.fields(options)
     words = ["python", "-m", "ntkinfo", *([] if job == "curve" else [job])]
-    for field in dataclasses.fields(options):
+    words += [str(getattr(options, field.name)) for field in fields if field.metadata["positional"]]
+    for field in fields:
         value = getattr(options, field.name)
         if field.metadata["positional"]:
-            words.append(str(value))
-        elif not field.metadata["place"] and value != field.default:
+            continue
+        if not field.metadata["place"] and value != field.default:
             # One word: a value may begin with a dash.
             words.append(flag(field.name) if value is True else f"{flag(field.name)}={value}")
     return shlex.join(words)

@@ -1,8 +1,14 @@
 """The one progress bar, with one rule: shown where asked for, hidden where not, else for work that takes long."""
 
+import warnings
 from collections.abc import Iterable
 
-from tqdm import tqdm
+from tqdm import TqdmWarning
+
+with warnings.catch_warnings():
+    # In notebooks without ipywidgets the plain bar serves; there is nothing to be told of it.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 # By default a bar appears for work longer than this many seconds.
 PROGRESS_DELAY_S = 3.0

@@ -9,7 +9,7 @@ from ntkinfo import __main__, architectures
 from ntkinfo._cli import activations, arguments
 from ntkinfo._numerics.mlp import ACTIVATIONS as TRAINED
 
-ARGUMENT = {"network": ["mine.py"], "bottleneck": ["mine.csv"]}
+ARGUMENT = {"network": ["mine.py"], "bottleneck": ["mine.csv"], "reproduce": ["2006.04641"]}
 
 
 @pytest.mark.parametrize("job", [None, *arguments.JOBS])

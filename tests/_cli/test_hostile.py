@@ -14,6 +14,7 @@ SMALL = {
     "bottleneck": ["mine.csv", "--betas=1,4"],
     "variational": ["--n-train=40", "--n-test=20", "--betas=1", "--steps=2", "--hidden=4", "--latent=2",
                     "--objectives=vib"],
+    "reproduce": ["2006.04641", "--figure=bifurcation"],
 }  # fmt: skip
 HOSTILE = ("", " ", "x", "-1", "nan", "inf", "-inf", "1e308", "1e-320", "18446744073709551615", "9" * 5000, "1:2:3:4",
            "1:2:99999999999", ",", "0x10", "١", "1\n2")  # fmt: skip
