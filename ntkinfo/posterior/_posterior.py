@@ -35,7 +35,8 @@ _FIT_COPIES = 6
 class Posterior:
     """A Gaussian process f ~ N(0, Q ⊗ I_k) given labels Y = f + N(0, σ²) noise. Made by `Posterior.fit`.
 
-    A pytree of arrays; the kernel function and the name of the prior are static.
+    A pytree of arrays; the kernel function and the name of the prior are static. Where `dataclasses.replace` exchanges
+    labels, kernel or noise, what was found for the former ones is found again; x and kernel function must be those of q.
 
     Attributes:
       x: training inputs, (n, ...).
@@ -286,11 +287,15 @@ class Posterior:
     @property
     def spectrum(self) -> Spectrum:
         """The eigendecomposition Q = U diag(q) Uᵀ and UᵀY: found where first asked for, and kept. O(n³)."""
-        if self.given_spectrum is not None:
-            return self.given_spectrum
         kept = self.__dict__.get("_spectrum")
         if kept is None:
-            kept = _spectrum.diagonalised(self.q, _residual(self.y, self.offset), self.noise)
+            kept, residual = self.given_spectrum, _residual(self.y, self.offset)
+            if kept is not None and tracing.is_known(kept, self.q, residual, self.noise):
+                # Of another kernel, other labels or a smaller noise where these were exchanged.
+                known = kept if _spectrum.is_of(kept, self.q, residual) else None
+                kept = _spectrum.diagonalised(self.q, residual, self.noise, known)
+            elif kept is None:
+                kept = _spectrum.diagonalised(self.q, residual, self.noise)
             if tracing.is_known(kept):
                 self.__dict__["_spectrum"] = kept
         return kept
