@@ -108,7 +108,7 @@ def test_activations_of_any_size_tell_the_same(inputs):
         np.testing.assert_allclose(found.noise[0] / size / size, wanted.noise[0], rtol=1e-12)
     # A noise that is no normal number is not handed out as 0, nor is the layer taken for one of zeros.
     for size in (1e-155, 1e-200, 5e-324):
-        with pytest.raises(ValueError, match="`activations` .* must be larger: the noise of layer 1 underflows"):
+        with pytest.raises(ValueError, match=r"`activations` .* must be larger: the noise of layer 1 underflows"):
             ni.layers.of_activations([x, np.where(x > 0, size, 0.0)], y, snr=8.0)
     with pytest.raises(ValueError, match="the noise of layer 0 underflows in float32"):
         ni.layers.of_activations([np.float32(1e-21) * x.astype(np.float32)], snr=8.0)

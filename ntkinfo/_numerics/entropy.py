@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Ratios this many times eps from 1 are 1 but for rounding.
-_ROUNDING = 4.0
+# Ratios this many times eps from 1 are 1 but for rounding, for the root of the number of cells that are summed.
+_ROUNDING = 8.0
 
 
 def _namespace(*values):
@@ -52,7 +52,8 @@ def mutual_information(p_xy):
     share = p_y / p_y.sum(axis=-1, keepdims=True)
     ratio = xp.where(zero, 1.0, p_xy) / xp.where(zero, 1.0, p_x) / xp.where(zero, 1.0, share)
     logs = xp.log(ratio)
-    rounding = abs(ratio - 1) <= _ROUNDING * float(jnp.finfo(ratio.dtype).eps)
+    width = _ROUNDING * float(jnp.finfo(ratio.dtype).eps) * max(p_xy.shape[-2:]) ** 0.5
+    rounding = abs(ratio - 1) <= width
     return _not_negative(xp.sum(p_xy * _moved(logs, xp.where(rounding, -logs, 0.0)), axis=(-2, -1)))
 
 

@@ -36,7 +36,7 @@ class Posterior:
     """A Gaussian process f ~ N(0, Q ⊗ I_k) given labels Y = f + N(0, σ²) noise. Made by `Posterior.fit`.
 
     A pytree of arrays; the kernel function and the name of the prior are static. Where `dataclasses.replace` exchanges
-    labels, kernel or noise, what was found for the former ones is found again; x and kernel function must be those of q.
+    labels, kernel or noise, what was found for the former ones is found again; x and kernel function must be q's.
 
     Attributes:
       x: training inputs, (n, ...).

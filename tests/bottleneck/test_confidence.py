@@ -96,6 +96,9 @@ def test_refusals():
         call(np.ones((3, 2)), ENCODERS, delta=1.0)
     with pytest.raises(ValueError, match="`key` must be given"):
         call(np.ones((3, 2)), ENCODERS, method="bootstrap")
+    for name, value in (("draws", 5), ("key", jax.random.key(0))):
+        with pytest.raises(TypeError, match=f"`{name}` is being traced"):
+            jax.jit(lambda value, name=name: call(P, ENCODERS, **{"method": "bootstrap", name: value}))(value)
     # One cluster tells nothing, for sure.
     band = call(np.ones((3, 2)), np.ones((3, 1)))
     assert band.i_xz_upper == 0 and band.i_zy_upper == 0

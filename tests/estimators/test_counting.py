@@ -229,7 +229,7 @@ def test_copies_of_samples_are_no_samples_of_a_density(rng, copies):
     """Each sample twice: the third neighbour is the first other one, log 2 - 3/2 too low; and blocks are copies."""
     x = rng.normal(size=(300, 2)) if copies == "two columns" else rng.normal(size=300)
     twice = np.tile(x, 2) if copies == "tile" else np.repeat(x, 2, axis=0)
-    with pytest.raises(ValueError, match="got 300 repeats among 600, which change the estimate by 0.[79].* nats"):
+    with pytest.raises(ValueError, match=r"got 300 repeats among 600, which change the estimate by 0.[79].* nats"):
         differential_entropy(twice)
     # Nothing is left to compare with.
     with pytest.raises(ValueError, match="got 7 repeats among 14"):
