@@ -121,8 +121,8 @@ def generalised_ib(
         return _deterministic.deterministic_ib(p_xy, beta)
     if float(alpha) < _SMALLEST_ALPHA:
         raise ValueError(
-            f"`alpha` must be 0, or at least {_SMALLEST_ALPHA:g}, since the search divides by it; got {float(alpha):.3g}. "
-            "Take 0: the deterministic bottleneck, to which it tends."
+            f"`alpha` must be 0, or at least {_SMALLEST_ALPHA:g}; got {float(alpha):.3g}: "
+            "the search divides by it. Take 0, the deterministic bottleneck, to which it tends."
         )
     options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
     return _search(p_xy, beta, float(alpha), False, False, progress, **options)
