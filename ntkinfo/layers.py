@@ -209,21 +209,28 @@ def _channel(grams, y, snr, method, key, n_samples, units=None) -> LayerChannel:
         one_hot = _labels.one_hot(read.classes, read.n_classes, grams.dtype)
     means, noise = _embedded(grams, jnp.asarray(snr, grams.dtype))
     options = {"method": method, "key": key, "n_samples": n_samples}
+    _check_noise(grams, noise, units)
     i_xt, i_ty = mixture.pair(means, jnp.broadcast_to(noise[:, None], means.shape[:2]), one_hot, **options)
     if units is not None:
         noise = jnp.where(jnp.trace(grams, axis1=1, axis2=2) > 0, noise * units, noise)
-    _check_noise(grams, noise)
     return LayerChannel(i_xt, i_ty, noise)
 
 
-def _check_noise(grams, noise) -> None:
-    """Refuses layers whose power is no normal number: they, or their noise, would be 0."""
+def _check_noise(grams, noise, units) -> None:
+    """Refuses layers whose power, or its noise, leaves the normal numbers: they would be 0 or infinite."""
     if not check.concrete(grams, noise):
         return
-    power, least = np.asarray(jnp.trace(grams, axis1=1, axis2=2)), float(jnp.finfo(noise.dtype).tiny)
-    small = np.flatnonzero((np.asarray(noise) < least) | ((power > 0) & (power < least)))
-    if len(small):
-        _refuse_small(small[0], noise.dtype)
+    power, limits = np.asarray(jnp.trace(grams, axis1=1, axis2=2)), jnp.finfo(noise.dtype)
+    least, scaled, noise = float(limits.tiny), np.asarray(1 if units is None else units), np.asarray(noise)
+    for layer, (of_layer, of_noise, unit) in enumerate(np.broadcast(power, noise, scaled)):
+        given = of_noise * unit if of_layer > 0 else of_noise
+        if of_layer > 0 and (of_layer < least or unit < least or (of_noise >= least > given)):
+            _refuse_small(layer, noise.dtype)
+        if not (least <= of_noise <= float(limits.max) and least <= given <= float(limits.max)):
+            raise ValueError(
+                f"`snr` must leave a noise within the range of {noise.dtype}; got one of {of_noise:.3g} for layer "
+                f"{layer}, of power {of_layer * unit / grams.shape[1]:.3g}. Take a ratio nearer to 1."
+            )
 
 
 def _refuse_small(layer, dtype):

@@ -140,6 +140,11 @@ def test_refusals(inputs):
         ni.layers.information([], x, snr=1.0)
     with pytest.raises(ValueError, match="`snr` must be positive"):
         ni.layers.information(erf_layers(1), x, snr=0.0)
+    for snr in (1e308, 1e-308):
+        with pytest.raises(ValueError, match="`snr` must leave a noise within the range of float64"):
+            ni.layers.information(erf_layers(1), x * (1e200 if snr < 1 else 1e-100) ** 0.5, snr=snr)
+        with pytest.raises(ValueError, match="`snr` must leave a noise within the range of float64"):
+            ni.layers.of_activations([x], snr=snr)
     with pytest.raises(ValueError, match="at least two inputs"):
         ni.layers.information(erf_layers(1), x[:1], snr=1.0)
     with pytest.raises(ValueError, match="`key` must be given"):

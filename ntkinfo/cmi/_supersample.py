@@ -127,7 +127,7 @@ def supersample(
       (arXiv 2302.02432); theory, section 13.
     """
     kernel_fn = networks.kernel_function(net)
-    check.on_host({"x": x, "y": y, "t": t})
+    check.on_host({"x": x, "y": y, "t": t, "key": key})
     x = check.inputs("x", x)
     y = labels.real_targets("y", y, len(x)).astype(x.dtype)
     t = check.times("t", t)

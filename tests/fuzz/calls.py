@@ -689,7 +689,7 @@ TABLE = {
     "datasets.csv": lambda: Call(
         ni.datasets.csv,
         {"path": o.csv_file(), "target": "label", "n_train": 8, "n_test": 4},
-        {"target": "option", "columns": "thing"},
+        {"target": "options", "columns": "columns"},
     ),
     "datasets.digits": lambda: Call(ni.datasets.digits, {"n_train": 20, "n_test": 10}),
     "datasets.from_arrays": lambda: Call(

@@ -473,4 +473,6 @@ KINDS = {
     "key or None": lambda v: _accepting(_keys(v), "None"),
     "dtype": _dtypes,
     "thing": _things,
+    # A list of names, or one of them: the text among these values is the name of a column.
+    "columns": lambda v: _accepting(_things(v), "string"),
 }
