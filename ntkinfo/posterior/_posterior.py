@@ -167,7 +167,7 @@ class Posterior:
         q: Float[Array, "n n"],
         *,
         noise: ArrayLike | str = 0.1,
-        prior: str = "nngp",
+        prior: str | None = None,
         mean: Any = None,
         scale: ArrayLike | str = 1.0,
         prior_saw_data: bool | None = None,
@@ -180,7 +180,7 @@ class Posterior:
         check.function("kernel_fn", kernel_fn, "a function kernel_fn(x1, x2, get)", arguments=3)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
-        _check_options(noise, prior, kernel_fn)
+        prior = _check_options(noise, prior, kernel_fn)
         q = check.square("q", q, len(x), x.dtype)
         _check_scale(scale)
         mean_fn = kernels.mean_function(mean, kernel_fn)
@@ -257,6 +257,7 @@ class Posterior:
             spectrum = Spectrum(*parts)
             prior_saw_data = True if prior_saw_data is None else prior_saw_data
         if not (check.concrete(scale) and float(scale) == 1.0):
+            _check_range(q, scale)
             kernel_fn, q = kernels.scaled(kernel_fn, scale), jnp.asarray(scale, q.dtype) * q
         return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, offset, spectrum)
 
@@ -455,6 +456,18 @@ def _check_scale(scale) -> None:
         check.option("scale", scale, ("fit",))
     else:
         check.positive("scale", scale, scalar=True)
+
+
+def _check_range(q, scale) -> None:
+    """Refuses a known scale that takes the squares of the kernel out of the range of its dtype."""
+    if check.concrete(q, scale):
+        limits, trace = np.finfo(q.dtype), float(np.trace(np.asarray(q)))
+        size = float(scale) * trace
+        if trace > 0 and not float(limits.tiny) ** 0.5 < size < float(limits.max) ** 0.5:
+            raise ValueError(
+                f"`scale` must leave squares of the prior kernel within the range of {q.dtype}; got {float(scale):.3g} "
+                f"for a kernel of trace {trace:.3g}. Scale the labels instead."
+            )
 
 
 def _residual(y, offset):
