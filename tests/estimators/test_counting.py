@@ -288,3 +288,11 @@ HOLED = np.array(["a", None] * 10, dtype=object)
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error(rng):
+    """Of equal groups exactly: the standard deviation of their means over the root of their number."""
+    x = rng.normal(size=200)
+    found = _counting.jackknife(200, lambda rows: np.delete(x, rows).mean())
+    groups = np.array([x[g :: _counting.GROUPS].mean() for g in range(_counting.GROUPS)])
+    assert found == pytest.approx(groups.std(ddof=1) / math.sqrt(_counting.GROUPS), rel=1e-12)
