@@ -118,6 +118,12 @@ def test_activations_of_any_size_tell_the_same(inputs):
     assert zeros.i_xt.upper[1] == zeros.i_ty.upper[1] == 0 and zeros.i_xt.lower[0] > 0
 
 
+def test_what_is_left_of_equal_rows_is_no_signal_at_any_noise(inputs):
+    x, _ = inputs
+    found = ni.layers.of_activations([np.repeat(x[:2], 3, axis=0)], snr=1e13)
+    np.testing.assert_allclose([found.i_xt.lower[0], found.i_xt.upper[0]], np.log(2), rtol=1e-9)
+
+
 def test_the_table_says_what_is_a_bound(inputs):
     """By "pairwise" nothing is estimated: the value alone would pass for one."""
     x, y = inputs
