@@ -39,12 +39,17 @@ class LayerChannel:
     noise: Array
 
     def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
-        """A pandas table with a row for each layer: i_xt and i_ty with their standard errors, in `unit`; noise."""
+        """A pandas table with a row for each layer; `attrs` say unit and method.
+
+        Columns: layer, i_xt and i_ty, each with its bounds and standard error, noise. By "pairwise", which estimates
+        nothing, the values are the lower bounds.
+        """
         scale, columns = tables.factor(unit), {"layer": np.arange(len(self.noise))}
         for name in ("i_xt", "i_ty"):
             found = getattr(self, name)
-            columns |= {name: scale * np.asarray(found.value), f"{name}_stderr": scale * np.asarray(found.stderr)}
-        return tables.frame(columns | {"noise": np.asarray(self.noise)}, {}, unit)
+            parts = {"": found.value, "_lower": found.lower, "_upper": found.upper, "_stderr": found.stderr}
+            columns |= {f"{name}{part}": scale * np.asarray(values) for part, values in parts.items()}
+        return tables.frame(columns | {"noise": np.asarray(self.noise)}, {"method": self.i_xt.method}, unit)
 
     __repr__ = tables.one_line
     _repr_html_ = tables.html
@@ -107,8 +112,12 @@ def information(
             )
     x = check.inputs("x", x)
     _check_options(len(x), snr, method, key, n_samples)
-    grams = [kernels.kernels(_covariance(net[: depth + 1], x.ndim), x).nngp for depth in range(len(net))]
-    return _channel(jnp.stack(grams), y, snr, method, key, n_samples)
+    grams = jnp.stack([kernels.kernels(_covariance(net[: depth + 1], x.ndim), x).nngp for depth in range(len(net))])
+    if check.concrete(x) and np.any(np.asarray(x)) and not np.any(np.asarray(grams[0])):
+        raise ValueError(
+            f"`x` must be larger, or `net` not be zero: the kernel of its first layer underflows in {x.dtype}."
+        )
+    return _channel(grams, y, snr, method, key, n_samples)
 
 
 def _covariance(net, rank: int):
@@ -167,8 +176,16 @@ def of_activations(
         check.small_enough("activations", layer)
     _check_options(m, snr, method, key, n_samples)
     dtype = jnp.result_type(*layers)
-    grams = [(layer @ layer.T).astype(dtype) / layer.shape[1] for layer in layers]
-    return _channel(jnp.stack(grams), y, snr, method, key, n_samples)
+    # In units of the largest, so that no product underflows.
+    largest = jnp.stack([jnp.max(jnp.abs(layer)).astype(dtype) for layer in layers])
+    for number, layer in enumerate(layers):
+        # Denormal numbers are 0 to XLA.
+        if check.concrete(layer, largest) and np.any(np.asarray(layer)) and not largest[number] > 0:
+            _refuse_small(number, dtype)
+    units = jnp.where(largest > 0, largest, 1)
+    scaled = [layer.astype(dtype) / unit for layer, unit in zip(layers, units, strict=True)]
+    grams = [layer @ layer.T / layer.shape[1] for layer in scaled]
+    return _channel(jnp.stack(grams), y, snr, method, key, n_samples, units**2)
 
 
 def _check_options(m, snr, method, key, n_samples):
@@ -183,7 +200,8 @@ def _check_options(m, snr, method, key, n_samples):
         check.key("key", key)
 
 
-def _channel(grams, y, snr, method, key, n_samples) -> LayerChannel:
+def _channel(grams, y, snr, method, key, n_samples, units=None) -> LayerChannel:
+    """The channels of Gram matrices (layers, m, m), in units (layers,) of their entries, else of 1."""
     m = grams.shape[1]
     one_hot = jnp.ones((m, 1), grams.dtype)
     if y is not None:
@@ -191,8 +209,35 @@ def _channel(grams, y, snr, method, key, n_samples) -> LayerChannel:
         one_hot = _labels.one_hot(read.classes, read.n_classes, grams.dtype)
     means, noise = _embedded(grams, jnp.asarray(snr, grams.dtype))
     options = {"method": method, "key": key, "n_samples": n_samples}
+    _check_noise(grams, noise, units)
     i_xt, i_ty = mixture.pair(means, jnp.broadcast_to(noise[:, None], means.shape[:2]), one_hot, **options)
+    if units is not None:
+        noise = jnp.where(jnp.trace(grams, axis1=1, axis2=2) > 0, noise * units, noise)
     return LayerChannel(i_xt, i_ty, noise)
+
+
+def _check_noise(grams, noise, units) -> None:
+    """Refuses layers whose power, or its noise, leaves the normal numbers: they would be 0 or infinite."""
+    if not check.concrete(grams, noise):
+        return
+    power, limits = np.asarray(jnp.trace(grams, axis1=1, axis2=2)), jnp.finfo(noise.dtype)
+    least, scaled, noise = float(limits.tiny), np.asarray(1 if units is None else units), np.asarray(noise)
+    for layer, (of_layer, of_noise, unit) in enumerate(np.broadcast(power, noise, scaled)):
+        given = of_noise * unit if of_layer > 0 else of_noise
+        if of_layer > 0 and (of_layer < least or unit < least or (of_noise >= least > given)):
+            _refuse_small(layer, noise.dtype)
+        if not (least <= of_noise <= float(limits.max) and least <= given <= float(limits.max)):
+            raise ValueError(
+                f"`snr` must leave a noise within the range of {noise.dtype}; got one of {of_noise:.3g} for layer "
+                f"{layer}, of power {of_layer * unit / grams.shape[1]:.3g}. Take a ratio nearer to 1."
+            )
+
+
+def _refuse_small(layer, dtype):
+    raise ValueError(
+        f"`activations` or the kernels of `net` must be larger: the noise of layer {layer} underflows in {dtype}. "
+        "Multiply them by a constant, which changes no information, or take float64."
+    )
 
 
 @jax.jit

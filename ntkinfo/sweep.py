@@ -109,6 +109,7 @@ class Sweep(NamedTuple):
         Raises:
           TypeError, ValueError: scales that the sweep does not have, or a cell that could not be computed.
         """
+        check.on_host({"w": w, "b": b})
         i, j = _at("w", w, self.w_std), _at("b", b, self.b_std)
         reason = self.failed.get((float(self.w_std[i]), float(self.b_std[j])))
         if reason is not None:

@@ -45,7 +45,7 @@ COMPUTED = {
     "ensemble.PredictiveError": lambda: ensemble.PredictiveError(random(2, 3, 1), random(2, 3)),
     "examples.ExampleValue": lambda: examples.ExampleValue(random(3), random(3), random(3, 1), random(3), random(3)),
     "examples.Selection": lambda: examples.Selection(np.array([2, 0]), random(2), np.float64(3.0)),
-    "cmi.Supersample": lambda: cmi.Supersample(*(random(2) for _ in range(12)), enumerated=True),
+    "cmi.Supersample": lambda: cmi.Supersample(*(random(2) for _ in range(12)), True, random(2)),
     "layers.LayerChannel": lambda: layers.LayerChannel(information(2), information(2), random(2)),
     "learning.Alignment": lambda: learning.Alignment(random(3), random(3), np.float64(0.5), np.float64(2.0)),
     "estimators.Comparison": lambda: estimators.Comparison(

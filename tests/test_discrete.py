@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ntkinfo import discrete
+from ntkinfo._numerics import entropy as _entropy
 
 JOINT = np.array([[0.2, 0.0, 0.1], [0.05, 0.25, 0.1], [0.1, 0.1, 0.1]])
 
@@ -32,6 +33,39 @@ def test_zeros_are_safe_in_value_and_gradient():
     assert float(discrete.kl(q, p)) == np.inf
     for gradient in (jax.grad(discrete.entropy)(p), jax.grad(discrete.kl)(p, q)):
         assert np.isfinite(np.asarray(gradient)).all()
+
+
+@pytest.mark.parametrize("namespace", [np, jnp])
+def test_no_information_is_zero_and_rounding_never_makes_it_negative(namespace, rng):
+    for n in (2, 3, 7, 40, 1000):
+        p = rng.dirichlet(np.ones(n))
+        for encoder in (np.ones((1, 1)), np.array([[0.3, 0.7]]), rng.dirichlet(np.ones(5))[None]):
+            alike = namespace.asarray(p[:, None] * encoder)
+            assert float(_entropy.mutual_information(alike)) == float(_entropy.mutual_information(alike.T)) == 0
+        # What is little, but more than rounding, is kept, also in a table that is a little off one.
+        moved = np.full((n, 2), 0.5 / n) * (1 + 1e-12)
+        moved[0] += np.array([1e-5, -1e-5]) / n
+        assert float(_entropy.mutual_information(namespace.asarray(moved))) == pytest.approx(
+            2e-10 / n * (1 - 1 / n), rel=1e-4
+        )
+    for _ in range(200):
+        p = rng.dirichlet(np.ones(6))
+        nearly = p * (1 + 3e-16 * rng.normal(size=6))
+        assert float(_entropy.kl(namespace.asarray(p), namespace.asarray(nearly))) >= 0
+
+
+def test_what_is_zero_keeps_its_derivatives(rng):
+    """The second derivative at independence is that of the formula written out."""
+    p, direction = np.outer(rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(4))), rng.normal(size=(3, 4))
+    direction -= direction.mean()
+
+    def along(step):
+        return _entropy.mutual_information(jnp.asarray(p) + step * direction)
+
+    rows, columns = p.sum(1), p.sum(0)
+    expected = (direction**2 / p).sum() - (direction.sum(1) ** 2 / rows).sum() - (direction.sum(0) ** 2 / columns).sum()
+    np.testing.assert_allclose(jax.grad(along)(0.0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(jax.grad(jax.grad(along))(0.0), expected, rtol=1e-9)
 
 
 def test_products_of_tiny_probabilities_do_not_underflow():

@@ -98,6 +98,46 @@ def test_convolutions_and_layers_without_parameters():
     np.testing.assert_allclose(flat.i_xt.upper, ni.layers.of_activations([x.reshape(4, -1)] * 2, snr=2.0).i_xt.upper)
 
 
+def test_activations_of_any_size_tell_the_same(inputs):
+    x, y = inputs
+    wanted = ni.layers.of_activations([x, 1e-9 * x], y, snr=8.0)
+    for size in (1e-145, 1e140):
+        found = ni.layers.of_activations([size * x, x], y, snr=8.0)
+        np.testing.assert_allclose(found.i_xt.upper, wanted.i_xt.upper, rtol=1e-12)
+        np.testing.assert_allclose(found.i_ty.lower, wanted.i_ty.lower, rtol=1e-12)
+        np.testing.assert_allclose(found.noise[0] / size / size, wanted.noise[0], rtol=1e-12)
+    # A noise that is no normal number is not handed out as 0, nor is the layer taken for one of zeros.
+    for size in (1e-155, 1e-200, 5e-324):
+        with pytest.raises(ValueError, match=r"`activations` .* must be larger: the noise of layer 1 underflows"):
+            ni.layers.of_activations([x, np.where(x > 0, size, 0.0)], y, snr=8.0)
+    with pytest.raises(ValueError, match="the noise of layer 0 underflows in float32"):
+        ni.layers.of_activations([np.float32(1e-21) * x.astype(np.float32)], snr=8.0)
+    with pytest.raises(ValueError, match="`x` must be larger"):
+        ni.layers.information([stax.Dense(8), stax.Erf()], 1e-200 * x, snr=8.0)
+    zeros = ni.layers.of_activations([x, 0 * x], y, snr=8.0)
+    assert zeros.i_xt.upper[1] == zeros.i_ty.upper[1] == 0 and zeros.i_xt.lower[0] > 0
+
+
+def test_what_is_left_of_equal_rows_is_no_signal_at_any_noise(inputs):
+    x, _ = inputs
+    found = ni.layers.of_activations([np.repeat(x[:2], 3, axis=0)], snr=1e13)
+    np.testing.assert_allclose([found.i_xt.lower[0], found.i_xt.upper[0]], np.log(2), rtol=1e-9)
+
+
+def test_the_table_says_what_is_a_bound(inputs):
+    """By "pairwise" nothing is estimated: the value alone would pass for one."""
+    x, y = inputs
+    frame = ni.layers.of_activations([x, np.tanh(x)], y, snr=8.0).to_dataframe(unit="bits")
+    assert list(frame) == [
+        *("layer", "i_xt", "i_xt_lower", "i_xt_upper", "i_xt_stderr"),
+        *("i_ty", "i_ty_lower", "i_ty_upper", "i_ty_stderr", "noise"),
+    ]
+    assert frame.attrs == {"units": "bits", "method": "pairwise"}
+    assert (frame.i_xt == frame.i_xt_lower).all() and (frame.i_xt_lower < frame.i_xt_upper).all()
+    found = ni.layers.of_activations([x, np.tanh(x)], y, snr=8.0)
+    np.testing.assert_allclose(frame.i_ty_upper * np.log(2), found.i_ty.upper, rtol=1e-12)
+
+
 def test_refusals(inputs):
     x, _ = inputs
     with pytest.raises(TypeError, match="`net` must be a list of layers"):
@@ -106,6 +146,11 @@ def test_refusals(inputs):
         ni.layers.information([], x, snr=1.0)
     with pytest.raises(ValueError, match="`snr` must be positive"):
         ni.layers.information(erf_layers(1), x, snr=0.0)
+    for snr in (1e308, 1e-308):
+        with pytest.raises(ValueError, match="`snr` must leave a noise within the range of float64"):
+            ni.layers.information(erf_layers(1), x * (1e200 if snr < 1 else 1e-100) ** 0.5, snr=snr)
+        with pytest.raises(ValueError, match="`snr` must leave a noise within the range of float64"):
+            ni.layers.of_activations([x], snr=snr)
     with pytest.raises(ValueError, match="at least two inputs"):
         ni.layers.information(erf_layers(1), x[:1], snr=1.0)
     with pytest.raises(ValueError, match="`key` must be given"):

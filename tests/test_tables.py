@@ -36,6 +36,17 @@ def test_every_result_has_one_line_and_a_small_table(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(registry.RESULTS) - NO_TABLES))
+def test_coordinates_of_a_table_are_values_not_numbers(name):
+    """A row is at a time, a β or a size; only what has no coordinate is counted through."""
+    result = results.of(name)
+    table = getattr(result, "_table", None)
+    for axis in {"t", "beta", "epochs", "sizes", "step"} & set(table.axes if table else ()):
+        values = np.asarray(getattr(result, table.names.get(axis, axis)))
+        if values.ndim:
+            np.testing.assert_allclose(np.unique(result.to_dataframe()[axis]), np.unique(values), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(registry.RESULTS) - NO_TABLES))
 def test_bits_are_nats_over_log_two_and_nothing_else_changes(name):
     result = results.of(name)
     nats, bits = result.to_dataframe(), result.to_dataframe(unit="bits")

@@ -31,3 +31,34 @@ def test_every_public_function_is_wrapped_and_its_annotations_are_known():
     for module, name, function in functions:
         assert hasattr(function, "__wrapped__"), f"{module.__name__}.{name}"
         typing.get_type_hints(inspect.unwrap(function))
+
+
+class Scaled:
+    def __init__(self, x):
+        self.x = x
+
+    @property
+    def row(self) -> Float[Array, " n"]:
+        return self.x
+
+    def times(self, y: Float[ArrayLike, " n"]) -> Float[Array, " n"]:
+        return self.x
+
+
+def test_what_does_not_fit_is_seen_of_methods_and_properties():
+    row, times = typed.checked(Scaled.row.fget), typed.checked(Scaled.times)
+    right, wrong = Scaled(jnp.ones(3)), Scaled(jnp.ones((3, 2)))
+    assert row(right).shape == times(right, np.ones(3)).shape == (3,)
+    for call, arguments, what in ((row, (wrong,), "the result"), (times, (right, np.ones(4)), "the result")):
+        with pytest.raises(AssertionError, match=f"Scaled.{call.__name__}: {what} is"):
+            call(*arguments)
+
+
+def test_every_public_method_is_wrapped_and_its_annotations_are_known():
+    methods = list(typed.public_methods())
+    assert len(methods) > 80
+    names = {f"{owner.__name__}.{name}" for owner, name, *_ in methods}
+    assert {"Ensemble.fit", "Posterior.kl", "KrylovEnsemble.predict", "Gaussian.sample"} <= names
+    for owner, name, _, function in methods:
+        assert hasattr(function, "__wrapped__"), f"{owner.__name__}.{name}"
+        typing.get_type_hints(inspect.unwrap(function))

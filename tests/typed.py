@@ -1,8 +1,9 @@
 """The shapes in the signatures of public functions, held against every successful call of the tests.
 
-A plugin of pytest, which `conftest.py` names: each public function is wrapped where users find it. After a call has
-returned, its array arguments and its result must be what the annotations say, with one size for each letter. Calls that
-raise are left to their tests. Without beartype nothing is checked, and `test_typed.py` is skipped by that name.
+A plugin of pytest, which `conftest.py` names: each public function is wrapped where users find it, and so is each
+public method and property of the public classes. After a call has returned, its array arguments and its result must be
+what the annotations say, with one size for each letter. Calls that raise are left to their tests. Without beartype
+nothing is checked, and `test_typed.py` is skipped by that name.
 """
 
 import functools
@@ -50,7 +51,7 @@ def checked(function):
 
 def _message(function, what, value, hint):
     shapes = jax.tree.map(lambda leaf: f"{getattr(leaf, 'dtype', type(leaf))}{getattr(leaf, 'shape', '')}", value)
-    return f"{function.__module__}.{function.__name__}: {what} is {shapes}, annotated {hint}"
+    return f"{function.__module__}.{function.__qualname__}: {what} is {shapes}, annotated {hint}"
 
 
 def public_functions():
@@ -62,8 +63,38 @@ def public_functions():
                 yield module, name, function
 
 
+def public_classes():
+    """The classes that public modules define or hand on, with what they inherit from classes of ours, each once."""
+    handed_on = [getattr(ntkinfo, name) for name in ntkinfo.__all__]
+    for module in (each for each in handed_on if isinstance(each, types.ModuleType)):
+        handed_on += [getattr(module, name) for name in getattr(module, "__all__", ())]
+    ancestors = [base for each in handed_on if inspect.isclass(each) for base in each.__mro__]
+    return dict.fromkeys(each for each in ancestors if each.__module__.startswith("ntkinfo."))
+
+
+def public_methods():
+    """(class, name, what stands in the class, its function) of public methods and properties.
+
+    Those that return tables are left out: these are no arrays, and their library is not imported where they are named.
+    """
+    for owner in public_classes():
+        for name, member in vars(owner).items():
+            function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            if not name.startswith("_") and isinstance(function, types.FunctionType) and not _makes_table(function):
+                yield owner, name, member, function
+
+
+def _makes_table(function) -> bool:
+    return any(kind in str(function.__annotations__.get("return")) for kind in ("pd.", "xr.", "xarray."))
+
+
 def pytest_configure(config):
     """Wraps them."""
-    if is_bearable is not None:
-        for module, name, function in public_functions():
-            setattr(module, name, checked(function))
+    if is_bearable is None:
+        return
+    for module, name, function in public_functions():
+        setattr(module, name, checked(function))
+    for owner, name, member, function in public_methods():
+        call = checked(function)
+        again = property(call, doc=member.__doc__) if isinstance(member, property) else call
+        setattr(owner, name, type(member)(call) if isinstance(member, classmethod | staticmethod) else again)

@@ -1,7 +1,11 @@
 """p log p, and the sums made of it: exact at p = 0 in value and in gradient, on the host as on a device."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+
+# Ratios this many times eps from 1 are 1 but for rounding, for the root of the number of cells that are summed.
+_ROUNDING = 8.0
 
 
 def _namespace(*values):
@@ -31,15 +35,33 @@ def entropy(p, axis=-1):
 
 
 def kl(p, q, axis=-1):
-    """D[p ‖ q] = Σ p log(p/q) in nats along `axis` (None: of the whole table); infinite where q = 0 < p."""
-    return _namespace(p, q).sum(plogp(p) - plogq(p, q), axis=axis)
+    """D[p ‖ q] = Σ p log(p/q) in nats along `axis` (None: of the whole table), never negative; ∞ where q = 0 < p."""
+    return _not_negative(_namespace(p, q).sum(plogp(p) - plogq(p, q), axis=axis))
 
 
 def mutual_information(p_xy):
-    """I(X;Y) in nats of joint tables (..., x, y), shape (...): Σ p log(p / p(x) p(y)), as sums of log ratios."""
+    """I(X;Y) in nats of joint tables (..., x, y), shape (...): Σ p log(p / p(x) p(y)), as sums of log ratios.
+
+    Never negative, and 0 where every ratio is 1 but for rounding, as of a single value of either variable.
+    """
     xp = _namespace(p_xy)
     p_x, p_y = p_xy.sum(axis=-1, keepdims=True), p_xy.sum(axis=-2, keepdims=True)
     zero = p_xy == 0
-    # One after the other: p(x) p(y) may underflow where p(x, y) does not.
-    ratio = xp.where(zero, 1.0, p_xy) / xp.where(zero, 1.0, p_x) / xp.where(zero, 1.0, p_y)
-    return xp.sum(p_xy * xp.log(ratio), axis=(-2, -1))
+    # One after the other: p(x) p(y) may underflow where p(x, y) does not. The sum of all is 1 but for rounding, which
+    # it takes out of p(y).
+    share = p_y / p_y.sum(axis=-1, keepdims=True)
+    ratio = xp.where(zero, 1.0, p_xy) / xp.where(zero, 1.0, p_x) / xp.where(zero, 1.0, share)
+    logs = xp.log(ratio)
+    width = _ROUNDING * float(jnp.finfo(ratio.dtype).eps) * max(p_xy.shape[-2:]) ** 0.5
+    rounding = abs(ratio - 1) <= width
+    return _not_negative(xp.sum(p_xy * _moved(logs, xp.where(rounding, -logs, 0.0)), axis=(-2, -1)))
+
+
+def _not_negative(information):
+    """0 for what rounding made negative; NaN and derivatives stay as they are."""
+    return _moved(information, _namespace(information).where(information < 0, -information, 0.0))
+
+
+def _moved(value, by):
+    """The value moved by an amount that derivatives do not see; NumPy in, NumPy out."""
+    return value + (by if _namespace(value) is np else jax.lax.stop_gradient(by))

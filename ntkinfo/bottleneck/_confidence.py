@@ -79,7 +79,7 @@ def confidence_band(
     Source: Shamir, Sabato & Tishby 2010 (Theoretical Computer Science 411, 2696); Paninski 2003 (Neural Computation 15,
       1191) for the bias; theory, section 7.
     """
-    check.on_host({"counts": counts, "encoder": encoder, "delta": delta})
+    check.on_host(locals())
     table = check.real_numbers("counts", counts, 0, 2.0**53)
     if table.ndim != 2 or (table != np.round(table)).any() or table.sum() < 3:
         raise ValueError(

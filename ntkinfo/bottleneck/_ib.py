@@ -15,6 +15,8 @@ from ntkinfo.bottleneck._distortion import Problem, log_sum_exp
 _GAP_TOLERANCE = 5e-10
 # Arrays of the size of the encoders, or of the clusters of the search, that are held at once.
 _COPIES = 4
+# Of positive α: the search divides by it, and β/α must stay within the range of float64.
+_SMALLEST_ALPHA = 1e-100
 
 
 @_curve.in_double
@@ -105,7 +107,7 @@ def generalised_ib(
       A `BottleneckCurve`; local optima, without a certificate: for α < 1 the problem is not convex.
 
     Raises:
-      TypeError, ValueError: as `ib`; α outside [0, 1].
+      TypeError, ValueError: as `ib`; α outside [0, 1], or positive and below 1e-100.
 
     Source: theory, section 7; Strouse & Schwab 2017 (arXiv 1604.00268).
 
@@ -122,6 +124,11 @@ def generalised_ib(
         if n_clusters is not None or restarts:
             raise ValueError("`n_clusters` and `restarts` must be left out for `alpha` = 0, a search over partitions.")
         return _deterministic.deterministic_ib(p_xy, beta)
+    if float(alpha) < _SMALLEST_ALPHA:
+        raise ValueError(
+            f"`alpha` must be 0, or at least {_SMALLEST_ALPHA:g}; got {float(alpha):.3g}: "
+            "the search divides by it. Take 0, the deterministic bottleneck, to which it tends."
+        )
     options = dict(n_clusters=n_clusters, restarts=restarts, key=key, tolerance=tolerance, max_sweeps=max_sweeps)
     return _search(p_xy, beta, float(alpha), False, False, progress, **options)
 

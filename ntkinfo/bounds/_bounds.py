@@ -115,7 +115,7 @@ def catoni(
     if temperature is not None:
         c = numbers("temperature", temperature, 0, np.inf, ends=False)
         return _catoni(risk, (kl - np.log(delta)) / n, c)
-    excess = (kl + np.log(len(TEMPERATURES) / delta)) / n
+    excess = (kl + np.log(len(TEMPERATURES)) - np.log(delta)) / n
     risk, excess = np.broadcast_arrays(risk, excess)
     return np.min(_catoni(risk[..., None], excess[..., None], TEMPERATURES), axis=-1)
 
@@ -226,7 +226,7 @@ def information_content(
     if form == "sharp":
         return -np.expm1(-(content - np.log(delta)) / _size(n))
     n = _size(n, least=2)
-    return -np.expm1(-(content + np.log(2 * n / delta)) / (n - 1))
+    return -np.expm1(-(content + np.log(2 * n) - np.log(delta)) / (n - 1))
 
 
 def _check_arguments(risk, kl, n, delta, priors):
@@ -247,7 +247,7 @@ def _size(n, least=1):
 
 
 def _maurer(kl, n, delta):
-    return (kl + np.log(2 * np.sqrt(n) / delta)) / n
+    return (kl + np.log(2 * np.sqrt(n)) - np.log(delta)) / n
 
 
 def _catoni(risk, excess, c):

@@ -42,6 +42,7 @@ class Supersample:
       enumerated: whether all 2ⁿ choices were taken, of labels -1 and 1: everything is exact for these pairs then.
         Otherwise the bounds hold for the choices drawn, and as bounds on the average over all of them up to `stderr`
         and `bias`.
+      t: the training times.
     """
 
     information: Array
@@ -57,6 +58,7 @@ class Supersample:
     binary_kl: Array
     bound: Array
     enumerated: bool
+    t: Array | None = None
 
     _table = tables.Table(
         ("t",),
@@ -125,7 +127,7 @@ def supersample(
       (arXiv 2302.02432); theory, section 13.
     """
     kernel_fn = networks.kernel_function(net)
-    check.on_host({"x": x, "y": y, "t": t})
+    check.on_host({"x": x, "y": y, "t": t, "key": key})
     x = check.inputs("x", x)
     y = labels.real_targets("y", y, len(x)).astype(x.dtype)
     t = check.times("t", t)
@@ -200,7 +202,7 @@ def supersample(
     f_information = f_stderr = None
     if outputs:
         f_information, f_stderr = _output_information(kept, key_outputs, times, enumerated)
-    return _with_bounds(result, f_information, f_stderr, exact, t.shape, x.dtype)
+    return _with_bounds(result, f_information, f_stderr, exact, t, x.dtype)
 
 
 def _choices(n: int, draws: int, enumerated: bool, key) -> np.ndarray:
@@ -267,7 +269,7 @@ def _result(sums, counts, exact):
     return ld, stderr, bias, e, train_error, error, square_root
 
 
-def _with_bounds(result, f_information, f_stderr, enumerated, shape, dtype) -> Supersample:
+def _with_bounds(result, f_information, f_stderr, enumerated, t, dtype) -> Supersample:
     ld, stderr, bias, e, train_error, error, square_root = (np.asarray(part, np.float64) for part in result)
     interpolation = np.where(train_error <= 1e-12, ld / _outcomes.LOG_2, np.inf)
     # kl(q ‖ (q + L)/2) ≤ e, solved for L on the side above q.
@@ -276,7 +278,7 @@ def _with_bounds(result, f_information, f_stderr, enumerated, shape, dtype) -> S
     least = np.minimum(np.minimum(train_error + square_root, interpolation), np.minimum(binary_kl, 1.0))
 
     def array(value):
-        return None if value is None else jnp.asarray(np.asarray(value, np.float64).reshape(shape), dtype)
+        return None if value is None else jnp.asarray(np.asarray(value, np.float64).reshape(t.shape), dtype)
 
     parts = (
         ld,
@@ -292,7 +294,7 @@ def _with_bounds(result, f_information, f_stderr, enumerated, shape, dtype) -> S
         binary_kl,
         least,
     )
-    return Supersample(*(array(part) for part in parts), enumerated)
+    return Supersample(*(array(part) for part in parts), enumerated, array(t))
 
 
 def _output_information(kept, key, times, enumerated) -> tuple[np.ndarray, np.ndarray]:

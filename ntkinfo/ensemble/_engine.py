@@ -31,6 +31,7 @@ def choose(
     """
     check.option("engine", engine, ENGINES)
     check.option("storage", storage, _krylov.STORAGES)
+    check.known("tolerance", tolerance)
     check.number("tolerance", tolerance)
     if not 0 < float(tolerance) < 1:
         raise ValueError(f"`tolerance` must be between 0 and 1, without the ends; got {float(tolerance)}.")

@@ -58,6 +58,7 @@ def standard_error(ens: Ensemble, x_test: Float[ArrayLike, "m ..."], t: Num[Arra
     Source: theory, section 11; Efron & Stein 1981.
     """
     check.instance("ens", ens, Ensemble, maker="`Ensemble.fit`")
+    check.on_host({"x_test": x_test, "t": t})
     kernel = ens.kernel_fn
     if not isinstance(kernel, kernels.EmpiricalKernel) or kernel.around != "ensemble" or len(kernel.networks) < 3:
         raise ValueError(

@@ -117,6 +117,7 @@ class SpectralSums:
 
         Source: theory, section 1.
         """
+        check.known("t", t)
         t = check.times("t", t)
         filters = self.filters(self.rescaled_time(jnp.atleast_1d(t)))
         mean = self.spectral_sum(lambda f: f.decay**2, "labels", filters)
@@ -130,9 +131,12 @@ class SpectralSums:
         Raises:
           TypeError, ValueError: a noise that is no positive number.
         """
+        check.known("noise", noise)
         check.positive("noise", noise, scalar=True)
         filters = self.filters(jnp.zeros(1, self.dtype))
-        return self.spectral_sum(lambda f: jnp.log1p(f.rates / float(noise)), "trace", filters)
+        found = self.spectral_sum(lambda f: jnp.log1p(f.rates / float(noise)), "trace", filters)
+        check.finite_result("the determinant", found, "`noise`")
+        return found
 
     def log_marginal_likelihood(self, noise: float) -> Estimate:
         """log p(Y) of the Bayesian posterior with the tangent kernel for prior and noise variance σ², a scalar in nats.

@@ -7,6 +7,9 @@ from ntkinfo._common import check, results, tables
 from ntkinfo._common.results import Information
 from ntkinfo.estimators import _binning, _counting, _neighbours, _samples
 
+# Standard errors by which repeated samples must move an estimate to be refused.
+_VISIBLE = 3.0
+
 
 def entropy(
     x: Shaped[ArrayLike, "n ..."], *, correction: str | None = None, n_values: int | None = None, unit: str = "nats"
@@ -96,7 +99,8 @@ def differential_entropy(
 
     Raises:
       TypeError: integers or text, whose entropy is `entropy`, or traced arrays.
-      ValueError: fewer than 2 (k + 1) samples, more than k equal ones, columns without variation, NaN or Inf.
+      ValueError: fewer than 2 (k + 1) samples, more than k equal ones, repeats that change the estimate by more than
+        three standard errors, columns without variation, NaN or Inf.
 
     Warns:
       UserWarning: with `standardize=False`, columns whose standard deviations differ more than tenfold.
@@ -140,4 +144,21 @@ def differential_entropy(
             "the columns", scale, "The small ones do not count: scale them alike, or pass standardize=True."
         )
     value, error = _neighbours.entropy(columns, k)
+    if repeated > 1:
+        _check_repeats(columns, k, value, error)
     return results.in_unit(_samples.estimate(value + shift, error, "kozachenko_leonenko", None), unit)
+
+
+def _check_repeats(columns, k, value, error):
+    """Refuses repeated samples that move the estimate by more than its error; a few, made by rounding, do not."""
+    distinct = _neighbours.distinct(columns)
+    n_repeats, without = len(columns) - len(distinct), np.inf
+    if len(distinct) >= 2 * (k + 1):
+        without, error_without = _neighbours.entropy(distinct, k)
+        if abs(without - value) <= _VISIBLE * (error if np.isfinite(error) else error_without):
+            return
+    raise ValueError(
+        f"`x` must come from a density, without repeated samples; got {n_repeats} repeats among {len(columns)}, which "
+        f"change the estimate by {without - value:.3g} nats, beyond its error. Leave the repeats out, or "
+        "use `entropy` for discrete values (as integers)."
+    )

@@ -75,7 +75,10 @@ def entropy_terms(x, _, k: int):
 def _block_variance(terms, x, y, k: int, order, smallest: int) -> float:
     """Variance of the whole sample's estimate, from estimates on disjoint blocks: it falls as 1/n."""
     blocks = int(np.clip(smallest // (BLOCK_SIZE * (k + 1)), 2, BLOCKS))
-    means = [terms(x[order[b::blocks]], y[order[b::blocks]], k).mean() for b in range(blocks)]
+    means = np.array([terms(x[order[b::blocks]], y[order[b::blocks]], k).mean() for b in range(blocks)])
+    # Blocks that agree to rounding are copies of each other, or at the ceiling: their spread says nothing.
+    if np.ptp(means) <= 64 * np.finfo(float).eps * max(1.0, np.abs(means).max()):
+        return float(np.inf)
     return float(np.var(means, ddof=1) / blocks)
 
 
@@ -99,6 +102,11 @@ def entropy(x, k: int) -> tuple[float, float]:
     """Entropy of the density of x (n, d) in nats and its standard error."""
     value = entropy_terms(x, x, k).mean()
     return float(value), np.sqrt(_block_variance(entropy_terms, x, x, k, np.arange(len(x)), len(x)))
+
+
+def distinct(points) -> np.ndarray:
+    """The points (n, d) without repeated rows, in their order."""
+    return points[np.sort(np.unique(points, axis=0, return_index=True)[1])]
 
 
 def coincident(points) -> int:

@@ -319,7 +319,8 @@ class EmpiricalKernel:
         """Standard errors of K̂ and Θ̂ over the N networks, a pair (a, b); for around="ensemble" only."""
         if self.around != "ensemble":
             raise ValueError(f'`around` must be "ensemble" for a standard error; it is {self.around!r}.')
-        x1, x2 = check.inputs("x1", x1), None if x2 is None else check.inputs("x2", x2)
+        check.on_host({"x1": x1, "x2": x2})
+        x1, x2 = self._named("x1", x1), None if x2 is None else self._named("x2", x2)
         n = len(self.networks)
         tangents = self.member_tangents(x1, x2)
         first = self._deviations(x1)
@@ -360,12 +361,11 @@ class EmpiricalKernel:
         Raises:
           TypeError, ValueError: as `blocks`; shapes that do not fit.
         """
-        x1 = check.inputs("x1", x1)
-        x2 = x1 if x2 is None else check.inputs("x2", x2)
+        x1 = self._named("x1", x1)
+        x2 = x1 if x2 is None else self._named("x2", x2).astype(x1.dtype)
         v = check.array("v", v, (1, 2)).astype(x1.dtype)
         if len(v) != len(x2):
             raise ValueError(f"`v` must have a row for each of the {len(x2)} of `x2`; got shape {v.shape}.")
-        self._check(self._apart(x1)[0])
         columns = v[:, None] if v.ndim == 1 else v
         total = jnp.zeros((len(x1), columns.shape[1]), x1.dtype)
         for net in self.networks:
@@ -374,6 +374,15 @@ class EmpiricalKernel:
                 total = total + weight * _products(function, net.params, state, a, b, columns)
         total = total / len(self.networks) * (self.prior_variance if self.around == "laplace" else 1.0)
         return total[:, 0] if v.ndim == 1 else total
+
+    def _named(self, name: str, x: Any) -> Array:
+        """Inputs that the networks take, or an error that names the argument."""
+        x = check.inputs(name, x)
+        try:
+            self._check(self._apart(x)[0])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`{name}` must hold inputs of the networks: {error}") from error
+        return x
 
     def _panels(self, net, x1, x2, batch_size, progress, devices=None) -> np.ndarray:
         """Θ̂ of one network, on the host, in panels of rows."""

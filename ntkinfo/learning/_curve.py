@@ -106,7 +106,7 @@ def curve(
     Source: Bordelon et al. 2020 (arXiv 2002.02561); Simon et al. 2021 (arXiv 2110.03922); theory, section 14.
     """
     kernel_fn = networks.kernel_function(net)
-    check.on_host({"x": x, "y": y, "n": n, "noise": noise})
+    check.on_host({"x": x, "y": y, "n": n, "noise": noise, "key": key})
     x = check.inputs("x", x)
     y = labels.real_targets("y", y, len(x)).astype(x.dtype)
     sizes = _sizes(n, len(x))

@@ -170,6 +170,7 @@ def report(
 
     net = as_network("net", net)
     check.fields("data", data, FIELDS, "Dataset", "`ni.datasets`")
+    check.on_host({"key": key, "noise": noise, "prior_variance": prior_variance, "delta": delta})
     check.key("key", key)
     for name, value in (("noise", noise), ("prior_variance", prior_variance)):
         if isinstance(value, str):

@@ -35,7 +35,8 @@ _FIT_COPIES = 6
 class Posterior:
     """A Gaussian process f ~ N(0, Q ⊗ I_k) given labels Y = f + N(0, σ²) noise. Made by `Posterior.fit`.
 
-    A pytree of arrays; the kernel function and the name of the prior are static.
+    A pytree of arrays; the kernel function and the name of the prior are static. Where `dataclasses.replace` exchanges
+    labels, kernel or noise, what was found for the former ones is found again; x and kernel function must be q's.
 
     With one noise for each label outputs have posteriors of their own: predictions are those of k posteriors of one
     label each, along a leading axis, mean (k, m, 1), variance (k, m), covariance (k, m, m). What is said of all labels
@@ -171,7 +172,7 @@ class Posterior:
         q: Float[Array, "n n"],
         *,
         noise: ArrayLike | str = 0.1,
-        prior: str = "nngp",
+        prior: str | None = None,
         mean: Any = None,
         scale: ArrayLike | str = 1.0,
         prior_saw_data: bool | None = None,
@@ -184,7 +185,7 @@ class Posterior:
         check.function("kernel_fn", kernel_fn, "a function kernel_fn(x1, x2, get)", arguments=3)
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
-        _check_prior(prior, kernel_fn)
+        prior = _check_prior(prior, kernel_fn)
         _check_noise(noise, y.shape[1], scale)
         q = check.square("q", q, len(x), x.dtype)
         mean_fn = kernels.mean_function(mean, kernel_fn)
@@ -262,6 +263,7 @@ class Posterior:
             spectrum = Spectrum(*parts)
             prior_saw_data = True if prior_saw_data is None else prior_saw_data
         if not (check.concrete(scale) and float(scale) == 1.0):
+            _check_range(q, scale)
             kernel_fn, q = kernels.scaled(kernel_fn, scale), jnp.asarray(scale, q.dtype) * q
         return cls._of_kernel(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, offset, spectrum)
 
@@ -296,11 +298,15 @@ class Posterior:
     @property
     def spectrum(self) -> Spectrum:
         """The eigendecomposition Q = U diag(q) Uᵀ and UᵀY: found where first asked for, and kept. O(n³)."""
-        if self.given_spectrum is not None:
-            return self.given_spectrum
         kept = self.__dict__.get("_spectrum")
         if kept is None:
-            kept = _spectrum.diagonalised(self.q, _residual(self.y, self.offset), self.noise)
+            kept, residual = self.given_spectrum, _residual(self.y, self.offset)
+            if kept is not None and tracing.is_known(kept, self.q, residual, self.noise):
+                # Of another kernel, other labels or a smaller noise where these were exchanged.
+                known = kept if _spectrum.is_of(kept, self.q, residual) else None
+                kept = _spectrum.diagonalised(self.q, residual, self.noise, known)
+            elif kept is None:
+                kept = _spectrum.diagonalised(self.q, residual, self.noise)
             if tracing.is_known(kept):
                 self.__dict__["_spectrum"] = kept
         return kept
@@ -469,6 +475,18 @@ def _check_noise(noise, k: int, scale) -> None:
     check.option("scale", scale, ("fit",))
     if isinstance(noise, str) and noise != "fit":
         raise ValueError(f'`noise` must be numbers or "fit" with scale="fit", which fits one scale; got {noise!r}.')
+
+
+def _check_range(q, scale) -> None:
+    """Refuses a known scale that takes the squares of the kernel out of the range of its dtype."""
+    if check.concrete(q, scale):
+        limits, trace = np.finfo(q.dtype), float(np.trace(np.asarray(q)))
+        size = float(scale) * trace
+        if trace > 0 and not float(limits.tiny) ** 0.5 < size < float(limits.max) ** 0.5:
+            raise ValueError(
+                f"`scale` must leave squares of the prior kernel within the range of {q.dtype}; got {float(scale):.3g} "
+                f"for a kernel of trace {trace:.3g}. Scale the labels instead."
+            )
 
 
 def _residual(y, offset):

@@ -81,15 +81,52 @@ def row_squares(y: Array) -> Array:
     return jnp.sum(y**2, axis=1)
 
 
-def choose(post, by_factor: Callable, by_spectrum: Callable, *arguments):
-    """What the factor gives where there is one that belongs to the noise of the posterior, else what the spectrum does.
+def is_of(spectrum: Spectrum, q: Array, residual: Array) -> bool:
+    """Whether a known spectrum belongs to this kernel (n, n) and these labels less the prior mean (n, k)."""
+    values, vectors, y_rotated = (np.asarray(part) for part in spectrum[:3])
+    q, residual = np.asarray(q), np.asarray(residual)
+    if vectors.shape != q.shape or y_rotated.shape != residual.shape:
+        return False
+    v = _probe(q)
+    tolerance = _tolerance(q)
+    return bool(
+        np.linalg.norm(vectors @ (values * (vectors.T @ v)) - q @ v) <= tolerance * np.linalg.norm(q)
+        and np.linalg.norm(vectors @ y_rotated - residual) <= tolerance * np.linalg.norm(residual)
+    )
 
-    The two differ where the noise was exchanged (`dataclasses.replace`), which only values tell.
+
+def _probe(q):
+    """A vector that no other kernel is likely to treat as this one does, (n,)."""
+    return np.cos(np.arange(len(q), dtype=q.dtype) ** 2)
+
+
+def _tolerance(q) -> float:
+    """Backward errors of both decompositions are some eps in all; products with the probe add √n."""
+    return 100 * float(jnp.finfo(q.dtype).eps) * len(q) ** 0.5
+
+
+def _factor_is_of(factor: Factor, q, noise):
+    """Whether L Lᵀ = Q + σ²I, as far as one product tells; known or traced."""
+    if factor.lower.shape != q.shape:
+        return False
+    xp = np if check.concrete(factor, q, noise) else jnp
+    lower, q, noise, own = (xp.asarray(part) for part in (factor.lower, q, noise, factor.noise))
+    v = _probe(q)
+    error = xp.linalg.norm(lower @ (lower.T @ v) - q @ v - noise * v)
+    return (noise == own) & (error <= _tolerance(q) * (xp.linalg.norm(q) + noise))
+
+
+def choose(post, by_factor: Callable, by_spectrum: Callable, *arguments):
+    """What the factor gives where there is one that belongs to the posterior, else what the spectrum does.
+
+    It does not where kernel or noise were exchanged (`dataclasses.replace`), which only values tell.
     """
     if post.factor is None or np.ndim(post.noise):
         return by_spectrum(*arguments)
-    if check.concrete(post.noise, post.factor.noise):
-        # By NumPy: under tracing JAX would not tell.
-        same = bool(np.asarray(post.noise) == np.asarray(post.factor.noise))
-        return by_factor(*arguments) if same else by_spectrum(*arguments)
-    return jax.lax.cond(post.noise == post.factor.noise, by_factor, by_spectrum, *arguments)
+    parts = post.factor, post.q, post.noise
+    if not check.concrete(parts):
+        return jax.lax.cond(_factor_is_of(*jax.lax.stop_gradient(parts)), by_factor, by_spectrum, *arguments)
+    # Found once for each posterior: others are other objects.
+    if "_factor_belongs" not in post.__dict__:
+        post.__dict__["_factor_belongs"] = bool(_factor_is_of(*parts))
+    return (by_factor if post.__dict__["_factor_belongs"] else by_spectrum)(*arguments)

@@ -96,6 +96,25 @@ def test_refusals():
         call(np.ones((3, 2)), ENCODERS, delta=1.0)
     with pytest.raises(ValueError, match="`key` must be given"):
         call(np.ones((3, 2)), ENCODERS, method="bootstrap")
+    for name, value in (("draws", 5), ("key", jax.random.key(0))):
+        with pytest.raises(TypeError, match=f"`{name}` is being traced"):
+            jax.jit(lambda value, name=name: call(P, ENCODERS, **{"method": "bootstrap", name: value}))(value)
     # One cluster tells nothing, for sure.
     band = call(np.ones((3, 2)), np.ones((3, 1)))
     assert band.i_xz_upper == 0 and band.i_zy_upper == 0
+
+
+def test_the_proven_band_is_that_of_its_formula():
+    """McDiarmid for four informations at once, and the bias of frequencies on the side where it counts."""
+    m, delta = 10**6, 0.1
+    counts = np.round(m * P).astype(int)
+    band = ni.bottleneck.confidence_band(counts, ENCODERS, delta=delta)
+    root = np.sqrt(m * np.log(2 / (delta / 4)) / 2)
+    two, four = 2 / m * np.log(m), 2 / m * np.log(2 * m)
+    i_xz, i_zy = truth()
+    of_x, of_y = root * (two + np.log(2) / m), root * (2 * two + four)
+    assert of_x < i_xz.min() and of_y < i_zy.max()
+    np.testing.assert_allclose(band.i_xz_lower, i_xz - of_x, rtol=1e-9)
+    np.testing.assert_allclose(band.i_xz_upper, np.minimum(i_xz + of_x + 1 / m, np.log(2)), rtol=1e-9)
+    np.testing.assert_allclose(band.i_zy_lower, np.maximum(i_zy - of_y - 3 / m, 0), rtol=1e-9)
+    np.testing.assert_allclose(band.i_zy_upper, i_zy + of_y + 2 / m, rtol=1e-9)

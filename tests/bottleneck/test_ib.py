@@ -318,6 +318,7 @@ def test_float32_tables_get_float64_accuracy_and_float32_results():
             "must give p",
         ),
         (lambda: bottleneck.generalised_ib(TOY, 2.0, 1.5), ValueError, r"`alpha` must lie in \[0, 1\]"),
+        (lambda: bottleneck.generalised_ib(TOY, 2.0, 1e-308), ValueError, "`alpha` must be 0, or at least 1e-100"),
         (
             lambda: bottleneck.encoder_point(TOY, np.ones((5, 2))),
             ValueError,

@@ -354,3 +354,14 @@ def test_the_grid_of_temperatures_costs_less_than_one_per_cent():
     fine = np.geomspace(bounds.TEMPERATURES[0], bounds.TEMPERATURES[-1], 100_000)
     best = _bounds._catoni(risk, excess, fine).min(axis=1)
     assert (_bounds._catoni(risk, excess, bounds.TEMPERATURES).min(axis=1) <= 1.01 * best).all()
+
+
+def test_the_smallest_probabilities_leave_bounds_finite():
+    """log(a/δ) as a difference: a/δ overflows."""
+    delta, logs = 1e-308, 308 * np.log(10)
+    excess = (20 + np.log(2 * np.sqrt(1000)) + logs) / 1000
+    np.testing.assert_allclose(bounds.mcallester(0.1, 20.0, n=1000, delta=delta), 0.1 + np.sqrt(excess / 2), rtol=1e-13)
+    for name in ("pac_bayes_kl", "catoni"):
+        assert 0.1 < getattr(bounds, name)(0.1, 20.0, n=1000, delta=delta) < 1
+    content = bounds.information_content(20.0, n=1000, delta=delta)
+    np.testing.assert_allclose(content, 1 - np.exp(-(20 + np.log(2000) + logs) / 999), rtol=1e-13)

@@ -224,6 +224,35 @@ def test_differential_entropy_against_a_loop_and_truths(rng):
     assert found.ceiling is None
 
 
+@pytest.mark.parametrize("copies", ["repeat", "tile", "two columns"])
+def test_copies_of_samples_are_no_samples_of_a_density(rng, copies):
+    """Each sample twice: the third neighbour is the first other one, log 2 - 3/2 too low; and blocks are copies."""
+    x = rng.normal(size=(300, 2)) if copies == "two columns" else rng.normal(size=300)
+    twice = np.tile(x, 2) if copies == "tile" else np.repeat(x, 2, axis=0)
+    with pytest.raises(ValueError, match=r"got 300 repeats among 600, which change the estimate by 0.[79].* nats"):
+        differential_entropy(twice)
+    # Nothing is left to compare with.
+    with pytest.raises(ValueError, match="got 7 repeats among 14"):
+        differential_entropy(np.repeat(x[:7], 2, axis=0))
+    with pytest.raises(ValueError, match="`\\(x, y\\)` must come from a density, without repeated samples"):
+        ksg(twice, np.repeat(rng.normal(size=300), 2) if copies != "tile" else np.tile(rng.normal(size=300), 2))
+
+
+def test_a_few_repeats_made_by_rounding_are_taken(rng):
+    x = np.round(rng.normal(size=400), 3)
+    assert 0 < len(x) - len(np.unique(x)) < 60
+    found = differential_entropy(x)
+    assert abs(float(found.value) - 0.5 * math.log(2 * math.pi * math.e)) < 4 * float(found.stderr) < 0.5
+
+
+def test_blocks_that_are_copies_have_no_standard_error(rng):
+    """Every value once in each class: all terms are the same number, whatever the samples."""
+    x, classes = np.repeat(rng.normal(size=300), 2), np.arange(600) % 2
+    found = ksg(x, classes)
+    assert float(found.value) == pytest.approx(digamma(3) + digamma(600) - digamma(300) - digamma(6), abs=1e-12)
+    assert math.isinf(float(found.stderr))
+
+
 X = np.linspace(0.0, 1.0, 20)
 HOLED = np.array(["a", None] * 10, dtype=object)
 
@@ -259,3 +288,11 @@ HOLED = np.array(["a", None] * 10, dtype=object)
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error(rng):
+    """Of equal groups exactly: the standard deviation of their means over the root of their number."""
+    x = rng.normal(size=200)
+    found = _counting.jackknife(200, lambda rows: np.delete(x, rows).mean())
+    groups = np.array([x[g :: _counting.GROUPS].mean() for g in range(_counting.GROUPS)])
+    assert found == pytest.approx(groups.std(ddof=1) / math.sqrt(_counting.GROUPS), rel=1e-12)

@@ -262,7 +262,7 @@ TABLE = {
     "files.load": lambda: Call(
         ni.files.load, {"path": o.result_file()}, {"net": "thing", "mean": "thing"}, infinite=True
     ),
-    "files.save": lambda: Call(ni.files.save, {"result": o.z(), "path": o.result_file()}),
+    "files.save": lambda: Call(ni.files.save, {"result": o.z(), "path": o.result_file()}, {"result": "any result"}),
     "information.certificate": lambda: Call(
         ni.information.certificate,
         {"ens": o.ens(), "x_test": o.data()[2], "y_test": o.data()[3], "t": np.array([0.5, 5.0])},
@@ -276,7 +276,7 @@ TABLE = {
     "kernels.empirical": lambda: Call(
         ni.kernels.empirical,
         {"net": o.finite_network()},
-        {"net": "thing", "outputs": "option", "around": "option", "prior_variance": "positive", "origin": "option"},
+        {"net": "thing", "outputs": "output", "around": "option", "prior_variance": "positive", "origin": "option"},
     ),
     "kernels.EmpiricalKernel.leaving_out": lambda: Call(
         o.finite_ensemble().leaving_out, {"index": 0}, {"index": "count"}
@@ -686,7 +686,7 @@ TABLE = {
     "datasets.csv": lambda: Call(
         ni.datasets.csv,
         {"path": o.csv_file(), "target": "label", "n_train": 8, "n_test": 4},
-        {"target": "option", "columns": "thing"},
+        {"target": "options", "columns": "columns"},
     ),
     "datasets.digits": lambda: Call(ni.datasets.digits, {"n_train": 20, "n_test": 10}),
     "datasets.from_arrays": lambda: Call(

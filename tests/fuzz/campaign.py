@@ -1,6 +1,7 @@
 """The whole fuzz, a module of the package after the other, each in a process of its own that may die.
 
     python -m tests.fuzz.campaign information kernels     # a table of outcomes, and every fault
+    python -m tests.fuzz.campaign --float32 kernels       # with JAX as it is by default
 
 As a worker (`--worker MODULE --skip N`) it prints one line of JSON before and after every case.
 """
@@ -45,14 +46,14 @@ def all_cases(module: str):
                 yield f"{name}:{argument}:{value.tag}", this, argument, value
 
 
-def work(module: str, skip: int) -> None:
+def work(module: str, skip: int, float32: bool) -> None:
     """Runs the cases of a module from the `skip`-th on."""
     import resource
 
     import jax
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", not float32)
     for index, (name, this, argument, value) in enumerate(all_cases(module)):
         if index >= skip:
             print(json.dumps({"start": name}), flush=True)
@@ -70,12 +71,13 @@ def _forget(index: int) -> None:
         jax.clear_caches()
 
 
-def run_module(module: str, say=lambda line: None) -> dict[str, tuple[str, str]]:
+def run_module(module: str, say=lambda line: None, float32: bool = False) -> dict[str, tuple[str, str]]:
     """The outcome (kind, text) of every case of a module by its id; a process that dies goes on behind that case."""
     outcomes: dict[str, tuple[str, str]] = {}
     done = 0
     while True:
         command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.campaign", "--worker", module, "--skip", str(done)]
+        command += ["--float32"] if float32 else []
         environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -146,10 +148,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("modules", nargs="*", help="modules of ntkinfo; all by default")
     parser.add_argument("--worker", help="run the cases of this module here")
     parser.add_argument("--skip", type=int, default=0, help="cases to leave out at the start")
+    parser.add_argument("--float32", action="store_true", help="leave JAX in float32")
     parser.add_argument("--log", type=Path, help="write every outcome to this file as it comes, one JSON a line")
     options = parser.parse_args(arguments)
     if options.worker:
-        work(options.worker, options.skip)
+        work(options.worker, options.skip, options.float32)
         return
     by_module = {}
     for module in options.modules or modules():
@@ -161,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
             if record["kind"] in FAULTS:
                 print(f"{record['case']}: {record['kind']}: {record['text'][:200]}", flush=True)
 
-        by_module[module] = counts(run_module(module, say))
+        by_module[module] = counts(run_module(module, say, options.float32))
         if log:
             log.close()
     print(table(by_module))

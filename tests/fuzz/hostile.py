@@ -475,4 +475,9 @@ KINDS = {
     "key or None": lambda v: _accepting(_keys(v), "None"),
     "dtype": _dtypes,
     "thing": _things,
+    # A name, or the number of an output.
+    "output": lambda v: _accepting(_options(v), "number"),
+    "any result": lambda v: _accepting(_objects(v), "another result"),
+    # A list of names, or one of them: the text among these values is the name of a column.
+    "columns": lambda v: _accepting(_things(v), "string"),
 }

@@ -32,8 +32,8 @@ RAW, UNNAMED, SILENT, ACCEPTED, OTHER, ENDLESS, ABORT = (
     "abort",
 )  # fmt: skip
 FAULTS = (RAW, UNNAMED, SILENT, ACCEPTED, OTHER, ENDLESS, ABORT)
-# How far results of the same value may lie apart: some are searched for, or summed in another order.
-SAME_RESULT = 1e-6
+# How far results of the same value may lie apart: some are searched for, or summed in another order; in float32 more.
+SAME_RESULT, SAME_RESULT_FLOAT32 = 1e-6, 1e-3
 
 
 class Call(NamedTuple):
@@ -181,12 +181,13 @@ def _judge_same(call, name, result, value) -> Outcome:
     if valid is _MISSING:
         return Outcome(SANE, "")
     wanted, got = (_numbers(each) for each in (call.function(**{**call.valid, name: valid}), result))
+    near = SAME_RESULT if jax.config.jax_enable_x64 else SAME_RESULT_FLOAT32
     apart = [
         place
         for place, array in wanted.items()
         if place not in got
         or got[place].shape != array.shape
-        or not np.allclose(got[place], array, SAME_RESULT, SAME_RESULT, equal_nan=True)
+        or not np.allclose(got[place], array, near, near, equal_nan=True)
     ]
     return Outcome(OTHER, ", ".join(apart)) if apart else Outcome(SANE, "")
 

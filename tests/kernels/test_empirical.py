@@ -382,3 +382,21 @@ def test_a_flax_network_is_the_stax_network_of_the_same_description():
     want = ni.kernels.kernels(triple, x)
     for got, error, infinite in zip((k, theta), errors, want, strict=True):
         assert (np.abs(got - infinite) < 5 * np.asarray(error)).all()
+
+
+def test_products_and_errors_name_the_argument_that_does_not_fit():
+    kernel = empirical((dense, NETWORKS["dense"][1]))
+    v = np.ones((3, 2))
+    wanted = kernel.product(X1, X2, v)
+    assert wanted.dtype == np.float64
+    np.testing.assert_allclose(kernel.product(X1, X2.astype(np.float32), v), wanted, rtol=1e-5)
+    for name, arguments in (("x1", (X1[None], X2, v)), ("x2", (X1, X2[None], v[:1]))):
+        with pytest.raises(ValueError, match=f"`{name}` must hold inputs of the networks: `net`"):
+            kernel.product(*arguments)
+    several = empirical(
+        [(dense, jax.tree.map(lambda leaf, a=a: a * leaf, NETWORKS["dense"][1])) for a in (1.0, 2.0)], around="ensemble"
+    )
+    with pytest.raises(ValueError, match="`x1` must hold inputs of the networks"):
+        several.standard_error(X1[None])
+    with pytest.raises(TypeError, match="`x1` is being traced"):
+        jax.jit(several.standard_error)(X1)

@@ -100,6 +100,33 @@ def test_a_noise_exchanged_afterwards_counts(case):
     assert_close(mapped, expected, 1e-9, 1e-11)
 
 
+@pytest.mark.parametrize("by", ["factor", "spectrum", "fitted noise"])
+def test_what_is_exchanged_afterwards_counts(rng, by):
+    """No factor and no spectrum serves another kernel, other labels or another noise in silence."""
+    x, y, x_test, _ = problem(rng, k=3)
+    post = Posterior.fit(network(outputs=3), x, y, noise="fit" if by == "fitted noise" else 0.3)
+    post = post.with_spectrum() if by == "spectrum" else post
+    noise, order = float(post.noise), rng.permutation(12)
+    for q, labels, sigma in (
+        (2.0 * post.q, y, noise),
+        # As large a kernel, of the same trace and determinant.
+        (post.q[order][:, order], y, noise),
+        (post.q, y[order], noise),
+        (post.q + 1e-4 * jnp.eye(12), y, 2 * noise),
+    ):
+        moved = dataclasses.replace(post, q=q, y=jnp.asarray(labels), noise=jnp.asarray(sigma))
+        fresh = Posterior.from_kernel(post.kernel_fn, post.x, labels, q, noise=sigma)
+        for _ in range(2):
+            assert_close(quantities(moved, x_test), quantities(fresh, x_test), 1e-9, 1e-11)
+            assert_close(
+                (moved.kl, moved.information_gain, moved.leave_one_out().mean, moved.predict_train().variance),
+                (fresh.kl, fresh.information_gain, fresh.leave_one_out().mean, fresh.predict_train().variance),
+                1e-9,
+                1e-11,
+            )
+        assert abs(float(moved.log_marginal_likelihood - post.log_marginal_likelihood)) > 1e-3
+
+
 def test_kernels_of_functions_are_proven_semidefinite(rng):
     x, y, *_ = problem(rng)
     u = np.linalg.qr(rng.normal(size=(12, 12)))[0]

@@ -291,3 +291,18 @@ def test_the_fit_of_the_noise_is_compiled_once_for_neighbouring_sizes():
     exact, how = jax.jit(_noise.maximise_marginal_likelihood, static_argnums=2)(*values, 1)
     np.testing.assert_allclose(found.noise, exact, rtol=1e-6)
     assert found.noise_fit.converged and how.converged
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-308])
+def test_a_scale_out_of_range_is_named(rng, scale):
+    x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 1))
+    with pytest.raises(ValueError, match="`scale` must leave squares of the prior kernel within the range of float64"):
+        Posterior.fit(network(), x, y, scale=scale)
+
+
+def test_the_prior_of_a_known_kernel_is_that_of_fit(rng):
+    x, y = rng.normal(size=(6, 3)), rng.normal(size=(6, 1))
+    post = Posterior.fit(network(), x, y)
+    same = Posterior.from_kernel(post.kernel_fn, post.x, post.y, post.q, prior=None)
+    assert same.prior == post.prior == "nngp"
+    np.testing.assert_allclose(same.predict(x[:2]).mean, post.predict(x[:2]).mean, rtol=1e-12)
