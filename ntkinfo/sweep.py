@@ -310,7 +310,7 @@ def _cell(build, w, b, x, y, x_test, y_test, t, singular, options) -> dict[str, 
     # A kernel function of the cell's own would compile everything anew: it is never called, kernels are passed instead.
     ens = Ensemble.from_kernels(_not_called, x, y, jax.tree.map(jnp.asarray, kernel_fn(x, None)), singular=singular)
     prior = kernel_fn(x_test, None).nngp
-    cross = ens.cross_kernels(kernel_fn(x_test, x), prior=prior, joint=options.get("joint", True))
+    cross = ens.cross_kernels(kernel_fn(x_test, x), prior=prior, joint=options.get("joint") is not False)
     result = curve(ens, cross, y_test, t, **options)
     ceilings = {"log_m": np.asarray(result.log_m), "label_entropy": np.asarray(result.label_entropy)}
     return result.columns() | ceilings

@@ -341,18 +341,23 @@ class KrylovEnsemble:
             "Take a smaller `batch_size`, or fewer `max_steps`.",
         )
 
-    def _arguments(self, x_test, t, batch, most) -> dict[str, str]:
+    def _identity(self) -> dict[str, str]:
+        """What a stored run must agree in, whatever was asked of it."""
         few = self.x[: min(2, self.n)]
         return {
             "kernel_fn": fingerprint(lambda x: tuple(kernels.evaluate(self.kernel_fn, x)), few),
             "x": content_hash(np.asarray(self.x)),
             "targets": content_hash(self.targets),
-            "x_test": content_hash(np.asarray(x_test)),
-            "t": content_hash(np.asarray(t)),
-            "mean": content_hash(np.asarray(0.0 if self.mean_fn is None else self.mean_fn(x_test))),
             "storage": self.storage,
             "tolerance": repr(self.tolerance),
             "singular": self.singular,
+        }
+
+    def _arguments(self, x_test, t, batch, most) -> dict[str, str]:
+        return self._identity() | {
+            "x_test": content_hash(np.asarray(x_test)),
+            "t": content_hash(np.asarray(t)),
+            "mean": content_hash(np.asarray(0.0 if self.mean_fn is None else self.mean_fn(x_test))),
             "batch_size": str(batch),
             "max_steps": str(most),
         }
@@ -362,7 +367,12 @@ class KrylovEnsemble:
         return self.predict(self.x, t, joint)
 
     def spectral_sums(
-        self, *, key: Array | None = None, n_probes: int = 32, max_steps: int | None = None
+        self,
+        *,
+        key: Array | None = None,
+        n_probes: int = 32,
+        max_steps: int | None = None,
+        checkpoint: str | os.PathLike | None = None,
     ) -> SpectralSums:
         """What sums over the spectrum are estimated from, for all times and functions: one run of block Lanczos.
 
@@ -373,9 +383,11 @@ class KrylovEnsemble:
           key: random key of the probes; None takes `jax.random.key(0)`.
           n_probes: random probes, at least 8; standard errors fall like the inverse root of their number.
           max_steps: most Lanczos steps; None takes up to 40.
+          checkpoint: a folder that they are written to; a call with the same arguments reads them there.
 
         Raises:
-          TypeError, ValueError: no random key; numbers that are too small; a kernel that is singular to rounding.
+          TypeError, ValueError: no random key; numbers that are too small; a kernel that is singular to rounding; a
+            checkpoint of another run.
 
         Source: theory, section 15.
         """
@@ -383,6 +395,20 @@ class KrylovEnsemble:
         key = jax.random.key(0) if key is None else check.key("key", key)
         n_probes = check.integer("n_probes", n_probes, least=8)
         most = _MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps, least=3)
+        folder = None
+        if checkpoint is not None:
+            arguments = {"key": content_hash(key), "n_probes": str(n_probes), "max_steps": str(most)}
+            folder = Checkpoint(check.path("checkpoint", checkpoint), self._identity() | arguments)
+            stored = folder.load("sums")
+            if stored is not None:
+                return _spectral_sums.from_arrays(stored, (self.n, self.k), np.dtype(self.x.dtype))
+        sums = self._sums(key, n_probes, most)
+        if folder is not None:
+            folder.save("sums", _spectral_sums.to_arrays(sums))
+        return sums
+
+    def _sums(self, key: Array, n_probes: int, most: int) -> SpectralSums:
+        """The core of `spectral_sums`."""
         self._require_memory(n_probes + self.k, most)
         probes = np.asarray(jax.random.rademacher(key, (self.n, n_probes), jnp.int8), np.float64)
         run = BlockLanczos(np.concatenate([self.targets, probes], axis=1))

@@ -5,6 +5,7 @@ traces that are known exactly (tr Θ, tr Θ², tr K, tr KΘ).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,8 +26,12 @@ WEIGHTS = ("trace", "nngp", "labels", "second_moment")
 METHOD = "stochastic Lanczos quadrature"
 # A Ritz vector is converged where its residual is below this share of its value.
 _CONVERGED = 1e-3
-# Functions 1 - e^{-sλ} whose sums are watched while steps are added.
+# Times at which sums are watched while steps are added.
 _WATCHED = 12
+# Truncation is shown as this many times the change by the last steps.
+_SAFETY = 3.0
+# Units in the last place that each node of a sum may lose.
+_ROUNDING = 16.0
 
 
 class Measures(NamedTuple):
@@ -102,15 +107,45 @@ class SpectralSums:
             return self.k * self.spectral_sum(function, "nngp", filters) + self.spectral_sum(
                 function, "labels", filters
             )
+        value, stderr, change = self._both(function, weight, filters)
+        q = len(self.fine.nodes)
+        truncation = (
+            np.zeros_like(value) if self.exhausted else _SAFETY * self._usual(change, function, weight, filters)
+        )
+        # Node by node in the precision of the filters.
+        eps = float(jnp.finfo(self.dtype).eps)
+        truncation = truncation + _ROUNDING * eps * np.sqrt(q) * np.abs(value)
+        return Estimate(*(jnp.asarray(part, self.dtype) for part in (value, stderr, truncation)), METHOD)
+
+    def _both(self, function, weight, filters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The sum of all steps, its standard error, and how far that of fewer steps is from it."""
         values = np.asarray(function(filters), np.float64)
         q = len(self.fine.nodes)
         value, stderr = _sum(values[..., :q], self.fine, weight)
         other, _ = _sum(values[..., q:], self.coarse, weight)
-        truncation = np.zeros_like(value) if self.exhausted else np.abs(value - other)
-        # Node by node in the precision of the filters.
-        eps = float(jnp.finfo(self.dtype).eps)
-        truncation = truncation + 4 * eps * np.sqrt(q) * np.abs(value)
-        return Estimate(*(jnp.asarray(part, self.dtype) for part in (value, stderr, truncation)), METHOD)
+        return value, stderr, np.abs(value - other)
+
+    def _usual(self, change: np.ndarray, function: Callable, weight: str, filters: Filters) -> np.ndarray:
+        """The largest change at each time and before it.
+
+        Where all Ritz values have been learned both sums stand still, and the smaller eigenvalues, which neither has
+        found, have not: what they still change is taken for as large as what steps have changed before.
+        """
+        s = np.asarray(filters.s, np.float64)
+        if change.shape != s.shape or self._watched is None:
+            return change
+        grid, watched = self._watched
+        before = self._both(function, weight, watched)[2]
+        return np.maximum(change, np.max(np.where(grid[None, :] <= s[:, None], before[None, :], 0.0), axis=1))
+
+    @functools.cached_property
+    def _watched(self) -> tuple[np.ndarray, Filters] | None:
+        """Rescaled times at which Ritz values are being learned, (W,), and the filters there."""
+        nodes = self.fine.nodes[self.fine.nodes > 0]
+        if not len(nodes):
+            return None
+        grid = np.geomspace(0.1 / nodes.max(), 10.0 / nodes.min(), _WATCHED)
+        return grid, self.filters(jnp.asarray(grid, self.dtype))
 
     def training_losses(self, t: Num[Array, "*T"]) -> tuple[Estimate, Estimate]:
         """Squared errors on the n training inputs: of one network and of the ensemble mean, arrays like `t`.
@@ -154,13 +189,10 @@ class SpectralSums:
 
     def resolved(self, tolerance: float) -> bool:
         """Whether the sums of 1 - e^{-sλ}, over all scales of the spectrum, are truncated below a tolerance."""
-        nodes = self.fine.nodes[self.fine.nodes > 0]
-        if not len(nodes):
+        if self._watched is None:
             return True
-        s = np.geomspace(0.1 / nodes.max(), 10.0 / nodes.min(), _WATCHED)
-        filters = self.filters(jnp.asarray(s, self.dtype))
         for weight in ("trace", "nngp", "labels"):
-            one = self.spectral_sum(lambda f: f.growth, weight, filters)
+            one = self.spectral_sum(lambda f: f.growth, weight, self._watched[1])
             # Truncation far below the sampling is of no use.
             enough = np.maximum(tolerance * np.abs(one.value), 0.25 * np.asarray(one.stderr))
             if np.any(np.asarray(one.truncation) > enough):
@@ -201,6 +233,20 @@ def make(
         for size in (fine, coarse)
     ]
     return SpectralSums(levels[0], levels[1], n, k, dtype, run.exhausted, len(run.sizes))
+
+
+def to_arrays(sums: SpectralSums) -> dict[str, np.ndarray]:
+    """What a checkpoint keeps of the sums."""
+    arrays = {
+        f"{level}_{name}": part for level in ("fine", "coarse") for name, part in getattr(sums, level)._asdict().items()
+    }
+    return arrays | {"steps": np.array(sums.steps), "exhausted": np.array(sums.exhausted)}
+
+
+def from_arrays(arrays: dict[str, np.ndarray], sizes: tuple[int, int], dtype: np.dtype) -> SpectralSums:
+    """The sums that `to_arrays` made these of."""
+    levels = [Measures(*(arrays[f"{level}_{name}"] for name in Measures._fields)) for level in ("fine", "coarse")]
+    return SpectralSums(levels[0], levels[1], *sizes, dtype, bool(arrays["exhausted"]), int(arrays["steps"]))
 
 
 def _measures(run, size, coefficients, totals, check_ritz_values, k, n_deflated, n) -> Measures:
