@@ -41,6 +41,7 @@ NO_RESULTS = {
     "finite/_gradient_descent.py": {"Trajectory", "Config"},
     "finite/_sgd.py": {"Config", "Data", "Scales", "State", "Record", "Networks"},
     "kernels/_sharded.py": {"Totals", "StoredKernels", "EvaluatedKernels"},
+    "posterior/_krylov.py": {"KrylovPosterior"},
     # Its `posterior` goes to a file.
     "posterior/_learn.py": {"LearnedPosterior"},
     "posterior/_spectrum.py": {"Factor", "Spectrum"},

@@ -56,7 +56,7 @@ class Measures(NamedTuple):
     nngp_moments: np.ndarray
 
 
-@pytree.dataclass("n", "k", "dtype", "exhausted", "steps")
+@pytree.dataclass("n", "k", "dtype", "exhausted", "steps", "floor", "rounding")
 class SpectralSums:
     """Estimates of Σ_i f(λ_i) w_i for any function f of the spectrum. Made by `KrylovEnsemble.spectral_sums`.
 
@@ -70,6 +70,8 @@ class SpectralSums:
       dtype: of the results.
       exhausted: whether the Krylov space was closed, so that nothing is truncated.
       steps: Lanczos steps.
+      floor: what nodes that stand at zero are not told from zero below.
+      rounding: how far rounding of the kernel moves eigenvalues.
     """
 
     fine: Measures
@@ -79,6 +81,8 @@ class SpectralSums:
     dtype: np.dtype
     exhausted: bool
     steps: int
+    floor: float = 0.0
+    rounding: float = 0.0
 
     __repr__ = tables.one_line
 
@@ -87,8 +91,9 @@ class SpectralSums:
         return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.dtype)
 
     def filters(self, s: Float[Array, " T"]) -> Filters:
-        """The spectral filters of training at rescaled times s (T,), at the nodes of both quadratures."""
-        nodes = np.concatenate([self.fine.nodes, self.coarse.nodes])
+        """The filters at rescaled times s (T,), at the nodes of both quadratures and those moved by rounding."""
+        fine = self.fine.nodes
+        nodes = np.concatenate([fine, self.coarse.nodes, np.where(fine > 0, fine + self.rounding, 0.0)])
         return spectral_filters.filters(jnp.asarray(nodes, self.dtype), s)
 
     def spectral_sum(self, function: Callable[[Filters], Array], weight: str, filters: Filters) -> Estimate:
@@ -107,23 +112,25 @@ class SpectralSums:
             return self.k * self.spectral_sum(function, "nngp", filters) + self.spectral_sum(
                 function, "labels", filters
             )
-        value, stderr, change = self._both(function, weight, filters)
+        value, stderr, change, moved = self._all(function, weight, filters)
         q = len(self.fine.nodes)
         truncation = (
             np.zeros_like(value) if self.exhausted else _SAFETY * self._usual(change, function, weight, filters)
         )
+        truncation = truncation + moved
         # Node by node in the precision of the filters.
         eps = float(jnp.finfo(self.dtype).eps)
         truncation = truncation + _ROUNDING * eps * np.sqrt(q) * np.abs(value)
         return Estimate(*(jnp.asarray(part, self.dtype) for part in (value, stderr, truncation)), METHOD)
 
-    def _both(self, function, weight, filters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The sum of all steps, its standard error, and how far that of fewer steps is from it."""
+    def _all(self, function, weight, filters) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The sum of all steps, its standard error, and how far fewer steps, and moved nodes, are from it."""
         values = np.asarray(function(filters), np.float64)
         q = len(self.fine.nodes)
         value, stderr = _sum(values[..., :q], self.fine, weight)
-        other, _ = _sum(values[..., q:], self.coarse, weight)
-        return value, stderr, np.abs(value - other)
+        other, _ = _sum(values[..., q : q + len(self.coarse.nodes)], self.coarse, weight)
+        moved, _ = _sum(values[..., q + len(self.coarse.nodes) :], self.fine, weight)
+        return value, stderr, np.abs(value - other), np.abs(value - moved)
 
     def _usual(self, change: np.ndarray, function: Callable, weight: str, filters: Filters) -> np.ndarray:
         """The largest change at each time and before it.
@@ -135,7 +142,7 @@ class SpectralSums:
         if change.shape != s.shape or self._watched is None:
             return change
         grid, watched = self._watched
-        before = self._both(function, weight, watched)[2]
+        before = self._all(function, weight, watched)[2]
         return np.maximum(change, np.max(np.where(grid[None, :] <= s[:, None], before[None, :], 0.0), axis=1))
 
     @functools.cached_property
@@ -166,8 +173,38 @@ class SpectralSums:
           TypeError, ValueError: a noise that is no positive number.
         """
         check.positive("noise", noise, scalar=True)
+        return self._of_rates(lambda rates: jnp.log1p(rates / float(noise)), "trace")
+
+    def _of_rates(self, function: Callable[[Array], Array], weight: str) -> Estimate:
+        """Σ f(λ_i) w_i of a function of λ alone, a scalar; its error has what eigenvalues at zero may be."""
         filters = self.filters(jnp.zeros(1, self.dtype))
-        return self.spectral_sum(lambda f: jnp.log1p(f.rates / float(noise)), "trace", filters)
+        found = self.spectral_sum(lambda f: function(f.rates), weight, filters)
+        lifted = self.spectral_sum(lambda f: function(jnp.where(f.rates > 0, f.rates, self.floor)), weight, filters)
+        return dataclasses.replace(found, truncation=found.truncation + jnp.abs(lifted.value - found.value))
+
+    def information_gain(self, noise: float) -> Estimate:
+        """I(f;Y|X) = (k/2) log det(I + Θ/σ²) in nats, as `Posterior.information_gain` with prior="ntk", a scalar.
+
+        Raises:
+          TypeError, ValueError: a noise that is no positive number.
+        """
+        return (0.5 * self.k) * self.log_det(noise)
+
+    def posterior_divergence(self, noise: float) -> Estimate:
+        """KL[posterior ‖ prior] in nats, as `Posterior.kl` with prior="ntk", a scalar.
+
+        ½[k Σ log(1 + λ/σ²) - λ/(λ + σ²)] + ½ tr Yᵀ Θ (Θ + σ²I)⁻² Y. Only the first sum is sampled.
+
+        Raises:
+          TypeError, ValueError: a noise that is no positive number.
+
+        Source: theory, section 4, "Bayesian posteriors".
+        """
+        check.positive("noise", noise, scalar=True)
+        noise = float(noise)
+        spread = self._of_rates(lambda rates: jnp.log1p(rates / noise) - rates / (rates + noise), "trace")
+        moved = self._of_rates(lambda rates: rates / (rates + noise) ** 2, "labels")
+        return (0.5 * self.k) * spread + 0.5 * moved
 
     def log_marginal_likelihood(self, noise: float) -> Estimate:
         """log p(Y) of the Bayesian posterior with the tangent kernel for prior and noise variance σ², a scalar in nats.
@@ -181,8 +218,7 @@ class SpectralSums:
         Source: theory, section 1, "Bayesian posteriors".
         """
         determinant = self.log_det(noise)
-        filters = self.filters(jnp.zeros(1, self.dtype))
-        squares = self.spectral_sum(lambda f: 1.0 / (f.rates + float(noise)), "labels", filters)
+        squares = self._of_rates(lambda rates: 1.0 / (rates + float(noise)), "labels")
         total = -0.5 * squares + (-0.5 * self.k) * determinant
         constant = -0.5 * self.n * self.k * (math.log(2 * math.pi) + math.log(float(noise)))
         return dataclasses.replace(total, value=total.value + constant)
@@ -207,6 +243,7 @@ def make(
     check_ritz_values: Callable[[np.ndarray], np.ndarray],
     sizes: tuple[int, int],
     dtype: np.dtype,
+    errors: tuple[float, float],
 ) -> SpectralSums:
     """The sums from a run of block Lanczos that started from labels and probes.
 
@@ -217,6 +254,7 @@ def make(
       check_ritz_values: takes Ritz values, ascending, and gives back those to use.
       sizes: n and k.
       dtype: of results.
+      errors: `SpectralSums.floor` and `SpectralSums.rounding`.
     """
     n, k = sizes
     fine = run.sizes[-1]
@@ -232,7 +270,7 @@ def make(
         _measures(run, size, coefficients, totals, check_ritz_values, k, min(n_deflated, size), n)
         for size in (fine, coarse)
     ]
-    return SpectralSums(levels[0], levels[1], n, k, dtype, run.exhausted, len(run.sizes))
+    return SpectralSums(levels[0], levels[1], n, k, dtype, run.exhausted, len(run.sizes), *errors)
 
 
 def to_arrays(sums: SpectralSums) -> dict[str, np.ndarray]:
@@ -240,13 +278,15 @@ def to_arrays(sums: SpectralSums) -> dict[str, np.ndarray]:
     arrays = {
         f"{level}_{name}": part for level in ("fine", "coarse") for name, part in getattr(sums, level)._asdict().items()
     }
-    return arrays | {"steps": np.array(sums.steps), "exhausted": np.array(sums.exhausted)}
+    others = {"steps": sums.steps, "exhausted": sums.exhausted, "floor": sums.floor, "rounding": sums.rounding}
+    return arrays | {name: np.array(value) for name, value in others.items()}
 
 
 def from_arrays(arrays: dict[str, np.ndarray], sizes: tuple[int, int], dtype: np.dtype) -> SpectralSums:
     """The sums that `to_arrays` made these of."""
     levels = [Measures(*(arrays[f"{level}_{name}"] for name in Measures._fields)) for level in ("fine", "coarse")]
-    return SpectralSums(levels[0], levels[1], *sizes, dtype, bool(arrays["exhausted"]), int(arrays["steps"]))
+    errors = float(arrays["floor"]), float(arrays["rounding"])
+    return SpectralSums(levels[0], levels[1], *sizes, dtype, bool(arrays["exhausted"]), int(arrays["steps"]), *errors)
 
 
 def _measures(run, size, coefficients, totals, check_ritz_values, k, n_deflated, n) -> Measures:
@@ -279,7 +319,7 @@ def _sum(values: np.ndarray, measures: Measures, weight: str) -> tuple[np.ndarra
     if not len(nodes):
         return value, np.zeros_like(value)
     # A polynomial of low degree, whose sum is known; probes give what f has beside it.
-    scale = max(float(nodes.max()), np.finfo(np.float64).tiny)
+    scale = float(nodes.max()) if nodes.max() > 0 else 1.0
     powers = (nodes[:, None] / scale) ** np.arange(len(moments))[None, :]
     exact = moments / scale ** np.arange(len(moments))
     root = np.sqrt(np.abs(samples.mean(axis=1)))

@@ -343,6 +343,14 @@ TABLE = {
     "ensemble.SpectralSums.log_marginal_likelihood": lambda: Call(
         o.krylov().default_sums.log_marginal_likelihood, {"noise": 0.1}
     ),
+    "ensemble.SpectralSums.information_gain": lambda: Call(o.krylov().default_sums.information_gain, {"noise": 0.1}),
+    "ensemble.SpectralSums.posterior_divergence": lambda: Call(
+        o.krylov().default_sums.posterior_divergence, {"noise": 0.1}
+    ),
+    "posterior.KrylovPosterior.predict": lambda: Call(
+        o.krylov_posterior().predict, _data("x_test"), samples={"batch_size": 4, "max_steps": 4}
+    ),
+    "posterior.KrylovPosterior.predict_train": lambda: Call(o.krylov_posterior().predict_train, {}),
     "distributed.mesh": lambda: Call(ni.distributed.mesh, {"devices": jax.devices()}, {"devices": "thing"}),
     "posterior.Posterior.fit": lambda: Call(
         ni.Posterior.fit,
