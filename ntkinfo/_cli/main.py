@@ -116,7 +116,7 @@ def run(options: Options) -> None:
         raise ValueError(f"--times must hold at least one finite time; got {options.times!r}")
     if options.checkpoint is not None and not options.finite and options.engine != "krylov":
         raise ValueError(
-            "--checkpoint keeps finite networks, and what --engine krylov computes: give --finite, take that engine, or "
+            "--checkpoint keeps finite networks and what --engine krylov computes: give --finite, take that engine, or "
             "leave it out"
         )
     data = data_options.dataset(options, flat=options.architecture != "conv")

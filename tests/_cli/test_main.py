@@ -83,7 +83,7 @@ def test_times():
         (["--n-test", "0"], "--n-test must be a whole number from 1"),
         (["--finite", "3"], "--finite must be 0, or at least 4"),
         (["--noise", "0", *SMALL], "--noise must be from 1e-12 to 1e+12; got '0'"),
-        (["--checkpoint", "folder", *SMALL], "--checkpoint keeps finite networks, and what --engine krylov computes: give --finite"),
+        (["--checkpoint", "folder", *SMALL], "--checkpoint keeps finite networks and what --engine krylov"),
         (["--activation", "linear", *SMALL], "singular"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
         (["--activaton=relu"], "did you mean --activation?"),
