@@ -140,7 +140,7 @@ def test_many_data_are_written_as_they_come_and_read_again(tmp_path, capsys, kee
     told = capsys.readouterr().out
     assert "largest errors over all times" in told and "KL params" not in told
     table = pd.read_csv(tmp_path / "out" / "curve.csv")
-    assert {"output_divergence_truncation", "action_stderr", "input_information_lower"} <= set(table)
+    assert {"output_divergence_truncation", "action_truncation", "input_information_lower"} <= set(table)
     page = (tmp_path / "out" / "report.md").read_text()
     assert "Exact predictive" not in page and "curvature part needs all eigenvectors" in page
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.npz")}
