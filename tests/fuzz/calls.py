@@ -448,6 +448,22 @@ TABLE = {
         {"activations": "object", "y": "labels", "snr": "positive"},
         samples={"y": np.array([0, 1, 0, 1, 0, 1]), "key": o.KEY},
     ),
+    "sweep.grid": lambda: Call(
+        ni.sweep.grid,
+        {
+            "build": o.build,
+            "data": ni.datasets.gaussian(6, 4),
+            "t": o.T,
+            "axes": {"w": [1.0], "b": [0.1]},
+            "progress": False,
+        },
+        {"data": "object", "axes": "object", "executor": "thing"},
+    ),
+    "sweep.Grid.band": lambda: Call(
+        ni.sweep.Grid({"seed": (0, 1)}, np.array([1.0]), {"action": np.ones((2, 1))}, {}, {}).band,
+        {"quantity": "action"},
+        {"over": "option", "coverage": "probability"},
+    ),
     "sweep.scales": lambda: Call(
         ni.sweep.scales,
         {"build": o.build, "t": o.T, "w_std": [1.0], "progress": False, **_data("x", "y", "x_test", "y_test")},
