@@ -210,6 +210,10 @@ def _table_of(name):
     return Call(results.of(name).to_dataframe, {}, infinite=True)
 
 
+def _grid():
+    return ni.sweep.Grid({"seed": (0, 1)}, np.array([1.0]), {"action": np.ones((2, 1))}, {}, {})
+
+
 TABLE = {
     "architectures.network": lambda: Call(ni.architectures.network, {"depth": 1, "width": 4}, {"width": "size"}),
     "networks.from_apply": lambda: Call(
@@ -460,10 +464,9 @@ TABLE = {
         {"data": "object", "axes": "object", "executor": "thing"},
     ),
     "sweep.Grid.band": lambda: Call(
-        ni.sweep.Grid({"seed": (0, 1)}, np.array([1.0]), {"action": np.ones((2, 1))}, {}, {}).band,
-        {"quantity": "action"},
-        {"over": "option", "coverage": "probability"},
+        _grid().band, {"quantity": "action"}, {"over": "option", "coverage": "probability"}
     ),
+    "sweep.Grid.to_dataframe": lambda: Call(_grid().to_dataframe, {}),
     "sweep.scales": lambda: Call(
         ni.sweep.scales,
         {"build": o.build, "t": o.T, "w_std": [1.0], "progress": False, **_data("x", "y", "x_test", "y_test")},
