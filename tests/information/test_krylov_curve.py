@@ -69,6 +69,7 @@ def test_several_outputs_are_sampled_with_the_same_draws():
     assert covered >= 0.99 and worst <= 3
 
 
+@pytest.mark.slow
 def test_real_labels_have_the_decoder_bound_less_its_error():
     dense, krylov, x_test = both(tolerance=1e-2)
     y = np.random.default_rng(2).normal(size=(M, 1))
@@ -95,7 +96,7 @@ def moved(z, seed):
     return z.mean + one * z.error.mean, z.variance + two * z.error.variance
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_no_loss_within_the_errors_is_beyond_what_is_shown(k):
     z = prediction(k=k, size=0.5)
     classes = np.arange(6) % max(2, k)
@@ -112,6 +113,7 @@ def test_no_loss_within_the_errors_is_beyond_what_is_shown(k):
     assert most > 0.3
 
 
+@pytest.mark.slow
 def test_information_within_small_errors_is_between_its_bounds():
     z = prediction(m=M, size=0.05)
     one_hot = np.eye(2)[np.arange(M) % 2]
@@ -132,6 +134,7 @@ def test_a_variance_below_its_error_has_bounds_that_always_hold():
     assert np.all(np.delete(found[0].upper, 1) < np.log(M))
 
 
+@pytest.mark.slow
 def test_a_test_input_that_was_trained_on_is_told_of():
     x, y, _ = data(n=30)
     krylov = ni.Ensemble.fit(net(), x, y, engine="krylov")

@@ -37,8 +37,8 @@ def shares(dense, krylov, x_test):
     ("kind", "prior", "noise", "storage", "tolerance"),
     [
         ("plain", "nngp", 0.1, "float64", 1e-1),
-        ("one-hot", "ntk", 0.1, "float64", 1e-3),
-        ("near-duplicates", "ntk", 1e-3, "none", 1e-2),
+        pytest.param("one-hot", "ntk", 0.1, "float64", 1e-3, marks=pytest.mark.slow),
+        pytest.param("near-duplicates", "ntk", 1e-3, "none", 1e-2, marks=pytest.mark.slow),
         ("ill-conditioned", "nngp", 1.0, "float32", 1e-3),
     ],
 )
@@ -77,6 +77,7 @@ def test_residuals_bound_what_few_steps_leave_out():
         np.testing.assert_array_less(np.abs(p.mean - z.mean), p.error.mean)
 
 
+@pytest.mark.slow
 def test_mean_scale_and_precision_are_those_of_the_dense_posterior():
     x, y, x_test = (part.astype(np.float32) for part in data(n=30))
     options = {"noise": 0.2, "mean": _Slope(), "scale": 1.7}

@@ -81,6 +81,7 @@ def test_scales_share_a_program_and_finished_cells_are_read(tmp_path, monkeypatc
     assert other.values["gibbs_mse"].shape == (1, 1, 2) and len(list(tmp_path.glob("cell_*.npz"))) == 4
 
 
+@pytest.mark.slow
 def test_threads_give_the_same_numbers():
     axes = {"w_std": [1.0, 2.0], "n": [20]}
     options = {"method": "monte_carlo", "key": jax.random.key(1), "n_samples": 4}
