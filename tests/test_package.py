@@ -238,7 +238,7 @@ PROMISED = {
         Monomial Padding Polynomial PositionalEmbedding Rbf RectifiedMonomial Relu Sigmoid_like Sign Sin
         Slice SumPool layer parallel repeat requires serial supports_masking unmask_fn
     """,
-    "sweep": "Sweep SweptCurve scales",
+    "sweep": "Band Grid Sweep SweptCurve grid scales",
     "variational": """
         DivergedError History LearningCurve Measurement RequiredInformation Sweep VariationalFit encoders
         error_under_noise fit label_noise learning_curve measure required_information sweep

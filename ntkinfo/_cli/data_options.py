@@ -6,7 +6,7 @@ from pathlib import Path
 from ntkinfo._cli import arguments
 from ntkinfo._cli.arguments import integer, option
 
-DATA = ("digits", "gaussian")
+DATA = ("digits", "gaussian", "fashion")
 TASKS = ("parity", "binary", "classes", "regression")
 
 
@@ -15,8 +15,8 @@ class DataOptions(arguments.OutputOptions):
     """The options of every job that takes data."""
 
     data: str | None = option(
-        "digits", arguments.name, "digits, gaussian, a .csv with a line of names, an .npz with x and y, or a folder of "
-        "MNIST files", group="data",
+        "digits", arguments.name, "digits, gaussian, fashion, a .csv with a line of names, an .npz with x and y, or a "
+        "folder of MNIST files", group="data",
     )  # fmt: skip
     target: str | None = option(
         None, arguments.name, "the column of a .csv to be learned", group="data", default_text="none"
@@ -27,7 +27,7 @@ class DataOptions(arguments.OutputOptions):
     )  # fmt: skip
     n_train: int | None = option(
         None, integer(2, 10**7), "training inputs", group="data",
-        default_text="1000 for digits and MNIST, 2000 for gaussian, four fifths of a table",
+        default_text="1000 for images, 2000 for gaussian, four fifths of a table",
     )  # fmt: skip
     n_test: int | None = option(
         None, integer(1, 10**7), "test inputs", group="data", default_text="all the rest, or 1000"
@@ -61,6 +61,9 @@ def dataset(options, *, flat: bool = True):
     if options.data == "digits":
         n_train = 1000 if options.n_train is None else options.n_train
         return datasets.digits(n_train, options.n_test, task=options.task or "parity", flat=flat, **common)
+    if options.data == "fashion":
+        sizes = (1000 if n is None else n for n in (options.n_train, options.n_test))
+        return datasets.fashion_mnist(None, *sizes, task=options.task or "parity", flat=flat, **common)
     path = Path(options.data)
     if (path.suffix == ".csv") != (options.target is not None):
         raise ValueError("--target must name the column to be learned where --data is a .csv file, and only there")

@@ -9,7 +9,7 @@ from ntkinfo import cmi, learning
 from ntkinfo._common import tables
 from ntkinfo.cmi import LeaveOneOut, Supersample
 from ntkinfo.datasets import Dataset
-from ntkinfo.ensemble import Ensemble
+from ntkinfo.ensemble import Ensemble, KrylovEnsemble
 from ntkinfo.learning import Forecast
 
 # Pairs of training examples and choices among them: seconds.
@@ -82,12 +82,15 @@ class Generalization(NamedTuple):
         return " ".join([*said, *self.reasons])
 
 
-def of(net: Any, ens: Ensemble, data: Dataset, t: np.ndarray, key) -> Generalization:
+def of(net: Any, ens: Ensemble | KrylovEnsemble, data: Dataset, t: np.ndarray, key) -> Generalization:
     """Everything that there is for this ensemble and data; what there is not is said in `reasons`."""
     reasons, forecast, left_out, pairs = [], None, None, None
     t, regression = np.asarray(t), data.task == "regression"
-    singular = bool((np.asarray(ens.eigenvalues) <= 0).any())
-    if singular:
+    if not isinstance(ens, Ensemble):
+        reasons.append(
+            "No forecast and no information of leaving one out: they need all eigenvectors, which --engine krylov has not."
+        )
+    elif (np.asarray(ens.eigenvalues) <= 0).any():
         reasons.append("No forecast and no information of leaving one out: the tangent kernel is singular.")
         t = t[np.isfinite(t)]
     elif ens.n < 2:

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from ntkinfo import architectures
 from ntkinfo._cli import activations, arguments, data_options
 from ntkinfo._cli.arguments import integer, number, option
 
+# Those of `Ensemble.fit`, which is imported only when it is needed.
+ENGINES = ("auto", "dense", "krylov")
 EPILOG = activations.listed("closed forms")
 
 
@@ -32,13 +35,20 @@ class Options(data_options.DataOptions):
         16, integer(1, 10**6), "draws per input, where information is sampled (k > 1)", also=("n_samples",)
     )
     singular: str = option("error", None, "what to do with a singular kernel", choices=("error", "project"))
+    engine: str = option(
+        "auto", None, "dense diagonalises the kernel; krylov is for many data, each number with its error; auto: dense "
+        "where that fits", choices=ENGINES,
+    )  # fmt: skip
+    tolerance: float = option(1e-3, number(0, 1, ends=False), "error that predictions may have, of --engine krylov")
     delta: float = option(0.05, number(0, 1, ends=False), "probability with which a bound may fail")
     finite: int = option(
         0, integer(0, 10**6), "how many finite networks to train and overlay, at least 4", default_text="0, none"
     )
     width: int = option(256, integer(1, 10**6), "width of the finite networks")
     finite_steps: int = option(1000, integer(1, 10**9), "gradient steps of the finite networks, at most")
-    checkpoint: Path | None = arguments.checkpoint_option("finite networks, as they are trained")
+    checkpoint: Path | None = arguments.checkpoint_option(
+        "finite networks, as they are trained, and what --engine krylov computes, as it comes"
+    )
 
 
 def parse_times(text: str) -> np.ndarray:
@@ -67,7 +77,7 @@ def parse_times(text: str) -> np.ndarray:
     return times
 
 
-def _finite(options, net, data, times, key, label_options):
+def _finite(options, net, data, times, key, label_options, folder):
     """Quantities of trained finite networks at those times that the steps allow; a note on what was left out."""
     import jax
 
@@ -79,9 +89,9 @@ def _finite(options, net, data, times, key, label_options):
     reached = reached[np.unique(np.linspace(0, len(reached) - 1, min(len(reached), 12)).astype(int))]
     run = finite.train(
         net, data.x_train, data.y_train, reached, n_networks=options.finite, key=key, x_test=data.x_test,
-        learning_rate=rate, train_outputs=False, checkpoint=options.checkpoint,
+        learning_rate=rate, train_outputs=False, checkpoint=folder,
         # One network a call: the bar moves with each. On the CPU they train one after the other anyway.
-        chunk=_stored_chunk(options.checkpoint) or 1 if jax.default_backend() == "cpu" else None,
+        chunk=_stored_chunk(folder) or 1 if jax.default_backend() == "cpu" else None,
     )  # fmt: skip
     note = (
         f"{options.finite} networks of width {options.width}, trained by gradient descent with learning rate "
@@ -104,8 +114,11 @@ def run(options: Options) -> None:
         raise ValueError(f"--finite must be 0, or at least 4 for standard errors; got {options.finite}")
     if not np.isfinite(times).any():
         raise ValueError(f"--times must hold at least one finite time; got {options.times!r}")
-    if options.checkpoint is not None and not options.finite:
-        raise ValueError("--checkpoint keeps finite networks: give their number by --finite, or leave it out")
+    if options.checkpoint is not None and not options.finite and options.engine != "krylov":
+        raise ValueError(
+            "--checkpoint keeps finite networks and what --engine krylov computes: give --finite, take that engine, or "
+            "leave it out"
+        )
     data = data_options.dataset(options, flat=options.architecture != "conv")
 
     import jax
@@ -113,7 +126,7 @@ def run(options: Options) -> None:
     jax.config.update("jax_enable_x64", options.dtype == "float64")
     from ntkinfo import information
     from ntkinfo._cli import generalization, output, report
-    from ntkinfo.ensemble import Ensemble
+    from ntkinfo.ensemble import Ensemble, KrylovEnsemble
     from ntkinfo.information import certificate
 
     net = architectures.network(
@@ -124,22 +137,30 @@ def run(options: Options) -> None:
     out = output.Output.of(options, "curve", report.FILES)
     key = jax.random.key(options.seed)
     started = time.perf_counter()
-    ens = Ensemble.fit(net, data.x_train, data.y_train, singular=options.singular)
+    ens: Any = Ensemble.fit(
+        net, data.x_train, data.y_train, singular=options.singular, engine=options.engine, tolerance=options.tolerance
+    )
+    krylov, networks_folder, krylov_options = isinstance(ens, KrylovEnsemble), options.checkpoint, {}
+    if krylov and options.checkpoint is not None:
+        krylov_options, networks_folder = {"checkpoint": options.checkpoint / "curve"}, options.checkpoint / "networks"
     label_options = {"label_entropy": None, "task": "regression" if data.task == "regression" else "classes"}
     if data.mutual_information is not None:
         # y = a.x + noise of variance 1: h(Y) = h(noise) + I(X;Y).
         label_options["label_entropy"] = 0.5 * np.log(2 * np.pi * np.e) + data.mutual_information
     curve = information.curve(
         ens, data.x_test, data.y_test, times, noise=options.noise, key=key, n_samples=options.samples,
-        **label_options,
+        **label_options, **krylov_options,
     )  # fmt: skip
     jax.block_until_ready(curve)
     seconds = time.perf_counter() - started
     out.write("curve.csv", lambda path: curve.to_dataframe().to_csv(path, index=False))
     shown = times[report.rows(len(times))]
-    guaranteed = certificate(
-        ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=label_options["task"]
-    )
+    if krylov:
+        guaranteed = report.uncertified(ens, curve, shown[np.isfinite(shown)], options.delta, krylov_options)
+    else:
+        guaranteed = certificate(
+            ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=label_options["task"]
+        )
     examples = generalization.of(net, ens, data, shown, jax.random.fold_in(key, 1))
     page = report.Report(curve, data, options, seconds, guaranteed, examples)
     print(page.table(options.unit))
@@ -148,7 +169,7 @@ def run(options: Options) -> None:
     if options.finite:
         # What is known is there before the networks train, for as long as that takes.
         page.write(out, options.unit)
-        samples, note = _finite(options, net, data, times, key, label_options)
+        samples, note = _finite(options, net, data, times, key, label_options, networks_folder)
         page = page._replace(samples=samples, note=note)
     page.write(out, options.unit)
     print(out.finish())

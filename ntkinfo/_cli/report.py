@@ -10,7 +10,8 @@ from ntkinfo._cli.generalization import Generalization
 from ntkinfo._cli.output import PAGES, Output
 from ntkinfo._common import tables
 from ntkinfo.datasets import Dataset
-from ntkinfo.information import Certificate, Curve
+from ntkinfo.ensemble import KrylovEnsemble
+from ntkinfo.information import Certificate, Curve, parameter_divergence
 
 _ROWS = 9
 # Times that the slider of report.html stops at.
@@ -39,6 +40,28 @@ _BAR = r"\|"
 def rows(n_times: int) -> np.ndarray:
     """Indices of the times shown in the table: the first and last, and some between."""
     return np.unique(np.linspace(0, n_times - 1, _ROWS).round().astype(int))
+
+
+def uncertified(ens: KrylovEnsemble, curve: Curve, t: np.ndarray, delta: float, options: dict) -> Certificate:
+    """What a certificate says where there are no eigenvectors: the linear part of the divergence, and no bound.
+
+    Args:
+      ens: the ensemble.
+      curve: its curve, whose errors on test inputs are shown.
+      t: finite times of the curve.
+      delta: as in `certificate`.
+      options: the checkpoint of the curve, where it has one.
+    """
+    sums = ens.default_sums if not options else ens.spectral_sums(checkpoint=options["checkpoint"] / "sums")
+    linear = parameter_divergence(sums, t, curvature=False).linear
+    errors: Any = curve.losses.gibbs_error
+    at = np.searchsorted(np.asarray(curve.t), t)
+    test_error = None if errors is None else np.asarray(errors.value)[at]
+    reason = (
+        "its curvature part needs all eigenvectors, which --engine krylov has not. Take --engine dense, on fewer "
+        "training inputs."
+    )
+    return Certificate(t, np.asarray(linear.value), None, None, test_error, None, None, None, delta, reason)  # pyright: ignore
 
 
 class Report(NamedTuple):
@@ -77,7 +100,31 @@ class Report(NamedTuple):
             lines.append(" ".join(f"{cell:>11.4g}" for cell in cells))
         ceiling = f"ceilings: log m = {scale * float(self.curve.log_m):.4g} {unit}"
         kind = "h(Y)" if self.curve.losses.gibbs_error is None else "H(Y)"
-        return "\n".join([*lines, f"{ceiling}, {kind} = {scale * float(self.curve.label_entropy):.4g} {unit}"])
+        lines.append(f"{ceiling}, {kind} = {scale * float(self.curve.label_entropy):.4g} {unit}")
+        errors = {quantity.heading: self._error(columns, quantity.name) for quantity in shown}
+        if any(error is not None for error in errors.values()):
+            lines.append("largest errors over all times, truncation and two standard errors:")
+            scales = {quantity.heading: scale if quantity.unit else 1 for quantity in shown}
+            lines.append(
+                ", ".join(f"{name} {scales[name] * error:.2g}" for name, error in errors.items() if error is not None)
+            )
+        return "\n".join(lines)
+
+    def _error(self, columns, name) -> float | None:
+        """The largest error over time of a quantity that is estimated by the Krylov engine; None of any other."""
+        if f"{name}_truncation" in columns:
+            error = columns[f"{name}_truncation"]
+        elif self._estimated and f"{name}_lower" in columns:
+            error = np.maximum(
+                columns[name] - columns[f"{name}_lower"], columns.get(f"{name}_upper", -np.inf) - columns[name]
+            )
+        else:
+            return None
+        return float(np.max(error + 2 * columns.get(f"{name}_stderr", 0.0)))
+
+    @property
+    def _estimated(self) -> bool:
+        return hasattr(self.curve.output_divergence, "truncation")
 
     def certificate_table(self, unit: str = "nats") -> str:
         """A plain table of the divergence of the parameters and the bounds on the 0-1 error, at the finite times."""
@@ -157,8 +204,10 @@ class Report(NamedTuple):
         lines = [
             "# Information in the infinite ensemble",
             "",
-            f"{self._title()}. Exact predictive distribution of infinitely many, infinitely wide networks trained by "
-            f"gradient flow; kernels and curve took {self.seconds:.1f} s.",
+            f"{self._title()}. {'Predictive' if self._estimated else 'Exact predictive'} distribution of infinitely "
+            f"many, infinitely wide networks trained by gradient flow; kernels and curve took {self.seconds:.1f} s."
+            + (" By block Lanczos (--engine krylov): every number has an error, in curve.csv and as a band in figures."
+               if self._estimated else ""),
             "",
             "Each such network starts from random parameters and is trained on the same data. How much the output of "
             "one of them tells about the input, and about its label, is known here without training any: the numbers "
@@ -189,7 +238,8 @@ class Report(NamedTuple):
             "input" + (f", and {scale * last['output_divergence_joint']:.4g} {unit} all together."
                if "output_divergence_joint" in last else "."),
             f"- The parameters have travelled a root mean square distance of {last['parameter_distance'] ** 0.5:.4g}; "
-            f"the trace of their Fisher information is {float(curve.fisher_trace):.4g}.",
+            f"the trace of their Fisher information is "
+            f"{float(getattr(curve.fisher_trace, 'value', curve.fisher_trace)):.4g}.",
             f"- One network's expected squared error on the test inputs is smallest at t = {columns['t'][best]:.4g} "
             f"({columns['gibbs_mse'][best]:.4g}); averaging the ensemble lowers the last one from "
             f"{last['gibbs_mse']:.4g} to {last['mean_mse']:.4g}.",

@@ -107,9 +107,9 @@ MEANING = {name: quantity.description for name, quantity in QUANTITIES.items()}
 
 
 def in_nats(column: str) -> bool:
-    """Whether a column of a curve is in nats: a quantity that is, or a bound or standard error of one."""
+    """Whether a column of a curve is in nats: a quantity that is, or a bound or an error of one."""
     name = column
-    for suffix in ("_lower", "_upper", "_stderr"):
+    for suffix in ("_lower", "_upper", "_stderr", "_truncation"):
         name = name.removesuffix(suffix)
     return name in QUANTITIES and QUANTITIES[name].unit == "nats"
 

@@ -7,10 +7,13 @@ mean and covariance at any number of times of gradient flow.
 from ntkinfo._common.labels import real_targets as labels
 from ntkinfo.ensemble._accepted import dense as dense
 from ntkinfo.ensemble._accepted import spectral as spectral
+from ntkinfo.ensemble._engine import ENGINES as ENGINES
+from ntkinfo.ensemble._engine import choose as choose
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
 from ntkinfo.ensemble._jackknife import PredictiveError, standard_error
 from ntkinfo.ensemble._krylov import KrylovEnsemble, Prediction
 from ntkinfo.ensemble._moments import CrossKernels, covariances, means, rotate
+from ntkinfo.ensemble._regression import regress as regress
 from ntkinfo.ensemble._spectral_sums import SpectralSums
 
 __all__ = [

@@ -30,9 +30,9 @@ from ntkinfo.kernels import EvaluatedKernels, StoredKernels
 
 STORAGES = ("auto", "float64", "float32", "none")
 # Test inputs of a batch, which share a Krylov space, and most steps of one.
-_BATCH, _MAX_STEPS = 128, 40
+BATCH, MAX_STEPS = 128, 40
 # Steps between two that are compared, and times looked at before the last.
-_STRIDE, _WATCHED_TIMES = 2, 16
+STRIDE, _WATCHED_TIMES = 2, 16
 # What the basis and its projections need beside the kernels: columns of n numbers.
 _BASIS_COPIES = 4
 
@@ -191,23 +191,34 @@ class KrylovEnsemble:
             )
         x_test = self.check_inputs("x_test", x_test)
         t = check.times("t", t)
-        batch = min(_BATCH if batch_size is None else check.integer("batch_size", batch_size), len(x_test))
-        most = _MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
+        batch = min(BATCH if batch_size is None else check.integer("batch_size", batch_size), len(x_test))
+        most = MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
         self._require_memory(batch + self.k, most)
         s = np.atleast_1d(np.asarray(t, np.float64)) / (self.n * self.k)
+        arguments = {"t": content_hash(np.asarray(t))}
+        parts = self._batches(
+            lambda x: self._predict_batch(x, s, most), x_test, batch, most, checkpoint, progress, arguments
+        )
+        return self._assembled(parts, t)
+
+    def _batches(
+        self, predict: Callable, x_test: Array, batch: int, most: int, checkpoint, progress, arguments: dict[str, str]
+    ) -> list[dict[str, np.ndarray]]:
+        """What `predict` makes of each batch of test inputs, read from a checkpoint where it is there."""
+        folder = None
         if checkpoint is not None:
-            check.path("checkpoint", checkpoint)
-        folder = None if checkpoint is None else Checkpoint(checkpoint, self._arguments(x_test, t, batch, most))
+            path = check.path("checkpoint", checkpoint)
+            folder = Checkpoint(path, self._arguments(x_test, batch, most) | arguments)
         starts = range(0, len(x_test), batch)
         parts = []
         for i in progress_bar.bar(range(len(starts)), desc="predictions", unit="batch", progress=progress):
             part = None if folder is None else folder.load(f"batch_{i}")
             if part is None:
-                part = self._predict_batch(x_test[starts[i] : starts[i] + batch], s, most)
+                part = predict(x_test[starts[i] : starts[i] + batch])
                 if folder is not None:
                     folder.save(f"batch_{i}", part)
             parts.append(part)
-        return self._assembled(parts, t)
+        return parts
 
     def _predict_batch(self, x_test: Array, s: np.ndarray, most: int) -> dict[str, np.ndarray]:
         """Means, variances and their errors of one batch, as arrays."""
@@ -220,14 +231,14 @@ class KrylovEnsemble:
         levels: list = []
         while len(run.sizes) < most and not run.exhausted:
             run.step(self.stored.products)
-            if len(run.sizes) % _STRIDE and not run.exhausted:
+            if len(run.sizes) % STRIDE and not run.exhausted:
                 continue
             levels.append(self._level(run, run.sizes[-1], ntk, nngp, prior, s[watched]))
             if len(levels) >= 3:
                 errors = _projection.truncation(levels[-3:], s[watched], run.exhausted)
                 if self._worst(errors, scales) <= self.tolerance:
                     break
-        sizes = [size for i, size in enumerate(run.sizes) if (i + 1) % _STRIDE == 0 or i + 1 == len(run.sizes)][-3:]
+        sizes = [size for i, size in enumerate(run.sizes) if (i + 1) % STRIDE == 0 or i + 1 == len(run.sizes)][-3:]
         final = [self._level(run, size, ntk, nngp, prior, s) for size in sizes] if len(sizes) else []
         if not final:
             # Nothing to learn from: kernels to the test inputs and labels are zero.
@@ -269,6 +280,11 @@ class KrylovEnsemble:
         nngp = self.stored.epsilon * totals.nngp_spread + evaluation * totals.nngp_trace / self.n
         return _projection.Noise(float(ntk), float(nngp), totals.ntk_pair, totals.nngp_pair, evaluation)
 
+    @property
+    def rounding_of_eigenvalues(self) -> float:
+        """How far rounding of Θ, as it is stored and evaluated, moves its eigenvalues: 2 √n of its entries' error."""
+        return 2 * float(np.sqrt(self.n)) * self._noise.ntk
+
     @functools.cached_property
     def totals(self):
         """Sums over all entries of the kernels: one pass."""
@@ -281,8 +297,7 @@ class KrylovEnsemble:
           ValueError: there are such values, and null directions are not to be projected out.
         """
         # Each lies above the least eigenvalue: one that is zero shows that Θ is singular.
-        floor = float(jnp.finfo(self.x.dtype).eps) * np.sqrt(self.n) * (values[-1] if len(values) else 0.0)
-        floor = max(floor, 2 * np.sqrt(self.n) * self._noise.ntk) if self.storage == "float32" else floor
+        floor = self._floor(values)
         if len(values) and values[0] < -spectrum.INDEFINITE_FACTOR * floor:
             raise ValueError(
                 "The tangent kernel must be positive semidefinite and not zero; its projection has eigenvalues from "
@@ -301,6 +316,11 @@ class KrylovEnsemble:
             )
         return np.where(null, 0.0, values)
 
+    def _floor(self, values: np.ndarray) -> float:
+        """What Ritz values (q,), ascending, are not told from zero below."""
+        floor = float(jnp.finfo(self.x.dtype).eps) * np.sqrt(self.n) * (values[-1] if len(values) else 0.0)
+        return float(max(floor, 2 * np.sqrt(self.n) * self._noise.ntk) if self.storage == "float32" else floor)
+
     def _label_scale(self) -> float:
         return float(np.sqrt(np.mean(self.targets**2))) or 1.0
 
@@ -310,7 +330,9 @@ class KrylovEnsemble:
         mean, variance = errors
         return float(max(np.max(mean) / scales[0], np.max(variance / scales[1][None, :])))
 
-    def _assembled(self, parts, t) -> Prediction:
+    def _assembled(
+        self, parts, t, remedy="Allow more steps (`max_steps`) or a larger `tolerance`, or ask for earlier times"
+    ) -> Prediction:
         dtype = self.x.dtype
 
         def joined(name):
@@ -321,7 +343,6 @@ class KrylovEnsemble:
         truncation = max(float(part["truncation"]) for part in parts)
         reason = ""
         if worst > self.tolerance:
-            remedy = "Allow more steps (`max_steps`) or a larger `tolerance`, or ask for earlier times"
             if truncation <= self.tolerance:
                 remedy = "Rounding of the kernels as they are held is why: compute and store them in float64"
             reason = (
@@ -341,18 +362,22 @@ class KrylovEnsemble:
             "Take a smaller `batch_size`, or fewer `max_steps`.",
         )
 
-    def _arguments(self, x_test, t, batch, most) -> dict[str, str]:
+    def _identity(self) -> dict[str, str]:
+        """What a stored run must agree in, whatever was asked of it."""
         few = self.x[: min(2, self.n)]
         return {
             "kernel_fn": fingerprint(lambda x: tuple(kernels.evaluate(self.kernel_fn, x)), few),
             "x": content_hash(np.asarray(self.x)),
             "targets": content_hash(self.targets),
-            "x_test": content_hash(np.asarray(x_test)),
-            "t": content_hash(np.asarray(t)),
-            "mean": content_hash(np.asarray(0.0 if self.mean_fn is None else self.mean_fn(x_test))),
             "storage": self.storage,
             "tolerance": repr(self.tolerance),
             "singular": self.singular,
+        }
+
+    def _arguments(self, x_test, batch, most) -> dict[str, str]:
+        return self._identity() | {
+            "x_test": content_hash(np.asarray(x_test)),
+            "mean": content_hash(np.asarray(0.0 if self.mean_fn is None else self.mean_fn(x_test))),
             "batch_size": str(batch),
             "max_steps": str(most),
         }
@@ -362,7 +387,12 @@ class KrylovEnsemble:
         return self.predict(self.x, t, joint)
 
     def spectral_sums(
-        self, *, key: Array | None = None, n_probes: int = 32, max_steps: int | None = None
+        self,
+        *,
+        key: Array | None = None,
+        n_probes: int = 32,
+        max_steps: int | None = None,
+        checkpoint: str | os.PathLike | None = None,
     ) -> SpectralSums:
         """What sums over the spectrum are estimated from, for all times and functions: one run of block Lanczos.
 
@@ -373,16 +403,32 @@ class KrylovEnsemble:
           key: random key of the probes; None takes `jax.random.key(0)`.
           n_probes: random probes, at least 8; standard errors fall like the inverse root of their number.
           max_steps: most Lanczos steps; None takes up to 40.
+          checkpoint: a folder that they are written to; a call with the same arguments reads them there.
 
         Raises:
-          TypeError, ValueError: no random key; numbers that are too small; a kernel that is singular to rounding.
+          TypeError, ValueError: no random key; numbers that are too small; a kernel that is singular to rounding; a
+            checkpoint of another run.
 
         Source: theory, section 15.
         """
         check.on_host(locals())
         key = jax.random.key(0) if key is None else check.key("key", key)
         n_probes = check.integer("n_probes", n_probes, least=8)
-        most = _MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps, least=3)
+        most = MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps, least=3)
+        folder = None
+        if checkpoint is not None:
+            arguments = {"key": content_hash(key), "n_probes": str(n_probes), "max_steps": str(most)}
+            folder = Checkpoint(check.path("checkpoint", checkpoint), self._identity() | arguments)
+            stored = folder.load("sums")
+            if stored is not None:
+                return _spectral_sums.from_arrays(stored, (self.n, self.k), np.dtype(self.x.dtype))
+        sums = self._sums(key, n_probes, most)
+        if folder is not None:
+            folder.save("sums", _spectral_sums.to_arrays(sums))
+        return sums
+
+    def _sums(self, key: Array, n_probes: int, most: int) -> SpectralSums:
+        """The core of `spectral_sums`."""
         self._require_memory(n_probes + self.k, most)
         probes = np.asarray(jax.random.rademacher(key, (self.n, n_probes), jnp.int8), np.float64)
         run = BlockLanczos(np.concatenate([self.targets, probes], axis=1))
@@ -390,7 +436,7 @@ class KrylovEnsemble:
         while len(run.sizes) < most and not run.exhausted:
             run.step(self.stored.products)
             steps = len(run.sizes)
-            if (steps >= 3 and steps % _STRIDE == 0) or run.exhausted:
+            if (steps >= 3 and steps % STRIDE == 0) or run.exhausted:
                 sums = self._sums_of(run, probes)
                 if run.exhausted or sums.resolved(self.tolerance):
                     break
@@ -399,7 +445,13 @@ class KrylovEnsemble:
     def _sums_of(self, run, probes) -> SpectralSums:
         coefficients = run.basis.T @ np.concatenate([self.targets, probes], axis=1)
         return _spectral_sums.make(
-            run, coefficients, self.totals, self._check_ritz_values, (self.n, self.k), np.dtype(self.x.dtype)
+            run,
+            coefficients,
+            self.totals,
+            self._check_ritz_values,
+            (self.n, self.k),
+            np.dtype(self.x.dtype),
+            (self._floor(np.linalg.eigvalsh(run.ntk)), self.rounding_of_eigenvalues),
         )
 
     @functools.cached_property
@@ -437,7 +489,7 @@ def fit(
         _refuse_repeated(np.asarray(x))
     offset = kernels.offset(mean_fn, x, y.shape[1])
     targets = np.asarray(y, np.float64) - (0.0 if offset is None else np.asarray(offset, np.float64))
-    storage = _storage(storage, x, mesh)
+    storage = _storage(storage, x, mesh, 2 if isinstance(kernel_fn, kernels.OneKernel) else 3)
     if storage == "none":
         held = kernels.evaluated(kernel_fn, x, batch_size=batch_size)
     else:
@@ -446,13 +498,15 @@ def fit(
     return KrylovEnsemble(x, y, targets, held, kernel_fn, saw, mean_fn, singular, float(tolerance))
 
 
-def needed_bytes(n: int, itemsize: int) -> int:
-    """Bytes of both kernels of n inputs, and of the copy on the host that they are made of."""
-    return 3 * n * n * itemsize
+def _storage(storage: str, x: Array, mesh: Mesh | None, copies: int) -> str:
+    """The dtype that kernels are stored in, or "none"; what was asked for is refused where it does not fit.
 
+    `copies` of n x n numbers are held at once: the kernels, and the one on the host that each is made of.
+    """
 
-def _storage(storage: str, x: Array, mesh: Mesh | None) -> str:
-    """The dtype that both kernels are stored in, or "none"; what was asked for is refused where it does not fit."""
+    def needed(dtype):
+        return copies * len(x) ** 2 * np.dtype(dtype).itemsize
+
     # Devices of the host share its memory.
     share = 1 if mesh is None else 1 / (jax.process_count() if jax.default_backend() == "cpu" else mesh.size)
     widest = str(x.dtype)
@@ -461,7 +515,7 @@ def _storage(storage: str, x: Array, mesh: Mesh | None) -> str:
     if storage == "auto":
         there = memory.available()
         for one in dict.fromkeys((widest, "float32")):
-            if there is None or share * needed_bytes(len(x), np.dtype(one).itemsize) < there:
+            if there is None or share * needed(one) < there:
                 return one
         storage = "none" if mesh is None else "float32"
     if storage == "none":
@@ -470,7 +524,7 @@ def _storage(storage: str, x: Array, mesh: Mesh | None) -> str:
         return storage
     memory.require(
         f"`x` with n = {len(x)} training inputs and kernels stored in {storage}",
-        share * needed_bytes(len(x), np.dtype(storage).itemsize),
+        share * needed(storage),
         'Take storage="float32" (half of it) or "none" (evaluated for every product), or more devices.',
     )
     return storage

@@ -16,7 +16,7 @@ _SAFETY = 3.0
 # eigenvalue.
 _UNSEEN = 3.0
 # Root mean square errors of rounding are shown times this.
-_ROUNDING_FACTOR = 4.0
+ROUNDING_FACTOR = 4.0
 
 
 class Projection(NamedTuple):
@@ -129,10 +129,10 @@ def moments(
         length = np.linalg.norm(weights, axis=0)
         fitted = np.linalg.norm(reach[:, None] * targets, axis=0)
         gradient = np.linalg.norm(reach[:, None] * (rest + cross_nngp), axis=0)
-        mean_rounding[i] = _ROUNDING_FACTOR * noise.ntk * length[:, None] * fitted[None, :]
+        mean_rounding[i] = ROUNDING_FACTOR * noise.ntk * length[:, None] * fitted[None, :]
         mean_rounding[i] += noise.evaluation * cross_size[:, None] * fitted[None, :]
         mean_rounding[i] += eps * np.sum(np.abs(weights), axis=0)[:, None] * np.max(np.abs(targets), initial=0.0)
-        variance_rounding[i] = _ROUNDING_FACTOR * (2 * noise.ntk * length * gradient + noise.nngp * length**2)
+        variance_rounding[i] = ROUNDING_FACTOR * (2 * noise.ntk * length * gradient + noise.nngp * length**2)
         variance_rounding[i] += cancelled
         variance[i] = np.where(lost, 0.0, value)
         if hidden:

@@ -5,6 +5,7 @@ traces that are known exactly (tr Θ, tr Θ², tr K, tr KΘ).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,8 +26,12 @@ WEIGHTS = ("trace", "nngp", "labels", "second_moment")
 METHOD = "stochastic Lanczos quadrature"
 # A Ritz vector is converged where its residual is below this share of its value.
 _CONVERGED = 1e-3
-# Functions 1 - e^{-sλ} whose sums are watched while steps are added.
+# Times at which sums are watched while steps are added.
 _WATCHED = 12
+# Truncation is shown as this many times the change by the last steps.
+_SAFETY = 3.0
+# Units in the last place that each node of a sum may lose.
+_ROUNDING = 16.0
 
 
 class Measures(NamedTuple):
@@ -51,7 +56,7 @@ class Measures(NamedTuple):
     nngp_moments: np.ndarray
 
 
-@pytree.dataclass("n", "k", "dtype", "exhausted", "steps")
+@pytree.dataclass("n", "k", "dtype", "exhausted", "steps", "floor", "rounding")
 class SpectralSums:
     """Estimates of Σ_i f(λ_i) w_i for any function f of the spectrum. Made by `KrylovEnsemble.spectral_sums`.
 
@@ -65,6 +70,8 @@ class SpectralSums:
       dtype: of the results.
       exhausted: whether the Krylov space was closed, so that nothing is truncated.
       steps: Lanczos steps.
+      floor: what nodes that stand at zero are not told from zero below.
+      rounding: how far rounding of the kernel moves eigenvalues.
     """
 
     fine: Measures
@@ -74,6 +81,8 @@ class SpectralSums:
     dtype: np.dtype
     exhausted: bool
     steps: int
+    floor: float = 0.0
+    rounding: float = 0.0
 
     __repr__ = tables.one_line
 
@@ -82,8 +91,9 @@ class SpectralSums:
         return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.dtype)
 
     def filters(self, s: Float[Array, " T"]) -> Filters:
-        """The spectral filters of training at rescaled times s (T,), at the nodes of both quadratures."""
-        nodes = np.concatenate([self.fine.nodes, self.coarse.nodes])
+        """The filters at rescaled times s (T,), at the nodes of both quadratures and those moved by rounding."""
+        fine = self.fine.nodes
+        nodes = np.concatenate([fine, self.coarse.nodes, np.where(fine > 0, fine + self.rounding, 0.0)])
         return spectral_filters.filters(jnp.asarray(nodes, self.dtype), s)
 
     def spectral_sum(self, function: Callable[[Filters], Array], weight: str, filters: Filters) -> Estimate:
@@ -102,15 +112,47 @@ class SpectralSums:
             return self.k * self.spectral_sum(function, "nngp", filters) + self.spectral_sum(
                 function, "labels", filters
             )
+        value, stderr, change, moved = self._all(function, weight, filters)
+        q = len(self.fine.nodes)
+        truncation = (
+            np.zeros_like(value) if self.exhausted else _SAFETY * self._usual(change, function, weight, filters)
+        )
+        truncation = truncation + moved
+        # Node by node in the precision of the filters.
+        eps = float(jnp.finfo(self.dtype).eps)
+        truncation = truncation + _ROUNDING * eps * np.sqrt(q) * np.abs(value)
+        return Estimate(*(jnp.asarray(part, self.dtype) for part in (value, stderr, truncation)), METHOD)
+
+    def _all(self, function, weight, filters) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The sum of all steps, its standard error, and how far fewer steps, and moved nodes, are from it."""
         values = np.asarray(function(filters), np.float64)
         q = len(self.fine.nodes)
         value, stderr = _sum(values[..., :q], self.fine, weight)
-        other, _ = _sum(values[..., q:], self.coarse, weight)
-        truncation = np.zeros_like(value) if self.exhausted else np.abs(value - other)
-        # Node by node in the precision of the filters.
-        eps = float(jnp.finfo(self.dtype).eps)
-        truncation = truncation + 4 * eps * np.sqrt(q) * np.abs(value)
-        return Estimate(*(jnp.asarray(part, self.dtype) for part in (value, stderr, truncation)), METHOD)
+        other, _ = _sum(values[..., q : q + len(self.coarse.nodes)], self.coarse, weight)
+        moved, _ = _sum(values[..., q + len(self.coarse.nodes) :], self.fine, weight)
+        return value, stderr, np.abs(value - other), np.abs(value - moved)
+
+    def _usual(self, change: np.ndarray, function: Callable, weight: str, filters: Filters) -> np.ndarray:
+        """The largest change at each time and before it.
+
+        Where all Ritz values have been learned both sums stand still, and the smaller eigenvalues, which neither has
+        found, have not: what they still change is taken for as large as what steps have changed before.
+        """
+        s = np.asarray(filters.s, np.float64)
+        if change.shape != s.shape or self._watched is None:
+            return change
+        grid, watched = self._watched
+        before = self._all(function, weight, watched)[2]
+        return np.maximum(change, np.max(np.where(grid[None, :] <= s[:, None], before[None, :], 0.0), axis=1))
+
+    @functools.cached_property
+    def _watched(self) -> tuple[np.ndarray, Filters] | None:
+        """Rescaled times at which Ritz values are being learned, (W,), and the filters there."""
+        nodes = self.fine.nodes[self.fine.nodes > 0]
+        if not len(nodes):
+            return None
+        grid = np.geomspace(0.1 / nodes.max(), 10.0 / nodes.min(), _WATCHED)
+        return grid, self.filters(jnp.asarray(grid, self.dtype))
 
     def training_losses(self, t: Num[Array, "*T"]) -> tuple[Estimate, Estimate]:
         """Squared errors on the n training inputs: of one network and of the ensemble mean, arrays like `t`.
@@ -133,9 +175,42 @@ class SpectralSums:
         """
         check.known("noise", noise)
         check.positive("noise", noise, scalar=True)
-        filters = self.filters(jnp.zeros(1, self.dtype))
-        found = self.spectral_sum(lambda f: jnp.log1p(f.rates / float(noise)), "trace", filters)
+        found = self._of_rates(lambda rates: jnp.log1p(rates / float(noise)), "trace")
         check.finite_result("the determinant", found, "`noise`")
+        return found
+
+    def _of_rates(self, function: Callable[[Array], Array], weight: str) -> Estimate:
+        """Σ f(λ_i) w_i of a function of λ alone, a scalar; its error has what eigenvalues at zero may be."""
+        filters = self.filters(jnp.zeros(1, self.dtype))
+        found = self.spectral_sum(lambda f: function(f.rates), weight, filters)
+        lifted = self.spectral_sum(lambda f: function(jnp.where(f.rates > 0, f.rates, self.floor)), weight, filters)
+        return dataclasses.replace(found, truncation=found.truncation + jnp.abs(lifted.value - found.value))
+
+    def information_gain(self, noise: float) -> Estimate:
+        """I(f;Y|X) = (k/2) log det(I + Θ/σ²) in nats, as `Posterior.information_gain` with prior="ntk", a scalar.
+
+        Raises:
+          TypeError, ValueError: a noise that is no positive number.
+        """
+        return (0.5 * self.k) * self.log_det(noise)
+
+    def posterior_divergence(self, noise: float) -> Estimate:
+        """KL[posterior ‖ prior] in nats, as `Posterior.kl` with prior="ntk", a scalar.
+
+        ½[k Σ log(1 + λ/σ²) - λ/(λ + σ²)] + ½ tr Yᵀ Θ (Θ + σ²I)⁻² Y. Only the first sum is sampled.
+
+        Raises:
+          TypeError, ValueError: a noise that is no positive number.
+
+        Source: theory, section 4, "Bayesian posteriors".
+        """
+        check.known("noise", noise)
+        check.positive("noise", noise, scalar=True)
+        noise = float(noise)
+        spread = self._of_rates(lambda rates: jnp.log1p(rates / noise) - rates / (rates + noise), "trace")
+        moved = self._of_rates(lambda rates: rates / (rates + noise) ** 2, "labels")
+        found = (0.5 * self.k) * spread + 0.5 * moved
+        check.finite_result("the divergence", found, "`noise`")
         return found
 
     def log_marginal_likelihood(self, noise: float) -> Estimate:
@@ -150,21 +225,17 @@ class SpectralSums:
         Source: theory, section 1, "Bayesian posteriors".
         """
         determinant = self.log_det(noise)
-        filters = self.filters(jnp.zeros(1, self.dtype))
-        squares = self.spectral_sum(lambda f: 1.0 / (f.rates + float(noise)), "labels", filters)
+        squares = self._of_rates(lambda rates: 1.0 / (rates + float(noise)), "labels")
         total = -0.5 * squares + (-0.5 * self.k) * determinant
         constant = -0.5 * self.n * self.k * (math.log(2 * math.pi) + math.log(float(noise)))
         return dataclasses.replace(total, value=total.value + constant)
 
     def resolved(self, tolerance: float) -> bool:
         """Whether the sums of 1 - e^{-sλ}, over all scales of the spectrum, are truncated below a tolerance."""
-        nodes = self.fine.nodes[self.fine.nodes > 0]
-        if not len(nodes):
+        if self._watched is None:
             return True
-        s = np.geomspace(0.1 / nodes.max(), 10.0 / nodes.min(), _WATCHED)
-        filters = self.filters(jnp.asarray(s, self.dtype))
         for weight in ("trace", "nngp", "labels"):
-            one = self.spectral_sum(lambda f: f.growth, weight, filters)
+            one = self.spectral_sum(lambda f: f.growth, weight, self._watched[1])
             # Truncation far below the sampling is of no use.
             enough = np.maximum(tolerance * np.abs(one.value), 0.25 * np.asarray(one.stderr))
             if np.any(np.asarray(one.truncation) > enough):
@@ -179,6 +250,7 @@ def make(
     check_ritz_values: Callable[[np.ndarray], np.ndarray],
     sizes: tuple[int, int],
     dtype: np.dtype,
+    errors: tuple[float, float],
 ) -> SpectralSums:
     """The sums from a run of block Lanczos that started from labels and probes.
 
@@ -189,6 +261,7 @@ def make(
       check_ritz_values: takes Ritz values, ascending, and gives back those to use.
       sizes: n and k.
       dtype: of results.
+      errors: `SpectralSums.floor` and `SpectralSums.rounding`.
     """
     n, k = sizes
     fine = run.sizes[-1]
@@ -204,7 +277,23 @@ def make(
         _measures(run, size, coefficients, totals, check_ritz_values, k, min(n_deflated, size), n)
         for size in (fine, coarse)
     ]
-    return SpectralSums(levels[0], levels[1], n, k, dtype, run.exhausted, len(run.sizes))
+    return SpectralSums(levels[0], levels[1], n, k, dtype, run.exhausted, len(run.sizes), *errors)
+
+
+def to_arrays(sums: SpectralSums) -> dict[str, np.ndarray]:
+    """What a checkpoint keeps of the sums."""
+    arrays = {
+        f"{level}_{name}": part for level in ("fine", "coarse") for name, part in getattr(sums, level)._asdict().items()
+    }
+    others = {"steps": sums.steps, "exhausted": sums.exhausted, "floor": sums.floor, "rounding": sums.rounding}
+    return arrays | {name: np.array(value) for name, value in others.items()}
+
+
+def from_arrays(arrays: dict[str, np.ndarray], sizes: tuple[int, int], dtype: np.dtype) -> SpectralSums:
+    """The sums that `to_arrays` made these of."""
+    levels = [Measures(*(arrays[f"{level}_{name}"] for name in Measures._fields)) for level in ("fine", "coarse")]
+    errors = float(arrays["floor"]), float(arrays["rounding"])
+    return SpectralSums(levels[0], levels[1], *sizes, dtype, bool(arrays["exhausted"]), int(arrays["steps"]), *errors)
 
 
 def _measures(run, size, coefficients, totals, check_ritz_values, k, n_deflated, n) -> Measures:
@@ -237,7 +326,7 @@ def _sum(values: np.ndarray, measures: Measures, weight: str) -> tuple[np.ndarra
     if not len(nodes):
         return value, np.zeros_like(value)
     # A polynomial of low degree, whose sum is known; probes give what f has beside it.
-    scale = max(float(nodes.max()), np.finfo(np.float64).tiny)
+    scale = float(nodes.max()) if nodes.max() > 0 else 1.0
     powers = (nodes[:, None] / scale) ** np.arange(len(moments))[None, :]
     exact = moments / scale ** np.arange(len(moments))
     root = np.sqrt(np.abs(samples.mean(axis=1)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import warnings
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,11 @@ from jaxtyping import ArrayLike, Float, Num
 from ntkinfo import ensemble, mixture
 from ntkinfo._common import check, data, labels, pytree, tables, tracing
 from ntkinfo._common.quantities import QUANTITIES, Quantity, scaled
-from ntkinfo._common.results import Information
+from ntkinfo._common.results import Estimate, Information
 from ntkinfo._numerics import padding
 from ntkinfo.datasets import Dataset
-from ntkinfo.ensemble import CrossKernels, Ensemble
-from ntkinfo.information import _decoder, _geometry, _losses, _resolution
+from ntkinfo.ensemble import CrossKernels, Ensemble, KrylovEnsemble
+from ntkinfo.information import _decoder, _geometry, _krylov, _krylov_curve, _losses, _resolution
 from ntkinfo.information._losses import Losses
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 class Curve:
     """Quantities of one ensemble over T training times; information in nats. Made by `curve`.
 
-    `quantities` says what each one is, how figures call it, and whether it is exact or a bound.
+    `quantities` says what each one is, how figures call it, and whether it is exact or a bound. Of a `KrylovEnsemble`
+    every array but `t`, `log_m` and `label_entropy`, those of `losses` as well, is an `Estimate` of such arrays, with
+    its standard error and truncation.
 
     Attributes:
       t: times, (T,).
@@ -54,15 +57,15 @@ class Curve:
     t: Array
     input_information: Information
     label_information: Information
-    output_divergence: Array
+    output_divergence: Array | Estimate
     output_divergence_joint: Array | None
-    parameter_distance: Array
-    action: Array
-    fisher_action: Array
-    fisher_trace: Array
+    parameter_distance: Array | Estimate
+    action: Array | Estimate
+    fisher_action: Array | Estimate
+    fisher_trace: Array | Estimate
     losses: Losses
-    train_gibbs_mse: Array
-    train_mean_mse: Array
+    train_gibbs_mse: Array | Estimate
+    train_mean_mse: Array | Estimate
     log_m: Array
     label_entropy: Array
     n: int
@@ -80,16 +83,23 @@ class Curve:
     def columns(self) -> dict[str, np.ndarray]:
         """Every quantity over time by name, (T,) each; bounds (where there are any) and standard errors beside values.
 
-        Infinite bounds, which bound nothing, have no column.
+        Infinite bounds, which bound nothing, have no column. An `Estimate` has its standard error (where it is sampled)
+        and its truncation beside it.
         """
         columns = {"t": self.t}
         for name in QUANTITIES:
             value = getattr(self if hasattr(self, name) else self.losses, name)
+            if isinstance(value, Estimate):
+                columns[name] = value.value
+                if np.any(np.asarray(value.stderr)):
+                    columns[f"{name}_stderr"] = value.stderr
+                columns[f"{name}_truncation"] = value.truncation
+                continue
             if not isinstance(value, Information):
                 columns[name] = value
                 continue
             columns[name] = value.value
-            if value.method != "exact":
+            if value.method != "exact" or isinstance(self.output_divergence, Estimate):
                 bounds = {f"{name}_lower": value.lower, f"{name}_upper": value.upper}
                 columns |= {key: bound for key, bound in bounds.items() if np.isfinite(np.asarray(bound)).any()}
                 columns[f"{name}_stderr"] = value.stderr
@@ -109,7 +119,7 @@ class Curve:
         attributes = {
             "log_m": scale * float(self.log_m),
             "label_entropy": scale * float(self.label_entropy),
-            "fisher_trace": float(self.fisher_trace),
+            "fisher_trace": float(getattr(self.fisher_trace, "value", self.fisher_trace)),
             "input_information": self.input_information.method,
             "label_information": self.label_information.method,
         } | {"n": self.n, "m": self.m, "k": self.k}
@@ -117,7 +127,7 @@ class Curve:
 
 
 def curve(
-    ens: Ensemble,
+    ens: Ensemble | KrylovEnsemble,
     x_test: Float[ArrayLike, "m ..."] | CrossKernels | Dataset,
     y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"] | Num[ArrayLike, "*T"] | None = None,
     t: Num[ArrayLike, "*T"] | None = None,
@@ -126,15 +136,17 @@ def curve(
     method: str | None = None,
     key: Array | None = None,
     n_samples: int = 16,
-    joint: bool = True,
+    joint: bool | None = None,
     label_entropy: float | None = None,
     task: str = "auto",
     batch_size: int | None = None,
+    checkpoint: str | os.PathLike | None = None,
 ) -> Curve:
     """Every quantity of theory sections 2, 3, 4 (outputs) and 5 over a vector of times, in one compiled program.
 
     Args:
-      ens: the ensemble.
+      ens: the ensemble, of either engine. Under engine="krylov" every number comes with its error: information with
+        `lower` and `upper`, the rest as an `Estimate`.
       x_test: test inputs, (m, ...); or their kernels, evaluated already, as `Ensemble.cross_kernels` returns them (with
         a prior (m, m) where `joint`). Or a `Dataset`, whose test rows are taken, then `t`: `curve(ens, data, t)`.
       y_test: test labels, (m, k) or (m,), floating point, coded like the labels trained on.
@@ -143,10 +155,14 @@ def curve(
       method: estimator of the information, as in `input_information`; None is exact for k = 1, else Monte Carlo.
       key: random key, needed for k > 1 and the sampled methods.
       n_samples: draws of z per test input, for the sampled methods.
-      joint: whether to compute the joint divergence of all test outputs, T (m n² + 2 m² n) flops.
+      joint: whether to compute the joint divergence of all test outputs, T (m n² + 2 m² n) flops; None does under
+        engine="dense", the only one that can.
       label_entropy: h(Y) in nats where known, for real labels.
       task: "auto", "classes" or "regression".
-      batch_size: rows of a block of kernel evaluation; None chooses.
+      batch_size: rows of a block of kernel evaluation; under engine="krylov" test inputs that share a Krylov space.
+        None chooses.
+      checkpoint: of engine="krylov": a folder that predictions and sums over the spectrum are written to as they come;
+        a call with the same arguments goes on from there.
 
     Returns:
       A `Curve`.
@@ -159,15 +175,19 @@ def curve(
     Warns:
       UserWarning: variances of other inputs are below their rounding error, and taken for as large as that; the joint
         divergence is left out because a covariance is singular to working precision; a bound on I(Y;Z) for real labels
-        that is above log m, or far below 0 at all times, as `label_information` says.
+        that is above log m, or far below 0 at all times, as `label_information` says; under engine="krylov" errors
+        above the tolerance, or variances that their errors do not tell from zero.
 
     Example:
       >>> c = curve(ens, x_test, y_test, jnp.logspace(-1, 6, 100))
       >>> axes = c.to_dataframe().plot(x="t", y="input_information", logx=True)
     """
-    ens = ensemble.dense("ens", ens, "`curve`")
+    krylov = isinstance(ens, KrylovEnsemble)
+    if not krylov:
+        ens = ensemble.dense("ens", ens, "`curve`")
     x_test, y_test, t = data.test_pair(x_test, y_test, t)
-    check.flag("joint", joint)
+    check.flag("joint", joint, none=True)
+    joint = not krylov if joint is None else joint
     check.positive("noise", noise, scalar=True)
     mixture.select_method(method, ens.k, key)
     n_samples = check.integer("n_samples", n_samples)
@@ -175,6 +195,10 @@ def curve(
         labels.check_entropy(label_entropy)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
+    if krylov:
+        _check_krylov(x_test, joint)
+    elif checkpoint is not None:
+        raise ValueError('`checkpoint` must be None under engine="dense", which computes all at once.')
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)
         shapes = tuple(jnp.shape(part) for part in x_test[:3])
@@ -199,13 +223,25 @@ def curve(
     ceiling = label_entropy if known else labels.entropy(read)
     classes = None if read.classes is None else jnp.asarray(read.classes)
     one_hot = np.ones((m, 1)) if read.classes is None else np.eye(read.n_classes)[read.classes]
+    options = {"method": method, "key": key, "n_samples": n_samples}
+    if isinstance(ens, KrylovEnsemble):
+        check.on_host({"x_test": x_test, "y_test": y_test, "t": t, "noise": noise})
+        targets = np.asarray(read.targets, np.dtype(ens.y.dtype))
+        z, fields = _krylov_curve.fields(
+            ens, x_test, t, targets, classes, float(np.asarray(noise)), batch_size=batch_size, checkpoint=checkpoint
+        )
+        pair = _krylov.pair(z, one_hot.astype(targets.dtype), **options)
+        if read.classes is None:
+            decoded = _decoder.gaussian_density(z.gaussian, targets, noise, ceiling, known=known)
+            fields["decoded"] = _krylov.density(decoded, fields["losses"].gibbs_mse, float(np.asarray(noise)))
+        sizes = {"n": ens.n, "m": m, "k": ens.k}
+        return _checked(_assembled({"decoded": None} | fields, pair, t, ceiling, sizes), known)
     if isinstance(x_test, CrossKernels):
         cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
     else:
         cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
     s, basis = ens.rescaled_time(t), ens.time_basis(t, joint_with=m if joint else None)
     targets = jnp.asarray(read.targets, ens.y.dtype)
-    options = {"method": method, "key": key, "n_samples": n_samples}
     one_hot = np.asarray(one_hot, ens.y.dtype)
     traced = not check.concrete(ens, cross, read.targets, t, noise, ceiling, key)
     if traced or tracing.is_tracing():
@@ -225,6 +261,20 @@ def curve(
     _resolution.judge(ens, cross, None if isinstance(x_test, CrossKernels) else x_test, np.asarray(t), *variances)
     # The information only now: variances that vanish are refused in words of their own.
     return _checked(complete(), known)
+
+
+def _check_krylov(x_test, joint: bool) -> None:
+    """Refuses what the Krylov engine cannot give."""
+    if joint:
+        raise ValueError(
+            '`joint` must be False or None under engine="krylov", which gives no covariances between inputs. Fit with '
+            'engine="dense".'
+        )
+    if isinstance(x_test, CrossKernels):
+        raise ValueError(
+            '`x_test` must be inputs under engine="krylov", which evaluates kernels in batches; got kernels. Fit with '
+            'engine="dense".'
+        )
 
 
 @functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint", "known", "traced"))
@@ -276,7 +326,7 @@ def _curve_filled(
 
 def _assembled(fields: dict, pair, t, label_entropy, sizes) -> Curve:
     input_information, label_information = pair
-    dtype = fields["output_divergence"].dtype
+    dtype = input_information.value.dtype
     return Curve(
         t=t,
         input_information=input_information,
@@ -330,8 +380,9 @@ def _checked(result: Curve, known: bool) -> Curve:
     """Warns where the information is not exact or bounds nothing, or the joint divergence had to be left out."""
     check.finite_result("a loss", result.losses, "`noise` and `y_test`")
     check.finite_result("the information of labels", result.label_information.value, "`noise` and `y_test`")
-    mixture.refuse_impossible(result.input_information, result.m)
-    mixture.warn_if_inaccurate(result.input_information)
+    if not isinstance(result.output_divergence, Estimate):
+        mixture.refuse_impossible(result.input_information, result.m)
+        mixture.warn_if_inaccurate(result.input_information)
     _decoder.warn_if_no_bound(result.label_information, result.m, result.k, known)
     divergence = result.output_divergence_joint
     if divergence is not None and not np.isfinite(np.asarray(divergence)).all():

@@ -39,7 +39,7 @@ def gaussian_density(
     Source: theory, section 3; Shwartz-Ziv & Alemi 2019 (arXiv 1911.09189), whose choice is σ² = 1.
     """
     m, k = z.mean.shape[-2:]
-    expected = _losses.compute(z, targets, None, None, weights).gibbs_mse
+    expected = jnp.asarray(_losses.compute(z, targets, None, None, weights).gibbs_mse)
     variance = expected / k if noise is None else jnp.asarray(noise, expected.dtype)
     value = label_entropy - 0.5 * (k * jnp.log(2 * jnp.pi * variance) + expected / variance)
     ceiling = np.log(m) if weights is None else -jnp.log(jnp.max(weights))

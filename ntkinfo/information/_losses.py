@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import gaussian
 from ntkinfo._common import check, labels, tables
+from ntkinfo._common.results import Estimate
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.gaussian import Gaussian
@@ -17,6 +18,8 @@ from ntkinfo.gaussian import Gaussian
 
 class Losses(NamedTuple):
     """Mean losses over m inputs, (...) for predictions with leading axes (...). Exact, given the predictions.
+
+    Those of a curve of a `KrylovEnsemble` are `Estimate`s, of which the predictions' errors are the truncation.
 
     Attributes:
       gibbs_mse: E‖f(x) - y‖², squared error of one network drawn from the ensemble, summed over outputs.
@@ -27,12 +30,12 @@ class Losses(NamedTuple):
       mean_error: 0-1 error of the ensemble mean, ties shared equally; None for regression.
     """
 
-    gibbs_mse: Array
-    mean_mse: Array
-    gibbs_nll: Array | None
-    ensemble_nll: Array | None
-    gibbs_error: Array | None
-    mean_error: Array | None
+    gibbs_mse: Array | Estimate
+    mean_mse: Array | Estimate
+    gibbs_nll: Array | Estimate | None
+    ensemble_nll: Array | Estimate | None
+    gibbs_error: Array | Estimate | None
+    mean_error: Array | Estimate | None
 
     _table = tables.Table((), nats="gibbs_nll ensemble_nll", plain="gibbs_mse mean_mse gibbs_error mean_error")
     to_dataframe = tables.to_dataframe
@@ -44,7 +47,11 @@ class Losses(NamedTuple):
         """`gibbs_nll` - `ensemble_nll` in nats: what averaging the networks gains; never negative."""
         if self.gibbs_nll is None or self.ensemble_nll is None:
             return None
-        return self.gibbs_nll - self.ensemble_nll
+        return _value(self.gibbs_nll) - _value(self.ensemble_nll)
+
+
+def _value(loss: Array | Estimate) -> Array:
+    return loss.value if isinstance(loss, Estimate) else loss
 
 
 def losses(

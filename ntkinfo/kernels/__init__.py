@@ -22,6 +22,7 @@ from ntkinfo.kernels._given_again import functions_again as functions_again
 from ntkinfo.kernels._kernels import Kernels, block_size, correlated, diagonal, evaluate, has_hessian, hessian, kernels
 from ntkinfo.kernels._kernels import are_covariances as are_covariances
 from ntkinfo.kernels._sharded import EvaluatedKernels as EvaluatedKernels
+from ntkinfo.kernels._sharded import OneKernel as OneKernel
 from ntkinfo.kernels._sharded import StoredKernels as StoredKernels
 from ntkinfo.kernels._sharded import Totals as Totals
 from ntkinfo.kernels._sharded import check_mesh as check_mesh

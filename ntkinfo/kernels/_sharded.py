@@ -4,6 +4,7 @@ Each is stored less its mean and its diagonal, which are kept in the precision o
 then small beside them. Where not even that fits, the kernels are evaluated anew for every product.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -49,6 +50,23 @@ class Totals(NamedTuple):
     nngp_pair: float
 
 
+@dataclasses.dataclass(frozen=True)
+class OneKernel:
+    """A kernel function whose two kernels are the same one of another's: it is stored and multiplied once.
+
+    Attributes:
+      kernel_fn: the kernel function with both.
+      kernel: which of them, "nngp" or "ntk".
+    """
+
+    kernel_fn: Callable
+    kernel: str
+
+    def __call__(self, x1, x2, get):
+        one = getattr(_kernels.evaluate(self.kernel_fn, x1, x2), self.kernel)
+        return one, one
+
+
 @pytree.dataclass("n", "nngp_mean", "ntk_mean")
 class StoredKernels:
     """Both kernels of n inputs, symmetric, stored by rows. Made by `stored`.
@@ -81,7 +99,8 @@ class StoredKernels:
         with parallel.enable_x64(True):
             mesh = _mesh_of(self.ntk)
             multiply, v = _compiled(_product, mesh), _on_every_device(columns, mesh)
-            both = [np.asarray(multiply(part, v)) for part in (self.ntk, self.nngp)]
+            both = [np.asarray(multiply(self.ntk, v))]
+            both.append(both[0] if self.nngp is self.ntk else np.asarray(multiply(self.nngp, v)))
         total = columns.sum(axis=0)
         results = []
         for product, mean, diagonal in zip(
@@ -127,14 +146,15 @@ class EvaluatedKernels:
 
     def products(self, columns: np.ndarray, progress: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
         """ΘV and KV for columns V (n, b), in float64 on the host."""
-        results = np.zeros_like(columns), np.zeros_like(columns)
+        same = isinstance(self.kernel_fn, OneKernel)
+        results = [np.zeros_like(columns) for _ in range(1 if same else 2)]
         for i, j, both in _tiles(self.kernel_fn, self.x, self.batch_size, progress, "products"):
-            for result, tile in zip(results, (both.ntk, both.nngp), strict=True):
+            for result, tile in zip(results, (both.ntk, both.nngp), strict=False):
                 tile = np.asarray(tile, np.float64)
                 result[i] += tile @ columns[j]
                 if i != j:
                     result[j] += tile.T @ columns[i]
-        return results
+        return results[0], results[-1]
 
     def totals(self, progress: bool | None = None) -> Totals:
         """The sums over all entries, by one more evaluation of the kernels."""
@@ -177,6 +197,7 @@ def stored(
     shape = (tiles, devices, rows, n)
     diagonals, means = _diagonals(kernel_fn, x), _means(kernel_fn, x)
     fields = (*diagonals, n, *means)
+    same = isinstance(kernel_fn, OneKernel)
     if mesh is not None:
         sharding = NamedSharding(mesh, PartitionSpec(None, mesh.axis_names[0], None, None))
         held = {}
@@ -192,11 +213,12 @@ def stored(
 
             return jax.make_array_from_callback(shape, sharding, block)
 
-        return StoredKernels(part(0), part(1), *fields)
+        first = part(0)
+        return StoredKernels(first, first if same else part(1), *fields)
     size = _kernels.block_size(x) if batch_size is None else batch_size
-    arrays = [np.zeros((tiles * rows, n), dtype) for _ in range(2)]
+    arrays = [np.zeros((tiles * rows, n), dtype) for _ in range(1 if same else 2)]
     for i, j, both in _tiles(kernel_fn, x, size, progress, "kernels"):
-        for array, tile, mean in zip(arrays, both, means, strict=True):
+        for array, tile, mean in zip(arrays, both, means, strict=False):
             value = np.asarray(tile) - mean
             array[i, j] = value
             if i != j:
@@ -207,7 +229,7 @@ def stored(
     on_device = []
     while arrays:
         on_device.append(_put(arrays.pop(0).reshape(shape), x))
-    return StoredKernels(on_device[0], on_device[1], *fields)
+    return StoredKernels(on_device[0], on_device[-1], *fields)
 
 
 def evaluated(kernel_fn: Callable, x: Array, *, batch_size: int | None = None) -> EvaluatedKernels:

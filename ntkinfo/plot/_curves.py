@@ -127,7 +127,7 @@ def divergence(result: Any, *, unit: str = "nats", ax: Axes | None = None) -> Ax
 
 
 def losses(result: Any, kind: str = "mse", *, unit: str = "nats", ax: Axes | None = None) -> Axes:
-    """Losses of the ensemble over training time: of one network drawn from it, and of the ensemble.
+    """Losses of the ensemble over training time: of one network drawn from it, and of the ensemble; errors as bands.
 
     Args:
       result: a `Curve`.
@@ -154,6 +154,8 @@ def losses(result: Any, kind: str = "mse", *, unit: str = "nats", ax: Axes | Non
     for i, (name, label) in enumerate(symbols.items()):
         style = "--" if name.startswith("train") else "-"
         draw_line(ax, place, result.t, factor * values[name], label=label, color=COLORS[i % 2], linestyle=style)
+        t = as_vector(result.t)
+        _errors(ax, t, field_of(result, name), factor, COLORS[i % 2], np.full(t.shape, True))
     if kind == "mse":
         log_axis(ax, values.values())
         positive = np.concatenate([value[value > 0] for value in values.values()])
@@ -181,7 +183,7 @@ def geometry(result: Any, *, ax: Axes | None = None) -> Axes:
     ax = axes_of(ax)
     _growth(ax, result, symbols_of(result, "geometry"), 1.0, COLORS)
     ax.set_ylabel(AXES["geometry"])
-    trace = float(result.fisher_trace)
+    trace = float(getattr(result.fisher_trace, "value", result.fisher_trace))
     number = f"{trace:,.0f}" if 100 <= trace < 1e6 else f"{trace:.3g}"
     draw_legend(ax, title=rf"Fisher trace $k\,\mathrm{{tr}}\,\Theta$ = {number}")
     return ax
@@ -306,7 +308,18 @@ def _growth(ax, result, series, factor, colors):
     values = {name: factor * value_of(result, name)[later] for name in series}
     for (name, label), color in zip(series.items(), colors, strict=False):
         draw_line(ax, place, t[later], values[name], label=label, color=color)
+        _errors(ax, t, field_of(result, name), factor, color, later)
     log_axis(ax, values.values())
+
+
+def _errors(ax, t, field, factor, color, shown):
+    """What the errors of an estimate leave open, as a band, at the times `shown` between 0 and infinity."""
+    if not hasattr(field, "truncation"):
+        return
+    value, low, high = (factor * as_vector(part) for part in (field.value, field.lower, field.upper))
+    at = [i for i in inner_times(t) if shown[i] and np.isfinite(low[i]) and np.isfinite(high[i])]
+    # A logarithmic axis has no place for what may be zero.
+    ax.fill_between(t[at], np.maximum(low, 1e-3 * value)[at], high[at], color=color, alpha=0.2, lw=0)
 
 
 def _information(ax, place, result, name, label, factor, color, linestyle):

@@ -14,14 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float
 
-from ntkinfo import kernels, networks
+from ntkinfo import ensemble, kernels, networks
 from ntkinfo._common import check, data, labels, memory, pickling, pytree, tables, tracing
 from ntkinfo._numerics import eigenspaces, padding, regularised, variances
 from ntkinfo.datasets import Dataset
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.posterior import _learn, _noise, _per_label, _spectrum, _stored
+from ntkinfo.posterior import _krylov, _learn, _noise, _per_label, _spectrum, _stored
 from ntkinfo.posterior._learn import LearnedPosterior
 from ntkinfo.posterior._noise import NoiseFit
 from ntkinfo.posterior._spectrum import Factor, Spectrum
@@ -100,6 +101,10 @@ class Posterior:
         prior_saw_data: bool | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
+        engine: str = "auto",
+        tolerance: float = 1e-3,
+        storage: str = "auto",
+        mesh: Mesh | None = None,
     ) -> "Posterior":
         """Evaluates the prior kernel on the training inputs and factorises it. O(n³), once.
 
@@ -130,14 +135,25 @@ class Posterior:
             than the kernel's is taken to be learned.
           batch_size: rows of a block of kernel evaluation; None chooses.
           progress: whether to show a progress bar; None shows it for work that takes long.
+          engine: "dense" factorises; "krylov" makes a `KrylovPosterior`, for many data: predictions, evidence, gain and
+            divergence with their errors, n² memory or less; "auto" is "dense" where that fits into memory.
+          tolerance: of the Krylov engine: the error that predictions are to have at most, see `ensemble.Prediction`.
+          storage: of the Krylov engine, as in `Ensemble.fit`.
+          mesh: of the Krylov engine, as in `Ensemble.fit`.
+
+        Returns:
+          A `Posterior`, or a `KrylovPosterior` under the Krylov engine.
 
         Raises:
           TypeError: `net` is no network, or `x`, `y` or `noise` are not floating-point numbers.
           ValueError: wrong ranks or sizes, NaN or Inf, a noise that is not positive, of another shape than () or (k,),
             or vanishes beside the rounding of a singular kernel; an indefinite kernel, an unknown prior; a mean of
-            another shape than the labels; scale="fit" under tracing, or with noise="fit_each".
+            another shape than the labels; scale="fit" under tracing, or with noise="fit_each"; under engine="krylov"
+            scale="fit", a noise that is fitted or one for each label, an empirical kernel, and a noise that vanishes
+            beside the rounding of stored kernels.
 
         Warns:
+          UserWarning: "auto" has chosen the Krylov engine; the message says why.
           UserWarning: noise="fit" found no best value (the likelihood grows down to the smallest noise tried), did not
             converge, or took for noise what is the offset of labels that are not centred.
 
@@ -151,6 +167,13 @@ class Posterior:
         x = check.inputs("x", x)
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
         prior = _check_prior(prior, kernel_fn)
+        krylov_options = {"tolerance": tolerance, "storage": storage, "mesh": mesh}
+        fitted = isinstance(noise, str) or isinstance(scale, str) or np.ndim(noise) > 0
+        engine = "dense" if engine == "auto" and fitted and mesh is None and storage == "auto" else engine
+        if ensemble.choose(engine, kernel_fn, x, None, **krylov_options) == "krylov":
+            _check_noise(noise, y.shape[1], scale)
+            options = {"noise": noise, "prior": prior, "mean": mean, "scale": scale, "prior_saw_data": prior_saw_data}
+            return _krylov.fit(kernel_fn, x, y, batch_size=batch_size, progress=progress, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
             x, y = kernel_fn.rows(x), kernel_fn.targets(y)

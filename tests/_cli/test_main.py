@@ -93,7 +93,7 @@ def test_times():
     [
         (
             ["--data", "nowhere"],
-            "--data must be digits, gaussian, a .csv or .npz file or a folder of MNIST files; got 'nowhere'",
+            "--data must be digits, gaussian, fashion, a .csv or .npz file or a folder of MNIST files; got 'nowhere'",
         ),
         (["--data", "nowhere.npz"], "there is no file nowhere.npz"),
         (["--data", "gaussian", "--task", "parity"], "--task must be regression"),
@@ -111,7 +111,7 @@ def test_times():
         (["--n-test", "0"], "--n-test must be a whole number from 1"),
         (["--finite", "3"], "--finite must be 0, or at least 4"),
         (["--noise", "0", *SMALL], "--noise must be from 1e-12 to 1e+12; got '0'"),
-        (["--checkpoint", "folder", *SMALL], "--checkpoint keeps finite networks: give their number by --finite"),
+        (["--checkpoint", "folder", *SMALL], "--checkpoint keeps finite networks and what --engine krylov"),
         (["--activation", "linear", *SMALL, "--n-train", "80"], "singular"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
         (["--activaton=relu"], "did you mean --activation?"),
@@ -158,3 +158,25 @@ def test_columns_of_a_table_reach_the_kernel_alike(tmp_path, rng):
     assert spread["none"][1] < 1e-3
     with pytest.warns(UserWarning, match="scale='columns'"):
         data_options.dataset(arguments.parse(None, ["--data", str(path), "--scale", "global"]))
+
+
+@pytest.mark.slow
+def test_many_data_are_written_as_they_come_and_read_again(tmp_path, capsys, keep_settings):
+    given = ["--engine", "krylov", "--n-train", "200", "--n-test", "12", "--activation", "relu", "--depth", "1"]
+    given += ["--times", "0,1:1e4:4", "--checkpoint", str(tmp_path / "kept"), "--out", str(tmp_path / "out")]
+    assert __main__.main(given) == 0
+    told = capsys.readouterr().out
+    assert "largest errors over all times" in told and "KL params" not in told
+    table = pd.read_csv(tmp_path / "out" / "curve.csv")
+    assert {"output_divergence_truncation", "action_truncation", "input_information_lower"} <= set(table)
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "Exact predictive" not in page and "curvature part needs all eigenvectors" in page
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.npz")}
+    assert len(kept) == 2
+    assert __main__.main(given) == 0
+    assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.npz")}
+    pd.testing.assert_frame_equal(table, pd.read_csv(tmp_path / "out" / "curve.csv"))
+
+
+def test_the_engines_are_those_of_the_library():
+    assert main.ENGINES == ni.ensemble.ENGINES

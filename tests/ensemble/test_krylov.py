@@ -258,7 +258,7 @@ def test_standard_errors_are_honest_over_200_repetitions():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda ens, x: ni.information.curve(ens, x, np.ones((M, 1)), TIMES),
+        lambda ens, x: ni.information.curve(ens, x, np.ones((M, 1)), TIMES, joint=True),
         lambda ens, x: ni.information.parameter_divergence(ens, 1.0),
         lambda ens, x: ni.information.output_divergence(ens, x, 1.0, joint=True),
         lambda ens, x: ens.predict(x, 1.0, joint=True),

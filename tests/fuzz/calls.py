@@ -206,6 +206,10 @@ def _table_of(name):
     return Call(results.of(name).to_dataframe, {}, infinite=True)
 
 
+def _grid():
+    return ni.sweep.Grid({"seed": (0, 1)}, np.array([1.0]), {"action": np.ones((2, 1))}, {}, {})
+
+
 TABLE = {
     "architectures.network": lambda: Call(ni.architectures.network, {"depth": 1, "width": 4}, {"width": "size"}),
     "networks.from_apply": lambda: Call(
@@ -339,6 +343,14 @@ TABLE = {
     "ensemble.SpectralSums.log_marginal_likelihood": lambda: Call(
         o.krylov().default_sums.log_marginal_likelihood, {"noise": 0.1}
     ),
+    "ensemble.SpectralSums.information_gain": lambda: Call(o.krylov().default_sums.information_gain, {"noise": 0.1}),
+    "ensemble.SpectralSums.posterior_divergence": lambda: Call(
+        o.krylov().default_sums.posterior_divergence, {"noise": 0.1}
+    ),
+    "posterior.KrylovPosterior.predict": lambda: Call(
+        o.krylov_posterior().predict, _data("x_test"), samples={"batch_size": 4, "max_steps": 4}
+    ),
+    "posterior.KrylovPosterior.predict_train": lambda: Call(o.krylov_posterior().predict_train, {}),
     "distributed.mesh": lambda: Call(ni.distributed.mesh, {"devices": jax.devices()}, {"devices": "thing"}),
     "posterior.Posterior.fit": lambda: Call(
         ni.Posterior.fit,
@@ -437,6 +449,21 @@ TABLE = {
         {"activations": "object", "y": "labels", "snr": "positive"},
         samples={"y": np.array([0, 1, 0, 1, 0, 1]), "key": o.KEY},
     ),
+    "sweep.grid": lambda: Call(
+        ni.sweep.grid,
+        {
+            "build": o.build,
+            "data": ni.datasets.gaussian(6, 4),
+            "t": o.T,
+            "axes": {"w": [1.0], "b": [0.1]},
+            "progress": False,
+        },
+        {"data": "object", "axes": "object", "executor": "thing"},
+    ),
+    "sweep.Grid.band": lambda: Call(
+        _grid().band, {"quantity": "action"}, {"over": "option", "coverage": "probability"}
+    ),
+    "sweep.Grid.to_dataframe": lambda: Call(_grid().to_dataframe, {}),
     "sweep.scales": lambda: Call(
         ni.sweep.scales,
         {"build": o.build, "t": o.T, "w_std": [1.0], "progress": False, **_data("x", "y", "x_test", "y_test")},

@@ -80,6 +80,12 @@ def krylov():
 
 
 @once
+def krylov_posterior():
+    x, y, _, _ = data()
+    return ni.Posterior.fit(network(), x, y, engine="krylov", progress=False)
+
+
+@once
 def posterior():
     x, y, _, _ = data()
     return ni.Posterior.fit(network(), x, y, progress=False)

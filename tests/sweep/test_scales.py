@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 import ntkinfo as ni
-from ntkinfo import stax, sweep
+from ntkinfo import stax
+from ntkinfo.sweep import _scales as sweep
 from tests.problems import network, problem
 
 TIMES = np.array([0.0, 10.0, 1e3])

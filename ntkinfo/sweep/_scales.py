@@ -1,4 +1,4 @@
-"""Infinite width. Sweeps over the scales of weights and biases at initialisation, the σ_w and σ_b axes of the field.
+"""Sweeps over the scales of weights and biases at initialisation, the σ_w and σ_b axes of the field.
 
 The network is described by a function of the two scales; its kernels are compiled once, with the scales as inputs.
 Finished cells are written to disk, and an interrupted sweep goes on where it stopped.
@@ -27,8 +27,6 @@ from ntkinfo.kernels import Kernels
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr  # pyright: ignore[reportMissingImports]
-
-__all__ = ["Sweep", "SweptCurve", "scales"]
 
 
 class Sweep(NamedTuple):
@@ -192,8 +190,8 @@ def _at(name: str, value, scales: np.ndarray) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _block(build, w_std, b_std, x1, x2):
-    return kernels.evaluate(networks.kernel_function(build(w_std, b_std)), x1, x2)
+def _block(build, scales, x1, x2):
+    return kernels.evaluate(networks.kernel_function(build(*scales)), x1, x2)
 
 
 def scales(
@@ -247,10 +245,7 @@ def scales(
     check.option("singular", singular, ("error", "project"))
     check.flag("progress", progress, none=True)
     folder = None if folder is None else check.path("folder", folder)
-    parameters = inspect.signature(curve).parameters.values()
-    unknown = set(options) - {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    if unknown:
-        raise TypeError(f"`options` must be those of `information.curve`; got {', '.join(sorted(unknown))}.")
+    check_options(options)
     w_grid, b_grid = _grid("w_std", w_std, zero=False), _grid("b_std", b_std, zero=True)
     try:
         networks.kernel_function(build(w_grid[0], b_grid[0]))
@@ -304,27 +299,33 @@ def _not_called(x1, x2, get):
     raise NotImplementedError("The kernels of a sweep are evaluated once for all cells.")
 
 
-def _cell(build, w, b, x, y, x_test, y_test, t, singular, options) -> dict[str, np.ndarray]:
+def _cell(build, w, b, *rest) -> dict[str, np.ndarray]:
+    return curve_of(build, (w, b), *rest)
+
+
+def curve_of(build, scales, x, y, x_test, y_test, t, singular, options) -> dict[str, np.ndarray]:
+    """The columns and ceilings of the curve of `build(*scales)`; the scales are inputs of the compiled kernels."""
+
     def kernel_fn(x1, x2):
-        return Kernels(*(np.asarray(part) for part in _blocks(build, w, b, x1, x2)))
+        return Kernels(*(np.asarray(part) for part in _blocks(build, scales, x1, x2)))
 
     # A kernel function of the cell's own would compile everything anew: it is never called, kernels are passed instead.
     ens = Ensemble.from_kernels(_not_called, x, y, jax.tree.map(jnp.asarray, kernel_fn(x, None)), singular=singular)
     prior = kernel_fn(x_test, None).nngp
-    cross = ens.cross_kernels(kernel_fn(x_test, x), prior=prior, joint=options.get("joint", True))
+    cross = ens.cross_kernels(kernel_fn(x_test, x), prior=prior, joint=options.get("joint") is not False)
     result = curve(ens, cross, y_test, t, **options)
     ceilings = {"log_m": np.asarray(result.log_m), "label_entropy": np.asarray(result.label_entropy)}
     return result.columns() | ceilings
 
 
-def _blocks(build, w, b, x1, x2):
+def _blocks(build, scales, x1, x2):
     """Kernels in blocks of rows and columns that fit in memory, the scales being inputs of the one program."""
     size = kernels.block_size(x1)
     other = x1 if x2 is None else x2
     if max(len(x1), len(other)) <= size:
-        return _block(build, w, b, x1, x2)
+        return _block(build, scales, x1, x2)
     rows = [
-        [_block(build, w, b, x1[i : i + size], other[j : j + size]) for j in range(0, len(other), size)]
+        [_block(build, scales, x1[i : i + size], other[j : j + size]) for j in range(0, len(other), size)]
         for i in range(0, len(x1), size)
     ]
     return Kernels(*(jnp.block([[block[p] for block in row] for row in rows]) for p in (0, 1)))
@@ -344,12 +345,29 @@ def _grid(name, values, *, zero):
 def _arguments(build, arrays, options, singular) -> dict[str, str]:
     """What a stored sweep must agree in; the network enters by the program of its kernels."""
     digests = {name: checkpoint.content_hash(np.asarray(array)) for name, array in arrays.items()}
-    network = checkpoint.fingerprint(functools.partial(_block, build), 1.25, 0.5, arrays["x"][:2], arrays["x_test"][:3])
-    plain = {
+    network = program(build, (1.25, 0.5), arrays["x"], arrays["x_test"])
+    return digests | described(options) | {"build": network, "singular": singular}
+
+
+def program(build, scales: tuple[float, ...], x, x_test) -> str:
+    """A hash of the kernels of `build` as a function of the scales, whatever those are."""
+    return checkpoint.fingerprint(functools.partial(_block, build), scales, x[:2], x_test[:3])
+
+
+def described(options: dict[str, Any]) -> dict[str, str]:
+    """Options of `curve` as text that tells them apart."""
+    return {
         name: checkpoint.content_hash(checkpoint.key_data(value)) if name == "key" and value is not None else str(value)
         for name, value in options.items()
     }
-    return digests | plain | {"build": network, "singular": singular}
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuses options that `curve` does not have."""
+    parameters = inspect.signature(curve).parameters.values()
+    unknown = set(options) - {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if unknown:
+        raise TypeError(f"`options` must be those of `information.curve`; got {', '.join(sorted(unknown))}.")
 
 
 def _name(w, b):

@@ -1,0 +1,114 @@
+"""Gaussian-process regression from a Krylov space of its kernel: means and variances with bounds on their errors."""
+
+import os
+
+import numpy as np
+import scipy.linalg
+from jax import Array
+
+from ntkinfo import kernels
+from ntkinfo._common import check
+from ntkinfo._numerics.block_lanczos import BlockLanczos
+from ntkinfo.ensemble import _krylov, _projection
+from ntkinfo.ensemble._krylov import KrylovEnsemble, Prediction
+
+_REMEDY = "Allow more steps (`max_steps`), a larger `tolerance` or a larger `noise`"
+
+
+def regress(
+    ens: KrylovEnsemble,
+    x_test: Array,
+    noise: float,
+    *,
+    batch_size: int | None,
+    max_steps: int | None,
+    checkpoint: str | os.PathLike | None,
+    progress: bool | None,
+) -> Prediction:
+    """The posterior of the outputs under the prior N(0, Θ) and noise σ², as `Posterior.predict`, with its errors.
+
+    With V of a Krylov space of [Θ_*ᵀ, Y] and w = V(VᵀΘV + σ²I)⁻¹Vᵀ the mean is Θ_* w Y and the variance
+    Θ_** - Θ_* w Θ_*ᵀ. The residuals r of the columns that w solves for are orthogonal to V (Galerkin), so the
+    variance is too large by rᵀ(Θ + σ²I)⁻¹r ≤ ‖r‖²/σ², and the mean off by at most ‖r‖ ‖r'‖/σ², r' that of the labels.
+    Shown is that bound, or the change by the last steps where that is less.
+
+    Source: theory, section 15.
+    """
+    batch = min(_krylov.BATCH if batch_size is None else check.integer("batch_size", batch_size), len(x_test))
+    most = _krylov.MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
+    ens._require_memory(batch + ens.k, most)
+    parts = ens._batches(
+        lambda x: _batch(ens, x, noise, most), x_test, batch, most, checkpoint, progress, {"noise": repr(noise)}
+    )
+    return ens._assembled(parts, np.zeros(()), _REMEDY)
+
+
+def _batch(ens: KrylovEnsemble, x_test: Array, noise: float, most: int) -> dict[str, np.ndarray]:
+    """Means, variances and their errors of one batch, with a leading axis of one."""
+    cross = np.asarray(kernels.kernels(ens.kernel_fn, x_test, ens.x, progress=False).ntk, np.float64)
+    prior = np.asarray(kernels.diagonal(ens.kernel_fn, x_test, kernel="ntk"), np.float64)
+    run = BlockLanczos(np.concatenate([cross.T, ens.targets], axis=1))
+    scales = ens._label_scale(), np.maximum(prior, np.finfo(np.float64).tiny)
+    levels, truncation = [_level(ens, run, 0, cross, prior, noise)], None
+    while len(run.sizes) < most and not run.exhausted:
+        run.step(ens.stored.products)
+        levels.append(_level(ens, run, run.sizes[-1], cross, prior, noise))
+        if ens._worst(_truncation(levels, run.exhausted), scales) <= ens.tolerance:
+            break
+    truncation = _truncation(levels, run.exhausted)
+    last = levels[-1][0]
+    error = [cut + rest for cut, rest in zip(truncation, last.rounding, strict=True)]
+    offset = kernels.offset(ens.mean_fn, x_test, ens.k)
+    return {
+        "mean": last.mean if offset is None else last.mean + np.asarray(offset, np.float64)[None],
+        "variance": last.variance,
+        "mean_error": error[0],
+        "variance_error": error[1],
+        "steps": np.array(len(run.sizes)),
+        "truncation": np.array(ens._worst(truncation, scales)),
+        "worst": np.array(ens._worst(error, scales)),
+    }
+
+
+def _truncation(levels, exhausted: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What was truncated: the bound by residuals, or the estimate by differences of every second level, if less."""
+    bounds = levels[-1][1]
+    spaced = [level for level, _ in levels[::-1][:: _krylov.STRIDE]][:3][::-1]
+    estimated = _projection.truncation(spaced, np.zeros(1), exhausted)
+    # The space of no steps knows nothing: its differences are no estimate yet.
+    trusted = len(spaced) == 3 and len(levels) > 2 * _krylov.STRIDE + 1
+    if exhausted or trusted:
+        return tuple(np.minimum(*pair) for pair in zip(estimated, bounds, strict=True))  # pyright: ignore
+    return bounds
+
+
+def _level(ens: KrylovEnsemble, run: BlockLanczos, size: int, cross, prior, noise: float):
+    """The level of `size` columns of the basis, and bounds on what it truncates."""
+    v = run.basis[:, :size]
+    rotated, targets = v.T @ cross.T, v.T @ ens.targets
+    rounding, eps = ens._noise, float(np.finfo(np.float64).eps)
+    if size:
+        factor = scipy.linalg.cho_factor(run.ntk[:size, :size] + noise * np.eye(size))
+        weights, fitted = (scipy.linalg.cho_solve(factor, part) for part in (rotated, targets))
+        residuals = [np.linalg.norm(run.beyond(size) @ part, axis=0) for part in (weights, fitted)]
+    else:
+        weights, fitted = rotated, targets
+        residuals = [np.linalg.norm(cross, axis=1), np.linalg.norm(ens.targets, axis=0)]
+    explained = np.sum(rotated * weights, axis=0)
+    length, length_fitted = np.linalg.norm(weights, axis=0), np.linalg.norm(fitted, axis=0)
+    own = rounding.evaluation * np.linalg.norm(cross, axis=1) / np.sqrt(max(ens.n, 1)) + rounding.ntk
+    mean_rounding = _projection.ROUNDING_FACTOR * (rounding.ntk * length + own)[:, None] * length_fitted[None, :]
+    variance_rounding = _projection.ROUNDING_FACTOR * (rounding.ntk * length**2 + 2 * own * length)
+    # Terms as large as the prior cancel; sums of products are rounded in float64.
+    variance_rounding = variance_rounding + 4 * rounding.evaluation * prior + eps * np.sqrt(size + 1) * explained
+    mean_rounding = mean_rounding + eps * np.sum(np.abs(weights), axis=0)[:, None] * np.max(
+        np.abs(targets), initial=0.0
+    )
+    variance = prior - explained
+    # What is below its own error may come out negative; a variance is not.
+    variance = np.where((variance < 0) & (variance >= -variance_rounding), 0.0, variance)
+    level = _projection.Level(
+        (weights.T @ targets)[None], variance[None], (mean_rounding[None], variance_rounding[None]), (np.zeros(1),) * 2
+    )
+    mean_bound = residuals[0][:, None] * residuals[1][None, :] / noise
+    return level, (mean_bound[None], (residuals[0] ** 2 / noise)[None])
