@@ -1,6 +1,5 @@
 """Means and covariances of the two outputs of every pair of a supersample, for one choice of the training examples."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 import scipy.linalg
 from jax import Array
 
+from ntkinfo._common import compiling
 from ntkinfo._numerics import spectral_filters, spectrum
 
 # Moments at many times are combinations of those at few, to this relative error; derivatives of none are taken.
@@ -63,7 +63,7 @@ def few_times(s: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray 
     return pivots[:rank], weights.astype(s.dtype)
 
 
-@functools.partial(jax.jit, static_argnames="combined")
+@compiling.jit(static_argnames="combined")
 def moments(nngp: Array, ntk: Array, y: Array, side: Array, s: Array, weights: Array, combined: bool) -> PairMoments:
     """`PairMoments` of one choice of training examples.
 

@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, kernels, mixture, networks
-from ntkinfo._common import check, labels, memory, parallel, pytree, tables
+from ntkinfo._common import check, compiling, labels, memory, parallel, pytree, tables
 from ntkinfo._numerics import spectrum
 from ntkinfo.cmi import _moments, _outcomes
 
@@ -218,7 +218,7 @@ def _rates(ntk) -> np.ndarray:
     return np.array([max(eigenvalues[0], spectrum.rounding(eigenvalues)), eigenvalues[-1]], np.float64)
 
 
-@functools.partial(jax.jit, static_argnames="k")
+@compiling.jit(static_argnames="k")
 def _losses(found, side, y, classes, key, k):
     """Probabilities of (L⁰, L¹) for one choice, (T, n, 4)."""
     n = len(side)
@@ -230,7 +230,7 @@ def _losses(found, side, y, classes, key, k):
     return _outcomes.of_classes(key, first, second, variances, covariance, numbers, _NETWORKS)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
+@compiling.jit(donate_argnums=0)
 def _add(sums, group, outcomes, side):
     """Adds them where they belong, (groups, 2, T, n, 4): by group and by U_i."""
     chosen = jnp.stack([1 - side, side]).astype(outcomes.dtype)
@@ -247,7 +247,7 @@ def in_order(found: _moments.PairMoments, side: Array):
     return first, second, (one, two), found.covariance
 
 
-@functools.partial(jax.jit, static_argnames="exact")
+@compiling.jit(static_argnames="exact")
 def _result(sums, counts, exact):
     """Informations, errors and the square-root bound, (T,) each, with the jackknife over groups."""
 
@@ -313,7 +313,7 @@ def _output_information(kept, key, times, enumerated) -> tuple[np.ndarray, np.nd
     return values.mean(axis=(1, 2)), values.mean(axis=2).std(axis=1, ddof=1) / math.sqrt(values.shape[1])
 
 
-@jax.jit
+@compiling.jit
 def _densities(first, second, one, two, covariance, sides, key):
     """log p(z | U_i) - log p(z) at one draw z for each choice, (T, draws, n)."""
     times, k = first.shape[1], first.shape[3]

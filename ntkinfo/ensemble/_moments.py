@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels
-from ntkinfo._common import tables
+from ntkinfo._common import compiling, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics import variances as numerics
 
@@ -88,7 +88,7 @@ def coupled(
     return Coupled(coupling, rows, eigenspaces.product(rows, coupling), slopes, lost, limits)
 
 
-@jax.jit
+@compiling.jit
 def rotate(
     u: Float[Array, "n n"], cross: kernels.Kernels, prior: Float[ArrayLike, " m"] | Float[ArrayLike, "m m"]
 ) -> CrossKernels:

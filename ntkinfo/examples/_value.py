@@ -1,13 +1,12 @@
 """What each training example, or group of them, tells beyond all others: leave-one-out in closed form."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import ensemble, kernels
-from ntkinfo._common import check, labels, pytree, tables
+from ntkinfo._common import check, compiling, labels, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.examples import _groups
@@ -154,7 +153,7 @@ def value(
     return result
 
 
-@jax.jit
+@compiling.jit
 def _of_posterior(post):
     (q, u, y_rotated, coupling), noise = post.spectrum, post.noise
 
@@ -191,12 +190,12 @@ def _posterior_parts(post: Posterior, test, batch_size):
     return information, shared, residual, variance, at_test
 
 
-@jax.jit
+@compiling.jit
 def _weights(cross, u, inverse):
     return ((cross @ u) * inverse[None, :]) @ u.T
 
 
-@jax.jit
+@compiling.jit
 def _test_information(weights, residual, total, known):
     # Without example i the variance at test input j is (1 + a_ji) times as large, and the mean W_ji r_i away.
     a = weights**2 * total[None, :] / known[:, None]
@@ -226,7 +225,7 @@ def require_interpolation(name: str, ens: Ensemble) -> None:
         )
 
 
-@jax.jit
+@compiling.jit
 def leave_one_out(ens: Ensemble) -> tuple[Array, Array, Array]:
     """Residuals (n, k), variances (n,) of each output without its example at t = ∞, and [Θ⁻¹]_ii (n,)."""
     u, inverse = ens.eigenvectors, 1.0 / ens.eigenvalues
@@ -250,7 +249,7 @@ def _ensemble_parts(ens: Ensemble, test, batch_size):
     return information, None, residual, variance, at_test
 
 
-@jax.jit
+@compiling.jit
 def _influence(ens, cross):
     """A = Θ_* Θ⁻¹ (m, n), and (K_* - A K) Θ⁻¹ (m, n): minus the covariance of outputs with residuals times [Θ⁻¹]_ii."""
     u, inverse = ens.eigenvectors, 1.0 / ens.eigenvalues[None, :]
@@ -258,7 +257,7 @@ def _influence(ens, cross):
     return a @ u.T, ((cross.nngp - a @ ens.nngp_rotated) * inverse) @ u.T
 
 
-@jax.jit
+@compiling.jit
 def _ensemble_information(influence, joint, residual, variance, known):
     k = residual.shape[1]
     without = known[:, None] + influence**2 * variance[None, :] + 2 * influence * joint

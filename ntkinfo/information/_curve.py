@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, mixture
-from ntkinfo._common import check, data, labels, pytree, tables, tracing
+from ntkinfo._common import check, compiling, data, labels, pytree, tables, tracing
 from ntkinfo._common.quantities import QUANTITIES, Quantity, scaled
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import padding
@@ -227,7 +227,7 @@ def curve(
     return _checked(complete(), known)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint", "known", "traced"))
+@compiling.jit(static_argnames=("method", "n_samples", "joint", "known", "traced"))
 def _curve(
     ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, s, basis, noise, label_entropy, key,
     *, method, n_samples, joint, known, traced,
@@ -323,7 +323,7 @@ def _quantities(
     return fields, z, resolved, error
 
 
-_filled_quantities = jax.jit(functools.partial(_quantities, floored=True), static_argnames=("joint", "known"))
+_filled_quantities = compiling.jit(functools.partial(_quantities, floored=True), static_argnames=("joint", "known"))
 
 
 def _checked(result: Curve, known: bool) -> Curve:

@@ -2,14 +2,13 @@
 
 import math
 import warnings
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from ntkinfo._common import check, memory, tracing
+from ntkinfo._common import check, compiling, memory, tracing
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information, estimate, full
 from ntkinfo._numerics import padding, pair_sums
@@ -94,12 +93,12 @@ def _ceilings(classes):
     return math.log(len(classes)), entropy(share)
 
 
-@jax.jit
+@compiling.jit
 def _exact(mean, variance, classes):
     return jax.lax.map(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), (mean, variance))
 
 
-@jax.jit
+@compiling.jit
 def _first(mean, variance, classes, count):
     """`_exact` of the first `count` channels; zeros for those that only fill up the arrays."""
 
@@ -253,7 +252,7 @@ def label_exact(
     return exact_pair(mean, variance, _labels.one_hot(labels, n_classes))[1]
 
 
-@partial(jax.jit, static_argnames="n_samples")
+@compiling.jit(static_argnames="n_samples")
 def _sampled(key, mean, variance, classes, n_samples):
     """Means (T, 5) and their standard errors."""
     m = variance.shape[1]
@@ -399,7 +398,7 @@ def label_minibatch(
     return minibatch_pair(mean, variance, _labels.one_hot(labels, n_classes), key=key, n_samples=n_samples)[1]
 
 
-@jax.jit
+@compiling.jit
 def _pairwise(mean, variance, classes):
     return jax.lax.map(lambda channel: pair_sums.pairwise(*channel, classes), (mean, variance))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo._common import check, tables, tracing
+from ntkinfo._common import check, compiling, tables, tracing
 from ntkinfo._numerics import padding, spectrum
 
 _SCAN = 128
@@ -76,7 +76,7 @@ def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> 
     return _maximised(*values, np.asarray(k, eigenvalues.dtype))
 
 
-@jax.jit
+@compiling.jit
 def _maximised(eigenvalues, squares, weights, k):
     import optax
 

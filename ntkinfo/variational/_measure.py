@@ -1,13 +1,11 @@
 """What a variational fit reaches: bounds on I(X;Z) and I(Y;Z) named as such, errors, and calibration."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, labels, pytree, tables
+from ntkinfo._common import check, compiling, labels, pytree, tables
 from ntkinfo._numerics import entropy
 from ntkinfo.variational import _objectives, _predict, _validate
 from ntkinfo.variational._fit import VariationalFit
@@ -141,7 +139,7 @@ def label_entropy_of(y) -> float:
     return float(entropy.entropy(np.mean(np.asarray(y, np.float64), axis=0)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@compiling.jit(static_argnums=(0, 1, 2))
 def _measure(spec, samples, batch, params, x, y, key):
     keys = jax.random.split(key, 3)
     # The objective may be read with several draws, whatever it was trained with.
@@ -202,7 +200,7 @@ def error_under_noise(
     return _errors_under_noise(fit.model, check.integer("samples", samples), fit.params, *rows, stds, key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiling.jit(static_argnums=(0, 1))
 def _errors_under_noise(spec, samples, params, x, y, stds, key):
     key_noise, key_latent = jax.random.split(key)
     noise = jax.random.normal(key_noise, x.shape, x.dtype)
