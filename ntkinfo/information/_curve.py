@@ -190,7 +190,9 @@ def curve(
     else:
         x_test = ens.check_inputs("x_test", x_test)
         m = len(x_test)
-    t = jnp.atleast_1d(check.times("t", t))
+    t = check.times("t", t)
+    # Of a vector `jnp.atleast_1d` would compile a copy.
+    t = t if t.ndim else t[None]
     read = labels.read("y_test", y_test, m, task)
     if read.targets is None or read.targets.shape[1] != ens.k:
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"

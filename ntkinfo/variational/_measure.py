@@ -144,8 +144,9 @@ def _measure(spec, samples, batch, params, x, y, key):
     keys = jax.random.split(key, 3)
     # The objective may be read with several draws, whatever it was trained with.
     several = spec._replace(objective="vib" if spec.objective == "dual" else spec.objective, samples=samples)
-    terms = _objectives.terms(several, params, x, y, jnp.zeros((), x.dtype), keys[0])
-    lower, upper, lower_stderr, upper_stderr = _predict.information(spec, params, x[:batch], keys[1])
+    encoded = _objectives.encode(spec, params, x)
+    terms = _objectives.terms_encoded(several, params, encoded, y, jnp.zeros((), x.dtype), keys[0])
+    lower, upper, lower_stderr, upper_stderr = _predict.information(spec, encoded, keys[1], batch)
     result = {
         "divergence": jnp.mean(terms.divergence),
         "cross_entropy": jnp.mean(terms.cross_entropy),
@@ -154,7 +155,7 @@ def _measure(spec, samples, batch, params, x, y, key):
         "i_xz_lower_stderr": lower_stderr,
         "i_xz_upper_stderr": upper_stderr,
     }
-    guess = _predict.predict(spec, params, x, keys[2], samples)
+    guess = _predict.predict_encoded(spec, params, encoded, keys[2], samples)
     if spec.task == "regression":
         return result | {"error": jnp.mean(jnp.sum((guess - y) ** 2, axis=1))}
     best = jnp.argmax(guess, axis=1)
@@ -204,6 +205,9 @@ def error_under_noise(
 def _errors_under_noise(spec, samples, params, x, y, stds, key):
     key_noise, key_latent = jax.random.split(key)
     noise = jax.random.normal(key_noise, x.shape, x.dtype)
-    return jax.lax.map(
-        lambda std: jnp.mean(_predict.errors(spec, params, x + std * noise, y, key_latent, samples)), stds
-    )
+
+    def errors(std):
+        encoded = _objectives.encode(spec, params, x + std * noise)
+        return jnp.mean(_predict.errors(spec, params, encoded, y, key_latent, samples))
+
+    return jax.lax.map(errors, stds)

@@ -123,16 +123,18 @@ def record(spec: Spec, params, beta, gamma, final, keys, data: Data, test: Data 
 
     def record_one(params, beta, gamma, final, key):
         keys = jax.random.split(jax.random.fold_in(key, _RECORD), 5)
-        terms = _objectives.terms(spec, params, *data, keys[0])
-        lower, upper, _, _ = _predict.information(spec, params, data.x[:BATCH], keys[1])
+        encoded = _objectives.encode(spec, params, data.x)
+        terms = _objectives.terms_encoded(spec, params, encoded, data.y, data.noise, keys[0])
+        lower, upper, _, _ = _predict.information(spec, encoded, keys[1], BATCH)
         result = {name: jnp.mean(value) for name, value in terms._asdict().items()}
         result |= {"loss": _objectives.total(terms, beta, gamma), "i_xz_lower": lower, "i_xz_upper": upper}
-        result["error"] = jnp.mean(_predict.errors(spec, params, data.x, data.y, keys[2]))
+        result["error"] = jnp.mean(_predict.errors(spec, params, encoded, data.y, keys[2]))
         if test is not None:
-            terms = _objectives.terms(spec, params, *test, keys[3])
+            encoded = _objectives.encode(spec, params, test.x)
+            terms = _objectives.terms_encoded(spec, params, encoded, test.y, test.noise, keys[3])
             result["test_loss"] = _objectives.total(terms, *final)
             result["test_cross_entropy"] = jnp.mean(terms.cross_entropy)
-            result["test_error"] = jnp.mean(_predict.errors(spec, params, test.x, test.y, keys[4]))
+            result["test_error"] = jnp.mean(_predict.errors(spec, params, encoded, test.y, keys[4]))
         return result
 
     return jax.vmap(record_one)(params, beta, gamma, final, keys)
