@@ -2,9 +2,11 @@
 
 Processor seconds and compiled programs of first calls, of the same call again and of calls of neighbouring sizes, each
 row of one process that finds no compilation cache; beside them, warm, ours against scikit-learn's nearest neighbours
-(where it is installed; both use one thread).
+(where it is installed; both use one thread). The result is written after each row, and keeps the rows that were not
+asked for.
 
-    uv run python benchmarks/first_calls.py
+    uv run python benchmarks/first_calls.py                       # all rows
+    uv run python benchmarks/first_calls.py --rows curve layers   # some
 """
 
 import argparse
@@ -102,6 +104,13 @@ def bottleneck():
         yield name, lambda change=change: call(**change)
 
 
+def tables():
+    """`bottleneck.ib` with a certificate: a table of 8 x 4, 20 β."""
+    rows = RNG.dirichlet(np.ones(4), 9)
+    for name, n in (("first", 8), ("again", 8), ("a table of 9 x 4", 9)):
+        yield name, lambda n=n: ni.bottleneck.ib(rows[:n] / n, np.geomspace(1.1, 60, 20), certificate=True).gap
+
+
 def neighbours():
     """Nearest neighbours of 100,000 samples, no error bar, and scikit-learn's."""
     x = RNG.normal(size=100_000)
@@ -141,7 +150,9 @@ def train_variances():
     yield "predict_train", lambda: ens.predict_train(t)
 
 
-ROWS = {f.__name__: f for f in (curve, posterior, layers, bottleneck, neighbours, images, mixtures, train_variances)}
+ROWS = {
+    f.__name__: f for f in (curve, posterior, layers, bottleneck, tables, neighbours, images, mixtures, train_variances)
+}
 
 
 def measured(name):
@@ -155,29 +166,35 @@ def measured(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=3, help="fresh processes of each row")
+    parser.add_argument("--rows", choices=ROWS, nargs="+", default=list(ROWS), help="what to measure")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "first_calls.json")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
         print(json.dumps([{"call": name, **cost(call)} for name, call in ROWS[options.row]()]))
         return
-    record = {"jax": jax.__version__, "cores": os.cpu_count(), "machine": platform.machine(), "rows": []}
-    for name, row in ROWS.items():
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.rows:
+        load = os.getloadavg()[0]
         runs = [measured(name) for _ in range(options.processes)]
         calls: dict[str, list] = {}
         for one in (call for run in runs for call in run):
             calls.setdefault(one["call"], []).append(one)
-        print(row.__doc__)
+        print(ROWS[name].__doc__, flush=True)
+        # Elsewhere on the machine, while this ran: shared caches and cores make processor seconds longer too.
+        setting = {"jax": jax.__version__, "cores": os.cpu_count(), "machine": platform.machine(), "load": load}
+        row = {"what": ROWS[name].__doc__, "processes": options.processes, **setting, "calls": []}
         for call, values in calls.items():
             seconds = float(np.median([value["seconds"] for value in values]))
             count = max(value["programs"] for value in values)
             print(f"    {call:<26} {seconds:8.3f} s processor, {count:3d} programs", flush=True)
-            record["rows"].append({"what": row.__doc__, "call": call, "seconds": seconds, "programs": count})
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
+            row["calls"].append({"call": call, "seconds": seconds, "programs": count})
+        # Read again each time: rows may be measured by several at once.
+        rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
+        options.out.write_text(json.dumps({"rows": rows | {name: row}}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     # Time limit in seconds: a run that hangs ends with a traceback of where.
-    faulthandler.dump_traceback_later(1800, exit=True)
+    faulthandler.dump_traceback_later(3600, exit=True)
     main()

@@ -133,6 +133,31 @@ def beside_peer(r) -> str:
     return f"{text}\n\n{table(head, rows)}"
 
 
+def first_calls() -> str:
+    """`benchmarks/first_calls.py`."""
+    what = (
+        "`benchmarks/first_calls.py`: processor seconds and compiled programs of a first call in a fresh process without a "
+        "compilation cache, of the same call again, and of calls of neighbouring sizes."
+    )
+    if not (RESULTS / "first_calls.json").exists():
+        missing = "**Not measured:** run `python benchmarks/first_calls.py` on a quiet machine."
+        return section("first-calls", "First calls", what, missing)
+    rows = load("first_calls")["rows"].values()
+    settings = sorted({f"JAX {row['jax']}, {row['cores']} cores" for row in rows})
+    load_there = number(max(row["load"] for row in rows))
+    cells = [
+        [row["what"].rstrip("."), call["call"], number(call["seconds"]), str(call["programs"])]
+        for row in rows
+        for call in row["calls"]
+    ]
+    return section(
+        "first-calls",
+        "First calls",
+        f"{what} {listed(settings)}; processes ready to run elsewhere on the machine: at most {load_there}.",
+        table(["what", "call", "processor s", "programs"], cells),
+    )
+
+
 def posterior() -> str:
     """`benchmarks/posterior.py`."""
     r = load("posterior")
@@ -562,7 +587,7 @@ def hostile_arguments() -> str:
 def page() -> str:
     """The whole page."""
     sections = (
-        speed, posterior, empirical_kernels, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, bottleneck, layered, variational,
+        speed, first_calls, posterior, empirical_kernels, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, bottleneck, layered, variational,
         jax_versions, hostile_arguments,
     )  # fmt: skip
     text = "\n\n".join([HEAD.strip(), *(make() for make in sections)]) + "\n"

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, tables
+from ntkinfo._common import check, compiling, tables
 from ntkinfo._numerics import normal_rule, variance_ratio
 from ntkinfo._numerics.cholesky import cholesky
 
@@ -154,13 +154,13 @@ def _definite(name: str, result, factor):
     return result
 
 
-@jax.jit
+@compiling.jit
 def _factors(covariances):
     m = covariances.shape[-1]
     return jax.lax.map(cholesky, covariances.reshape((-1, m, m))).reshape(covariances.shape)
 
 
-@jax.jit
+@compiling.jit
 def _roots(covariances):
     """R with R Rᵀ = Σ for semidefinite Σ (..., m, m), and their smallest eigenvalues in units of the largest."""
     m = covariances.shape[-1]
@@ -251,7 +251,7 @@ def joint_divergence(
     return 0.5 * (k * spread + jnp.sum(shift**2))
 
 
-@jax.jit
+@compiling.jit
 def _joint_divergences(mean, factor, factor0):
     m, k = mean.shape[-2:]
     lead = mean.shape[:-2]
@@ -397,7 +397,7 @@ def _batch(k: int, size: int) -> int:
     return int(np.clip(2**15 // (VALUES.size * k), 1, size))
 
 
-@jax.jit
+@compiling.jit
 def _winning(mean, variance):
     k = mean.shape[-1]
     flat = mean.reshape((-1, k)), variance.reshape(-1)
@@ -405,7 +405,7 @@ def _winning(mean, variance):
     return jax.lax.map(wins, flat, batch_size=_batch(k, variance.size)).reshape(mean.shape)
 
 
-@jax.jit
+@compiling.jit
 def winning_of(mean: Float[Array, "*lead m k"], variance: Float[Array, "*lead m"], classes: Array) -> Array:
     """`winning_probabilities` of one class at each point, `classes` (m,): (..., m), without checks, at a fraction."""
     k = mean.shape[-1]

@@ -14,7 +14,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, mixture, stax
-from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import check, compiling, pytree, tables
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information
 
@@ -240,7 +240,7 @@ def _refuse_small(layer, dtype):
     )
 
 
-@jax.jit
+@compiling.jit
 def _embedded(grams, snr):
     """Points (layers, m, m) with the distances of Gram matrices, and the variance of the noise (layers,)."""
 

@@ -254,10 +254,11 @@ def _assignments(curve, shown, table: Table):
     """p(z|x) of the points told, a row for each row of the table and cluster."""
     import pandas as pd
 
-    rows = [
-        (int(curve.n_clusters[i]), float(curve.beta[i]), table.rows[x], z + 1, float(curve.encoder[i, x, z]))
-        for i in shown for x in range(len(table.rows)) for z in range(int(curve.n_clusters[i]))
-    ]  # fmt: skip
+    rows = []
+    for i in shown:
+        encoder, count, beta = np.asarray(curve.encoder[i]), int(curve.n_clusters[i]), float(curve.beta[i])
+        rows += [(count, beta, row, z + 1, float(p[z])) for row, p in zip(table.rows, encoder, strict=True)
+                 for z in range(count)]  # fmt: skip
     return pd.DataFrame(rows, columns=["n_clusters", "beta", "row", "cluster", "probability"])
 
 

@@ -88,7 +88,8 @@ def of(net: Any, ens: Ensemble | KrylovEnsemble, data: Dataset, t: np.ndarray, k
     t, regression = np.asarray(t), data.task == "regression"
     if not isinstance(ens, Ensemble):
         reasons.append(
-            "No forecast and no information of leaving one out: they need all eigenvectors, which --engine krylov has not."
+            "No forecast and no information of leaving one out: they need all eigenvectors, which --engine krylov has "
+            "not."
         )
     elif (np.asarray(ens.eigenvalues) <= 0).any():
         reasons.append("No forecast and no information of leaving one out: the tangent kernel is singular.")

@@ -1,5 +1,6 @@
 """Optimal representations over β: the result of every bottleneck, and what follows from its encoders."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from ntkinfo import discrete
 from ntkinfo._common import check, parallel, tables
 from ntkinfo._numerics import entropy
 from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode
+from ntkinfo.bottleneck._encoders import Encoders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +40,8 @@ def in_double(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
             result = function(host / host.sum(), *args, **kwargs)
 
         def cast(leaf):
+            if isinstance(leaf, Encoders):
+                return leaf.astype(p_xy.dtype)
             host = np.asarray(leaf)
             return jnp.asarray(host.astype(p_xy.dtype) if host.dtype.kind == "f" else host)
 
@@ -60,7 +64,8 @@ class BottleneckCurve(NamedTuple):
         `generalised_ib` and `deterministic_ib`.
       gap: upper bound on how far `lagrangian` is above the global optimum, (B,); None unless asked for. Proven where
         `certified`, else from the largest violation that a search has found.
-      encoder: p(z|x), (B, x, z); clusters in order of mass, those not in use at the end with probability 0.
+      encoder: p(z|x), (B, x, z); clusters in order of mass, those not in use at the end with probability 0. Where all
+        of them would take more than 1 GB each is computed when it is asked for: `encoder[i]`, (x, z), of one β.
       n_clusters: clusters in use, (B,).
       converged: whether the iterations converged to the tolerance, (B,).
       decoder: the method's own p(y|z), (B, z, y).
@@ -81,7 +86,7 @@ class BottleneckCurve(NamedTuple):
     i_zy_model: Array
     lagrangian: Array
     gap: Array | None
-    encoder: Array
+    encoder: Array | Encoders
     n_clusters: Array
     converged: Array
     decoder: Array
@@ -116,13 +121,16 @@ class BottleneckCurve(NamedTuple):
         Raises:
           TypeError, ValueError: an index that is none of the curve's.
         """
-        chosen = range(len(self.beta)) if index is None else [_position(index, len(self.beta))]
-        encoder, names = np.asarray(self.encoder)[list(chosen)], self._names()[0]
+        chosen = list(range(len(self.beta))) if index is None else [_position(index, len(self.beta))]
+        names, likeliest = self._names()[0], []
+        for i in chosen:
+            encoder = np.asarray(self.encoder[i])
+            likeliest.append((encoder.argmax(axis=1), encoder.max(axis=1)))
         columns = {
-            "beta": np.repeat(np.asarray(self.beta)[list(chosen)], len(names)),
-            "x": list(names) * len(encoder),
-            "cluster": encoder.argmax(axis=2).ravel(),
-            "probability": encoder.max(axis=2).ravel(),
+            "beta": np.repeat(np.asarray(self.beta)[chosen], len(names)),
+            "x": list(names) * len(chosen),
+            "cluster": np.concatenate([cluster for cluster, _ in likeliest]),
+            "probability": np.concatenate([probability for _, probability in likeliest]),
         }
         return tables.frame(columns, {}, "nats")
 
@@ -136,7 +144,7 @@ class BottleneckCurve(NamedTuple):
           TypeError, ValueError: an index that is none of the curve's.
         """
         index = _position(index, len(self.beta))
-        encoder = np.asarray(self.encoder)[index, :, : int(self.n_clusters[index])]
+        encoder = np.asarray(self.encoder[index])[:, : int(self.n_clusters[index])]
         made = tables.frame({f"z{j}": encoder[:, j] for j in range(encoder.shape[1])}, {}, "nats")
         made.index = self._names()[0]
         return made
@@ -227,7 +235,7 @@ def measure_all(problem: Problem, beta: Float[np.ndarray, " b"], alpha: float, e
 def finish(
     p_xy: Float[np.ndarray, "x y"],
     beta: Float[np.ndarray, " b"],
-    encoders: Float[np.ndarray, "b m z"],
+    encoders: Float[np.ndarray, "b m z"] | Encoders,
     measured: Measured,
     index: np.ndarray,
     converged: np.ndarray,
@@ -236,7 +244,10 @@ def finish(
 ) -> BottleneckCurve:
     """The result: encoders of the inputs as they were given, `index` their rows among the merged ones, (x,)."""
     merged_mass = np.bincount(index, weights=p_xy.sum(1))
-    as_given = np.array_equal(index, np.arange(encoders.shape[1]))
+    if isinstance(encoders, Encoders):
+        encoders = dataclasses.replace(encoders, rows=index)
+    elif not np.array_equal(index, np.arange(encoders.shape[1])):
+        encoders = encoders[:, index]
     i_xy, h_x = entropy.mutual_information(p_xy), entropy.entropy(merged_mass)
     corners = concave_hull(measured.i_xz, measured.i_zy, h_x, i_xy)
     # Points of a branch that is not optimal lie below the hull.
@@ -245,7 +256,7 @@ def finish(
         beta=beta,
         gap=gaps,
         certified=certified,
-        encoder=encoders if as_given else encoders[:, index],
+        encoder=encoders,
         converged=converged,
         on_hull=below <= 1e-7 * max(1.0, float(i_xy)),
         strictly_concave=np.asarray(not discrete.is_deterministic(p_xy)),

@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check, tables
+from ntkinfo._common import check, compiling, tables
 from ntkinfo._numerics.entropy import plogq
 
 # Bisections of the exponent in [0, 1]: to the rounding of float64.
@@ -211,7 +211,7 @@ def _check_overlap(name: str, p, q) -> None:
         )
 
 
-@jax.jit
+@compiling.jit
 def _chernoff(p, q):
     both = (p > 0) & (q > 0)
     log_p, log_q = (jnp.where(both, jnp.log(jnp.where(both, distribution, 1)), 0) for distribution in (p, q))

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
-from ntkinfo._common import check, tables
+from ntkinfo._common import check, compiling, tables
 
 
 class GaussianBottleneck(NamedTuple):
@@ -195,14 +195,14 @@ def _thresholds(rho2):
     return jnp.where(none, jnp.inf, 1 / jnp.where(none, 1, rho2))
 
 
-@jax.jit
+@compiling.jit
 def _optimum(cov_x, cov_y, cov_xy, beta):
     """λ, and the result: one program for each size."""
     lam, rho2, directions = _modes(cov_x, cov_y, cov_xy)
     return lam, _solve(lam, rho2, directions, beta)
 
 
-@jax.jit
+@compiling.jit
 def _largest(cov_x, cov_y, cov_xy, i_xz):
     lam, rho2, _ = _modes(cov_x, cov_y, cov_xy)
     return lam, _invert(lam, rho2, i_xz)

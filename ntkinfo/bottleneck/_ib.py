@@ -1,22 +1,27 @@
 """The information bottleneck, its dual, and the family between it and hard assignments."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
-from ntkinfo._common import check, memory, progress
+from ntkinfo._common import check, memory, parallel, progress
 from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver
 from ntkinfo.bottleneck._curve import BottleneckCurve
 from ntkinfo.bottleneck._distortion import Problem, log_sum_exp
+from ntkinfo.bottleneck._encoders import Encoders
 
 # A cluster is missing where it would lower the Lagrangian by more than this, in nats.
 _GAP_TOLERANCE = 5e-10
-# Arrays of the size of the encoders, or of the clusters of the search, that are held at once.
-_COPIES = 4
+# Numbers for the clusters of a search (β, z, 1 + y), and for an encoder (x, z) on each core, that are held at once.
+_COPIES = 8
 # Of positive α: the search divides by it, and β/α must stay within the range of float64.
 _SMALLEST_ALPHA = 1e-100
+# Encoders of more entries together, 1 GB, are computed when they are asked for.
+_MOST_ENTRIES = 2**27
 
 
 @_curve.in_double
@@ -184,8 +189,9 @@ def dual_ib(
     if family is None:
         return curve
     mass = np.where(curve.prior > 0, curve.prior, 1)
-    of_clusters = np.swapaxes(curve.encoder, 1, 2) @ (np.sum(p_xy, axis=1)[:, None] * family) / mass[:, :, None]
-    return curve._replace(features=of_clusters)
+    weighted = np.sum(p_xy, axis=1)[:, None] * family
+    of_clusters = np.stack([np.asarray(encoder).T @ weighted for encoder in curve.encoder])
+    return curve._replace(features=of_clusters / mass[:, :, None])
 
 
 def _family(p_xy, features, multipliers):
@@ -270,18 +276,32 @@ def _search(
                 problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
             )[0]
     used = int(_solver.n_used(solution).max())
-    _require_memory(len(grid), len(p_xy), used)
-    encoders = np.zeros((len(grid), len(merged), used))
-    for i, clusters in enumerate(zip(solution.log_p_z[:, :used], solution.log_p_y_given_z[:, :used], strict=True)):
-        encoders[i] = _solver.encoder(problem, float(grid[i]), alpha, *clusters)
+    of_beta = _EncoderOf(problem, grid, alpha, solution.log_p_z[:, :used], solution.log_p_y_given_z[:, :used])
+    encoders = Encoders(of_beta, np.arange(len(grid)), np.arange(len(merged)), used)
+    if len(grid) * len(p_xy) * used <= _MOST_ENTRIES:
+        encoders = np.asarray(encoders)
     measured = _curve.measure_all(problem, grid, alpha, encoders)
     return _curve.finish(p_xy, grid, encoders, measured, index, solution.residual <= 10 * tolerance, gaps, certified)
 
 
-def _require_memory(n_beta: int, n_x: int, width: int) -> None:
-    """Refuses what does not fit: arrays (β, x, width) of the search, or of the encoders found."""
+class _EncoderOf(NamedTuple):
+    """p(z|x), (x, z), at the β of a number: what `Encoders` asks."""
+
+    problem: Problem
+    beta: np.ndarray
+    alpha: float
+    log_p_z: np.ndarray
+    log_p_y_given_z: np.ndarray
+
+    def __call__(self, i: int) -> np.ndarray:
+        clusters = self.log_p_z[i], self.log_p_y_given_z[i]
+        return _solver.encoder(self.problem, float(self.beta[i]), self.alpha, *clusters)
+
+
+def _require_memory(n_beta: int, n_x: int, n_y: int) -> None:
+    """Refuses what does not fit: as many clusters as inputs for every β, and encoders where they are computed."""
     memory.require(
         f"`beta` with {n_beta} values and `p_xy` with {n_x} inputs",
-        _COPIES * 8.0 * n_beta * n_x * width,
-        "Pass fewer values of `beta` at a time: they are independent but for warm starts.",
+        8.0 * _COPIES * n_x * (n_beta * (1 + n_y) + parallel.cores() * n_x),
+        "Pass fewer values of `beta` at a time: they are independent but for warm starts. Or merge alike inputs.",
     )

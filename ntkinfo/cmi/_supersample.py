@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, kernels, mixture, networks
-from ntkinfo._common import check, labels, memory, parallel, pytree, tables
+from ntkinfo._common import check, compiling, labels, memory, parallel, pytree, tables
 from ntkinfo.cmi import _moments, _outcomes
 
 # Groups of draws whose differences give standard errors, and networks drawn for each choice with several classes.
@@ -214,7 +214,7 @@ def _choices(n: int, draws: int, enumerated: bool, key) -> np.ndarray:
     return np.stack([first, 1 - first], axis=1).reshape(-1, n)
 
 
-@functools.partial(jax.jit, static_argnames="k")
+@compiling.jit(static_argnames="k")
 def _losses(found, side, y, classes, key, k):
     """Probabilities of (L⁰, L¹) for one choice, (T, n, 4)."""
     n = len(side)
@@ -226,7 +226,7 @@ def _losses(found, side, y, classes, key, k):
     return _outcomes.of_classes(key, first, second, variances, covariance, numbers, _NETWORKS)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
+@compiling.jit(donate_argnums=0)
 def _add(sums, group, outcomes, side):
     """Adds them where they belong, (groups, 2, T, n, 4): by group and by U_i."""
     chosen = jnp.stack([1 - side, side]).astype(outcomes.dtype)
@@ -243,7 +243,7 @@ def in_order(found: _moments.PairMoments, side: Array):
     return first, second, (one, two), found.covariance
 
 
-@functools.partial(jax.jit, static_argnames="exact")
+@compiling.jit(static_argnames="exact")
 def _result(sums, counts, exact):
     """Informations, errors and the square-root bound, (T,) each, with the jackknife over groups."""
 
@@ -309,7 +309,7 @@ def _output_information(kept, key, times, enumerated) -> tuple[np.ndarray, np.nd
     return values.mean(axis=(1, 2)), values.mean(axis=2).std(axis=1, ddof=1) / math.sqrt(values.shape[1])
 
 
-@jax.jit
+@compiling.jit
 def _densities(first, second, one, two, covariance, sides, key):
     """log p(z | U_i) - log p(z) at one draw z for each choice, (T, draws, n)."""
     times, k = first.shape[1], first.shape[3]

@@ -5,17 +5,15 @@ standard error, an effective sample size and a verdict on whether to believe it,
 form. `ntkinfo.bounds.information_content` turns it into a generalization bound.
 """
 
-import functools
 import warnings
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import kernels
-from ntkinfo._common import check, tables
+from ntkinfo._common import check, compiling, tables
 from ntkinfo._common.labels import real_targets
 from ntkinfo._numerics import cholesky
 from ntkinfo.content import _orthant
@@ -219,7 +217,7 @@ def positive_probability(
     return probability, effective
 
 
-_conditioned = jax.jit(_orthant.conditioned, static_argnums=4)
+_conditioned = compiling.jit(_orthant.conditioned, static_argnums=4)
 
 
 def _check_arguments(kernel, labels, what="`kernel`"):
@@ -247,17 +245,17 @@ def _check_arguments(kernel, labels, what="`kernel`"):
     return correlation
 
 
-@jax.jit
+@compiling.jit
 def _correlation(kernel, labels):
     scaled = labels / jnp.sqrt(jnp.diagonal(kernel))
     product = kernel * scaled[:, None] * scaled[None, :]
     return 0.5 * (product + product.T)
 
 
-_upper = jax.jit(_orthant.closed_form, static_argnums=1)
+_upper = compiling.jit(_orthant.closed_form, static_argnums=1)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+@compiling.jit(static_argnums=(3, 4))
 def _estimate(correlation, key, tilt, n_samples, isotropic):
     _, factor, shift, lower = _orthant.tilting(correlation)
     if isotropic:

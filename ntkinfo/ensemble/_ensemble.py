@@ -4,7 +4,6 @@
 mean and covariance at any number of times of gradient flow.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, data, labels, memory, pickling, pytree, tables, tracing
+from ntkinfo._common import check, compiling, data, labels, memory, pickling, pytree, tables, tracing
 from ntkinfo._numerics import decay_forms, eigenspaces, padding, spectral_filters, spectrum, variances
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.datasets import Dataset
@@ -538,7 +537,7 @@ def _no_kernel(x1, x2, get):
     raise NotImplementedError("an ensemble that was filled up has no kernel function")
 
 
-@jax.jit
+@compiling.jit
 def _diagonalise(nngp, ntk, y):
     return _diagonalise_coupled(nngp, ntk, y)[:-1]
 
@@ -552,7 +551,7 @@ def _diagonalise_coupled(nngp, ntk, y):
     return eigenvalues, u, nngp_rotated, u.T @ y, coupling
 
 
-@functools.partial(jax.jit, static_argnames="joint")
+@compiling.jit(static_argnames="joint")
 def _predict(ens: Ensemble, cross: CrossKernels, s: Array, basis: Array | None, joint: bool) -> Gaussian:
     return ens.predictive(cross, ens.filters(s), basis, joint=joint)
 
@@ -564,7 +563,7 @@ def predictive(
     return ens.predictive(cross, ens.filters(s), basis, joint=joint)
 
 
-@functools.partial(jax.jit, static_argnames="joint")
+@compiling.jit(static_argnames="joint")
 def _predict_train(ens: Ensemble, t: Array, joint: bool) -> Gaussian:
     s = ens.rescaled_time(t)
     decay, u = ens.filters(s).decay, ens.eigenvectors
@@ -580,7 +579,7 @@ def _predict_train(ens: Ensemble, t: Array, joint: bool) -> Gaussian:
     return Gaussian(mean, _moments.variances(decay, u, None, None, ens.nngp_rotated, extra=extra))
 
 
-@jax.jit
+@compiling.jit
 def _resolved_train(ens: Ensemble, t: Array, forms: Array) -> Gaussian:
     """`_predict_train` without covariances, of variances (T, n) that were found before."""
     decay = ens.filters(ens.rescaled_time(t)).decay

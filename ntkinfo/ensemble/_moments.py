@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
 
 from ntkinfo import kernels
-from ntkinfo._common import tables
-from ntkinfo._numerics import eigenspaces, spectral_filters
+from ntkinfo._common import compiling, tables, tracing
+from ntkinfo._numerics import eigenspaces, padding, spectral_filters
 from ntkinfo._numerics import variances as numerics
 
 # Times whose covariances are computed from products held in memory at once.
@@ -88,12 +88,23 @@ def coupled(
     return Coupled(coupling, rows, eigenspaces.product(rows, coupling), slopes, lost, limits)
 
 
-@jax.jit
 def rotate(
-    u: Float[Array, "n n"], cross: kernels.Kernels, prior: Float[ArrayLike, " m"] | Float[ArrayLike, "m m"]
+    u: Float[Array, "n n"], cross: kernels.Kernels, prior: Float[Array, " m"] | Float[Array, "m m"]
 ) -> CrossKernels:
     """Kernels between test and training inputs (m, n) in the eigenbasis `u`, with the prior of the test inputs."""
-    return CrossKernels(cross.ntk @ u, cross.nngp @ u, prior)
+    pair, prior = (cross.ntk, cross.nngp), jnp.asarray(prior)
+    m, n = pair[0].shape
+    if m > padding.SMALL or not tracing.is_known(u, pair):
+        return CrossKernels(*_rotated(u, *pair), prior)
+    # Filled up, so that other numbers of test inputs share the program.
+    full = padding.near(m)
+    rotated = _rotated(u, *(padding.fill(part, (full, n)) for part in pair))
+    return CrossKernels(*(padding.cut(part, (m, n)) for part in rotated), prior)
+
+
+@compiling.jit
+def _rotated(u, ntk, nngp):
+    return ntk @ u, nngp @ u
 
 
 def means(

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Shaped
 
-from ntkinfo._common import check, results, tables
+from ntkinfo._common import check, compiling, results, tables
 from ntkinfo._common.progress import bar
 from ntkinfo._common.results import Information
 from ntkinfo._numerics import mlp
@@ -242,7 +242,7 @@ def _terms(settings, params, x, t):
     return jnp.diagonal(scores) - log_sum + math.log(len(x)), jnp.sum(jnp.exp(scores - log_sum[:, None]), axis=0)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
+@compiling.jit(static_argnames="settings")
 def _over_batches(settings, params, pair):
     x, t = (columns.reshape(-1, settings.batch, columns.shape[1]) for columns in pair)
     terms, as_wrong = jax.lax.map(lambda batch: _terms(settings, params, *batch), (x, t))
@@ -267,7 +267,7 @@ def _loss(settings, params, x, t):
     return -jnp.mean(_terms(settings, params, x, t)[0])
 
 
-@functools.partial(jax.jit, static_argnames="settings")
+@compiling.jit(static_argnames="settings")
 def _advance(settings, key, pair, learning_rate, state: _State, n_steps) -> _State:
     """The critic after `n_steps` more minibatches."""
     n = len(pair[0])

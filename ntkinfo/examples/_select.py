@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import check, compiling, pytree, tables
 from ntkinfo.posterior import PRIORS
 
 # As in `Posterior.fit`: rounding is so many times below variance and noise.
@@ -129,7 +129,7 @@ def _gain(variance, noise):
     return 0.5 * jnp.log1p(jnp.maximum(variance, 0.0) / noise)
 
 
-@jax.jit
+@compiling.jit
 def _open_gain(variance, open_, noise):
     return jnp.where(open_, _gain(variance, noise), -1.0)
 
@@ -141,7 +141,7 @@ def _pick(variance, open_, noise, n):
     return best, gains[best], jnp.sum(jnp.maximum(jax.lax.top_k(gains, n)[0], 0.0))
 
 
-@jax.jit
+@compiling.jit
 def _update(factor, variance, column, best, step, noise):
     """One step of the Cholesky factorisation of Q + σ²I with the pivot `best`: rows of the factor, variances of f."""
     pivot = jnp.sqrt(jnp.maximum(variance[best], 0.0) + noise)

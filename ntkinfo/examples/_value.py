@@ -1,13 +1,12 @@
 """What each training example, or group of them, tells beyond all others: leave-one-out in closed form."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, kernels
-from ntkinfo._common import check, labels, pytree, tables
+from ntkinfo._common import check, compiling, labels, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.examples import _factor, _finite_time, _groups
@@ -207,7 +206,7 @@ def _with_times(found: ExampleValue, function) -> ExampleValue:
     return ExampleValue(*map(of, arrays), groups)
 
 
-@jax.jit
+@compiling.jit
 def _of_posterior(post):
     (q, u, y_rotated, coupling), noise = post.spectrum, post.noise
 
@@ -254,12 +253,12 @@ def _posterior_parts(post: Posterior, test, grouped, batch_size):
     return information, shared, residual, variance, found
 
 
-@jax.jit
+@compiling.jit
 def _weights(cross, u, inverse):
     return ((cross @ u) * inverse[None, :]) @ u.T
 
 
-@jax.jit
+@compiling.jit
 def _test_information(weights, residual, total, known):
     # Without example i the variance at test input j is (1 + a_ji) times as large, and the mean W_ji r_i away.
     a = weights**2 * total[None, :] / known[:, None]
@@ -279,7 +278,7 @@ def require_interpolation(name: str, ens: Ensemble) -> None:
         )
 
 
-@jax.jit
+@compiling.jit
 def leave_one_out(ens: Ensemble) -> tuple[Array, Array, Array]:
     """Residuals (n, k), variances (n,) of each output without its example at t = ∞, and [Θ⁻¹]_ii (n,)."""
     u, inverse = ens.eigenvectors, 1.0 / ens.eigenvalues
@@ -304,7 +303,7 @@ def _ensemble_parts(ens: Ensemble, test, grouped, batch_size):
     return information, None, residual, variance, found
 
 
-@jax.jit
+@compiling.jit
 def _influence(ens, cross):
     """A = Θ_* Θ⁻¹ (m, n), and (K_* - A K) Θ⁻¹ (m, n): minus the covariance of outputs with residuals times [Θ⁻¹]_ii."""
     u, inverse = ens.eigenvectors, 1.0 / ens.eigenvalues[None, :]
@@ -312,7 +311,7 @@ def _influence(ens, cross):
     return a @ u.T, ((cross.nngp - a @ ens.nngp_rotated) * inverse) @ u.T
 
 
-@jax.jit
+@compiling.jit
 def _ensemble_information(influence, joint, residual, variance, known):
     k = residual.shape[1]
     without = known[:, None] + influence**2 * variance[None, :] + 2 * influence * joint

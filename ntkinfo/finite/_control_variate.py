@@ -4,12 +4,11 @@ What it says has the expectation of the closed forms, and most of the sampling e
 in the difference of the two, the effect of finite width stands out from the noise.
 """
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import ensemble
-from ntkinfo._common import check
+from ntkinfo._common import check, compiling
 from ntkinfo._numerics import spectral_filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.finite._run import Run
@@ -63,7 +62,7 @@ def kernel_flow(run: Run, ens: Ensemble, x_test: Float[ArrayLike, "m ..."] | Non
     return run._replace(**_flowed(ens, run.t, run.train_outputs[:, zero[0]], start, cross))
 
 
-@jax.jit
+@compiling.jit
 def _flowed(ens, t, train_start, start, cross):
     s, rates = ens.rescaled_time(t), ens.eigenvalues
     residual = jnp.einsum("ij,nic->njc", ens.eigenvectors, train_start - ens.y[None])

@@ -1,12 +1,10 @@
 """Networks with every layer recorded over training, and their activations."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import check, compiling, pytree, tables
 from ntkinfo._numerics import mlp
 from ntkinfo._numerics.mlp import ACTIVATIONS
 
@@ -96,7 +94,7 @@ def activations(
     return _activate(functions, run.loss == "cross_entropy", params, jnp.asarray(x, params[0].weight.dtype))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiling.jit(static_argnums=(0, 1))
 def _activate(functions, softmax, params, x):
     def activate(params):
         values = [layer.T for layer in mlp.layers(functions, params, x.T)]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from ntkinfo._common import compiling
 from ntkinfo._common.errors import has_diverged
 from ntkinfo._numerics.mlp import Layer, errors, initialise, layers, losses
 
@@ -127,7 +128,7 @@ def order(config: Config, keys: _Keys, epoch) -> Array:
     return (jax.lax.sort(words, is_stable=False) & jnp.uint32(2**bits - 1)).astype(jnp.int32)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "n"))
+@compiling.jit(static_argnames=("config", "n"))
 def networks(config: Config, key: Array, indices: Array, n: int) -> Networks:
     """The networks of these indices, for n rows of data."""
 
@@ -138,7 +139,7 @@ def networks(config: Config, key: Array, indices: Array, n: int) -> Networks:
     return _over_networks(config, one, indices)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@compiling.jit(static_argnames="config")
 def begin(config: Config, networks: Networks, data: Data, scales: Scales) -> State:
     """The networks before training."""
 
@@ -153,7 +154,7 @@ def begin(config: Config, networks: Networks, data: Data, scales: Scales) -> Sta
     return _over_networks(config, begin_one, networks)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@compiling.jit(static_argnames="config")
 def advance(config: Config, networks: Networks, data: Data, scales: Scales, state: State, n_epochs) -> State:
     """The networks after `n_epochs` more epochs."""
 
@@ -177,7 +178,7 @@ def advance(config: Config, networks: Networks, data: Data, scales: Scales, stat
     return _over_networks(config, advance_one, (networks, state))
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@compiling.jit(static_argnames="config")
 def measure(config: Config, networks: Networks, data: Data, state: State) -> Record:
     """What is recorded of the networks where they stand."""
 
@@ -202,7 +203,7 @@ def measure(config: Config, networks: Networks, data: Data, state: State) -> Rec
     return _over_networks(config, measure_one, (networks, state))
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@compiling.jit(static_argnames="config")
 def drawn(config: Config, keys: _Keys, y: Array) -> Array:
     """The labels drawn for the networks, (c, n)."""
     return _over_networks(config, lambda own: jnp.argmax(_targets(config, own, y)[0], axis=1), keys)

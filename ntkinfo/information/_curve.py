@@ -13,7 +13,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, mixture
-from ntkinfo._common import check, data, labels, pytree, tables, tracing
+from ntkinfo._common import check, compiling, data, labels, pytree, tables, tracing
 from ntkinfo._common.quantities import QUANTITIES, Quantity, scaled
 from ntkinfo._common.results import Estimate, Information
 from ntkinfo._numerics import padding
@@ -214,7 +214,9 @@ def curve(
     else:
         x_test = ens.check_inputs("x_test", x_test)
         m = len(x_test)
-    t = jnp.atleast_1d(check.times("t", t))
+    t = check.times("t", t)
+    # Of a vector `jnp.atleast_1d` would compile a copy.
+    t = t if t.ndim else t[None]
     read = labels.read("y_test", y_test, m, task)
     if read.targets is None or read.targets.shape[1] != ens.k:
         got = "integers" if read.targets is None else f"{read.targets.shape[1]} outputs"
@@ -277,7 +279,7 @@ def _check_krylov(x_test, joint: bool) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnames=("method", "n_samples", "joint", "known", "traced"))
+@compiling.jit(static_argnames=("method", "n_samples", "joint", "known", "traced"))
 def _curve(
     ens: Ensemble, cross: CrossKernels, targets, classes, one_hot, t, s, basis, noise, label_entropy, key,
     *, method, n_samples, joint, known, traced,
@@ -373,7 +375,7 @@ def _quantities(
     return fields, z, resolved, error
 
 
-_filled_quantities = jax.jit(functools.partial(_quantities, floored=True), static_argnames=("joint", "known"))
+_filled_quantities = compiling.jit(functools.partial(_quantities, floored=True), static_argnames=("joint", "known"))
 
 
 def _checked(result: Curve, known: bool) -> Curve:

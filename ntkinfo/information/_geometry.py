@@ -1,7 +1,5 @@
 """Geometry of training at infinite width: how far the parameters and outputs move, and at what action."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, gaussian
-from ntkinfo._common import check
+from ntkinfo._common import check, compiling
 from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import cholesky
 from ntkinfo._numerics.spectral_filters import Filters
@@ -178,7 +176,7 @@ def output_divergence(
     return value.reshape(t.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("joint", "known", "average"))
+@compiling.jit(static_argnames=("joint", "known", "average"))
 def _output_divergence(ens, cross, t, basis, joint, known, average):
     filters = _filters(ens, t)
     if joint:

@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble
-from ntkinfo._common import check, memory
+from ntkinfo._common import check, compiling, memory
 from ntkinfo._common.results import Information, full
 from ntkinfo._numerics import cholesky
 from ntkinfo._numerics.spectral_filters import Filters
@@ -33,7 +33,7 @@ def _checked(ens: Ensemble, label_covariance) -> Array:
 
 
 @jax.custom_jvp
-@jax.jit
+@compiling.jit
 def _root(c):
     """R with R Rᵀ = C."""
     values, vectors = jnp.linalg.eigh(c)
@@ -119,7 +119,7 @@ def data_information(
     return Information(value, value, value, full(value, 0.0), "exact")
 
 
-@jax.jit
+@compiling.jit
 def _data_information(ens, c, cross, s, basis):
     filters = ens.filters(s)
     # A_t itself: means of labels that are unit vectors.

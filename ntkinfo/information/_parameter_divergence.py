@@ -14,7 +14,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, kernels
-from ntkinfo._common import check, tables
+from ntkinfo._common import check, compiling, tables
 from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics.spectral_filters import Filters
@@ -139,12 +139,12 @@ def _finite_times(t) -> Array:
     return t
 
 
-@jax.jit
+@compiling.jit
 def _linear(ens, s):
     return linear_core(ens, ens.filters(s))
 
 
-@jax.jit
+@compiling.jit
 def _curvature(ens, hessian, s):
     return curvature_core(ens, hessian, ens.filters(s))
 

@@ -5,7 +5,6 @@ evaluated block by block so that memory stays bounded; on several devices the bl
 does the same for the Hessian kernel.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo import networks
-from ntkinfo._common import check, memory, tables
+from ntkinfo._common import check, compiling, memory, tables
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._neural_tangents import correlated as _correlated
 from ntkinfo._numerics import padding
@@ -99,12 +98,12 @@ def _two(both) -> tuple:
     return tuple(both)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiling.jit(static_argnums=0)
 def _block(kernel_fn, x1, x2):
     return evaluate(kernel_fn, x1, x2)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiling.jit(static_argnums=(0, 1))
 def _diagonal_blocks(kernel_fn, kernel, blocks):
     return jax.lax.map(lambda x: jnp.diagonal(getattr(evaluate(kernel_fn, x), kernel)), blocks).ravel()
 

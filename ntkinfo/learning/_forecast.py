@@ -1,12 +1,11 @@
 """Errors forecast from the training set alone, and how labels lie along the eigenvectors of the kernel."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from ntkinfo import ensemble, examples
-from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import check, compiling, pytree, tables
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.posterior import Posterior
 
@@ -124,7 +123,7 @@ def alignment(source: SourceOfForecast) -> Alignment:
     return _alignment(source.eigenvalues, source.y_rotated)
 
 
-@jax.jit
+@compiling.jit
 def _alignment(rates, y):
     rates, y = rates[::-1], y[::-1]
     # Scaled first: squares of small labels would underflow.

@@ -2,14 +2,13 @@
 
 import math
 import warnings
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from ntkinfo._common import check, memory, tracing
+from ntkinfo._common import check, compiling, memory, tracing
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information, estimate, full
 from ntkinfo._numerics import padding, pair_sums
@@ -94,12 +93,12 @@ def _ceilings(classes):
     return math.log(len(classes)), entropy(share)
 
 
-@jax.jit
+@compiling.jit
 def _exact(mean, variance, classes):
     return jax.lax.map(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), (mean, variance))
 
 
-@jax.jit
+@compiling.jit
 def _first(mean, variance, classes, count):
     """`_exact` of the first `count` channels; zeros for those that only fill up the arrays."""
 
@@ -265,8 +264,37 @@ def label_exact(
     return exact_pair(mean, variance, _labels.one_hot(labels, n_classes))[1]
 
 
-@partial(jax.jit, static_argnames="n_samples")
-def _sampled(key, mean, variance, classes, n_samples):
+def _of_channels(function, mean, variance, count):
+    """`function` of each channel (m, k), (m,), in turn; zeros beyond the first `count`, where that is given."""
+    if count is None:
+        return jax.lax.map(function, (mean, variance))
+    shapes = jax.eval_shape(function, (mean[0], variance[0]))
+    nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def one(item):
+        index, *channel = item
+        return jax.lax.cond(index < count, lambda: function(tuple(channel)), lambda: nothing)
+
+    return jax.lax.map(one, (jnp.arange(len(variance)), mean, variance))
+
+
+def _called(program, mean, variance):
+    """`program(mean, variance, count)` of known channels, filled up to few numbers of them; cut off, on the host."""
+    if not tracing.is_known(mean, variance):
+        return program(mean, variance, None)
+    count = len(variance)
+    full = (padding.repeat_last(values, padding.near(count)) for values in (mean, variance))
+    return jax.tree.map(lambda result: np.asarray(result)[:count], program(*full, count))
+
+
+def _rows_of(values, lead):
+    """The rows of (T, r), each in the leading shape; nothing is compiled for known ones."""
+    xp = np if isinstance(values, np.ndarray) else jnp
+    return [xp.reshape(values[:, i], lead) for i in range(values.shape[1])]
+
+
+@compiling.jit(static_argnames="n_samples")
+def _sampled(key, mean, variance, classes, n_samples, count=None):
     """Means (T, 5) and their standard errors."""
     m = variance.shape[1]
 
@@ -278,15 +306,16 @@ def _sampled(key, mean, variance, classes, n_samples):
             error = jnp.std(average, axis=1, ddof=1) / math.sqrt(m) if m > 1 else jnp.zeros_like(average[:, 0])
         return jnp.mean(average, axis=1), error
 
-    return jax.lax.map(of_channel, (mean, variance))
+    return _of_channels(of_channel, mean, variance, count)
 
 
 def _averages(key, mean, variance, one_hot, n_samples, *, least: int = 1):
     """What `_sampled` draws for checked arguments, averages and standard errors (5, ...), and the ceilings."""
     key = check.key("key", key)
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot, least=least)
-    average, error = _sampled(key, mean, variance, classes, _draws(n_samples, mean))
-    return *(a.T.reshape((5, *lead)) for a in (average, error)), _ceilings(classes)
+    n_samples = _draws(n_samples, mean)
+    found = _called(lambda *channels: _sampled(key, *channels[:2], classes, n_samples, channels[2]), mean, variance)
+    return *([jnp.asarray(row) for row in _rows_of(values, lead)] for values in found), _ceilings(classes)
 
 
 def monte_carlo_pair(
@@ -448,9 +477,9 @@ def label_minibatch(
     return minibatch_pair(mean, variance, _labels.one_hot(labels, n_classes), key=key, n_samples=n_samples)[1]
 
 
-@jax.jit
-def _pairwise(mean, variance, classes):
-    return jax.lax.map(lambda channel: pair_sums.pairwise(*channel, classes), (mean, variance))
+@compiling.jit
+def _pairwise(mean, variance, classes, count=None):
+    return _of_channels(lambda channel: pair_sums.pairwise(*channel, classes), mean, variance, count)
 
 
 def pairwise_pair(mean: Means, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:
@@ -463,10 +492,12 @@ def pairwise_pair(mean: Means, variance: Variances, one_hot: OneHot) -> tuple[In
       (True, True)
     """
     mean, variance, classes, lead = _check_arguments(mean, variance, one_hot)
-    lower, upper, class_lower, class_upper = _pairwise(mean, variance, classes).T.reshape((4, *lead))
+    found = _called(lambda *channels: _pairwise(*channels[:2], classes, channels[2]), mean, variance)
+    lower, upper, class_lower, class_upper = _rows_of(found, lead)
     check.finite_result("the bounds", (lower, upper, class_lower, class_upper), "`mean` and `variance`")
-    zero = full(lower, 0.0)
-    bounds = (lower, upper), (lower - class_upper, upper - class_lower)
+    of_input, of_label = (lower, upper), (lower - class_upper, upper - class_lower)
+    bounds = [[jnp.asarray(bound) for bound in pair] for pair in (of_input, of_label)]
+    zero = full(bounds[0][0], 0.0)
     return tuple(
         Information(low, low, up, zero, "pairwise", zero, zero, full(zero, ceiling))
         for (low, up), ceiling in zip(bounds, _ceilings(classes), strict=True)

@@ -121,7 +121,7 @@ def clusters(curve: Any, index: int = -1, *, ax: Axes | None = None) -> Axes:
     beta = np.atleast_1d(np.asarray(curve.beta))
     index = check.integer("index", index, least=-len(beta), most=len(beta) - 1)
     count = int(np.asarray(curve.n_clusters)[index])
-    encoder, decoder = np.asarray(curve.encoder)[index, :, :count], np.asarray(curve.decoder)[index, :count]
+    encoder, decoder = np.asarray(curve.encoder[index])[:, :count], np.asarray(curve.decoder)[index, :count]
     names = getattr(curve, "names", None)
     rows = list(names.rows) if names is not None else [str(i) for i in range(len(encoder))]
     columns = [f"z{j}" for j in range(count)]

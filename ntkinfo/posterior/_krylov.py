@@ -193,8 +193,8 @@ def fit(
             )
     if np.ndim(noise) > 0:
         raise ValueError(
-            f'`noise` must be one number under engine="krylov"; got shape {np.shape(noise)}. Take engine="dense" on fewer '
-            "training inputs, or one posterior for each label."
+            f'`noise` must be one number under engine="krylov"; got shape {np.shape(noise)}. Take engine="dense" on '
+            "fewer training inputs, or one posterior for each label."
         )
     if isinstance(kernel_fn, kernels.EmpiricalKernel):
         raise ValueError(

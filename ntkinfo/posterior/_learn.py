@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, labels, memory, parallel, progress, pytree, tables
+from ntkinfo._common import check, compiling, labels, memory, parallel, progress, pytree, tables
 from ntkinfo.posterior import _per_label
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _function(build: Callable, unravel, objective: str, prior: str, noise):
         q = getattr(kernels.evaluate(networks.kernel_function(build(parameters)), x), prior)
         return _OBJECTIVES[objective](0.5 * (q + q.T), y, variance)
 
-    return jax.jit(jax.value_and_grad(value))
+    return compiling.jit(jax.value_and_grad(value))
 
 
 def _prior_name(build, init, prior) -> str:

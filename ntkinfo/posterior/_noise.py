@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo._common import check, tables, tracing
+from ntkinfo._common import check, compiling, tables, tracing
 from ntkinfo._numerics import padding, spectrum
 
 _SCAN = 128
@@ -77,7 +77,7 @@ def maximise_marginal_likelihood(eigenvalues: Array, squares: Array, k: int) -> 
     return maximised(*values, np.asarray(k, eigenvalues.dtype))
 
 
-@jax.jit
+@compiling.jit
 def maximised(eigenvalues, squares, weights, k):
     """The core of `maximise_marginal_likelihood`: eigenvalues and squares count by their weights, (n,)."""
     import optax

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import ensemble, kernels, networks
-from ntkinfo._common import check, data, labels, memory, pickling, pytree, tables, tracing
+from ntkinfo._common import check, compiling, data, labels, memory, pickling, pytree, tables, tracing
 from ntkinfo._numerics import eigenspaces, padding, regularised, variances
 from ntkinfo.datasets import Dataset
 from ntkinfo.gaussian import Gaussian
@@ -516,7 +516,7 @@ def _residual(y, offset):
     return y if offset is None else y - offset
 
 
-@jax.jit
+@compiling.jit
 def _log_marginal_likelihood(post: Posterior) -> Array:
     inverse = _inverse(post)
     quadratic = regularised.quadratic(*inverse, _residual(post.y, post.offset))
@@ -567,13 +567,13 @@ def _predictive(post: Posterior, cross, prior, joint: bool) -> Gaussian:
     return _predictive_in_jax(post, cross, prior, residual, joint)
 
 
-@functools.partial(jax.jit, static_argnames="joint")
+@compiling.jit(static_argnames="joint")
 def _predictive_in_jax(post, cross, prior, residual, joint):
     parts = regularised.explained(joint, *_inverse(post), cross, residual)
     return _resolved(*parts, prior, jnp.trace(post.q), post.noise, joint)
 
 
-@functools.partial(jax.jit, static_argnames="joint")
+@compiling.jit(static_argnames="joint")
 def _resolved(mean, known, prior, trace, noise, joint: bool) -> Gaussian:
     """The posterior of means (m, k) and what labels explain of the prior: (m,), or (m, m) if `joint`."""
     own, explained = (jnp.diagonal(prior), jnp.diagonal(known)) if joint else (prior, known)
@@ -586,7 +586,7 @@ def _resolved(mean, known, prior, trace, noise, joint: bool) -> Gaussian:
     return Gaussian(mean, variances.resolved(prior - known, error))
 
 
-@functools.partial(jax.jit, static_argnames="joint")
+@compiling.jit(static_argnames="joint")
 def _predictive_of_spectrum(post: Posterior, cross, prior, joint: bool) -> Gaussian:
     u, q, y_rotated, coupling = post.eigenvectors, post.eigenvalues, post.y_rotated, post.coupling
     vectors = cross @ u
@@ -605,7 +605,7 @@ def _predictive_of_spectrum(post: Posterior, cross, prior, joint: bool) -> Gauss
     return Gaussian(mean, variances.resolved(prior - eigenspaces.diagonal(vectors, inverse, q, coupling), error))
 
 
-@functools.partial(jax.jit, static_argnames="joint")
+@compiling.jit(static_argnames="joint")
 def _predict_train(post: Posterior, joint: bool) -> Gaussian:
     u, q, coupling = post.eigenvectors, post.eigenvalues, post.coupling
 
@@ -620,7 +620,7 @@ def _predict_train(post: Posterior, joint: bool) -> Gaussian:
     return Gaussian(mean, post.noise * eigenspaces.diagonal(u, hat, q, coupling))
 
 
-@jax.jit
+@compiling.jit
 def _leave_one_out(post: Posterior) -> Gaussian:
     u, q, coupling = post.eigenvectors, post.eigenvalues, post.coupling
 

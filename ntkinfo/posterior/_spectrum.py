@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo._common import check, tracing
+from ntkinfo._common import check, compiling, tracing
 from ntkinfo._numerics import eigenspaces, regularised
 from ntkinfo.posterior import _noise
 
@@ -65,7 +65,7 @@ def diagonalised(q: Array, residual: Array, noise: Any, known: Spectrum | None =
     return known._replace(eigenvalues=_noise.checked(known.eigenvalues, noise))
 
 
-@jax.jit
+@compiling.jit
 def _diagonalise(q, y):
     return _diagonalise_coupled(q, y)[:-1]
 
@@ -75,7 +75,7 @@ def _diagonalise_coupled(q, y):
     return eigenvalues, u, u.T @ y, coupling
 
 
-@jax.jit
+@compiling.jit
 def row_squares(y: Array) -> Array:
     """Σ_c y_c², (n,)."""
     return jnp.sum(y**2, axis=1)

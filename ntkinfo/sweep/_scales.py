@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, checkpoint, data, labels, tables
+from ntkinfo._common import check, checkpoint, compiling, data, labels, tables
 from ntkinfo._common import progress as _progress
 from ntkinfo._common.quantities import in_nats, scaled
 from ntkinfo.datasets import Dataset
@@ -189,7 +189,7 @@ def _at(name: str, value, scales: np.ndarray) -> int:
     return int(near[0])
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiling.jit(static_argnums=0)
 def _block(build, scales, x1, x2):
     return kernels.evaluate(networks.kernel_function(build(*scales)), x1, x2)
 

@@ -345,5 +345,6 @@ def result_of(spec: Spec, trained: _training_loop.Trained, i: int, betas, gammas
     failed = int(trained.state.failed[i])
     last = trained.records["step"][i, -1] if failed < 0 else failed
     step = last if trained.best is None else trained.best.step[i]
-    params = jax.tree.map(lambda leaf: leaf[i], kept)
+    # On the host: elsewhere every shape of a parameter is a program.
+    params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[i]), kept)
     return VariationalFit(params, history, jnp.asarray(betas[-1]), jnp.asarray(gammas[-1]), jnp.asarray(step), spec)

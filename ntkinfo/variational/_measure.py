@@ -1,13 +1,11 @@
 """What a variational fit reaches: bounds on I(X;Z) and I(Y;Z) named as such, errors, and calibration."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, labels, pytree, tables
+from ntkinfo._common import check, compiling, labels, pytree, tables
 from ntkinfo._numerics import entropy
 from ntkinfo.variational import _objectives, _predict, _validate
 from ntkinfo.variational._fit import VariationalFit
@@ -141,13 +139,14 @@ def label_entropy_of(y) -> float:
     return float(entropy.entropy(np.mean(np.asarray(y, np.float64), axis=0)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@compiling.jit(static_argnums=(0, 1, 2))
 def _measure(spec, samples, batch, params, x, y, key):
     keys = jax.random.split(key, 3)
     # The objective may be read with several draws, whatever it was trained with.
     several = spec._replace(objective="vib" if spec.objective == "dual" else spec.objective, samples=samples)
-    terms = _objectives.terms(several, params, x, y, jnp.zeros((), x.dtype), keys[0])
-    lower, upper, lower_stderr, upper_stderr = _predict.information(spec, params, x[:batch], keys[1])
+    encoded = _objectives.encode(spec, params, x)
+    terms = _objectives.terms_encoded(several, params, encoded, y, jnp.zeros((), x.dtype), keys[0])
+    lower, upper, lower_stderr, upper_stderr = _predict.information(spec, encoded, keys[1], batch)
     result = {
         "divergence": jnp.mean(terms.divergence),
         "cross_entropy": jnp.mean(terms.cross_entropy),
@@ -156,7 +155,7 @@ def _measure(spec, samples, batch, params, x, y, key):
         "i_xz_lower_stderr": lower_stderr,
         "i_xz_upper_stderr": upper_stderr,
     }
-    guess = _predict.predict(spec, params, x, keys[2], samples)
+    guess = _predict.predict_encoded(spec, params, encoded, keys[2], samples)
     if spec.task == "regression":
         return result | {"error": jnp.mean(jnp.sum((guess - y) ** 2, axis=1))}
     best = jnp.argmax(guess, axis=1)
@@ -202,10 +201,13 @@ def error_under_noise(
     return _errors_under_noise(fit.model, check.integer("samples", samples), fit.params, *rows, stds, key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiling.jit(static_argnums=(0, 1))
 def _errors_under_noise(spec, samples, params, x, y, stds, key):
     key_noise, key_latent = jax.random.split(key)
     noise = jax.random.normal(key_noise, x.shape, x.dtype)
-    return jax.lax.map(
-        lambda std: jnp.mean(_predict.errors(spec, params, x + std * noise, y, key_latent, samples)), stds
-    )
+
+    def errors(std):
+        encoded = _objectives.encode(spec, params, x + std * noise)
+        return jnp.mean(_predict.errors(spec, params, encoded, y, key_latent, samples))
+
+    return jax.lax.map(errors, stds)

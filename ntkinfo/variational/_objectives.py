@@ -137,7 +137,11 @@ def terms(spec: Spec, params, x: Array, y: Array, noise: Array, key: Array) -> T
     Returns:
       `Terms`.
     """
-    encoder_output = encode(spec, params, x)
+    return terms_encoded(spec, params, encode(spec, params, x), y, noise, key)
+
+
+def terms_encoded(spec: Spec, params, encoder_output, y: Array, noise: Array, key: Array) -> Terms:
+    """`terms` of what `encode` has returned."""
     first = divergence(spec, params, encoder_output, y)
     if spec.task == "regression":
         square = _square_error(spec, params, encoder_output, y, key)
@@ -148,7 +152,7 @@ def terms(spec: Spec, params, x: Array, y: Array, noise: Array, key: Array) -> T
         ratio = 2 * (log_std - noise)
         return Terms(first, entropy, jnp.sum(square * jnp.exp(-2 * noise) + jnp.expm1(ratio) - ratio, axis=1) / 2)
     if spec.kind == "categorical":
-        p, log_q = jnp.exp(encoder_output), decode(spec, params, jnp.eye(spec.latent, dtype=x.dtype))
+        p, log_q = jnp.exp(encoder_output), decode(spec, params, jnp.eye(spec.latent, dtype=y.dtype))
         entropy = -jnp.sum(p * (y @ log_q.T), axis=1)
         if spec.objective != "dual":
             return Terms(first, entropy, jnp.zeros_like(first))

@@ -10,28 +10,36 @@ from ntkinfo.variational._objectives import Spec
 
 def predict(spec: Spec, params, x, key, samples: int) -> Array:
     """The predictive q(y|x), (n, classes), or mean of y (n, k), averaged over draws of z."""
-    encoder_output = _objectives.encode(spec, params, x)
+    return predict_encoded(spec, params, _objectives.encode(spec, params, x), key, samples)
+
+
+def predict_encoded(spec: Spec, params, encoder_output, key, samples: int) -> Array:
+    """`predict` of what `encode` has returned."""
     if spec.kind == "categorical":
-        out = _objectives.decode(spec, params, jnp.eye(spec.latent, dtype=x.dtype))
+        out = _objectives.decode(spec, params, jnp.eye(spec.latent, dtype=encoder_output.dtype))
         return jnp.exp(encoder_output) @ (jnp.exp(out) if spec.task == "classes" else out)
     out = _objectives.decode_samples(spec, params, encoder_output, key, samples)
     return jnp.mean(jnp.exp(out) if spec.task == "classes" else out, axis=0)
 
 
-def errors(spec: Spec, params, x, y, key, samples: int = 4) -> Array:
+def errors(spec: Spec, params, encoder_output, y, key, samples: int = 4) -> Array:
     """Of each row the probability that the label is another than the likeliest; for regression the squared error."""
-    guess = predict(spec, params, x, key, samples)
+    guess = predict_encoded(spec, params, encoder_output, key, samples)
     if spec.task == "regression":
         return jnp.sum((guess - y) ** 2, axis=1)
     return 1 - jnp.take_along_axis(y, jnp.argmax(guess, axis=1)[:, None], axis=1)[:, 0]
 
 
-def information(spec: Spec, params, x, key) -> tuple[Array, Array, Array, Array]:
+def information(spec: Spec, encoder_output, key, rows: int) -> tuple[Array, Array, Array, Array]:
     """InfoNCE and leave-one-out of log p(z_i|x_j) on one batch, and their standard errors over its rows, in nats.
+
+    The batch are the first so many rows of what `encode` has returned.
 
     Of a categorical Z the expectation over z is a sum, and so InfoNCE is the exact I(X;Z) for X uniform over the rows.
     """
-    encoder_output, m = _objectives.encode(spec, params, x), len(x)
+    encoder_output = jax.tree.map(lambda part: part[:rows], encoder_output)
+    first = jax.tree.leaves(encoder_output)[0]
+    m, dtype = len(first), first.dtype
     if spec.kind == "categorical":
         lower, upper = _categorical_ratios(encoder_output)
     else:
@@ -42,13 +50,13 @@ def information(spec: Spec, params, x, key) -> tuple[Array, Array, Array, Array]
             z_i, i = at
             gap = (z_i[None] - mean) * jnp.exp(-log_std)
             scores = -jnp.sum(gap**2 / 2 + log_std, axis=1)
-            mixture = jax.nn.logsumexp(scores) - jnp.log(jnp.asarray(m, x.dtype))
+            mixture = jax.nn.logsumexp(scores) - jnp.log(jnp.asarray(m, dtype))
             others = jnp.where(jnp.arange(m) == i, -jnp.inf, scores)
-            left_out = jax.nn.logsumexp(others) - jnp.log(jnp.asarray(m - 1, x.dtype))
+            left_out = jax.nn.logsumexp(others) - jnp.log(jnp.asarray(m - 1, dtype))
             return scores[i] - mixture, scores[i] - left_out
 
         lower, upper = jax.lax.map(row, (z, jnp.arange(m)))
-    root = jnp.sqrt(jnp.asarray(m, x.dtype))
+    root = jnp.sqrt(jnp.asarray(m, dtype))
     return jnp.mean(lower), jnp.mean(upper), jnp.std(lower, ddof=1) / root, jnp.std(upper, ddof=1) / root
 
 

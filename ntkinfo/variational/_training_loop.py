@@ -4,7 +4,6 @@ The draws of step t come from fold_in(key, t) and nothing else, so that a run th
 have. A fit whose loss or parameters are no longer finite stands still at its last good state.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from ntkinfo._common import checkpoint
+from ntkinfo._common import checkpoint, compiling
 from ntkinfo._numerics import padding
 from ntkinfo.variational import _objectives, _predict
 from ntkinfo.variational._objectives import Spec
@@ -68,7 +67,7 @@ class Trained(NamedTuple):
     records: dict[str, np.ndarray]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiling.jit(static_argnums=(0, 1))
 def start(spec: Spec, optimizer, keys, x) -> State:
     """The state before the first step, of each fit."""
 
@@ -79,7 +78,7 @@ def start(spec: Spec, optimizer, keys, x) -> State:
     return jax.vmap(start_one)(keys)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@compiling.jit(static_argnums=(0, 1, 2))
 def advance(spec: Spec, optimizer, batch, state: State, first, last, betas, gammas, rate, keys, data: Data) -> State:
     """Steps first .. last - 1 of every fit; betas and gammas are (fits, steps) or longer, updates times `rate`."""
 
@@ -115,7 +114,7 @@ def advance(spec: Spec, optimizer, batch, state: State, first, last, betas, gamm
     return jax.vmap(advance_one)(state, betas, gammas, keys)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiling.jit(static_argnums=0)
 def record(spec: Spec, params, beta, gamma, final, keys, data: Data, test: Data | None) -> dict[str, Array]:
     """What is recorded of every fit: terms, losses, errors, and bounds on I(X;Z) of the first rows.
 
@@ -124,16 +123,18 @@ def record(spec: Spec, params, beta, gamma, final, keys, data: Data, test: Data 
 
     def record_one(params, beta, gamma, final, key):
         keys = jax.random.split(jax.random.fold_in(key, _RECORD), 5)
-        terms = _objectives.terms(spec, params, *data, keys[0])
-        lower, upper, _, _ = _predict.information(spec, params, data.x[:BATCH], keys[1])
+        encoded = _objectives.encode(spec, params, data.x)
+        terms = _objectives.terms_encoded(spec, params, encoded, data.y, data.noise, keys[0])
+        lower, upper, _, _ = _predict.information(spec, encoded, keys[1], BATCH)
         result = {name: jnp.mean(value) for name, value in terms._asdict().items()}
         result |= {"loss": _objectives.total(terms, beta, gamma), "i_xz_lower": lower, "i_xz_upper": upper}
-        result["error"] = jnp.mean(_predict.errors(spec, params, data.x, data.y, keys[2]))
+        result["error"] = jnp.mean(_predict.errors(spec, params, encoded, data.y, keys[2]))
         if test is not None:
-            terms = _objectives.terms(spec, params, *test, keys[3])
+            encoded = _objectives.encode(spec, params, test.x)
+            terms = _objectives.terms_encoded(spec, params, encoded, test.y, test.noise, keys[3])
             result["test_loss"] = _objectives.total(terms, *final)
             result["test_cross_entropy"] = jnp.mean(terms.cross_entropy)
-            result["test_error"] = jnp.mean(_predict.errors(spec, params, test.x, test.y, keys[4]))
+            result["test_error"] = jnp.mean(_predict.errors(spec, params, encoded, test.y, keys[4]))
         return result
 
     return jax.vmap(record_one)(params, beta, gamma, final, keys)

@@ -28,7 +28,8 @@ TestInputs = Float[ArrayLike, "m ..."]
 TestLabels = Integer[ArrayLike, " m"] | Float[ArrayLike, " m"] | Float[ArrayLike, "m k"]
 
 # One object: the rate is no part of it, so that no program is compiled for another rate.
-_ADAM = optax.adam(1.0)
+# Of all parameters in one vector, or each of them adds a dozen loops to the program.
+_ADAM = optax.flatten(optax.adam(1.0))
 
 
 class Rows(NamedTuple):

@@ -1,0 +1,58 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkinfo._common import compiling
+from tests.compilations import counted
+
+
+@compiling.jit
+def logarithm(x):
+    return jnp.sum(jnp.log1p(jnp.exp(x)) / (1 + x**2))
+
+
+@compiling.jit(static_argnames="power")
+def powers(x, *, power):
+    return x**power
+
+
+@pytest.fixture
+def x(dtype):
+    return jnp.asarray(np.random.default_rng(0).normal(size=1000), dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_are_those_of_jit(x, dtype):
+    value, expected = logarithm(x), jax.jit(logarithm.__wrapped__)(x)
+    assert value.dtype == dtype
+    np.testing.assert_allclose(value, expected, rtol=100 * float(jnp.finfo(dtype).eps))
+    np.testing.assert_array_equal(powers(x, power=3), x**3)
+
+
+@pytest.mark.parametrize("dtype", [np.float64])
+def test_inside_of_other_transformations(x, dtype):
+    expected = jax.grad(logarithm.__wrapped__)(x)
+    for function in (jax.grad(logarithm), jax.jit(jax.grad(logarithm))):
+        np.testing.assert_allclose(function(x), expected, rtol=1e-12)
+    np.testing.assert_allclose(jax.vmap(logarithm)(x[:, None]), jax.vmap(logarithm.__wrapped__)(x[:, None]), rtol=1e-12)
+    assert jax.eval_shape(logarithm, x).shape == ()
+
+
+@pytest.mark.parametrize("dtype", [np.float64])
+def test_is_compiled_once(x, dtype):
+    powers(x, power=2)
+    with counted() as count:
+        powers(x + 0, power=2)
+    assert count.number <= 1  # the sum
+    with counted() as count:
+        powers(x, power=4)
+    assert count.number == 1
+
+
+@pytest.mark.skipif(not compiling._ACCEPTED, reason="this JAX takes no options of the compiler")
+def test_options_are_handed_on(monkeypatch):
+    seen, jit = [], jax.jit
+    monkeypatch.setattr(jax, "jit", lambda function, **options: seen.append(options) or jit(function, **options))
+    compiling.jit(lambda x: x)
+    assert [options.get("compiler_options") for options in seen] == [None, compiling._OPTIONS]
