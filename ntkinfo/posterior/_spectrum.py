@@ -84,14 +84,13 @@ def row_squares(y: Array) -> Array:
 def is_of(spectrum: Spectrum, q: Array, residual: Array) -> bool:
     """Whether a known spectrum belongs to this kernel (n, n) and these labels less the prior mean (n, k)."""
     values, vectors, y_rotated = (np.asarray(part) for part in spectrum[:3])
-    q, residual = np.asarray(q), np.asarray(residual)
-    if vectors.shape != q.shape or y_rotated.shape != residual.shape:
+    kernel, target = np.asarray(q), np.asarray(residual)
+    if vectors.shape != kernel.shape or y_rotated.shape != target.shape:
         return False
-    v = _probe(q)
-    tolerance = _tolerance(q)
+    v, tolerance = _probe(kernel), _tolerance(kernel)
     return bool(
-        np.linalg.norm(vectors @ (values * (vectors.T @ v)) - q @ v) <= tolerance * np.linalg.norm(q)
-        and np.linalg.norm(vectors @ y_rotated - residual) <= tolerance * np.linalg.norm(residual)
+        np.linalg.norm(vectors @ (values * (vectors.T @ v)) - kernel @ v) <= tolerance * np.linalg.norm(kernel)
+        and np.linalg.norm(vectors @ y_rotated - target) <= tolerance * np.linalg.norm(target)
     )
 
 
