@@ -43,7 +43,9 @@ def test_claims_are_decided_by_their_rule():
 
 def test_a_verdict_counts():
     yes, no = Claim("", 0.0, "at most", 1.0), Claim("", 2.0, "at most", 1.0, source="abstract")
-    assert figure.verdict([yes, yes], True) == "reproduced" and figure.verdict([no], True) == "not reproduced"
+    said = Claim("", 0.0, "at most", 1.0, source="abstract")
+    assert figure.verdict([yes, said], True) == "reproduced" and figure.verdict([no], True) == "not reproduced"
+    assert "no claim of the paper is judged" in figure.verdict([yes, yes], True)
     assert figure.verdict([yes, no], True) == "in part: 1 of 2 claims hold"
     assert figure.judged([yes, no], False) == [yes] and figure.judged([yes, no], True) == [yes, no]
     assert "small sizes: 1 of 1" in figure.verdict([yes], False)
