@@ -31,6 +31,7 @@ class LeaveOneOut:
       train_error: mean 0-1 error of one network at the examples kept.
       single_information: Σ_j I(L_j;1[U = j]) in nats, of each loss alone with whether its example was left out.
       binary_kl: the largest L ≤ 1 with kl(L ‖ (L + n train_error)/(n + 1)) ≤ single_information: never below `error`.
+      t: the training times.
     """
 
     information: Array | None
@@ -39,6 +40,7 @@ class LeaveOneOut:
     train_error: Array
     single_information: Array
     binary_kl: Array
+    t: Array | None = None
 
     _table = tables.Table(("t",), nats="information single_information", plain="error bound train_error binary_kl")
     to_dataframe = tables.to_dataframe
@@ -118,6 +120,7 @@ def leave_one_out(ens: Ensemble, t: Num[ArrayLike, "*T"] | None = None) -> Leave
         rows = [_single(*pair) for pair in zip(*_errors(ens, times, jnp.asarray(classes)), strict=True)]
         error, *rest = (np.array(part) for part in zip(*rows, strict=True))
         parts = [None, error, rest[-1], *rest]
+    parts = [*parts, times]
     return LeaveOneOut(*(None if part is None else jnp.asarray(np.reshape(part, shape), ens.y.dtype) for part in parts))
 
 

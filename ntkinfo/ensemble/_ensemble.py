@@ -162,8 +162,8 @@ class Ensemble:
     def from_kernels(
         cls,
         kernel_fn: Callable,
-        x: Float[Array, "n ..."],
-        y: Float[Array, "n k"],
+        x: Float[ArrayLike, "n ..."],
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
         both: Kernels,
         *,
         mean: Any = None,
@@ -230,7 +230,7 @@ class Ensemble:
         """The former name of `y_rotated`, kept for one version."""
         return self.y_rotated
 
-    def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
+    def rescaled_time(self, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
         if tracing.is_known(t):
             # On the host, where no new number of times is compiled for.
@@ -330,7 +330,7 @@ class Ensemble:
         scale = np.exp(-2 * s * slowest) if slowest > 0 else np.ones_like(s)
         return jnp.asarray(forms * scale[:, None].astype(forms.dtype))
 
-    def check_inputs(self, name: str, x: Float[ArrayLike, "m ..."]) -> Float[Array, "m ..."]:
+    def check_inputs(self, name: str, x: Float[ArrayLike, "m ..."]) -> Float[Array, "..."]:
         """`x` as inputs of the shape trained on, in their dtype; as rows of a kernel with outputs="full"."""
         return kernels.inputs_like(name, x, self.x, self.kernel_fn)
 
@@ -517,7 +517,7 @@ class Ensemble:
         vectors = cross.ntk * filters.pseudo_inverse[None, :]
         return _moments.rounding_errors(filters.growth, vectors, prior, self.nngp_rotated)
 
-    def time_basis(self, t: Num[Array, "*T"], *, joint_with: int | None = None) -> Float[Array, "T_all r"] | None:
+    def time_basis(self, t: Num[ArrayLike, "*T"], *, joint_with: int | None = None) -> Float[Array, "T_all r"] | None:
         """The expansion of many times in few functions, or None where it saves nothing or values are traced.
 
         Where the covariance matrix of `joint_with` inputs is wanted, to rounding, and unless it would need more memory

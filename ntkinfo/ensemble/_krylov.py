@@ -137,7 +137,7 @@ class KrylovEnsemble:
         """`x` as inputs of the shape trained on, in their dtype."""
         return kernels.inputs_like(name, x, self.x, self.kernel_fn)
 
-    def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
+    def rescaled_time(self, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
         return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.x.dtype)
 

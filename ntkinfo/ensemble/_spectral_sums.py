@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Num
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo._common import check, pytree, tables
 from ntkinfo._common.results import Estimate
@@ -86,7 +86,7 @@ class SpectralSums:
 
     __repr__ = tables.one_line
 
-    def rescaled_time(self, t: Num[Array, "*T"]) -> Float[Array, "*T"]:
+    def rescaled_time(self, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
         return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.dtype)
 
@@ -154,7 +154,7 @@ class SpectralSums:
         grid = np.geomspace(0.1 / nodes.max(), 10.0 / nodes.min(), _WATCHED)
         return grid, self.filters(jnp.asarray(grid, self.dtype))
 
-    def training_losses(self, t: Num[Array, "*T"]) -> tuple[Estimate, Estimate]:
+    def training_losses(self, t: Num[ArrayLike, "*T"]) -> tuple[Estimate, Estimate]:
         """Squared errors on the n training inputs: of one network and of the ensemble mean, arrays like `t`.
 
         Source: theory, section 1.

@@ -75,17 +75,27 @@ def entropy_terms(x, _, k: int):
 def _block_variance(terms, x, y, k: int, order, smallest: int) -> float:
     """Variance of the whole sample's estimate, from estimates on disjoint blocks: it falls as 1/n."""
     blocks = int(np.clip(smallest // (BLOCK_SIZE * (k + 1)), 2, BLOCKS))
-    means = np.array([terms(x[order[b::blocks]], y[order[b::blocks]], k).mean() for b in range(blocks)])
-    # Blocks that agree to rounding are copies of each other, or at the ceiling: their spread says nothing.
-    if np.ptp(means) <= 64 * np.finfo(float).eps * max(1.0, np.abs(means).max()):
-        return float(np.inf)
+    means = [terms(x[order[b::blocks]], y[order[b::blocks]], k).mean() for b in range(blocks)]
     return float(np.var(means, ddof=1) / blocks)
+
+
+def _is_rounding(variance: float, value: float) -> bool:
+    return variance <= (64 * np.finfo(float).eps * max(1.0, abs(value))) ** 2
+
+
+def _standard_error(variance: float, value: float) -> float:
+    """The root of a variance; infinite where nothing varies, as among copies: that says nothing of the error."""
+    return np.inf if _is_rounding(variance, value) else np.sqrt(variance)
 
 
 def continuous(x, y, k: int) -> tuple[float, float]:
     """Information between x (n, d) and y (n, e) in nats and its standard error."""
-    value = continuous_terms(x, y, k).mean()
-    return float(value), np.sqrt(_block_variance(continuous_terms, x, y, k, np.arange(len(x)), len(x)))
+    terms = continuous_terms(x, y, k)
+    value, variance = terms.mean(), _block_variance(continuous_terms, x, y, k, np.arange(len(x)), len(x))
+    if _is_rounding(variance, value):
+        # Terms are few numbers, sums of digammas, so that two blocks may agree by chance.
+        variance = np.var(terms) / len(x)
+    return float(value), _standard_error(variance, value)
 
 
 def discrete(x, labels, k: int) -> tuple[float, float]:
@@ -95,13 +105,14 @@ def discrete(x, labels, k: int) -> tuple[float, float]:
     # Blocks with the classes in proportion have room for k neighbours, but do not see the proportions vary.
     within = _block_variance(discrete_terms, x, labels, k, np.argsort(labels, kind="stable"), int(size.min()))
     between = np.average((np.bincount(labels, weights=terms) / size - value) ** 2, weights=size) / len(x)
-    return float(value), np.sqrt(within + between)
+    return float(value), _standard_error(within + between, value)
 
 
 def entropy(x, k: int) -> tuple[float, float]:
     """Entropy of the density of x (n, d) in nats and its standard error."""
     value = entropy_terms(x, x, k).mean()
-    return float(value), np.sqrt(_block_variance(entropy_terms, x, x, k, np.arange(len(x)), len(x)))
+    variance = _block_variance(entropy_terms, x, x, k, np.arange(len(x)), len(x))
+    return float(value), _standard_error(variance, value)
 
 
 def distinct(points) -> np.ndarray:

@@ -190,9 +190,9 @@ class Posterior:
     def from_kernel(
         cls,
         kernel_fn: Callable,
-        x: Float[Array, "n ..."],
-        y: Float[Array, "n k"],
-        q: Float[Array, "n n"],
+        x: Float[ArrayLike, "n ..."],
+        y: Float[ArrayLike, "n k"] | Float[ArrayLike, " n"],
+        q: Float[ArrayLike, "n n"],
         *,
         noise: ArrayLike | str = 0.1,
         prior: str | None = None,

@@ -66,8 +66,8 @@ def report(tmp_path_factory):
 def test_the_page_of_the_main_job_is_one_file(report):
     text = report.read_text()
     reader = asks_for_nothing(text)
-    # Five figures, and a frame for each of the four times.
-    assert reader.count["img"] == 5 + 4 and reader.count["input"] == 1
+    # Six figures, and a frame for each of the four times.
+    assert reader.count["img"] == 6 + 4 and reader.count["input"] == 1
     assert "t = inf" in text and 'type="range" min="0" max="3"' in text
     assert any("most that anything can tell" in title for title in reader.titles)
     assert all(f"<dt>{word}</dt>" in text for word in ("X", "Y", "Z", "D", "ensemble", "prior", "time"))

@@ -143,7 +143,7 @@ def test_the_report_says_for_which_labels_its_bound_holds(rng, entropy, said):
     ens = ni.Ensemble.fit(network(), x, rng.normal(size=(len(x), 1)))
     y_test = rng.normal(size=(len(x_test), 1))
     curve = ni.information.curve(ens, x_test, y_test, [1.0, 10.0], label_entropy=entropy)
-    page = report.Report(curve, None, None, 0.0, None)
+    page = report.Report(curve, None, None, 0.0, None, None)
     assert f"at least {said}" in page._labels(1.0, "nats", {"label_information": 0.3})
 
 

@@ -117,7 +117,7 @@ def test_every_quantity_is_one_row_of_the_table():
     import matplotlib.pyplot as plt
 
     from ntkinfo import plot
-    from ntkinfo._cli import main, report
+    from ntkinfo._cli import generalization, main, report
     from ntkinfo._common import quantities
 
     ens, x_test, y_test = setting()
@@ -127,7 +127,8 @@ def test_every_quantity_is_one_row_of_the_table():
     assert (Path(ni.__file__).parents[1] / "docs" / "quantities.md").read_text().endswith(quantities.markdown())
     docstrings = f"{information.Curve.__doc__}{information.Losses.__doc__}"
     certificate = information.Certificate(np.asarray(t), np.ones(3), *[None] * 6, delta=0.1, reason="none")
-    written = report.Report(curve, SimpleNamespace(name="a", task="parity"), main.Options(), 1.0, certificate)
+    nothing = generalization.Generalization(np.asarray(t), None, None, None, 0, ())
+    written = report.Report(curve, SimpleNamespace(name="a", task="parity"), main.Options(), 1.0, certificate, nothing)
     page, table = written.page("nats", []), written.table()
     for name, quantity in information.QUANTITIES.items():
         assert quantity.name == name and information.MEANING[name] == quantity.description
