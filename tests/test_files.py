@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("little_time_to_compile")
 
 # Classes that look like results and are none: parts of engines, specifications, rows of tables.
 NO_RESULTS = {
+    "_cli/generalization.py": {"Generalization"},
     "_cli/report.py": {"Report"},
     "_common/labels.py": {"Labels"},
     "_common/quantities.py": {"Quantity"},

@@ -235,7 +235,7 @@ class Ensemble:
         if tracing.is_known(t):
             # On the host, where no new number of times is compiled for.
             return jnp.asarray(np.asarray(t).astype(self.eigenvalues.dtype) / (self.n * self.k))
-        return t.astype(self.eigenvalues.dtype) / (self.n * self.k)
+        return jnp.asarray(t, self.eigenvalues.dtype) / (self.n * self.k)
 
     def predict(
         self,
@@ -320,7 +320,7 @@ class Ensemble:
     def _train_forms(self, t: Array) -> Array | None:
         """The variances of `predict_train` at many known times, (T, n), unresolved; None where they are not many."""
         known = self.coupling is None and tracing.is_known(self, t) and padding.on_host(self.nngp_rotated)
-        if t.size <= spectral_filters.FEW_TIMES or self.n < _MANY_MODES or not known:
+        if np.size(t) <= spectral_filters.FEW_TIMES or self.n < _MANY_MODES or not known:
             return None
         rates, s = np.asarray(self.eigenvalues), np.asarray(self.rescaled_time(t)).astype(np.float64)
         forms = decay_forms.variances(rates, np.asarray(self.eigenvectors), np.asarray(self.nngp_rotated), s)
@@ -524,13 +524,13 @@ class Ensemble:
         than some multiples of the ensemble itself.
         """
         known = self.coupling is None and check.concrete(self.eigenvalues, t)
-        if t.size <= spectral_filters.FEW_TIMES or not known:
+        if np.size(t) <= spectral_filters.FEW_TIMES or not known:
             return None
         s = np.asarray(self.rescaled_time(t)).ravel()
         basis = spectral_filters.time_basis(np.asarray(self.eigenvalues), s, fine=joint_with is not None)
         if joint_with is not None and basis.shape[1] * joint_with > max(8 * self.n, _MAX_CACHED_ENTRIES // self.n):
             return None
-        return jnp.asarray(basis) if basis.shape[1] <= 0.75 * t.size else None
+        return jnp.asarray(basis) if basis.shape[1] <= 0.75 * np.size(t) else None
 
 
 def _no_kernel(x1, x2, get):
