@@ -230,9 +230,11 @@ def require_rows_alone(name: str, net: Network, x: Array) -> None:
     if len(x) < 2 or not check.concrete(x, net.params, net.state):
         return
     function, state = net.taken_apart
-    pair = np.stack([np.asarray(x[0]), np.asarray(x[-1])])
-    together = np.asarray(_called(function, net.params, state, pair))
-    alone = np.concatenate([np.asarray(_called(function, net.params, state, pair[i : i + 1])) for i in (0, 1)])
+    # Inside a traced function known values are computed with, not traced.
+    with jax.ensure_compile_time_eval():
+        pair = np.stack([np.asarray(x[0]), np.asarray(x[-1])])
+        together = np.asarray(_called(function, net.params, state, pair))
+        alone = np.concatenate([np.asarray(_called(function, net.params, state, pair[i : i + 1])) for i in (0, 1)])
     if not np.isfinite(together).all():
         raise ValueError(f"`{name}` must have finite outputs; got NaN or infinite ones for the first or last input.")
     if np.abs(together - alone).max() > _SAME_OUTPUT * max(np.abs(alone).max(), np.finfo(alone.dtype).tiny):
