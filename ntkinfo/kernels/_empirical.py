@@ -305,6 +305,11 @@ class EmpiricalKernel:
         Raises:
           TypeError, ValueError: as `networks.Network.check`; gradients that are NaN or infinite.
         """
+        # Inside a traced function known values are computed with, not traced.
+        with jax.ensure_compile_time_eval():
+            return self._host_blocks(x1, x2, batch_size, progress, devices)
+
+    def _host_blocks(self, x1, x2, batch_size, progress, devices) -> tuple[Array, Array]:
         self._check(self._apart(x1)[0])
         tangents = (self._panels(net, x1, x2, batch_size, progress, devices) for net in self.networks)
         total = sum(tangents) / len(self.networks)

@@ -65,11 +65,10 @@ def test_the_mean_of_one_network_is_linearised_training_in_small_steps():
         information.output_divergence(ens, X_TEST, 1.0)
 
 
-def test_data_and_parameters_that_are_known_are_so_inside_a_traced_function():
-    kernel = empirical(NET, "full", around="laplace", prior_variance=0.4)
-
+@pytest.mark.parametrize("kernel", [empirical(NET), stax.serial(stax.Dense(8), stax.Erf(), stax.Dense(2))[2]])
+def test_data_and_parameters_that_are_known_are_so_inside_a_traced_function(kernel):
     def evidence(noise):
-        return ni.Posterior.fit(kernel, X, Y, noise=noise, mean=NET).log_marginal_likelihood
+        return ni.Posterior.fit(kernel, X, Y, noise=noise, mean=NET, prior="ntk").log_marginal_likelihood
 
     np.testing.assert_allclose(jax.jit(evidence)(0.05), evidence(0.05), rtol=1e-10)
 
