@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -258,6 +259,8 @@ def checked_params(name: str, params: Any) -> None:
                 f"`{name}` must hold arrays; got {check.described(leaf)} among them. What is no number, such as the "
                 "name of an activation, belongs into the function."
             )
+        if np.ma.is_masked(leaf):
+            raise ValueError(f"`{name}` must have no masked entries; got {np.ma.count_masked(leaf)}. Fill them first.")
     leaves = [leaf for leaf in leaves if hasattr(leaf, "dtype")]
     for leaf in leaves:
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
@@ -319,8 +322,10 @@ def from_apply(
       TypeError: not a function of two arguments; parameters that are complex, or of several dtypes.
       ValueError: no parameters that train, NaN or Inf.
     """
-    if not callable(apply_fn) or not check.takes(apply_fn, 2):
+    if inspect.isclass(apply_fn) or not callable(apply_fn) or not check.takes(apply_fn, 2):
         refuse_module("apply_fn", apply_fn, "a function apply_fn(params, x)")
+        if inspect.isclass(apply_fn):
+            raise TypeError(f"`apply_fn` must be a function apply_fn(params, x); got the class {apply_fn.__name__}.")
         check.function("apply_fn", apply_fn, "a function apply_fn(params, x)", arguments=2)
     if init is None:
         init = NoInit("Give one: `from_apply(apply_fn, params, init=...)`.")

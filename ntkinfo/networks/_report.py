@@ -16,6 +16,8 @@ from ntkinfo.networks._network import Network, as_network, cast
 _STEPS = 200
 _STEP_SHARE = 0.05
 _LEVELS = (0.5, 0.9)
+# Of noise and prior: their products with kernels stay within the range of float32.
+_VARIANCES = (1e-20, 1e20)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +179,7 @@ def report(
             check.option(name, value, ("fit",))
         else:
             check.positive(name, value, scalar=True)
+            check.number(name, value, *_VARIANCES)
     check.number("delta", delta, 0, 1, ends=False)
     check.integer("n_samples", n_samples, least=2)
     x, x_test = check.inputs("data.x_train", data.x_train), check.inputs("data.x_test", data.x_test)

@@ -196,6 +196,8 @@ W = jnp.ones((3, 2))
         (lambda p, x: x @ p, W.astype(jnp.bfloat16), TypeError, "`params` must be all float32 or all float64; got bf"),
         (lambda p, x: x, [W, W.astype(jnp.float32)], TypeError, "all float64; got float32 and float64. Convert them"),
         (lambda x: x, W, TypeError, r"`apply_fn` must be a function apply_fn\(params, x\).* does not take 2"),
+        (dict, W, TypeError, r"`apply_fn` must be a function apply_fn\(params, x\); got the class dict"),
+        (lambda p, x: x @ p, np.ma.masked_less(np.ones((3, 2)) - np.eye(3, 2), 0.5), ValueError, "no masked entries"),
     ],
 )  # fmt: skip
 def test_what_is_no_network_is_refused_by_name(apply, params, error, message):

@@ -73,6 +73,9 @@ def test_regression_has_no_errors_and_what_is_no_data_is_refused():
     data = types.SimpleNamespace(y_train=rng.normal(size=(40, 1)), y_test=rng.normal(size=(30, 1)), **arrays)
     found = networks.report(net, data, key=KEY, progress=False, noise=0.5, prior_variance=0.1)
     assert found.test_error is None and found.label_information.method == "decoder" and "no classes" in found.no_bounds
+    for name in ("noise", "prior_variance"):
+        with pytest.raises(ValueError, match=f"`{name}` must lie in"):
+            networks.report(net, data, key=KEY, **{name: 1e308})
     with pytest.raises(TypeError, match="`data` must be a `Dataset`"):
         networks.report(net, digits.x_train, key=KEY)
     with pytest.raises(ValueError, match=r"`mean` must return \(40, 2\) numbers"):
