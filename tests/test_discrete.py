@@ -37,7 +37,9 @@ def test_zeros_are_safe_in_value_and_gradient():
 
 @pytest.mark.parametrize("namespace", [np, jnp])
 def test_no_information_is_zero_and_rounding_never_makes_it_negative(namespace, rng):
-    for n in (2, 3, 7, 40, 1000):
+    # Each shape compiles its operations for arrays of JAX.
+    many = namespace is np
+    for n in (2, 3, 7, 40, 1000) if many else (7,):
         p = rng.dirichlet(np.ones(n))
         for encoder in (np.ones((1, 1)), np.array([[0.3, 0.7]]), rng.dirichlet(np.ones(5))[None]):
             alike = namespace.asarray(p[:, None] * encoder)
@@ -48,7 +50,7 @@ def test_no_information_is_zero_and_rounding_never_makes_it_negative(namespace, 
         assert float(_entropy.mutual_information(namespace.asarray(moved))) == pytest.approx(
             2e-10 / n * (1 - 1 / n), rel=1e-4
         )
-    for _ in range(200):
+    for _ in range(200 if many else 20):
         p = rng.dirichlet(np.ones(6))
         nearly = p * (1 + 3e-16 * rng.normal(size=6))
         assert float(_entropy.kl(namespace.asarray(p), namespace.asarray(nearly))) >= 0
