@@ -335,8 +335,8 @@ def smooth(p_xy: Float[ArrayLike, "x y"], epsilon: float) -> Float[Array, "x y"]
       TypeError, ValueError: not a joint distribution, ε outside (0, 1].
 
     Example:
-      >>> smooth(np.array([[0.5, 0.0], [0.0, 0.5]]), 0.1).round(6).tolist()
-      [[0.475, 0.024999999999999998], [0.024999999999999998, 0.475]]
+      >>> smooth(np.array([[0.5, 0.0], [0.0, 0.5]]), 0.5).tolist()
+      [[0.375, 0.125], [0.125, 0.375]]
     """
     p_xy = check_joint("p_xy", p_xy)
     check.positive("epsilon", epsilon, scalar=True)

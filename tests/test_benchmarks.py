@@ -1,20 +1,14 @@
 """What the benchmarks say and do: their claims are those of their results, and run again they compute again."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.scripts import script
+
 ROOT = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_bottleneck_claims_no_more_than_its_result():
@@ -40,7 +34,7 @@ def test_the_scale_claims_no_more_than_its_result():
 
 @pytest.fixture
 def figure(monkeypatch):
-    module = script("paper_figure2")
+    module = script("benchmarks/paper_figure2.py")
     calls = []
 
     def informations(w, data, t, key, options):

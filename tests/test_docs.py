@@ -1,14 +1,13 @@
 """The documents hold together: sections that the code cites, links, anchors, files, names, and figures from results."""
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 import ntkinfo
+from tests.scripts import script
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ntkinfo"
@@ -157,11 +156,7 @@ def test_architecture_names_every_entry():
 
 def validation():
     """The script that makes the page of checks."""
-    spec = importlib.util.spec_from_file_location("validation", ROOT / "benchmarks" / "validation.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/validation.py")
 
 
 def test_the_page_of_checks_is_what_the_results_make():

@@ -1,28 +1,19 @@
 """The notebooks are text that runs as it stands, draws, and says no figure that it does not compute."""
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
+from tests.scripts import script
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def load(name):
-    """A script of the documentation."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 pytest.importorskip("jupytext")
-DOCS = load("notebooks")
+DOCS = script("docs/notebooks.py")
 NOTEBOOKS = DOCS.notebooks()
 
 

@@ -106,6 +106,13 @@ QUANTITIES = {
 MEANING = {name: quantity.description for name, quantity in QUANTITIES.items()}
 
 
+# What classes of results that have these quantities call `quantities`: named tuples take no base class for it.
+catalogue = property(
+    lambda self: QUANTITIES,
+    doc="The table of quantities by name, in the order of the columns: what figures and reports are made from.",
+)
+
+
 def in_nats(column: str) -> bool:
     """Whether a column of a curve is in nats: a quantity that is, or a bound or an error of one."""
     name = column

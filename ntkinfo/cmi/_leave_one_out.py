@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Num
 
-from ntkinfo import bounds, ensemble, examples, gaussian
+from ntkinfo import bounds, ensemble, examples, gaussian, kernels
 from ntkinfo._common import check, labels, parallel, pytree, tables
 from ntkinfo._numerics import refits
 from ntkinfo._numerics.entropy import plogp
@@ -93,11 +93,7 @@ def leave_one_out(ens: Ensemble, t: Num[ArrayLike, "*T"] | None = None) -> Leave
     check.known("ens", ens)
     if ens.n < 2:
         raise ValueError("`ens` must have at least two training examples, so that one can be left out; got one.")
-    if getattr(ens.kernel_fn, "outputs", None) == "full":
-        raise ValueError(
-            "`ens` must have one row for each example; got an empirical kernel with outputs='full', whose rows are "
-            "single outputs of examples. Take outputs='trace'."
-        )
+    kernels.refuse_full("ens", ens.kernel_fn)
     classes = labels.read("y", ens.y, ens.n).classes
     if classes is None:
         raise ValueError("`ens` must have labels that name classes, -1 and 1 or one-hot rows; got other numbers.")

@@ -12,6 +12,8 @@ from ntkinfo.ensemble._engine import choose as choose
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
 from ntkinfo.ensemble._jackknife import PredictiveError, standard_error
 from ntkinfo.ensemble._krylov import KrylovEnsemble, Prediction
+from ntkinfo.ensemble._krylov import refuse_empirical as refuse_empirical
+from ntkinfo.ensemble._krylov import refuse_joint as refuse_joint
 from ntkinfo.ensemble._moments import CrossKernels, covariances, means, rotate
 from ntkinfo.ensemble._regression import regress as regress
 from ntkinfo.ensemble._spectral_sums import SpectralSums

@@ -184,27 +184,31 @@ class KrylovEnsemble:
         check.on_host(locals())
         check.flag("joint", joint)
         check.flag("progress", progress, none=True)
-        if joint:
-            raise ValueError(
-                '`joint` must be False under engine="krylov", which gives no covariances between inputs. Fit with '
-                'engine="dense".'
-            )
+        refuse_joint(joint)
         x_test = self.check_inputs("x_test", x_test)
         t = check.times("t", t)
-        batch = min(BATCH if batch_size is None else check.integer("batch_size", batch_size), len(x_test))
-        most = MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
-        self._require_memory(batch + self.k, most)
         s = np.atleast_1d(np.asarray(t, np.float64)) / (self.n * self.k)
-        arguments = {"t": content_hash(np.asarray(t))}
         parts = self._batches(
-            lambda x: self._predict_batch(x, s, most), x_test, batch, most, checkpoint, progress, arguments
-        )
+            lambda x, most: self._predict_batch(x, s, most), x_test, {"t": content_hash(np.asarray(t))},
+            batch_size=batch_size, max_steps=max_steps, checkpoint=checkpoint, progress=progress,
+        )  # fmt: skip
         return self._assembled(parts, t)
 
     def _batches(
-        self, predict: Callable, x_test: Array, batch: int, most: int, checkpoint, progress, arguments: dict[str, str]
+        self,
+        predict: Callable,
+        x_test: Array,
+        arguments: dict[str, str],
+        *,
+        batch_size,
+        max_steps,
+        checkpoint,
+        progress,
     ) -> list[dict[str, np.ndarray]]:
-        """What `predict` makes of each batch of test inputs, read from a checkpoint where it is there."""
+        """What `predict(x, most)` makes of each batch of test inputs, read from a checkpoint where it is there."""
+        batch = min(BATCH if batch_size is None else check.integer("batch_size", batch_size), len(x_test))
+        most = MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
+        self._require_memory(batch + self.k, most)
         folder = None
         if checkpoint is not None:
             path = check.path("checkpoint", checkpoint)
@@ -214,7 +218,7 @@ class KrylovEnsemble:
         for i in progress_bar.bar(range(len(starts)), desc="predictions", unit="batch", progress=progress):
             part = None if folder is None else folder.load(f"batch_{i}")
             if part is None:
-                part = predict(x_test[starts[i] : starts[i] + batch])
+                part = predict(x_test[starts[i] : starts[i] + batch], most)
                 if folder is not None:
                     folder.save(f"batch_{i}", part)
             parts.append(part)
@@ -319,7 +323,7 @@ class KrylovEnsemble:
     def _floor(self, values: np.ndarray) -> float:
         """What Ritz values (q,), ascending, are not told from zero below."""
         floor = float(jnp.finfo(self.x.dtype).eps) * np.sqrt(self.n) * (values[-1] if len(values) else 0.0)
-        return float(max(floor, 2 * np.sqrt(self.n) * self._noise.ntk) if self.storage == "float32" else floor)
+        return float(max(floor, self.rounding_of_eigenvalues) if self.storage == "float32" else floor)
 
     def _label_scale(self) -> float:
         return float(np.sqrt(np.mean(self.targets**2))) or 1.0
@@ -460,6 +464,24 @@ class KrylovEnsemble:
         return self.spectral_sums()
 
 
+def refuse_joint(joint: bool, accepted: str = "False") -> None:
+    """Refuses covariances between inputs; `accepted` says what `joint` may be."""
+    if joint:
+        raise ValueError(
+            f'`joint` must be {accepted} under engine="krylov", which gives no covariances between inputs. Fit with '
+            'engine="dense".'
+        )
+
+
+def refuse_empirical(kernel_fn: Callable) -> None:
+    """Refuses empirical kernels."""
+    if isinstance(kernel_fn, kernels.EmpiricalKernel):
+        raise ValueError(
+            '`net` must be a network of infinite width under engine="krylov"; got an empirical kernel. Take '
+            'engine="dense".'
+        )
+
+
 def fit(
     kernel_fn: Callable,
     x: Array,
@@ -478,11 +500,7 @@ def fit(
     if tracing.is_tracing():
         raise ValueError('`engine` must be "dense" under `jit`, `vmap` and `grad`: engine="krylov" runs on the host.')
     check.on_host({"x": x, "y": y, "mean": mean})
-    if isinstance(kernel_fn, kernels.EmpiricalKernel):
-        raise ValueError(
-            '`net` must be a network of infinite width under engine="krylov"; got an empirical kernel. Take '
-            'engine="dense".'
-        )
+    refuse_empirical(kernel_fn)
     y = y.astype(x.dtype)
     mean_fn = kernels.mean_function(mean, kernel_fn)
     if singular == "error":

@@ -7,7 +7,6 @@ import scipy.linalg
 from jax import Array
 
 from ntkinfo import kernels
-from ntkinfo._common import check
 from ntkinfo._numerics.block_lanczos import BlockLanczos
 from ntkinfo.ensemble import _krylov, _projection
 from ntkinfo.ensemble._krylov import KrylovEnsemble, Prediction
@@ -34,12 +33,10 @@ def regress(
 
     Source: theory, section 15.
     """
-    batch = min(_krylov.BATCH if batch_size is None else check.integer("batch_size", batch_size), len(x_test))
-    most = _krylov.MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
-    ens._require_memory(batch + ens.k, most)
     parts = ens._batches(
-        lambda x: _batch(ens, x, noise, most), x_test, batch, most, checkpoint, progress, {"noise": repr(noise)}
-    )
+        lambda x, most: _batch(ens, x, noise, most), x_test, {"noise": repr(noise)},
+        batch_size=batch_size, max_steps=max_steps, checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
     return ens._assembled(parts, np.zeros(()), _REMEDY)
 
 

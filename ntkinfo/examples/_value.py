@@ -140,11 +140,7 @@ def value(
         )
     if source.n < 2:
         raise ValueError("`source` must have at least two training examples, so that one can be left out; got one.")
-    if getattr(source.kernel_fn, "outputs", None) == "full":
-        raise ValueError(
-            "`source` must have one row for each example; got an empirical kernel with outputs='full', whose rows are "
-            "single outputs of examples. Take outputs='trace'."
-        )
+    kernels.refuse_full("source", source.kernel_fn)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
     if test is not None:

@@ -14,7 +14,7 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import ensemble, mixture
 from ntkinfo._common import check, compiling, data, labels, pytree, tables, tracing
-from ntkinfo._common.quantities import QUANTITIES, Quantity, scaled
+from ntkinfo._common.quantities import QUANTITIES, catalogue, scaled
 from ntkinfo._common.results import Estimate, Information
 from ntkinfo._numerics import padding
 from ntkinfo.datasets import Dataset
@@ -72,13 +72,9 @@ class Curve:
     m: int
     k: int
 
+    quantities = catalogue
     __repr__ = tables.one_line
     _repr_html_ = tables.html
-
-    @property
-    def quantities(self) -> dict[str, Quantity]:
-        """The table of quantities by name, in the order of the columns: what figures and reports are made from."""
-        return QUANTITIES
 
     def columns(self) -> dict[str, np.ndarray]:
         """Every quantity over time by name, (T,) each; bounds (where there are any) and standard errors beside values.
@@ -267,11 +263,7 @@ def curve(
 
 def _check_krylov(x_test, joint: bool) -> None:
     """Refuses what the Krylov engine cannot give."""
-    if joint:
-        raise ValueError(
-            '`joint` must be False or None under engine="krylov", which gives no covariances between inputs. Fit with '
-            'engine="dense".'
-        )
+    ensemble.refuse_joint(joint, "False or None")
     if isinstance(x_test, CrossKernels):
         raise ValueError(
             '`x_test` must be inputs under engine="krylov", which evaluates kernels in batches; got kernels. Fit with '

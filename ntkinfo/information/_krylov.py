@@ -71,7 +71,7 @@ def divergence(ens: KrylovEnsemble, x_test: Array, z: Prediction) -> Estimate:
     # Convex in the variance: its largest changes are at the ends.
     change = np.maximum(np.abs(divergence(low) - divergence(ratio)), np.abs(divergence(high) - divergence(ratio)))
     change = change + np.sum(error * (np.abs(moved) + 0.5 * error), axis=-1) / prior
-    return _estimate(value, np.where(unknown, np.inf, change), z)
+    return _of_average(value.mean(axis=-1), np.where(unknown, np.inf, change), z)
 
 
 def losses(z: Prediction, targets: Array, classes: np.ndarray | None, noise: float | None) -> Losses:
@@ -222,11 +222,6 @@ def _numbers(z: Prediction) -> list[np.ndarray]:
 def unresolved(z: Prediction) -> np.ndarray:
     """Whether a variance is not told from zero by its error, (..., m)."""
     return ~(np.asarray(z.variance, np.float64) > np.asarray(z.error.variance, np.float64))
-
-
-def _estimate(values: np.ndarray, changes: np.ndarray, z: Prediction) -> Estimate:
-    """The average over inputs of values and changes (..., m)."""
-    return _of_average(values.mean(axis=-1), changes, z)
 
 
 def _of_average(value: np.ndarray, changes: np.ndarray, z: Prediction) -> Estimate:

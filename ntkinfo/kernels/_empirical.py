@@ -576,7 +576,10 @@ def scaled(kernel_fn: Callable, factor: float) -> Callable:
 def refuse_full(name: str, kernel_fn: Callable) -> None:
     """Refuses an empirical kernel with a row for each output, where each example must have one."""
     if getattr(kernel_fn, "outputs", None) == "full":
-        raise ValueError(f"`{name}` must have one row for each example; got an empirical kernel with outputs='full'.")
+        raise ValueError(
+            f"`{name}` must have one row for each example; got an empirical kernel with outputs='full', whose rows are "
+            "single outputs of examples. Take outputs='trace'."
+        )
 
 
 class _Way:

@@ -94,21 +94,9 @@ def _ceilings(classes):
 
 
 @compiling.jit
-def _exact(mean, variance, classes):
-    return jax.lax.map(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), (mean, variance))
-
-
-@compiling.jit
-def _first(mean, variance, classes, count):
-    """`_exact` of the first `count` channels; zeros for those that only fill up the arrays."""
-
-    def one(item):
-        index, mean, variance = item
-        nothing = (jnp.zeros((2,), variance.dtype),) * 2
-        channel = mean[:, 0], variance, classes
-        return jax.lax.cond(index < count, lambda: _quadrature.information_pair(*channel), lambda: nothing)
-
-    return jax.lax.map(one, (jnp.arange(len(variance)), mean, variance))
+def _exact(mean, variance, classes, count=None):
+    """Values and errors (T, 2) of both informations."""
+    return _of_channels(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), mean, variance, count)
 
 
 def _exact_padded(mean, variance, classes):
@@ -126,7 +114,7 @@ def _exact_padded(mean, variance, classes):
     full_classes = np.zeros((points, classes.shape[1]), classes.dtype)
     full_classes[:m] = classes
     parts = [
-        _first(full_mean[i : i + channels], full_variance[i : i + channels], full_classes, count - i)
+        _exact(full_mean[i : i + channels], full_variance[i : i + channels], full_classes, count - i)
         for i in range(0, count, channels)
     ]
     value, error = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))

@@ -111,11 +111,7 @@ class KrylovPosterior:
         check.on_host(locals())
         check.flag("joint", joint)
         check.flag("progress", progress, none=True)
-        if joint:
-            raise ValueError(
-                '`joint` must be False under engine="krylov", which gives no covariances between inputs. Fit with '
-                'engine="dense".'
-            )
+        ensemble.refuse_joint(joint)
         return ensemble.regress(
             self.process,
             self.process.check_inputs("x_test", x_test),
@@ -196,11 +192,7 @@ def fit(
             f'`noise` must be one number under engine="krylov"; got shape {np.shape(noise)}. Take engine="dense" on '
             "fewer training inputs, or one posterior for each label."
         )
-    if isinstance(kernel_fn, kernels.EmpiricalKernel):
-        raise ValueError(
-            '`net` must be a network of infinite width under engine="krylov"; got an empirical kernel. Take '
-            'engine="dense".'
-        )
+    ensemble.refuse_empirical(kernel_fn)
     check.on_host({"noise": noise, "scale": scale})
     mean_fn = kernels.mean_function(mean, kernel_fn)
     saw = kernels.saw_data(kernel_fn, mean_fn, prior_saw_data)

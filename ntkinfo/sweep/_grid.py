@@ -16,9 +16,8 @@ from jaxtyping import ArrayLike, Num
 from ntkinfo import datasets, networks
 from ntkinfo._common import check, checkpoint, parallel, tables
 from ntkinfo._common import progress as _progress
-from ntkinfo._common.quantities import scaled
+from ntkinfo._common.quantities import catalogue, scaled
 from ntkinfo.datasets import Dataset
-from ntkinfo.information import QUANTITIES, Quantity
 from ntkinfo.sweep import _scales
 
 if TYPE_CHECKING:
@@ -72,13 +71,9 @@ class Grid(NamedTuple):
     ceilings: dict[str, np.ndarray]
     failed: dict[tuple, str]
 
+    quantities = catalogue
     __repr__ = tables.one_line
     _repr_html_ = tables.html
-
-    @property
-    def quantities(self) -> dict[str, Quantity]:
-        """What each quantity is, by name, as of `Curve.quantities`."""
-        return QUANTITIES
 
     def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
         """A pandas DataFrame with a row per cell and time: the axes, t, a column per quantity, the ceilings.

@@ -18,10 +18,10 @@ from jaxtyping import ArrayLike, Float, Num
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, checkpoint, compiling, data, labels, tables
 from ntkinfo._common import progress as _progress
-from ntkinfo._common.quantities import in_nats, scaled
+from ntkinfo._common.quantities import catalogue, in_nats, scaled
 from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import Ensemble
-from ntkinfo.information import QUANTITIES, Information, Losses, Quantity, curve
+from ntkinfo.information import QUANTITIES, Information, Losses, curve
 from ntkinfo.kernels import Kernels
 
 if TYPE_CHECKING:
@@ -49,13 +49,9 @@ class Sweep(NamedTuple):
     ceilings: dict[str, float]
     failed: dict[tuple[float, float], str]
 
+    quantities = catalogue
     __repr__ = tables.one_line
     _repr_html_ = tables.html
-
-    @property
-    def quantities(self) -> dict[str, Quantity]:
-        """What each quantity is, by name, as of `Curve.quantities`."""
-        return QUANTITIES
 
     def to_dataframe(self, *, unit: str = "nats") -> "pd.DataFrame":
         """A pandas DataFrame with a row per cell and time and a column per quantity; `attrs` say unit and ceilings.
@@ -133,13 +129,9 @@ class SweptCurve(NamedTuple):
     w_std: float
     b_std: float
 
+    quantities = catalogue
     __repr__ = tables.one_line
     _repr_html_ = tables.html
-
-    @property
-    def quantities(self) -> dict[str, Quantity]:
-        """What each quantity is, by name, as of `Curve.quantities`."""
-        return QUANTITIES
 
     def __getattr__(self, name: str):
         # Only what is no field comes here.
@@ -273,7 +265,7 @@ def scales(
         columns = store.load(_name(w, b)) if store else None
         if columns is None:
             try:
-                columns = _cell(build, w, b, x, y, x_test, y_test, times, singular, options)
+                columns = curve_of(build, (w, b), x, y, x_test, y_test, times, singular, options)
             except ValueError as error:
                 failed[w, b] = str(error)
                 continue
@@ -297,10 +289,6 @@ def scales(
 
 def _not_called(x1, x2, get):
     raise NotImplementedError("The kernels of a sweep are evaluated once for all cells.")
-
-
-def _cell(build, w, b, *rest) -> dict[str, np.ndarray]:
-    return curve_of(build, (w, b), *rest)
 
 
 def curve_of(build, scales, x, y, x_test, y_test, t, singular, options) -> dict[str, np.ndarray]:

@@ -1,9 +1,7 @@
 """The job `python -m ntkinfo reproduce`: figures of papers at small sizes, and the records that the gallery shows."""
 
 import dataclasses
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from ntkinfo import __main__
 from ntkinfo._cli import reproduce
 from ntkinfo._cli.papers import figure, registry
 from ntkinfo._cli.papers.figure import Claim
+from tests.scripts import script
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = [(paper, name) for paper, about in registry.PAPERS.items() for name in about.figures]
@@ -24,11 +23,7 @@ SLOW |= {("1703.00810", name) for name in "356"}
 
 def gallery():
     """The script that makes the pages."""
-    spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs" / "gallery.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("docs/gallery.py")
 
 
 def test_claims_are_decided_by_their_rule():

@@ -50,15 +50,16 @@ def test_blocks_are_the_whole(data, monkeypatch):
 
 def test_interrupted_sweep_goes_on(data, tmp_path, monkeypatch):
     computed = []
-    cell = sweep._cell
+    cell = sweep.curve_of
 
-    def failing(build, w, *rest):
+    def failing(build, scales, *rest):
+        w = scales[0]
         if w == 3.0 and len(computed) < 3:
             raise KeyboardInterrupt
         computed.append(w)
-        return cell(build, w, *rest)
+        return cell(build, scales, *rest)
 
-    monkeypatch.setattr(sweep, "_cell", failing)
+    monkeypatch.setattr(sweep, "curve_of", failing)
     with pytest.raises(KeyboardInterrupt):
         sweep.scales(build, *data, w_std=[1.0, 2.0, 3.0], folder=tmp_path / "cells")
     assert computed == [1.0, 2.0]

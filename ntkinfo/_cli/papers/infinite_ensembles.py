@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkinfo import bottleneck, datasets, information, stax
+from ntkinfo import architectures, bottleneck, datasets, information
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
 from ntkinfo._common import tables
 from ntkinfo.ensemble import Ensemble
@@ -23,8 +23,7 @@ INFORMATION = 0.447
 
 def network(w_std: float):
     """Three layers with ReLU between."""
-    first, second, last = (stax.Dense(width, W_std=w_std, b_std=0.1) for width in (1024, 1024, 1))
-    return stax.serial(first, stax.Relu(), second, stax.Relu(), last)
+    return architectures.network(activation="relu", depth=2, w_std=w_std, b_std=0.1, width=1024)
 
 
 def optimum(i_xz):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkinfo import bounds, content, datasets, kernels, stax
+from ntkinfo import architectures, bounds, content, datasets, kernels
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
 
 DELTA = 0.05
@@ -11,8 +11,7 @@ COLUMNS = ("content", "stderr", "lower", "upper", "bound", "closed_bound", "test
 
 def network(depth: int):
     """Hidden layers of erf units."""
-    hidden = [layer for _ in range(depth) for layer in (stax.Dense(512, W_std=1.0, b_std=0.1), stax.Erf())]
-    return stax.serial(*hidden, stax.Dense(1, W_std=1.0, b_std=0.1))
+    return architectures.network(activation="erf", depth=depth, w_std=1.0, b_std=0.1)
 
 
 def table(full: bool, seed: int) -> Found:

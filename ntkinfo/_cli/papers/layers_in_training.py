@@ -24,9 +24,14 @@ def task():
     return found, p_y_given_x, curve
 
 
-@functools.cache
 def trained(full: bool, seed: int, patterns: int = PATTERNS[-1], sizes: tuple[int, ...] = SIZES):
     """Networks by minibatch gradient descent, and their layers in the plane: figures share them."""
+    return _trained(full, seed, patterns, sizes)
+
+
+@functools.cache
+def _trained(full: bool, seed: int, patterns: int, sizes: tuple[int, ...]):
+    # A cache tells arguments that are left out from the same ones given.
     import jax
 
     few, n_networks = (1500, 4) if full else (20, 2)

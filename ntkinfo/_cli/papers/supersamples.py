@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkinfo import cmi, datasets, stax
+from ntkinfo import architectures, cmi, datasets
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
 
 # n -> gap, ld-CMI in nats, square-root and interpolation bound at t = ∞. Source: theory, section 13.
@@ -15,9 +15,7 @@ SHOWN = ("gap", "information", "square_root", "interpolation", "binary_kl", "err
 
 def network():
     """One hidden layer of erf units."""
-    return stax.serial(
-        stax.Dense(512, W_std=1.5, b_std=0.1), stax.Erf(), stax.Dense(1, W_std=1.5, b_std=0.1)
-    )  # fmt: skip
+    return architectures.network(activation="erf", depth=1, w_std=1.5, b_std=0.1)
 
 
 def bounds(full: bool, seed: int) -> Found:
