@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, compiling, labels, results, tables
+from ntkinfo._common import check, labels, results, tables
 from ntkinfo._common.results import Information, full
 from ntkinfo._numerics import pair_sums
 from ntkinfo._numerics.entropy import entropy
 from ntkinfo.estimators import _samples
 
 
-@compiling.jit
+# With the usual optimisations, so that the sums are the same with labels and without, to the bit.
+@jax.jit
 def _bounds(t, variance, classes):
     """Lower and upper bound of I(X;T), then of the average of I(X;T | Y = c), each (B,), of t (B, n, d)."""
     n, d = t.shape[1:]

@@ -193,8 +193,13 @@ def pair(z: Prediction, one_hot: np.ndarray, *, method, key, n_samples) -> tuple
         low, high = np.maximum(low - own[0], 0.0), np.minimum(high + own[1], ceiling)
         # Sampled values may lie outside of what they estimate.
         low, high = np.minimum(low, ceiling), np.maximum(high, 0.0)
+        value = np.asarray(information.value, np.float64)
+        if method == "exact":
+            # That of no information may be a rounding beside 0, where bounds end.
+            value = np.clip(value, low, high)
+        numbers = {"value": value, "lower": low, "upper": high}
         widened = dataclasses.replace(
-            information, lower=jnp.asarray(low, z.mean.dtype), upper=jnp.asarray(high, z.mean.dtype)
+            information, **{name: jnp.asarray(number, z.mean.dtype) for name, number in numbers.items()}
         )
         results.append(jax.tree.map(lambda part: part.reshape(lead) if part.ndim else part, widened))
     return results[0], results[1]

@@ -123,6 +123,13 @@ def test_information_within_small_errors_is_between_its_bounds():
             assert np.all(other.value <= one.upper + 1e-9) and np.all(other.value >= one.lower - 1e-9)
 
 
+def test_one_class_has_no_information_and_the_value_lies_between_its_bounds():
+    z = prediction(m=6, size=1e-6)
+    of_label = _krylov.pair(z, np.ones((6, 1)), method=None, key=None, n_samples=1)[1]
+    assert np.all(of_label.lower <= of_label.value) and np.all(of_label.value <= of_label.upper)
+    np.testing.assert_allclose(of_label.value, 0, atol=1e-12)
+
+
 def test_a_variance_below_its_error_has_bounds_that_always_hold():
     z = prediction(m=M)
     variance = z.variance.at[1, 2].set(0.0)
