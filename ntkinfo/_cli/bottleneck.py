@@ -13,6 +13,7 @@ import numpy as np
 
 from ntkinfo._cli import arguments, output
 from ntkinfo._cli.arguments import option
+from ntkinfo._common import csv as csv_files
 from ntkinfo._common import tables
 
 _CAPTIONS = {
@@ -115,10 +116,12 @@ def read(path: Path, row_names: str = "auto") -> Table:
     if not path.is_file():
         raise FileNotFoundError(f"PATH must be a .csv file; there is no file {path}")
     try:
-        lines = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, skipinitialspace=True)
+        lines = csv_files.read(path, header=None, dtype=str, keep_default_na=False, skipinitialspace=True, decimal=".")
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"{path.name} cannot be read as CSV: {error}") from error
     cells = lines.to_numpy(dtype=object)
+    if csv_files.separator(path) == ";":
+        cells = np.vectorize(csv_files.with_decimal_point, otypes=[object])(cells)
     header = not all(map(_is_number, cells[0]))
     names, body = (list(cells[0]), cells[1:]) if header else ([f"y{j}" for j in range(cells.shape[1])], cells)
     if not len(body):
@@ -137,8 +140,8 @@ def read(path: Path, row_names: str = "auto") -> Table:
         )
     if not body.shape[1]:
         raise ValueError(
-            f"{path.name} must have columns of numbers, with commas between; its lines are like "
-            f"{arguments.shown(rows[0])}."
+            f"{path.name} must have columns of numbers, with commas, semicolons or tabulators between; its "
+            f"lines are like {arguments.shown(rows[0])}."
         )
     for i, j in np.ndindex(body.shape):
         if not _is_number(body[i, j]):

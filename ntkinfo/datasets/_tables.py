@@ -1,12 +1,14 @@
 """Your own tables: arrays, DataFrames and CSV files as checked NumPy arrays, and data sets of them."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ntkinfo._common import check
+from ntkinfo._common import csv as csv_files
 from ntkinfo.datasets import _dataset, _scale
 from ntkinfo.datasets._dataset import Dataset
 from ntkinfo.datasets._pairs import check_pair, refuse_unlike
@@ -14,6 +16,8 @@ from ntkinfo.datasets._targets import TASKS
 
 # Columns that are named in a message.
 _NAMED = 5
+# What pandas calls a first column without a name.
+_NAMELESS = "Unnamed: 0"
 
 
 def from_arrays(
@@ -116,18 +120,20 @@ def csv(
       target: the column of `y`, or a list of several for regression.
       n_train: training rows, at least 2; None for four fifths of them.
       n_test: test rows; None for all the rest.
-      columns: the columns of `x` (or the one), which must hold numbers; None for all but the target.
+      columns: the columns of `x` (or the one), which must hold numbers; None for all but the target, and but a first
+        column without a name that numbers the rows, as pandas writes its index.
       task: as in `from_arrays`.
       scale: as in `from_arrays`.
       seed: of the permutation that chooses the rows.
       dtype: float64 or float32.
-      **read: passed on to `pandas.read_csv`, such as sep=";" or decimal=",".
+      **read: passed on to `pandas.read_csv`, such as sep="|". Semicolons or tabulators in place of commas, and commas
+        before decimals beside semicolons, are found out from the file.
 
     Returns:
       Dataset, named after the file.
 
     Warns:
-      UserWarning: as `from_arrays`.
+      UserWarning: as `from_arrays`; a column that numbers the rows left out.
 
     Raises:
       ImportError: pandas is not installed.
@@ -151,7 +157,7 @@ def csv(
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a CSV file; there is no file {path}.")
     try:
-        table = pd.read_csv(path, **read)
+        table = csv_files.read(path, **read)
     except (ValueError, OSError, TypeError, pd.errors.ParserError) as error:
         raise ValueError(f"{path} cannot be read as CSV: {error}") from error
     targets = _names("target", target, table, path)
@@ -160,6 +166,13 @@ def csv(
         inputs = _names("columns", columns, table, path)
         if set(inputs) & set(targets):
             raise ValueError(f"`columns` must leave out the target; got {sorted(set(inputs) & set(targets))} in both.")
+    elif inputs and inputs[0] == _NAMELESS and np.array_equal(table[_NAMELESS], np.arange(len(table))):
+        inputs = inputs[1:]
+        warnings.warn(
+            f"The first column of {path.name} has no name and numbers the rows; it is left out of the inputs. Name "
+            "those you want in `columns`.",
+            stacklevel=2,
+        )
     if not inputs:
         raise ValueError(f"{path} must have columns besides the target {', '.join(targets)}; it has none.")
     y = table[targets[0]] if isinstance(target, str) else table[targets]

@@ -102,6 +102,23 @@ def test_an_index_taken_for_counts_is_said(tmp_path, capsys):
     with pytest.warns(UserWarning, match=r"first column of t\.csv, 'bin', numbers its rows.*--row-names yes"):
         assert bottleneck.read(path).columns == ["bin", "no", "yes"]
     assert bottleneck.read(path, "yes").rows == ["0", "1"]
-    path.write_text("id;no;yes\na;5;2\nb;3;9\n")
-    with pytest.raises(ValueError, match=r"must have columns of numbers, with commas between; .*'a;5;2'"):
+    path.write_text("id|no|yes\na|5|2\nb|3|9\n")
+    with pytest.raises(
+        ValueError, match=r"must have columns of numbers, with commas, semicolons or tabulators between; .*'a\|5\|2'"
+    ):
         bottleneck.read(path)
+
+
+def test_tables_of_spreadsheets_are_read_as_the_plain_one(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,no,yes\na,0.5,0.2\nb,0.1,0.2\n")
+    want = bottleneck.read(path)
+    for text in (
+        "id;no;yes\na;0.5;0.2\nb;0.1;0.2\n",
+        "id;no;yes\na;0,5;0,2\nb;0,1;0,2\n",
+        "id\tno\tyes\na\t0.5\t0.2\nb\t0.1\t0.2\n",
+    ):
+        path.write_text(text)
+        got = bottleneck.read(path)
+        assert (got.rows, got.columns) == (want.rows, want.columns) == (["a", "b"], ["no", "yes"])
+        np.testing.assert_array_equal(got.p_xy, want.p_xy)

@@ -180,3 +180,20 @@ def test_the_command_line_reads_a_table(frame, tmp_path, keep_settings, capsys):
     for wrong, message in ((given, "--target must name"), ([*given, "--target=cost"], "--target must be one of")):
         assert __main__.main(wrong) != 0
         assert message in capsys.readouterr().err
+
+
+def test_files_of_spreadsheets_are_read_as_the_plain_one(frame, tmp_path):
+    table = frame[["size", "age", "kind"]]
+    path = tmp_path / "mine.csv"
+    table.to_csv(path, index=False)
+    want = datasets.csv(path, "kind", n_train=30)
+    for options in (dict(sep=";"), dict(sep=";", decimal=","), dict(sep="\t"), dict(encoding="utf-8-sig")):
+        table.to_csv(path, index=False, **options)
+        same(datasets.csv(path, "kind", n_train=30), want)
+    table.to_csv(path)
+    with pytest.warns(UserWarning, match=r"first column of mine\.csv has no name and numbers the rows; it is left out"):
+        same(datasets.csv(path, "kind", n_train=30), want)
+    assert datasets.csv(path, "kind", n_train=30, columns=["Unnamed: 0", "size"]).x_train.shape == (30, 2)
+    # A column without a name that numbers nothing is a feature.
+    table.rename(columns={"size": ""}).to_csv(path, index=False)
+    same(datasets.csv(path, "kind", n_train=30), want)
