@@ -155,8 +155,12 @@ def measure(architecture, contender, n, calls):
 def in_process(architecture, contender, n, calls, timeout):
     """`measure` in a process; None where it fails or takes too long."""
     command = [sys.executable, __file__, "--one", architecture, contender, "--n", str(n), "--calls", str(calls)]
+    # Cold is with nothing compiled before.
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return None
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
