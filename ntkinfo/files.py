@@ -213,7 +213,9 @@ def _encode(value, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return {"float": str(value)}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _encode_array(value, name, arrays)
-    kind = registry.name_of(type(value))
+    if isinstance(value, np.dtype):
+        return {"dtype": value.name}
+    kind = registry.name_in_files(type(value))
     if kind is not None:
         to_stored = getattr(value, "_to_stored", None)
         stored = _fields(value) if to_stored is None else to_stored()
@@ -260,6 +262,8 @@ def _decode(node, stored: dict[str, np.ndarray], unused: set[str], given) -> Any
         return float(node["float"])
     if "array" in keys and keys <= {"array", "jax", "scalar", "dtype"}:
         return _decode_array(node, stored, unused)
+    if keys == {"dtype"} and node["dtype"] in ("float32", "float64"):
+        return np.dtype(node["dtype"])
     if keys == {"list"} or keys == {"tuple"}:
         ((kind, items),) = node.items()
         decoded = [_decode(item, stored, unused, given) for item in _list(items)]
@@ -306,7 +310,7 @@ def _decode_array(node, stored, unused):
 
 def _decode_result(node, stored, unused, given):
     name, nodes = node["result"], node["fields"]
-    if not isinstance(name, str) or name not in registry.RESULTS:
+    if not isinstance(name, str) or name not in (*registry.RESULTS, *registry.PARTS):
         raise _DamagedError(f"{str(name)[:40]!r} is no result of this version")
     if not isinstance(nodes, dict):
         raise _DamagedError(f"{name} has no fields")

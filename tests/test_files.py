@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ntkinfo as ni
-from ntkinfo._common import registry
+from ntkinfo._common import parallel, registry
 from tests import problems, results
 from tests.fuzz import objects as o
 from tests.test_package import ENTRIES, PACKAGE
@@ -351,11 +351,13 @@ def test_double_precision_is_never_rounded_in_silence(tmp_path):
     assert ni.load(path).mean.dtype == jnp.float32
     header, arrays = header_of(path)
     write(path, header, {name: array.astype(np.float64) for name, array in arrays.items()})
-    if jax.config.jax_enable_x64:
+    with parallel.enable_x64(True):
         assert ni.load(path).mean.dtype == jnp.float64
-    else:
-        with pytest.raises(ValueError, match=r"`path` holds numbers in float64, which JAX would round to float32"):
-            ni.load(path)
+    with (
+        parallel.enable_x64(False),
+        pytest.raises(ValueError, match=r"`path` holds numbers in float64, which JAX would round to float32"),
+    ):
+        ni.load(path)
 
 
 # Pickle.

@@ -3,6 +3,7 @@
 import dataclasses
 import html.parser
 import sys
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -163,3 +164,24 @@ def test_a_single_time_and_leading_axes():
     frame = information.to_dataframe().set_index(["axis_0", "axis_1"])
     assert frame.loc[(1, 2)]["upper"] == 17.0 and frame.attrs["method"] == "exact"
     assert tables.Table((), nats="a").where == {}
+
+
+def test_a_column_of_fewer_leading_axes_has_the_first_of_them():
+    """All lengths equal, so that nothing but the order of the axes tells one from another."""
+
+    class Result(NamedTuple):
+        t: np.ndarray
+        all_axes: np.ndarray
+        first: np.ndarray
+        times: np.ndarray
+
+        _table = tables.Table(("t",), plain="all_axes first times")
+
+    result = Result(np.array([5.0, 7.0]), np.arange(8.0).reshape(2, 2, 2), 10 * np.arange(4.0).reshape(2, 2),
+                    np.array([0.1, 0.2]))  # fmt: skip
+    frame = tables.to_dataframe(result)
+    assert list(frame)[:3] == ["axis_0", "axis_1", "t"] and len(frame) == 8
+    for _, row in frame.iterrows():
+        i, j, t = int(row["axis_0"]), int(row["axis_1"]), list(result.t).index(row["t"])
+        assert row["all_axes"] == result.all_axes[i, j, t]
+        assert row["first"] == result.first[i, t] and row["times"] == result.times[t]

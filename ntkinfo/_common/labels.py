@@ -115,6 +115,23 @@ def _classes(targets):
     return None
 
 
+def require_shape(name: str, shape: tuple[int, ...], predicted: tuple[int, ...]) -> None:
+    """Refuses targets of a `shape` other than (m, k) of predictions (..., m, k).
+
+    Raises:
+      ValueError: with the remedy for one prediction for each label.
+    """
+    if shape == predicted[-2:]:
+        return
+    remedy = ""
+    if predicted[-1] == 1 and predicted[-3:-1] == (shape[1], shape[0]):
+        remedy = (
+            " Predictions (k, m, 1), as of a posterior with one noise for each label, are one distribution for each: "
+            f"take them one by one, Gaussian(mean[j], variance[j]) with {name}[:, j]."
+        )
+    raise ValueError(f"`{name}` must have the shape (m, k) = {predicted[-2:]} of the predictions; got {shape}.{remedy}")
+
+
 def entropy(labels: Labels) -> float:
     """H(Y) in nats of the class frequencies; exact for Y drawn uniformly from these labels.
 

@@ -62,18 +62,31 @@ RESULTS = {
     "variational.Sweep": "variational._sweep",
     "variational.VariationalFit": "variational._fit",
 }
-_NAMES = {(f"ntkinfo.{module}", name.split(".")[1]): name for name, module in RESULTS.items()}
+# What results hold in place of arrays: written with them, and by itself no result.
+PARTS = {
+    "bottleneck.Encoders": "bottleneck._encoders",
+    "bottleneck.OfClusters": "bottleneck._encoders",
+    "bottleneck.Problem": "bottleneck._distortion",
+}
+_ALL = RESULTS | PARTS
+_NAMES = {(f"ntkinfo.{module}", name.split(".")[1]): name for name, module in _ALL.items()}
 
 
 def name_of(kind: type) -> str | None:
     """The name of a class of results; None of any other."""
+    name = name_in_files(kind)
+    return name if name in RESULTS else None
+
+
+def name_in_files(kind: type) -> str | None:
+    """The name of a class of results, or of what they hold; None of any other."""
     return _NAMES.get((kind.__module__, kind.__qualname__))
 
 
 def class_of(name: str) -> type:
-    """The class of this name.
+    """The class of this name, of results or of what they hold.
 
     Raises:
       KeyError: there is none.
     """
-    return getattr(importlib.import_module(f"ntkinfo.{RESULTS[name]}"), name.split(".")[1])
+    return getattr(importlib.import_module(f"ntkinfo.{_ALL[name]}"), name.split(".")[1])

@@ -158,7 +158,7 @@ def doubtful(rows: np.ndarray, nngp_rotated: np.ndarray, found: Expansion, value
       functions: h, what was expanded, (T, n).
 
     Returns:
-      True where neither the value nor its own rounding error (`variances.rounding`) is large beside the bound
+      True where the value is not large beside the bound
 
           2 (Σ_i |δ_ti b_xi| √K̃_ii)(Σ_j |h_tj b_xj| √K̃_jj) + 4 eps (Σ_ai |c_ta b_ai b_xi| √K̃_ii)²
 
@@ -170,4 +170,4 @@ def doubtful(rows: np.ndarray, nngp_rotated: np.ndarray, found: Expansion, value
     terms = [np.abs(found.coefficients[:, at[p] : at[p + 1]]) @ np.abs(each) for p, each in enumerate(found.functions)]
     missing, whole = np.abs(found.error) @ sizes, functions @ sizes
     bound = missing * (2 * whole + missing) + 4 * eps * (np.concatenate(terms, axis=1) @ sizes) ** 2
-    return bound > _TOLERANCE[str(rows.dtype)][1] * np.maximum(values, 0.0) + eps * whole**2
+    return bound > _TOLERANCE[str(rows.dtype)][1] * np.maximum(values, 0.0)

@@ -6,6 +6,31 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ntkinfo._common import memory
+from ntkinfo.bottleneck import _solver
+from ntkinfo.bottleneck._distortion import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class OfClusters:
+    """p(z|x), (x, z), at the β of a number, of its clusters: what `Encoders` asks, and what a file holds.
+
+    Attributes:
+      problem: the table that was compressed.
+      beta: (B,).
+      alpha: of the family of bottlenecks, 1 for `ib`.
+      log_p_z: log p(z), (B, z).
+      log_p_y_given_z: log p(y|z), (B, z, y).
+    """
+
+    problem: Problem
+    beta: np.ndarray
+    alpha: float
+    log_p_z: np.ndarray
+    log_p_y_given_z: np.ndarray
+
+    def __call__(self, i: int) -> np.ndarray:
+        clusters = self.log_p_z[i], self.log_p_y_given_z[i]
+        return _solver.encoder(self.problem, float(self.beta[i]), self.alpha, *clusters)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The information bottleneck, its dual, and the family between it and hard assignments."""
 
-from typing import NamedTuple
-
 import jax
 import numpy as np
 from jax import Array
@@ -12,7 +10,7 @@ from ntkinfo._common import check, memory, parallel, progress
 from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver
 from ntkinfo.bottleneck._curve import BottleneckCurve
 from ntkinfo.bottleneck._distortion import Problem, log_sum_exp
-from ntkinfo.bottleneck._encoders import Encoders
+from ntkinfo.bottleneck._encoders import Encoders, OfClusters
 
 # A cluster is missing where it would lower the Lagrangian by more than this, in nats.
 _GAP_TOLERANCE = 5e-10
@@ -276,26 +274,12 @@ def _search(
                 problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
             )[0]
     used = int(_solver.n_used(solution).max())
-    of_beta = _EncoderOf(problem, grid, alpha, solution.log_p_z[:, :used], solution.log_p_y_given_z[:, :used])
+    of_beta = OfClusters(problem, grid, alpha, solution.log_p_z[:, :used], solution.log_p_y_given_z[:, :used])
     encoders = Encoders(of_beta, np.arange(len(grid)), np.arange(len(merged)), used)
     if len(grid) * len(p_xy) * used <= _MOST_ENTRIES:
         encoders = np.asarray(encoders)
     measured = _curve.measure_all(problem, grid, alpha, encoders)
     return _curve.finish(p_xy, grid, encoders, measured, index, solution.residual <= 10 * tolerance, gaps, certified)
-
-
-class _EncoderOf(NamedTuple):
-    """p(z|x), (x, z), at the β of a number: what `Encoders` asks."""
-
-    problem: Problem
-    beta: np.ndarray
-    alpha: float
-    log_p_z: np.ndarray
-    log_p_y_given_z: np.ndarray
-
-    def __call__(self, i: int) -> np.ndarray:
-        clusters = self.log_p_z[i], self.log_p_y_given_z[i]
-        return _solver.encoder(self.problem, float(self.beta[i]), self.alpha, *clusters)
 
 
 def _require_memory(n_beta: int, n_x: int, n_y: int) -> None:

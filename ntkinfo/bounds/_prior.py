@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from ntkinfo._common import check
+from ntkinfo._common.results import Estimate
 
 
 @runtime_checkable
@@ -30,15 +31,27 @@ def paid(name: str, value, priors) -> np.ndarray:
     fixed as they are.
 
     Raises:
+      TypeError: an estimate of a divergence, with the upper end of its error as the remedy.
       ValueError: a prior that saw the data, unless it was chosen from so many fixed ones.
     """
+    kind = type(value).__name__
     if isinstance(value, Divergence):
         if value.prior_saw_data and priors is None:
             raise ValueError(
                 f"`{name}` must be a divergence from a prior fixed before the data; that of this "
-                f"{type(value).__name__} was learned from them, and no bound follows. Learn it from other data, or "
+                f"{kind} was learned from them, and no bound follows. Learn it from other data, or "
                 "choose it from finitely many fixed ones and say how many: `priors`."
             )
         value = value.kl
+        if isinstance(value, Estimate):
+            raise TypeError(
+                f"`{name}` must be a divergence that is known; that of this {kind} is estimated, and a bound on the "
+                f"risk needs one that it does not exceed. Pass the upper end of its error, `{name}=posterior.kl.upper`."
+            )
+    if isinstance(value, Estimate):
+        raise TypeError(
+            f"`{name}` must be a divergence that is known; got an Estimate, {value.value!s:.12} with an error. A bound "
+            f"on the risk needs one that it does not exceed: pass its upper end, `{name}=estimate.upper`."
+        )
     union = 0.0 if priors is None else np.log(check.integer("priors", priors))
     return check.real_numbers(name, value, 0) + union

@@ -25,7 +25,7 @@ class Selection:
       index: rows of the pool in the order chosen, (n,).
       information: I(f;Y|X) of the first 1, 2, ... of them in nats, per output, (n,). Exact.
       bound: at least the information of the best n examples of the pool, a scalar, in nats per output: the smallest of
-        information / (1 - 1/e) and of what n more examples could add to any of the first ones.
+        what n more examples could add to any of the first ones. Never above information / (1 - 1/e).
     """
 
     index: Array
@@ -51,8 +51,8 @@ def select(
 
     Each step takes the input of the largest posterior variance v given those chosen, which adds ½ log(1 + v/σ²) to the
     information gain ½ log det(I + Q/σ²). The gain is submodular and grows with the set, so the greedy choice has at
-    least 1 - 1/e ≈ 63 % of what the best n examples have (Nemhauser, Wolsey & Fisher 1978); `bound` says how much that
-    can be for this pool.
+    least 1 - (1 - 1/n)ⁿ > 1 - 1/e ≈ 63 % of what the best n examples have (Nemhauser, Wolsey & Fisher 1978); `bound`
+    says how much that can be for this pool, and by their proof is at most that many times what was chosen.
 
     Args:
       net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
@@ -107,7 +107,6 @@ def select(
         column = getattr(kernels.kernels(kernel_fn, x, x[int(best)][None], batch_size=batch_size), prior)[:, 0]
         factor, variance = _update(factor, variance, column, best, step, noise)
         open_ = open_.at[int(best)].set(False)
-    most = min(most, total / (1 - math.exp(-1)))
     information = jnp.asarray(np.array(gains), own.dtype)
     result = Selection(jnp.asarray(np.array(index)), information, jnp.asarray(max(most, total), own.dtype))
     check.finite_result("the information", result, "`x` and `noise`")

@@ -86,8 +86,7 @@ def losses(
     if read.targets is None:
         raise TypeError("`y` must hold floating-point targets; got integers. Code classes as -1 and 1 or one-hot rows.")
     targets = jnp.asarray(read.targets, z.mean.dtype)
-    if targets.shape != z.mean.shape[-2:]:
-        raise ValueError(f"`y` must have the shape (m, k) = {z.mean.shape[-2:]} of `z`; got {targets.shape}.")
+    labels.require_shape("y", targets.shape, z.mean.shape)
     result = compute(z, targets, read.classes, noise)
     check.finite_result("a loss", result, "`z`, `y` and `noise`")
     return result

@@ -130,8 +130,7 @@ def _decode(
 ) -> Information:
     if read.targets is None:
         raise ValueError('`labels` must be the targets (m, k) for method="decoder"; got integer class numbers.')
-    if read.targets.shape != z.mean.shape[-2:]:
-        raise ValueError(f"`labels` must have the shape (m, k) = {z.mean.shape[-2:]}; got {read.targets.shape}.")
+    _labels.require_shape("labels", read.targets.shape, z.mean.shape)
     targets = jnp.asarray(read.targets, z.mean.dtype)
     if read.classes is None:
         noise = None if isinstance(noise, str) else noise

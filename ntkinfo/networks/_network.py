@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -351,7 +352,7 @@ def from_stax(network: tuple, params: Any = None) -> Network:
 
     Raises:
       TypeError: not a tuple that begins with two functions; parameters that are complex, or of several dtypes.
-      ValueError: parameters that are not finite.
+      ValueError: parameters that are not finite, or that are not as many arrays as `init` returns.
 
     Example:
       >>> network = from_stax(net)
@@ -362,7 +363,35 @@ def from_stax(network: tuple, params: Any = None) -> Network:
         raise TypeError(f"`network` must be a stax tuple (init, apply, ...); got {type(network).__name__}.")
     if params is not None:
         checked_params("params", params)
+        _require_as_drawn(network[0], params)
     return Network(_StaxInit(network[0]), _StaxApply(network[1]), params)
+
+
+# Shapes of a row for which a network may say what its parameters are: vectors, images, sequences, volumes.
+_ROWS = ((8,), (32, 32, 3), (32, 8), (8, 8, 8, 3))
+
+
+def _require_as_drawn(init: Callable, params: Any) -> None:
+    """Refuses parameters of another number of arrays than those of `init`, where it says so for some shape of inputs.
+
+    What the arrays are differs with the inputs, how many there are does not.
+    """
+    for row in _ROWS:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                drawn = jax.eval_shape(lambda key, row=row: init(key, (-1, *row))[1], jax.random.key(0))
+        except Exception:
+            # A network of other inputs, or one that draws by other means.
+            continue
+        wanted, got = (len(jax.tree.leaves(tree)) for tree in (drawn, params))
+        bare = jax.tree_util.treedef_is_leaf(jax.tree.structure(params))
+        if got != wanted or bare != jax.tree_util.treedef_is_leaf(jax.tree.structure(drawn)):
+            raise ValueError(
+                f"`params` must be as `init` of `network` returns them, {wanted} arrays in {_kind(drawn)}; got "
+                f"{got} in {check.described(params)}."
+            )
+        return
 
 
 @dataclasses.dataclass(frozen=True)

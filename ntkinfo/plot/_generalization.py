@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ntkinfo._common import check
 from ntkinfo.plot._axes import COLORS, axes_of, draw_legend, unit_factor
-from ntkinfo.plot._times import draw_line, time_axis
+from ntkinfo.plot._times import draw_line, known_times, time_axis
 
 
 def examples(value: Any, *, unit: str = "nats", ax: Axes | None = None) -> Axes:
@@ -63,7 +63,7 @@ def cmi(found: Any, t: ArrayLike, *, ax: Axes | None = None) -> Axes:
       ValueError: times that are none or not as many; a supersample at one time, not a list.
     """
     check.fields("found", found, ("square_root", "binary_kl", "train_error"), "Supersample", "`cmi.supersample`")
-    times = np.asarray(check.times("t", t), float)
+    times = known_times("t", t)
     if np.ndim(found.error) != 1:
         raise ValueError(
             "`found` must hold several times, the horizontal axis; got one. Give `cmi.supersample` a list."

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ntkinfo._common import check
 from ntkinfo.plot._axes import COLORS, REFERENCE, as_vector, axes_of, draw_legend, log_axis, unit_factor
-from ntkinfo.plot._times import draw_line, time_axis
+from ntkinfo.plot._times import draw_line, known_times, time_axis
 
 # The first two often coincide: the second is drawn over it, with gaps.
 _BOUNDS = {"pac_bayes_kl": ("PAC-Bayes-kl", "-"), "catoni": ("Catoni", "--"), "mcallester": ("McAllester", ":")}
@@ -100,7 +100,7 @@ def parameter_divergence(
     t = own if t is None else t
     if t is None:
         raise ValueError("`t` must be given with a `ParameterDivergence`: the times it was computed for.")
-    times = np.atleast_1d(np.asarray(check.real_numbers("t", t), float))
+    times = np.atleast_1d(known_times("t", t))
     # Of the Krylov engine it is an estimate, with its bounds.
     estimate = result.linear if hasattr(result.linear, "truncation") else None
     linear = as_vector(result.linear if estimate is None else estimate.value)

@@ -3,7 +3,18 @@
 import numpy as np
 from matplotlib.ticker import NullLocator
 
+from ntkinfo._common import check
 from ntkinfo.plot._axes import as_vector
+
+
+def known_times(name, t):
+    """Training times given beside a result, on the host.
+
+    Raises:
+      TypeError, ValueError: no numbers, traced, NaN or negative.
+    """
+    check.on_host({name: t})
+    return np.asarray(check.times(name, t), float)
 
 
 def shown_range(t):

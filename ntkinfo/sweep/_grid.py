@@ -107,6 +107,7 @@ class Grid(NamedTuple):
         Raises:
           ValueError: a quantity or an axis that is not there, fewer than two replicates, a coverage outside (0, 1).
         """
+        check.on_host({"coverage": coverage})
         check.option("quantity", quantity, tuple(self.values))
         check.option("over", over, tuple(self.axes))
         check.number("coverage", coverage, 0, 1, ends=False)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import kernels, networks
+from ntkinfo import kernels, mixture, networks
 from ntkinfo._common import check, checkpoint, compiling, data, labels, tables
 from ntkinfo._common import progress as _progress
 from ntkinfo._common.quantities import catalogue, in_nats, scaled
@@ -255,6 +255,7 @@ def scales(
     x = check.inputs("x", x)
     x_test = check.inputs_like("x_test", x_test, x)
     y, times = labels.real_targets("y", y, len(x)).astype(x.dtype), np.asarray(jnp.atleast_1d(check.times("t", t)))
+    mixture.select_method(options.get("method"), y.shape[1], options.get("key"))
     store = None
     if folder is not None:
         arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "t": times}
@@ -351,11 +352,25 @@ def described(options: dict[str, Any]) -> dict[str, str]:
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Refuses options that `curve` does not have."""
+    """Refuses options that `curve` does not have, or that no cell could take."""
+    if "checkpoint" in options:
+        raise TypeError(
+            "`options` must hold no `checkpoint`, in which one curve keeps what it has computed so far; a sweep keeps "
+            "its finished cells. Pass `folder` in its place."
+        )
     parameters = inspect.signature(curve).parameters.values()
     unknown = set(options) - {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     if unknown:
         raise TypeError(f"`options` must be those of `information.curve`; got {', '.join(sorted(unknown))}.")
+    # As `curve` does at its door: here before the first kernel.
+    check.positive("noise", options.get("noise", 1.0), scalar=True)
+    check.flag("joint", options.get("joint"), none=True)
+    check.option("task", options.get("task", "auto"), labels.TASKS)
+    check.integer("n_samples", options.get("n_samples", 1))
+    if options.get("label_entropy") is not None:
+        labels.check_entropy(options["label_entropy"])
+    if options.get("batch_size") is not None:
+        check.integer("batch_size", options["batch_size"])
 
 
 def _name(w, b):

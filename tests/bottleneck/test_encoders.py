@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+import ntkinfo as ni
 from ntkinfo import bottleneck
 from ntkinfo._common import memory
 from ntkinfo.bottleneck import _ib
@@ -49,6 +50,19 @@ def test_tables_and_pickles_of_them(array, lazy):
     np.testing.assert_array_equal(again.encoder, array.encoder)
     with pytest.raises(IndexError):
         lazy.encoder[3]
+
+
+def test_files_hold_what_encoders_are_computed_from(array, lazy, tmp_path):
+    for curve in (lazy, lazy._replace(encoder=lazy.encoder[1:]), lazy._replace(encoder=lazy.encoder.astype("float32"))):
+        ni.save(curve, tmp_path / "curve.npz")
+        again = ni.load(tmp_path / "curve.npz")
+        assert type(again.encoder) is Encoders and again.encoder.dtype == curve.encoder.dtype
+        np.testing.assert_array_equal(again.encoder, curve.encoder)
+        np.testing.assert_array_equal(again.i_zy, array.i_zy)
+    with pytest.raises(TypeError, match="`net` must be None"):
+        ni.load(tmp_path / "curve.npz", net=lambda x: x)
+    with pytest.raises(TypeError, match="`result` must be a result"):
+        ni.save(lazy.encoder, tmp_path / "encoder.npz")
 
 
 def test_precision_of_the_table(lazy):

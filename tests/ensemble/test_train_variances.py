@@ -88,3 +88,25 @@ def test_predict_train_at_many_times_is_that_of_few(rng, dtype, monkeypatch):
     for joint in (False, True):
         ens.predict_train(TIMES[:5], joint=joint)
     assert len(used) == 1
+
+
+@pytest.mark.parametrize("share", [0.98, 1.02])
+@pytest.mark.parametrize("cause", ["missing", "rounding"])
+def test_the_bound_of_what_an_expansion_leaves_out_is_attained(rng, share, cause):
+    """A kernel vvᵀ and positive rows: what is missing adds up, so the bound is the change itself and not above it."""
+    n, tolerance, eps = 6, 1e-8, np.finfo(float).eps
+    rows, v, h = rng.uniform(0.5, 2, (3, n)), rng.uniform(0.5, 2, n), rng.uniform(0.1, 1, (2, n))
+    sums = h @ (rows * v).T
+    if cause == "missing":
+        # (1 + c)² of the value is found: that much, 2c + c², may be tolerated relative to it.
+        c = share * (np.sqrt(1 / (1 - tolerance)) - 1)
+        found = decay_forms.Expansion([0, n], [(1 + c) * h], np.eye(2), c * h)
+        values = ((1 + c) * sums) ** 2
+    else:
+        # Terms ±M that cancel to h leave a rounding error of eps times the square of their sum, four for its products.
+        large = np.sqrt(share * tolerance / (4 * eps))
+        functions = np.concatenate([(large + 1) / 2 * h, (large - 1) / 2 * h])
+        found = decay_forms.Expansion([0, n], [functions], np.hstack([np.eye(2), -np.eye(2)]), np.zeros((2, n)))
+        values = sums**2
+    found_doubtful = decay_forms.doubtful(rows, np.outer(v, v), found, values, h)
+    np.testing.assert_array_equal(found_doubtful, np.full((2, 3), share > 1))

@@ -29,6 +29,8 @@ class Value(NamedTuple):
 SAME = (
     "big-endian", "long double", "object floats", "list", "no mask", "pandas", "jax", "decimals", "array", "fraction",
 )  # fmt: skip
+# Those of them that are floating-point numbers, whatever the valid value is.
+AS_FLOATS = ("long double", "decimals")
 
 
 class Traced(NamedTuple):
@@ -107,7 +109,11 @@ def _arrays(valid) -> list[Value]:
     }
     if v.ndim in (1, 2):
         either["pandas"] = (pd.Series if v.ndim == 1 else pd.DataFrame)(v)
-    return _both(refused, either)
+    values = _both(refused, either)
+    # Integers as floating-point numbers are another value where they stand for classes.
+    return [
+        value._replace(same=value.same and not (v.dtype.kind in "iu" and value.tag in AS_FLOATS)) for value in values
+    ]
 
 
 def _both(refused: dict[str, Any], either: dict[str, Any]) -> list[Value]:

@@ -123,6 +123,10 @@ def run_valid(call: Call) -> Outcome:
     """The outcome of the valid call itself."""
     try:
         call.function(**call.valid)
+    except ImportError as error:
+        # An optional library that is missing here, told by name with the remedy.
+        clear = "Install it: pip install" in str(error)
+        return Outcome(CLEAR if clear else RAW, f"a valid call: {type(error).__name__}: {error}")
     except Exception as error:
         return Outcome(RAW, f"a valid call: {type(error).__name__}: {error}")
     finally:

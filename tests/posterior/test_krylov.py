@@ -87,6 +87,12 @@ def test_mean_scale_and_precision_are_those_of_the_dense_posterior():
     np.testing.assert_allclose(p.mean, dense.predict(x_test).mean, atol=1e-4)
     np.testing.assert_allclose(krylov.predict_train().mean, dense.predict_train().mean, atol=1e-4)
     np.testing.assert_allclose(krylov.kl.value, dense.kl, rtol=1e-4)
+    # A bound on the risk takes what the divergence does not exceed, and says so.
+    for kl in (krylov, krylov.kl):
+        with pytest.raises(TypeError, match=r"`kl` must be a divergence that is known.*`kl=\w+(\.kl)?\.upper`"):
+            ni.bounds.pac_bayes_kl(0.1, kl, n=len(x))
+    exact = ni.bounds.pac_bayes_kl(0.1, dense, n=len(x))
+    assert exact <= ni.bounds.pac_bayes_kl(0.1, krylov.kl.upper, n=len(x)) <= exact + 1e-2
 
 
 def test_the_prior_kernel_is_stored_and_multiplied_once():

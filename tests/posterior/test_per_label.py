@@ -9,6 +9,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import Posterior
+from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _learn
 from ntkinfo.sklearn import NTKClassifier, NTKRegressor
 from tests.fuzz.objects import of_scale
@@ -208,3 +209,13 @@ def test_what_has_one_noise_only_says_so(data):
         ni.examples.value(post)
     with pytest.raises(ValueError, match="one noise for all labels"):
         ni.learning.forecast(post)
+
+
+def test_losses_of_predictions_of_each_label_are_taken_one_by_one(data):
+    x, y, _ = data
+    z = Posterior.fit(network(), x, y, noise=NOISES).predict_train()
+    for function, name in ((ni.information.losses, "y"), (ni.information.label_information, "labels")):
+        with pytest.raises(ValueError, match=rf"`{name}` must have .*one noise for each label.* with {name}\[:, j\]"):
+            function(z, y)
+    one = ni.information.losses(Gaussian(z.mean[1], z.variance[1]), y[:, 1]).gibbs_mse
+    np.testing.assert_allclose(one, np.mean((z.mean[1, :, 0] - y[:, 1]) ** 2 + z.variance[1]), rtol=1e-12)

@@ -129,6 +129,15 @@ def test_bad_input(data, change, error, message):
         ({"nois": 1.0}, "`options` must be those of `information.curve`; got nois"),
         ({"ens": 3}, "`options` must be those of `information.curve`; got ens"),
         ({"w_std": ["a"]}, "`w_std`"),
+        ({"checkpoint": "folder"}, "`options` must hold no `checkpoint`.*`folder`"),
+        ({"noise": -1.0}, "^`noise` must be positive"),
+        ({"joint": "no"}, "^`joint` must be True or False or None"),
+        ({"task": "clases"}, "^`task` must be one of"),
+        ({"method": "exakt"}, "^`method` must be one of"),
+        ({"method": "minibatch"}, "^`key` must be given"),
+        ({"n_samples": 0}, "^`n_samples` must be"),
+        ({"label_entropy": np.nan}, "^`label_entropy` must"),
+        ({"batch_size": 1.5}, "^`batch_size` must be"),
     ],
 )
 def test_options_are_checked_before_any_cell(data, options, message):
