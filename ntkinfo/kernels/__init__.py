@@ -2,7 +2,8 @@
 
 `kernels` takes any network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`, and returns both kernels,
 evaluated block by block so that memory stays bounded; on several devices the blocks are dealt out in turn. `hessian`
-does the same for the Hessian kernel. `empirical` is the tangent kernel of a network of your own, as a kernel function.
+does the same for the Hessian kernel. `empirical` is the tangent kernel of a network of your own, as a kernel function,
+`features` the kernel of given features.
 """
 
 from ntkinfo._common.check import inputs
@@ -14,6 +15,8 @@ from ntkinfo.kernels._empirical import offset as offset
 from ntkinfo.kernels._empirical import refuse_full as refuse_full
 from ntkinfo.kernels._empirical import saw_data as saw_data
 from ntkinfo.kernels._empirical import scaled as scaled
+from ntkinfo.kernels._features import FeatureKernel, features
+from ntkinfo.kernels._features import as_features as as_features
 from ntkinfo.kernels._given_again import check_same as check_same
 from ntkinfo.kernels._given_again import check_stored as check_stored
 from ntkinfo.kernels._given_again import chosen_rows as chosen_rows
@@ -32,12 +35,14 @@ from ntkinfo.networks import kernel_function
 
 __all__ = [
     "EmpiricalKernel",
+    "FeatureKernel",
     "Kernels",
     "block_size",
     "correlated",
     "diagonal",
     "empirical",
     "evaluate",
+    "features",
     "has_hessian",
     "hessian",
     "inputs",
