@@ -16,10 +16,10 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
-from ntkinfo._common import check, compiling, memory, pytree, tables, tracing
+from ntkinfo._common import check, compiling, memory, pickling, pytree, tables, tracing
 from ntkinfo._numerics import spectral_filters
 from ntkinfo._numerics.spectral_filters import Filters
-from ntkinfo.ensemble import _moments
+from ntkinfo.ensemble import _moments, _stored
 from ntkinfo.gaussian import Gaussian
 
 # Matrices p x p, or n x n where that is smaller, held at once: the Gram matrix, its eigenvectors and their workspace.
@@ -29,7 +29,7 @@ _RESOLUTION_FACTOR = 1e3
 
 
 class CrossFeatures(NamedTuple):
-    """What m test inputs contribute to predictions: features in the eigenbasis. Made by `FeatureEnsemble.cross_kernels`.
+    """What m test inputs contribute to predictions, of `FeatureEnsemble.cross_kernels`: features in the eigenbasis.
 
     Attributes:
       ntk: coordinates Φ_*V along the directions that the training inputs have, (m, r).
@@ -82,6 +82,11 @@ class FeatureEnsemble:
     to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
     _repr_html_ = tables.html
+    _to_stored = _stored.features_to_stored
+    _from_stored = classmethod(_stored.features_from_stored)
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.kernel_fn, self.mean_fn), _stored.REMEDY)
 
     @property
     def n(self) -> int:
@@ -336,11 +341,13 @@ def fit(
         block = found.astype(np.float64)
         if n <= p:
             kept[rows] = block
-        else:
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
             gram += block.T @ block
             products += block.T @ residual[rows]
     if n <= p:
-        gram = kept @ kept.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            gram = kept @ kept.T
     if not np.isfinite(gram).all():
         raise ValueError("`net` has features whose squares are out of the range of float64; scale them down.")
     eigenvalues, vectors = np.linalg.eigh(gram)
@@ -367,7 +374,9 @@ def _resolved(eigenvalues: np.ndarray, trace: float, eps: float, nk: int, dtype:
     # Of the Gram matrix in float64, and of the features themselves, whose squares it holds.
     rounding = float(np.finfo(np.float64).eps) * np.sqrt(len(eigenvalues)) * largest
     used = eigenvalues > max(rounding, eps**2 * trace)
-    slow = max(_RESOLUTION_FACTOR * rounding, (_RESOLUTION_FACTOR * max(eps, float(np.finfo(dtype).eps))) ** 2 * largest)
+    slow = max(
+        _RESOLUTION_FACTOR * rounding, (_RESOLUTION_FACTOR * max(eps, float(np.finfo(dtype).eps))) ** 2 * largest
+    )
     smallest = float(eigenvalues[used][0])
     if smallest < slow:
         remedy = (

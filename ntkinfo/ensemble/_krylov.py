@@ -18,12 +18,12 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
-from ntkinfo._common import check, memory, pytree, tables, tracing
+from ntkinfo._common import check, memory, pickling, pytree, tables, tracing
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint, content_hash, fingerprint
 from ntkinfo._numerics import spectrum
 from ntkinfo._numerics.block_lanczos import BlockLanczos
-from ntkinfo.ensemble import _projection, _spectral_sums
+from ntkinfo.ensemble import _projection, _spectral_sums, _stored
 from ntkinfo.ensemble._spectral_sums import SpectralSums
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import EvaluatedKernels, StoredKernels
@@ -117,6 +117,11 @@ class KrylovEnsemble:
 
     __repr__ = tables.one_line
     _repr_html_ = tables.html
+    _to_stored = _stored.krylov_to_stored
+    _from_stored = classmethod(_stored.krylov_from_stored)
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.kernel_fn, self.mean_fn), _stored.REMEDY)
 
     @property
     def n(self) -> int:

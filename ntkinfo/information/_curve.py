@@ -198,9 +198,7 @@ def curve(
     elif checkpoint is not None:
         raise ValueError('`checkpoint` must be of engine="krylov"; others compute all at once.')
     if not isinstance(ens, Ensemble) and isinstance(x_test, CrossKernels):
-        raise ValueError(
-            f'`x_test` must be inputs for a `{type(ens).__name__}`; got kernels. Fit with engine="dense".'
-        )
+        raise ValueError(f'`x_test` must be inputs for a `{type(ens).__name__}`; got kernels. Fit with engine="dense".')
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)
         shapes = tuple(jnp.shape(part) for part in x_test[:3])

@@ -72,7 +72,10 @@ def distance_core(ens: Ensemble, filters: Filters) -> Array:
 
 
 def action(
-    ens: Ensemble | KrylovEnsemble | FeatureEnsemble | SpectralSums, t: Num[ArrayLike, "*T"], *, metric: str = "euclidean"
+    ens: Ensemble | KrylovEnsemble | FeatureEnsemble | SpectralSums,
+    t: Num[ArrayLike, "*T"],
+    *,
+    metric: str = "euclidean",
 ) -> Float[Array, "*T"] | Estimate:
     """Action of the path of the parameters, E∫₀^s ‖dθ/du‖² du = ½ tr[(kK + YYᵀ)(I - e^{-2sΘ})], s = t/(nk).
 
@@ -125,7 +128,7 @@ def output_divergence(
     Averaged over data sets D it is an upper bound on I(Z;D|X). At t = 0 it vanishes.
 
     Args:
-      ens: the ensemble, of any engine; joint=True is not of engine="krylov", `label_covariance` of engine="dense" alone.
+      ens: the ensemble, of any engine; not "krylov" for joint=True, and "dense" alone for `label_covariance`.
       x_test: inputs, (m, ...).
       t: training times, scalar or (T,).
       joint: False averages the divergences of single outputs over the m inputs; True takes the outputs on the whole

@@ -75,14 +75,14 @@ def _judge_features(ens: FeatureEnsemble, cross, t: np.ndarray, values: np.ndarr
     prior = np.asarray(cross.prior) if cross.prior.ndim == 1 else np.diagonal(np.asarray(cross.prior))
     if not prior[row] > 0:
         raise ValueError(
-            f"The predictive variance must be positive; got 0 for row {row} of `x_test`, whose features are all 0: there "
-            "it is 0 before training. Leave such inputs out."
+            f"The predictive variance must be positive; got 0 for row {row} of `x_test`, whose features are all 0: "
+            "there it is 0 before training. Leave such inputs out."
         )
     rows = _listed(np.flatnonzero(~(values > 0).all(axis=0)))
     raise ValueError(
-        f"The predictive variance must be positive; got 0 from t = {t[time]:.4g} on for {rows} of `x_test`: the {ens.rank} "
-        "directions of features that training inputs have are all learned by then, and what outputs say of these "
-        "inputs is infinite. Use earlier times."
+        f"The predictive variance must be positive; got 0 from t = {t[time]:.4g} on for {rows} of `x_test`: the "
+        f"{ens.rank} directions of features that training inputs have are all learned by then, and what outputs say of "
+        "these inputs is infinite. Use earlier times."
     )
 
 

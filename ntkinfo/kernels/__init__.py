@@ -21,6 +21,7 @@ from ntkinfo.kernels._given_again import check_same as check_same
 from ntkinfo.kernels._given_again import check_stored as check_stored
 from ntkinfo.kernels._given_again import chosen_rows as chosen_rows
 from ntkinfo.kernels._given_again import factor as factor
+from ntkinfo.kernels._given_again import few_kernels as few_kernels
 from ntkinfo.kernels._given_again import functions_again as functions_again
 from ntkinfo.kernels._kernels import Kernels, block_size, correlated, diagonal, evaluate, has_hessian, hessian, kernels
 from ntkinfo.kernels._kernels import are_covariances as are_covariances
@@ -30,7 +31,9 @@ from ntkinfo.kernels._sharded import StoredKernels as StoredKernels
 from ntkinfo.kernels._sharded import Totals as Totals
 from ntkinfo.kernels._sharded import check_mesh as check_mesh
 from ntkinfo.kernels._sharded import evaluated as evaluated
+from ntkinfo.kernels._sharded import rows_of as rows_of
 from ntkinfo.kernels._sharded import stored as stored
+from ntkinfo.kernels._sharded import stored_of_rows as stored_of_rows
 from ntkinfo.networks import kernel_function
 
 __all__ = [

@@ -577,8 +577,9 @@ def scaled(kernel_fn: Callable, factor: float) -> Callable:
     if isinstance(kernel_fn, EmpiricalKernel) and kernel_fn.around != "ensemble":
         nets, outputs, origin, method = kernel_fn.networks, kernel_fn.outputs, kernel_fn.origin, kernel_fn.method
         return EmpiricalKernel(nets, outputs, "laplace", factor * kernel_fn.prior_variance, origin, method)
-    if hasattr(kernel_fn, "scaled"):
-        return kernel_fn.scaled(factor)  # pyright: ignore[reportFunctionMemberAccess]
+    own = getattr(kernel_fn, "scaled", None)
+    if own is not None:
+        return own(factor)
     return Scaled(kernel_fn, factor)
 
 

@@ -16,8 +16,9 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import networks
-from ntkinfo._common import check
+from ntkinfo._common import check, pickling
 from ntkinfo._common import progress as progress_bar
+from ntkinfo._common.checkpoint import key_data
 from ntkinfo.kernels._empirical import EmpiricalKernel
 from ntkinfo.kernels._jacobian import SIDE_BY_SIDE
 from ntkinfo.kernels._jacobian import rows as _gradients
@@ -108,6 +109,23 @@ class FeatureKernel:
         self.key = key
         self.factor = factor
         self.is_prior = is_prior
+        self._counts: dict[tuple, int] = {}
+
+    @property
+    def _identity(self) -> tuple:
+        key = None if self.key is None else key_data(self.key).tobytes()
+        return self.function, self.projection, key, self.factor, self.is_prior
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.function,), pickling.AGAIN, "functions")
+
+    # Kernels of the same features are the same static argument of compiled functions.
+
+    def __eq__(self, other):
+        return isinstance(other, FeatureKernel) and self._identity == other._identity
+
+    def __hash__(self):
+        return hash(self._identity)
 
     def __repr__(self):
         projected = "" if self.projection is None else f", projection={self.projection}"
@@ -138,7 +156,7 @@ class FeatureKernel:
         return FeatureKernel(self.function, self.projection, self.key, self.factor * factor, self.is_prior)
 
     def as_prior(self) -> "FeatureKernel":
-        """The same kernel as the covariance of a process: what one network's has no distribution for, but a posterior."""
+        """The same kernel as the covariance of a process, which one network has in its posterior."""
         return FeatureKernel(self.function, self.projection, self.key, self.factor, True)
 
     def __call__(self, x1, x2=None, get: str | tuple[str, ...] = ("nngp", "ntk")):
@@ -149,7 +167,9 @@ class FeatureKernel:
         first = self.of(jnp.asarray(x1))
         second = first if x2 is None else self.of(jnp.asarray(x2))
         tangent = jnp.matmul(first, second.T, precision=jax.lax.Precision.HIGHEST)
-        values = tuple(jnp.zeros_like(tangent) if name == "nngp" and self.around == "one" else tangent for name in names)
+        values = tuple(
+            jnp.zeros_like(tangent) if name == "nngp" and self.around == "one" else tangent for name in names
+        )
         return values[0] if isinstance(get, str) else values
 
     def of(self, x: Float[ArrayLike, "n d ..."]) -> Float[Array, "n p"]:
@@ -201,14 +221,19 @@ class FeatureKernel:
         """How many features there are before a projection, for inputs like `x`."""
         kernel = self.empirical
         if kernel is None:
-            return jax.eval_shape(self.function, x[:1]).shape[1]
+            return FeatureKernel(self.function, None, None).n_features(x)
         return kernel.networks[0].n_parameters * (kernel._k(x) if kernel.outputs == "trace" else 1)
 
     def n_features(self, x: Array) -> int:
         """p, for inputs like `x`, (n, ...)."""
         if self.projection is not None:
             return self.projection
-        return self.n_unprojected(x) if self.empirical is not None else self._given(x[:1]).shape[1]
+        if self.empirical is not None:
+            return self.n_unprojected(x)
+        kind = (x.shape[1:], str(x.dtype))
+        if kind not in self._counts:
+            self._counts[kind] = self._given(x[:1]).shape[1]
+        return self._counts[kind]
 
     def blocks(self, x: Array, batch_size: int | None = None, progress: bool | None = None):
         """Slices of rows and their features on the host, (b, p), block after block.
@@ -240,8 +265,8 @@ class FeatureKernel:
         # NaN are told as such later.
         if not fits or np.any(np.abs(together[1] - alone[0]) > tolerance):
             raise ValueError(
-                "`net` must have features that depend on their own input alone; a row has other ones beside other rows. "
-                "Take means, scales and the like from all training inputs first, and close over them."
+                "`net` must have features that depend on their own input alone; those of a row change with the rows "
+                "beside it. Take means, scales and the like from all training inputs first, and close over them."
             )
 
 

@@ -6,7 +6,7 @@ then small beside them. Where not even that fits, the kernels are evaluated anew
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -230,6 +230,41 @@ def stored(
     while arrays:
         on_device.append(_put(arrays.pop(0).reshape(shape), x))
     return StoredKernels(on_device[0], on_device[-1], *fields)
+
+
+def rows_of(held: StoredKernels) -> list[np.ndarray]:
+    """What is stored of K and Θ, (n, n) each on the host, the same array twice where they are one.
+
+    Raises:
+      ValueError: rows on devices of other processes.
+    """
+    if not (held.ntk.is_fully_addressable and held.nngp.is_fully_addressable):
+        raise ValueError(
+            "`result` must have its kernels in this process: their rows are sharded over devices of several. Write "
+            "their rows with `checkpoint=`, or fit on one process."
+        )
+    theta = np.moveaxis(np.asarray(held.ntk), 0, 1).reshape(-1, held.n)[: held.n]
+    if held.nngp is held.ntk:
+        return [theta, theta]
+    return [np.moveaxis(np.asarray(held.nngp), 0, 1).reshape(-1, held.n)[: held.n], theta]
+
+
+def stored_of_rows(
+    rows: Sequence[np.ndarray], diagonals: Sequence[np.ndarray], means: Sequence[float], x: Array
+) -> StoredKernels:
+    """Kernels stored on one device, of what `rows_of` gave of K and Θ; one array where the second is the first."""
+    n = len(rows[0])
+    size = min(TILE_ROWS, n)
+    tiles = -(-n // size)
+
+    def put(array):
+        filled = np.zeros((tiles * size, n), array.dtype)
+        filled[:n] = array
+        return _put(filled.reshape(tiles, 1, size, n), x)
+
+    first = put(rows[0])
+    second = first if rows[1] is rows[0] else put(rows[1])
+    return StoredKernels(first, second, diagonals[0], diagonals[1], n, *means)
 
 
 def evaluated(kernel_fn: Callable, x: Array, *, batch_size: int | None = None) -> EvaluatedKernels:

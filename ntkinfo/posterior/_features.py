@@ -39,6 +39,10 @@ class FeaturePosterior:
     prior: str
     prior_saw_data: bool
 
+    _table = tables.Table(
+        ("mode", "output"), plain="eigenvalues y_rotated", where={"eigenvalues": ("mode",)}, totals="noise prior"
+    )
+    to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
     _repr_html_ = tables.html
 
@@ -66,6 +70,11 @@ class FeaturePosterior:
     def eigenvalues(self) -> Float[Array, " r"]:
         """q > 0 of the prior kernel Q in ascending order, (r,); all others are 0."""
         return self.process.eigenvalues
+
+    @property
+    def y_rotated(self) -> Float[Array, "r k"]:
+        """UᵀY, (r, k); with a mean function Uᵀ(Y - f(X; θ₀))."""
+        return self.process.y_rotated
 
     @property
     def around(self) -> str:
@@ -241,10 +250,9 @@ def fit(
     kernel = kernels.as_features(kernel_fn)
     mean_fn = kernels.mean_function(mean, kernel)
     saw = kernels.saw_data(kernel, mean_fn, prior_saw_data)
-    process: Any = Ensemble.fit(
-        kernel.scaled(float(scale)).as_prior(), x, y, mean=mean, prior_saw_data=saw, batch_size=batch_size, progress=progress,
-        engine="features",
-    )  # fmt: skip
+    kernel = kernel.scaled(float(scale)).as_prior()
+    options: Any = {"mean": mean, "prior_saw_data": saw, "batch_size": batch_size, "progress": progress}
+    process: Any = Ensemble.fit(kernel, x, y, engine="features", **options)
     q = np.asarray(process.eigenvalues, np.float64)
     noise_fit = None
     if isinstance(noise, str):
@@ -272,4 +280,3 @@ def _fitted(process: FeatureEnsemble) -> tuple[Array, NoiseFit]:
     weights = np.append(np.ones(r), process.n - r)
     parts = (np.asarray(part, dtype) for part in (values, squares, weights))
     return _noise.maximised(*parts, np.asarray(process.k, dtype))
-
