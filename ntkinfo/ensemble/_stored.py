@@ -145,7 +145,7 @@ def _again(fields, few, net, mean, kind: str, targets, form) -> tuple:
         net = kernels.as_features(kernels.kernel_function(net)) if net is not None else None
     kernel_fn, mean_fn = kernels.functions_again(net, mean, number, has_mean, kind)
     if form is True:
-        kernel_fn = kernel_fn.as_prior()
+        kernel_fn = kernel_fn.as_prior()  # pyright: ignore[reportFunctionMemberAccess]
     elif isinstance(form, str):
         kernel_fn = kernels.OneKernel(kernel_fn, form)
     rows = kernels.chosen_rows(len(fields["x"]))

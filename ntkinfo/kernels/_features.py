@@ -59,7 +59,7 @@ def features(function: Any, *, projection: int | None = None, key: Array | None 
 
     Example:
       >>> linear = features(lambda x: jnp.concatenate([x, jnp.ones((len(x), 1))], axis=1))
-      >>> float(Ensemble.fit(linear, x, y).predict(x_test, 0.0).variance[0]) > 1.0  # 1 + ‖x‖²
+      >>> float(ni.Ensemble.fit(linear, x, y).predict(x_test, 0.0).variance[0]) > 1.0  # 1 + ‖x‖²
       True
     """
     if isinstance(function, EmpiricalKernel):
