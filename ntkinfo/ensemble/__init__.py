@@ -9,6 +9,7 @@ from ntkinfo.ensemble._accepted import dense as dense
 from ntkinfo.ensemble._accepted import exact as exact
 from ntkinfo.ensemble._accepted import spectral as spectral
 from ntkinfo.ensemble._engine import ENGINES as ENGINES
+from ntkinfo.ensemble._engine import check_checkpoint as check_checkpoint
 from ntkinfo.ensemble._engine import choose as choose
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
 from ntkinfo.ensemble._features import CrossFeatures, FeatureEnsemble

@@ -61,6 +61,17 @@ def choose(
     return "krylov"
 
 
+def check_checkpoint(checkpoint: Any, chosen: str) -> None:
+    """Refuses a folder for rows of kernels under an engine that has none to keep."""
+    if checkpoint is None:
+        return
+    check.path("checkpoint", checkpoint)
+    if chosen != "krylov":
+        raise ValueError(
+            f'`checkpoint` must be None with engine="{chosen}"; rows of kernels are kept by engine="krylov".'
+        )
+
+
 def _why_not_dense(x: Array) -> str | None:
     """Why n inputs are too many for the dense engine, or None."""
     n = len(x)

@@ -4,6 +4,7 @@
 mean and covariance at any number of times of gradient flow.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -94,6 +95,7 @@ class Ensemble:
         tolerance: float = 1e-3,
         storage: str = "auto",
         mesh: Mesh | None = None,
+        checkpoint: str | os.PathLike | None = None,
     ) -> "Ensemble":
         """Evaluates both kernels on the training inputs and diagonalises Θ = U diag(λ) Uᵀ. O(n³), once.
 
@@ -124,6 +126,8 @@ class Ensemble:
           storage: of the Krylov engine: "float64", "float32" or "none" (kernels evaluated for every product); "auto"
             takes the first of these that fits into memory, in no more than the precision of `x`.
           mesh: of the Krylov engine: a mesh of devices to shard the rows of the kernels over, as of `distributed.mesh`.
+          checkpoint: of the Krylov engine: a folder that rows of stored kernels are written to as they are evaluated; a
+            call with the same arguments goes on from there, on any number of devices and processes.
 
         Returns:
           An `Ensemble`, or under other engines a `KrylovEnsemble` or a `FeatureEnsemble`.
@@ -149,12 +153,14 @@ class Ensemble:
         check.option("singular", singular, ("error", "project"))
         krylov_options = {"tolerance": tolerance, "storage": storage, "mesh": mesh}
         chosen = _engine.choose(engine, kernel_fn, x, devices, **krylov_options)
+        _engine.check_checkpoint(checkpoint, chosen)
         if chosen == "features":
             options = {"mean": mean, "prior_saw_data": prior_saw_data, "progress": progress}
             return _features.fit(kernel_fn, x, y, batch_size=batch_size, **options)  # pyright: ignore
         if chosen == "krylov":
             options = {"mean": mean, "singular": singular, "prior_saw_data": prior_saw_data, "progress": progress}
-            return _krylov.fit(kernel_fn, x, y, batch_size=batch_size, **options, **krylov_options)  # pyright: ignore
+            options |= {"batch_size": batch_size, "checkpoint": checkpoint}
+            return _krylov.fit(kernel_fn, x, y, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
             x, y = kernel_fn.rows(x), kernel_fn.targets(y)

@@ -7,6 +7,7 @@ eigenvalues, which are found where the first of these is asked for.
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -105,6 +106,7 @@ class Posterior:
         tolerance: float = 1e-3,
         storage: str = "auto",
         mesh: Mesh | None = None,
+        checkpoint: str | os.PathLike | None = None,
     ) -> "Posterior":
         """Evaluates the prior kernel on the training inputs and factorises it. O(n³), once.
 
@@ -142,6 +144,7 @@ class Posterior:
           tolerance: of the Krylov engine: the error that predictions are to have at most, see `ensemble.Prediction`.
           storage: of the Krylov engine, as in `Ensemble.fit`.
           mesh: of the Krylov engine, as in `Ensemble.fit`.
+          checkpoint: of the Krylov engine, as in `Ensemble.fit`.
 
         Returns:
           A `Posterior`, or under other engines a `KrylovPosterior` or a `FeaturePosterior`.
@@ -176,12 +179,14 @@ class Posterior:
             alone = isinstance(noise, str) and noise == "fit" and not isinstance(scale, str)
             engine = engine if alone and isinstance(kernel_fn, kernels.FeatureKernel) else "dense"
         chosen = ensemble.choose(engine, kernel_fn, x, None, **krylov_options)
+        ensemble.check_checkpoint(checkpoint, chosen)
         options = {"noise": noise, "prior": prior, "mean": mean, "scale": scale, "prior_saw_data": prior_saw_data}
         if chosen == "features":
             _check_noise(noise, y.shape[1], scale)
             return _features.fit(kernel_fn, x, y, batch_size=batch_size, progress=progress, **options)  # pyright: ignore
         if chosen == "krylov":
             _check_noise(noise, y.shape[1], scale)
+            options |= {"checkpoint": checkpoint}
             return _krylov.fit(kernel_fn, x, y, batch_size=batch_size, progress=progress, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
