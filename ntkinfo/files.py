@@ -32,9 +32,9 @@ def save(result: Any, path: str | os.PathLike) -> None:
     """Writes a result, or a list or dictionary of them, to one file; the file is there whole or not at all.
 
     Args:
-      result: any result of this package: an `Ensemble`, `Posterior`, `VariationalFit`, `Curve`, `Sweep`, `Run`,
-        `LayerRun`, `Plane`, `BottleneckCurve`, `Gaussian`, `Information`, `Dataset` and all others; or a list, a tuple
-        or a dictionary by text of them.
+      result: any result of this package: an `Ensemble` or `Posterior` of any engine, a `VariationalFit`, `Curve`,
+        `Sweep`, `Run`, `LayerRun`, `Plane`, `BottleneckCurve`, `Gaussian`, `Information`, `Dataset` and all others; or
+        a list, a tuple or a dictionary by text of them.
       path: the file, by custom `something.npz`; replaced where it is there.
 
     Raises:
@@ -76,11 +76,12 @@ def load(path: str | os.PathLike, net: Any = None, *, mean: Any = None) -> Any:
 
     Args:
       path: the file.
-      net: for an `Ensemble` or a `Posterior` the network (or kernel function) it was made with, which is evaluated on a
-        few of the training inputs and refused where it differs; for a `LearnedPosterior` that network, or the `build`
-        of `Posterior.learn`, which makes it of the parameters in the file; for a `VariationalFit` with own networks
-        the pair (encoder, decoder). Other results need none.
-      mean: the mean function an `Ensemble` or `Posterior` was made with; held against the file too.
+      net: for an ensemble or a posterior of any engine the network (or kernel function) it was made with, which is
+        evaluated on a few of the training inputs and refused where it differs; for a `LearnedPosterior` that network,
+        or the `build` of `Posterior.learn`, which makes it of the parameters in the file; for a `VariationalFit` with
+        own networks the pair (encoder, decoder). Other results need none.
+      mean: the mean function an ensemble or posterior was made with; held against the file too, but for that of
+        features, of which the file says nothing.
 
     Returns:
       The result. Where several were saved, a list, tuple or dictionary of them.

@@ -18,6 +18,11 @@ from tests.fuzz import objects as o
 # What has functions or objects in it is computed; the fuzz has them already.
 COMPUTED = {
     "ensemble.Ensemble": o.ens,
+    "ensemble.FeatureEnsemble": o.of_features,
+    "ensemble.KrylovEnsemble": o.krylov,
+    "ensemble.SpectralSums": lambda: o.krylov().default_sums,
+    "posterior.FeaturePosterior": o.feature_posterior,
+    "posterior.KrylovPosterior": o.krylov_posterior,
     "posterior.LearnedPosterior": o.learned,
     "posterior.Posterior": o.posterior,
     "variational.VariationalFit": o.fit,

@@ -189,8 +189,8 @@ PROMISED = {
     """,
     "distributed": "AXIS Processes initialize mesh",
     "ensemble": """
-        CrossKernels Ensemble KrylovEnsemble Prediction PredictiveError SpectralSums covariances labels means predictive
-        rotate standard_error
+        CrossFeatures CrossKernels Ensemble FeatureEnsemble KrylovEnsemble Prediction PredictiveError SpectralSums
+        covariances labels means predictive rotate standard_error
     """,
     "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
     "examples": "ExampleValue GroupValue Selection select value",
@@ -210,8 +210,8 @@ PROMISED = {
         parameter_divergence
     """,
     "kernels": """
-        EmpiricalKernel Kernels block_size correlated diagonal empirical evaluate has_hessian hessian inputs
-        kernel_function kernels
+        EmpiricalKernel FeatureKernel Kernels block_size correlated diagonal empirical evaluate features has_hessian
+        hessian inputs kernel_function kernels
     """,
     "layers": "LayerChannel information of_activations",
     "learning": "Alignment Forecast LearningCurve alignment curve forecast",
@@ -229,7 +229,7 @@ PROMISED = {
         gradients layers learning losses network parameter_divergence plane posterior summary sweep training variational
         variational_error
     """,
-    "posterior": "PRIORS Posterior predictive",
+    "posterior": "FeaturePosterior KrylovPosterior PRIORS Posterior predictive",
     "stax": """
         ABRelu Abs Aggregate AggregateImplementation AttentionMechanism AvgPool Bool Conv ConvLocal
         ConvTranspose Cos Dense Diagonal DotGeneral Dropout Elementwise ElementwiseNumerical Erf Exp

@@ -18,7 +18,10 @@ from tests.fuzz import objects as o
 pytestmark = pytest.mark.usefixtures("little_time_to_compile")
 
 # Arrays for an engine, and a specification.
-NO_TABLES = {"ensemble.CrossKernels", "variational.LabelNoise", "discrete.Names"}
+NO_TABLES = {
+    "ensemble.CrossFeatures", "ensemble.CrossKernels", "ensemble.KrylovEnsemble", "ensemble.SpectralSums",
+    "posterior.KrylovPosterior", "variational.LabelNoise", "discrete.Names",
+}  # fmt: skip
 LOG2 = np.log(2)
 
 

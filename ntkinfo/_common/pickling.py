@@ -15,7 +15,14 @@ class _Sink(io.RawIOBase):
         return len(b)
 
 
-def reduce(self, protocol, functions: tuple, remedy: str):
+# What those say that are pickled with functions of their own.
+AGAIN = (
+    "Make it in the other process, of a function at the top of a module and of parameters, which are arrays; or use "
+    "cloudpickle, as joblib does for its processes."
+)
+
+
+def reduce(self, protocol, functions: tuple, remedy: str, what: str = "network"):
     """What `__reduce_ex__` of an object returns that holds these functions.
 
     Raises:
@@ -27,7 +34,7 @@ def reduce(self, protocol, functions: tuple, remedy: str):
                 pickle.Pickler(_Sink(), protocol).dump(function)
             except Exception as error:
                 raise TypeError(
-                    f"This `{type(self).__name__}` cannot be pickled with its network: {error}. {remedy}"
+                    f"This `{type(self).__name__}` cannot be pickled with its {what}: {error}. {remedy}"
                 ) from error
     return object.__reduce_ex__(self, protocol)
 

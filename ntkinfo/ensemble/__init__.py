@@ -6,10 +6,13 @@ mean and covariance at any number of times of gradient flow.
 
 from ntkinfo._common.labels import real_targets as labels
 from ntkinfo.ensemble._accepted import dense as dense
+from ntkinfo.ensemble._accepted import exact as exact
 from ntkinfo.ensemble._accepted import spectral as spectral
 from ntkinfo.ensemble._engine import ENGINES as ENGINES
+from ntkinfo.ensemble._engine import check_checkpoint as check_checkpoint
 from ntkinfo.ensemble._engine import choose as choose
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
+from ntkinfo.ensemble._features import CrossFeatures, FeatureEnsemble
 from ntkinfo.ensemble._jackknife import PredictiveError, standard_error
 from ntkinfo.ensemble._krylov import KrylovEnsemble, Prediction
 from ntkinfo.ensemble._krylov import refuse_empirical as refuse_empirical
@@ -19,8 +22,10 @@ from ntkinfo.ensemble._regression import regress as regress
 from ntkinfo.ensemble._spectral_sums import SpectralSums
 
 __all__ = [
+    "CrossFeatures",
     "CrossKernels",
     "Ensemble",
+    "FeatureEnsemble",
     "KrylovEnsemble",
     "Prediction",
     "PredictiveError",

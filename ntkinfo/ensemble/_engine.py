@@ -1,4 +1,4 @@
-"""Which engine answers for an ensemble: the eigendecomposition, or Krylov spaces where that does not fit."""
+"""Which engine answers for an ensemble: eigenvectors, Krylov spaces where these do not fit, or known features."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from ntkinfo import kernels
 from ntkinfo._common import check, memory, tracing
 from ntkinfo.ensemble import _krylov
 
-ENGINES = ("auto", "dense", "krylov")
+ENGINES = ("auto", "dense", "krylov", "features")
 # Matrices n x n held at once by the dense engine: both kernels, eigenvectors, and the workspace that finds them.
 _DENSE_COPIES = 8
 # From so many rows on the solvers of symmetric eigenproblems fail: LAPACK counts its workspace in 32 bits, and
@@ -24,7 +24,7 @@ _CUSOLVER_LIMITS = {"float64": 16_384, "float32": 25_000}
 def choose(
     engine: str, kernel_fn: Callable, x: Array, devices: Sequence | None, *, tolerance: Any, storage: Any, mesh: Any
 ) -> str:
-    """The engine, "dense" or "krylov", for `Ensemble.fit`, whose options these are.
+    """The engine, "dense", "krylov" or "features", for `Ensemble.fit`, whose options these are.
 
     Warns:
       UserWarning: "auto" has become "krylov".
@@ -38,6 +38,8 @@ def choose(
     if mesh is not None:
         kernels.check_mesh("mesh", mesh)
     if engine == "auto" and mesh is None and storage == "auto":
+        if isinstance(kernel_fn, kernels.FeatureKernel) and devices is None and not tracing.is_tracing():
+            return "features"
         reason = _why_not_dense(x)
         if reason is None or tracing.is_tracing() or isinstance(kernel_fn, kernels.EmpiricalKernel):
             return "dense"
@@ -47,14 +49,27 @@ def choose(
             stacklevel=4,
         )
         return "krylov"
-    if engine == "dense":
+    if engine in ("dense", "features"):
         for name, given in (("mesh", mesh is not None), ("storage", storage != "auto")):
             if given:
-                raise ValueError(f'`{name}` must be left out with engine="dense"; it is of engine="krylov".')
-        return "dense"
+                raise ValueError(f'`{name}` must be left out with engine="{engine}"; it is of engine="krylov".')
+        if engine == "features" and devices is not None:
+            raise ValueError('`devices` must be None with engine="features"; features are computed where `x` is.')
+        return engine
     if devices is not None:
         raise ValueError('`devices` must be None with engine="krylov"; give a `mesh`, see `distributed.mesh`.')
     return "krylov"
+
+
+def check_checkpoint(checkpoint: Any, chosen: str) -> None:
+    """Refuses a folder for rows of kernels under an engine that has none to keep."""
+    if checkpoint is None:
+        return
+    check.path("checkpoint", checkpoint)
+    if chosen != "krylov":
+        raise ValueError(
+            f'`checkpoint` must be None with engine="{chosen}"; rows of kernels are kept by engine="krylov".'
+        )
 
 
 def _why_not_dense(x: Array) -> str | None:

@@ -4,6 +4,7 @@
 mean and covariance at any number of times of gradient flow.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from ntkinfo._common import check, compiling, data, labels, memory, pickling, py
 from ntkinfo._numerics import decay_forms, eigenspaces, padding, spectral_filters, spectrum, variances
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.datasets import Dataset
-from ntkinfo.ensemble import _engine, _krylov, _moments, _stored
+from ntkinfo.ensemble import _engine, _features, _krylov, _moments, _stored
 from ntkinfo.ensemble._moments import Coupled, CrossKernels
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import Kernels
@@ -94,6 +95,7 @@ class Ensemble:
         tolerance: float = 1e-3,
         storage: str = "auto",
         mesh: Mesh | None = None,
+        checkpoint: str | os.PathLike | None = None,
     ) -> "Ensemble":
         """Evaluates both kernels on the training inputs and diagonalises Θ = U diag(λ) Uᵀ. O(n³), once.
 
@@ -116,14 +118,19 @@ class Ensemble:
           devices: devices to deal the blocks out to; None computes where `x` is.
           progress: whether to show a progress bar; None shows it for work that takes long.
           engine: "dense" diagonalises; "krylov" makes a `KrylovEnsemble`, for many data: predictions and sums over the
-            spectrum with their errors, n² memory or less; "auto" is "dense" where that fits into memory.
+            spectrum with their errors, n² memory or less; "features" makes a `FeatureEnsemble` of a kernel given by p
+            features (`kernels.features`, `kernels.empirical`): exact, p² memory, and directions without features are
+            taken as never learned, as by singular="project". "auto" is "features" for `kernels.features`, and "dense"
+            elsewhere where that fits into memory.
           tolerance: of the Krylov engine: the error that predictions are to have at most, see `ensemble.Prediction`.
           storage: of the Krylov engine: "float64", "float32" or "none" (kernels evaluated for every product); "auto"
             takes the first of these that fits into memory, in no more than the precision of `x`.
           mesh: of the Krylov engine: a mesh of devices to shard the rows of the kernels over, as of `distributed.mesh`.
+          checkpoint: of the Krylov engine: a folder that rows of stored kernels are written to as they are evaluated; a
+            call with the same arguments goes on from there, on any number of devices and processes.
 
         Returns:
-          An `Ensemble`, or a `KrylovEnsemble` under the Krylov engine.
+          An `Ensemble`, or under other engines a `KrylovEnsemble` or a `FeatureEnsemble`.
 
         Raises:
           TypeError: `net` is no network, or `x` or `y` do not hold floating-point numbers.
@@ -145,9 +152,15 @@ class Ensemble:
         y = labels.real_targets("y", y, len(x))
         check.option("singular", singular, ("error", "project"))
         krylov_options = {"tolerance": tolerance, "storage": storage, "mesh": mesh}
-        if _engine.choose(engine, kernel_fn, x, devices, **krylov_options) == "krylov":
+        chosen = _engine.choose(engine, kernel_fn, x, devices, **krylov_options)
+        _engine.check_checkpoint(checkpoint, chosen)
+        if chosen == "features":
+            options = {"mean": mean, "prior_saw_data": prior_saw_data, "progress": progress}
+            return _features.fit(kernel_fn, x, y, batch_size=batch_size, **options)  # pyright: ignore
+        if chosen == "krylov":
             options = {"mean": mean, "singular": singular, "prior_saw_data": prior_saw_data, "progress": progress}
-            return _krylov.fit(kernel_fn, x, y, batch_size=batch_size, **options, **krylov_options)  # pyright: ignore
+            options |= {"batch_size": batch_size, "checkpoint": checkpoint}
+            return _krylov.fit(kernel_fn, x, y, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
             x, y = kernel_fn.rows(x), kernel_fn.targets(y)

@@ -18,12 +18,12 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
-from ntkinfo._common import check, memory, pytree, tables, tracing
+from ntkinfo._common import check, memory, pickling, pytree, tables, tracing
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint, content_hash, fingerprint
 from ntkinfo._numerics import spectrum
 from ntkinfo._numerics.block_lanczos import BlockLanczos
-from ntkinfo.ensemble import _projection, _spectral_sums
+from ntkinfo.ensemble import _projection, _spectral_sums, _stored
 from ntkinfo.ensemble._spectral_sums import SpectralSums
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import EvaluatedKernels, StoredKernels
@@ -117,6 +117,11 @@ class KrylovEnsemble:
 
     __repr__ = tables.one_line
     _repr_html_ = tables.html
+    _to_stored = _stored.krylov_to_stored
+    _from_stored = classmethod(_stored.krylov_from_stored)
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.kernel_fn, self.mean_fn), _stored.REMEDY)
 
     @property
     def n(self) -> int:
@@ -217,12 +222,21 @@ class KrylovEnsemble:
         parts = []
         for i in progress_bar.bar(range(len(starts)), desc="predictions", unit="batch", progress=progress):
             part = None if folder is None else folder.load(f"batch_{i}")
-            if part is None:
+            if folder is None or not self._all_have(part is not None):
                 part = predict(x_test[starts[i] : starts[i] + batch], most)
                 if folder is not None:
                     folder.save(f"batch_{i}", part)
             parts.append(part)
         return parts
+
+    def _all_have(self, found: bool) -> bool:
+        """Whether all processes that kernels are sharded over have found something: they go on together."""
+        held = self.stored
+        if isinstance(held, EvaluatedKernels) or held.ntk.is_fully_addressable:
+            return found
+        from jax.experimental import multihost_utils
+
+        return bool(np.all(multihost_utils.process_allgather(np.array(found))))
 
     def _predict_batch(self, x_test: Array, s: np.ndarray, most: int) -> dict[str, np.ndarray]:
         """Means, variances and their errors of one batch, as arrays."""
@@ -424,7 +438,7 @@ class KrylovEnsemble:
             arguments = {"key": content_hash(key), "n_probes": str(n_probes), "max_steps": str(most)}
             folder = Checkpoint(check.path("checkpoint", checkpoint), self._identity() | arguments)
             stored = folder.load("sums")
-            if stored is not None:
+            if self._all_have(stored is not None) and stored is not None:
                 return _spectral_sums.from_arrays(stored, (self.n, self.k), np.dtype(self.x.dtype))
         sums = self._sums(key, n_probes, most)
         if folder is not None:
@@ -495,6 +509,7 @@ def fit(
     tolerance: float,
     storage: str,
     mesh: Mesh | None,
+    checkpoint: Any = None,
 ) -> KrylovEnsemble:
     """`Ensemble.fit` for engine="krylov", of inputs and labels that it has checked."""
     if tracing.is_tracing():
@@ -509,11 +524,27 @@ def fit(
     targets = np.asarray(y, np.float64) - (0.0 if offset is None else np.asarray(offset, np.float64))
     storage = _storage(storage, x, mesh, 2 if isinstance(kernel_fn, kernels.OneKernel) else 3)
     if storage == "none":
+        if checkpoint is not None:
+            raise ValueError('`checkpoint` must be None with storage="none", which stores no rows that could be kept.')
         held = kernels.evaluated(kernel_fn, x, batch_size=batch_size)
     else:
-        held = kernels.stored(kernel_fn, x, dtype=storage, mesh=mesh, batch_size=batch_size, progress=progress)
+        folder = None if checkpoint is None else _rows_folder(checkpoint, kernel_fn, x, storage)
+        options = {"dtype": storage, "mesh": mesh, "batch_size": batch_size, "progress": progress}
+        held = kernels.stored(kernel_fn, x, **options, checkpoint=folder)  # pyright: ignore[reportArgumentType]
     saw = kernels.saw_data(kernel_fn, mean_fn, prior_saw_data)
     return KrylovEnsemble(x, y, targets, held, kernel_fn, saw, mean_fn, singular, float(tolerance))
+
+
+def _rows_folder(checkpoint: Any, kernel_fn: Callable, x: Array, storage: str) -> Checkpoint:
+    """The folder of rows of these kernels; its arguments are the manifest."""
+    arguments = {
+        "kernel_fn": fingerprint(lambda x: tuple(kernels.evaluate(kernel_fn, x)), x[: min(2, len(x))]),
+        "x": content_hash(np.asarray(x)),
+        "n": str(len(x)),
+        "storage": storage,
+        "rows": "rows_START_STOP.npz: kernels less their means, without diagonals",
+    }
+    return Checkpoint(check.path("checkpoint", checkpoint), arguments)
 
 
 def _storage(storage: str, x: Array, mesh: Mesh | None, copies: int) -> str:

@@ -85,6 +85,19 @@ class SpectralSums:
     rounding: float = 0.0
 
     __repr__ = tables.one_line
+    _repr_html_ = tables.html
+
+    def _to_stored(self) -> dict:
+        return to_arrays(self) | {"sizes": (self.n, self.k), "dtype": str(np.dtype(self.dtype))}
+
+    @classmethod
+    def _from_stored(cls, fields: dict, net: None, mean: None) -> "SpectralSums":
+        if net is not None or mean is not None:
+            raise TypeError("`net` must be None: the file holds a `SpectralSums`, which has none.")
+        sizes, dtype = fields.pop("sizes"), fields.pop("dtype")
+        if dtype not in ("float32", "float64") or len(sizes) != 2:
+            raise ValueError("`path` must hold a `SpectralSums` of this version; its sizes or dtype are none.")
+        return from_arrays(fields, (int(sizes[0]), int(sizes[1])), np.dtype(dtype))
 
     def rescaled_time(self, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""

@@ -129,7 +129,7 @@ def value(
 
     Source: theory, section 12.
     """
-    if isinstance(source, ensemble.KrylovEnsemble):
+    if isinstance(source, ensemble.KrylovEnsemble | ensemble.FeatureEnsemble):
         ensemble.dense("source", source, "`value`")
     check.instance("source", source, (Posterior, Ensemble), maker="`Posterior.fit` or `Ensemble.fit`")
     check.known("source", source)

@@ -18,7 +18,7 @@ from ntkinfo._common.quantities import QUANTITIES, catalogue, scaled
 from ntkinfo._common.results import Estimate, Information
 from ntkinfo._numerics import padding
 from ntkinfo.datasets import Dataset
-from ntkinfo.ensemble import CrossKernels, Ensemble, KrylovEnsemble
+from ntkinfo.ensemble import CrossKernels, Ensemble, FeatureEnsemble, KrylovEnsemble
 from ntkinfo.information import _decoder, _geometry, _krylov, _krylov_curve, _losses, _resolution
 from ntkinfo.information._losses import Losses
 
@@ -123,7 +123,7 @@ class Curve:
 
 
 def curve(
-    ens: Ensemble | KrylovEnsemble,
+    ens: Ensemble | KrylovEnsemble | FeatureEnsemble,
     x_test: Float[ArrayLike, "m ..."] | CrossKernels | Dataset,
     y_test: Float[ArrayLike, "m k"] | Float[ArrayLike, " m"] | Num[ArrayLike, "*T"] | None = None,
     t: Num[ArrayLike, "*T"] | None = None,
@@ -141,7 +141,7 @@ def curve(
     """Every quantity of theory sections 2, 3, 4 (outputs) and 5 over a vector of times, in one compiled program.
 
     Args:
-      ens: the ensemble, of either engine. Under engine="krylov" every number comes with its error: information with
+      ens: the ensemble, of any engine. Under engine="krylov" every number comes with its error: information with
         `lower` and `upper`, the rest as an `Estimate`.
       x_test: test inputs, (m, ...); or their kernels, evaluated already, as `Ensemble.cross_kernels` returns them (with
         a prior (m, m) where `joint`). Or a `Dataset`, whose test rows are taken, then `t`: `curve(ens, data, t)`.
@@ -152,7 +152,7 @@ def curve(
       key: random key, needed for k > 1 and the sampled methods.
       n_samples: draws of z per test input, for the sampled methods.
       joint: whether to compute the joint divergence of all test outputs, T (m n² + 2 m² n) flops; None does under
-        engine="dense", the only one that can.
+        engine="dense", and under engine="features" for no more inputs than features, of which it is not singular.
       label_entropy: h(Y) in nats where known, for real labels.
       task: "auto", "classes" or "regression".
       batch_size: rows of a block of kernel evaluation; under engine="krylov" test inputs that share a Krylov space.
@@ -180,10 +180,12 @@ def curve(
     """
     krylov = isinstance(ens, KrylovEnsemble)
     if not krylov:
-        ens = ensemble.dense("ens", ens, "`curve`")
+        ens = ensemble.exact("ens", ens, "`curve`")
     x_test, y_test, t = data.test_pair(x_test, y_test, t)
     check.flag("joint", joint, none=True)
-    joint = not krylov if joint is None else joint
+    # Of more inputs than features the covariance is singular.
+    singular = isinstance(ens, FeatureEnsemble) and np.shape(x_test)[:1] > (ens.n_features,)
+    joint = not (krylov or singular) if joint is None else joint
     check.positive("noise", noise, scalar=True)
     mixture.select_method(method, ens.k, key)
     n_samples = check.integer("n_samples", n_samples)
@@ -192,9 +194,11 @@ def curve(
     if batch_size is not None:
         check.integer("batch_size", batch_size)
     if krylov:
-        _check_krylov(x_test, joint)
+        ensemble.refuse_joint(joint, "False or None")
     elif checkpoint is not None:
-        raise ValueError('`checkpoint` must be None under engine="dense", which computes all at once.')
+        raise ValueError('`checkpoint` must be of engine="krylov"; others compute all at once.')
+    if not isinstance(ens, Ensemble) and isinstance(x_test, CrossKernels):
+        raise ValueError(f'`x_test` must be inputs for a `{type(ens).__name__}`; got kernels. Fit with engine="dense".')
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)
         shapes = tuple(jnp.shape(part) for part in x_test[:3])
@@ -259,16 +263,6 @@ def curve(
     _resolution.judge(ens, cross, None if isinstance(x_test, CrossKernels) else x_test, np.asarray(t), *variances)
     # The information only now: variances that vanish are refused in words of their own.
     return _checked(complete(), known)
-
-
-def _check_krylov(x_test, joint: bool) -> None:
-    """Refuses what the Krylov engine cannot give."""
-    ensemble.refuse_joint(joint, "False or None")
-    if isinstance(x_test, CrossKernels):
-        raise ValueError(
-            '`x_test` must be inputs under engine="krylov", which evaluates kernels in batches; got kernels. Fit with '
-            'engine="dense".'
-        )
 
 
 @compiling.jit(static_argnames=("method", "n_samples", "joint", "known", "traced"))

@@ -11,14 +11,14 @@ from ntkinfo._common import check, compiling
 from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import cholesky
 from ntkinfo._numerics.spectral_filters import Filters
-from ntkinfo.ensemble import CrossKernels, Ensemble, KrylovEnsemble, SpectralSums
+from ntkinfo.ensemble import CrossKernels, Ensemble, FeatureEnsemble, KrylovEnsemble, SpectralSums
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.information import _krylov, _label_covariance, _losses, _resolution
 
 METRICS = ("euclidean", "fisher")
 
 
-def fisher_trace(ens: Ensemble | KrylovEnsemble | SpectralSums) -> Float[Array, ""] | Estimate:
+def fisher_trace(ens: Ensemble | KrylovEnsemble | FeatureEnsemble | SpectralSums) -> Float[Array, ""] | Estimate:
     """tr F = k tr Θ: trace of the Fisher information of the parameters (unit-variance likelihood), constant in time.
 
     Returns:
@@ -37,12 +37,12 @@ def fisher_trace_core(ens: Ensemble) -> Array:
 
 
 def parameter_distance(
-    ens: Ensemble | KrylovEnsemble | SpectralSums, t: Num[ArrayLike, "*T"]
+    ens: Ensemble | KrylovEnsemble | FeatureEnsemble | SpectralSums, t: Num[ArrayLike, "*T"]
 ) -> Float[Array, "*T"] | Estimate:
     """E‖θ_t - θ_0‖² = tr[(kK + YYᵀ) Θ⁻¹ (I - e^{-sΘ})²]: mean squared distance travelled by the parameters.
 
     Args:
-      ens: the ensemble, of either engine, or its `KrylovEnsemble.spectral_sums`.
+      ens: the ensemble, of any engine, or its `KrylovEnsemble.spectral_sums`.
       t: training times, scalar or (T,), as in `Ensemble.predict`.
 
     Returns:
@@ -72,14 +72,17 @@ def distance_core(ens: Ensemble, filters: Filters) -> Array:
 
 
 def action(
-    ens: Ensemble | KrylovEnsemble | SpectralSums, t: Num[ArrayLike, "*T"], *, metric: str = "euclidean"
+    ens: Ensemble | KrylovEnsemble | FeatureEnsemble | SpectralSums,
+    t: Num[ArrayLike, "*T"],
+    *,
+    metric: str = "euclidean",
 ) -> Float[Array, "*T"] | Estimate:
     """Action of the path of the parameters, E∫₀^s ‖dθ/du‖² du = ½ tr[(kK + YYᵀ)(I - e^{-2sΘ})], s = t/(nk).
 
     In the Fisher metric, E∫₀^s (dθ/du)ᵀ F (dθ/du) du = ½ tr[(kK + YYᵀ) Θ (I - e^{-2sΘ})].
 
     Args:
-      ens: the ensemble, of either engine, or its `KrylovEnsemble.spectral_sums`.
+      ens: the ensemble, of any engine, or its `KrylovEnsemble.spectral_sums`.
       t: training times, scalar or (T,), as in `Ensemble.predict`.
       metric: "euclidean" or "fisher".
 
@@ -113,7 +116,7 @@ def action_core(ens: Ensemble, filters: Filters, metric: str) -> Array:
 
 
 def output_divergence(
-    ens: Ensemble | KrylovEnsemble,
+    ens: Ensemble | KrylovEnsemble | FeatureEnsemble,
     x_test: Float[ArrayLike, "m ..."],
     t: Num[ArrayLike, "*T"],
     *,
@@ -125,7 +128,7 @@ def output_divergence(
     Averaged over data sets D it is an upper bound on I(Z;D|X). At t = 0 it vanishes.
 
     Args:
-      ens: the ensemble, of either engine; joint=True is of engine="dense" alone.
+      ens: the ensemble, of any engine; not "krylov" for joint=True, and "dense" alone for `label_covariance`.
       x_test: inputs, (m, ...).
       t: training times, scalar or (T,).
       joint: False averages the divergences of single outputs over the m inputs; True takes the outputs on the whole
@@ -153,7 +156,7 @@ def output_divergence(
     if isinstance(ens, KrylovEnsemble) and not joint and not average:
         return _krylov.output_divergence(ens, x_test, t)
     what = "`joint=True`" if joint else "`label_covariance`" if average else "`output_divergence`"
-    dense = ensemble.dense("ens", ens, what)
+    dense = (ensemble.dense if average else ensemble.exact)("ens", ens, what)
     x_test = dense.check_inputs("x_test", x_test)
     t = check.times("t", t)
     dense = _label_covariance.averaged(dense, label_covariance) if average else dense
@@ -163,7 +166,8 @@ def output_divergence(
         cross = cross._replace(offset=None)
     basis = dense.time_basis(t, joint_with=len(x_test) if joint else None)
     known = check.concrete(dense, cross, t)
-    value, *variances = _output_divergence(dense, cross, jnp.atleast_1d(t), basis, joint, known, average)
+    engine = dense._engine if isinstance(dense, FeatureEnsemble) else dense
+    value, *variances = _output_divergence(engine, cross, jnp.atleast_1d(t), basis, joint, known, average)
     if known and not joint:
         _resolution.judge(dense, cross, x_test, np.atleast_1d(np.asarray(t)), *variances)
     if check.concrete(value) and not np.isfinite(np.asarray(value)).all():

@@ -18,7 +18,7 @@ from ntkinfo._common import check, compiling, tables
 from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo._numerics.spectral_filters import Filters
-from ntkinfo.ensemble import Ensemble, KrylovEnsemble, SpectralSums
+from ntkinfo.ensemble import Ensemble, FeatureEnsemble, KrylovEnsemble, SpectralSums
 from ntkinfo.information import _geometry, _label_covariance
 
 # Below this z the first terms of a series replace z + expm1(-z), which cancels; 12 terms hold it to rounding.
@@ -47,7 +47,7 @@ class ParameterDivergence(NamedTuple):
 
 
 def parameter_divergence(
-    ens: Ensemble | KrylovEnsemble | SpectralSums,
+    ens: Ensemble | KrylovEnsemble | FeatureEnsemble | SpectralSums,
     t: Num[ArrayLike, "*T"],
     *,
     curvature: bool = True,
@@ -68,7 +68,7 @@ def parameter_divergence(
     the total is exact for them, whatever their width.
 
     Args:
-      ens: the ensemble; with `curvature=False` of either engine, or its `KrylovEnsemble.spectral_sums`.
+      ens: the ensemble; with `curvature=False` of any engine, or its `KrylovEnsemble.spectral_sums`.
       t: training times, scalar or (T,), as in `Ensemble.predict`, but finite.
       curvature: False leaves the curvature part out: all there is for kinked activations (Relu) and for kernel
         functions that are not of `ntkinfo.stax`, nor empirical ones of around="laplace".
@@ -99,7 +99,9 @@ def parameter_divergence(
     Source: theory, sections 4 and 16.
     """
     check.flag("curvature", curvature)
-    engine: Any = ensemble.dense("ens", ens, "`curvature=True`") if curvature else ensemble.spectral("ens", ens)
+    # Of features H is 0, and no eigenvectors are needed.
+    needs_all = curvature and not isinstance(ens, FeatureEnsemble)
+    engine: Any = ensemble.dense("ens", ens, "`curvature=True`") if needs_all else ensemble.spectral("ens", ens)
     if batch_size is not None:
         check.integer("batch_size", batch_size)
     if getattr(engine, "around", None) == "one":
@@ -119,6 +121,10 @@ def parameter_divergence(
         if hessian is not None:
             raise ValueError("`hessian` must be None with `curvature=False`, which has no use for it; got an array.")
         return ParameterDivergence(linear, None, None)
+    if isinstance(engine, FeatureEnsemble):
+        if hessian is not None:
+            raise ValueError('`hessian` must be None under engine="features", whose networks are linear: it is 0.')
+        return ParameterDivergence(linear, jnp.zeros_like(linear), linear)
     if hessian is None:
         hessian = kernels.hessian(engine.kernel_fn, engine.x, batch_size=batch_size)
     else:

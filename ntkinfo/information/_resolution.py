@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from ntkinfo.ensemble import CrossKernels, Ensemble
+from ntkinfo.ensemble import CrossKernels, Ensemble, FeatureEnsemble
 from ntkinfo.gaussian import Gaussian
 
 
@@ -34,6 +34,9 @@ def judge(
             "`ens` must have a distribution: the mean of one network's linearised flow has no variance. Take "
             '`kernels.empirical(net, around="laplace")`, or initialisations with around="ensemble".'
         )
+    if isinstance(ens, FeatureEnsemble):
+        _judge_features(ens, cross, t, values)
+        return
     vain = ~((values > 0) | ((values == 0) & (np.asarray(error) > 0)))
     if vain.any():
         time, row = np.argwhere(vain)[0]
@@ -61,6 +64,25 @@ def judge(
         "and is taken for as large as that: `output_divergence` may be too small there."
         + ("" if values.dtype == np.float64 else " Compute in float64."),
         stacklevel=3,
+    )
+
+
+def _judge_features(ens: FeatureEnsemble, cross, t: np.ndarray, values: np.ndarray) -> None:
+    """`judge` of a kernel of few features: training ends with a variance of 0 wherever inputs have features seen."""
+    if (values > 0).all():
+        return
+    time, row = np.argwhere(~(values > 0))[0]
+    prior = np.asarray(cross.prior) if cross.prior.ndim == 1 else np.diagonal(np.asarray(cross.prior))
+    if not prior[row] > 0:
+        raise ValueError(
+            f"The predictive variance must be positive; got 0 for row {row} of `x_test`, whose features are all 0: "
+            "there it is 0 before training. Leave such inputs out."
+        )
+    rows = _listed(np.flatnonzero(~(values > 0).all(axis=0)))
+    raise ValueError(
+        f"The predictive variance must be positive; got 0 from t = {t[time]:.4g} on for {rows} of `x_test`: the "
+        f"{ens.rank} directions of features that training inputs have are all learned by then, and what outputs say of "
+        "these inputs is infinite. Use earlier times."
     )
 
 

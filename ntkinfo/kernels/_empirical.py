@@ -468,7 +468,8 @@ def mean_function(mean: Any, kernel_fn: Callable) -> Callable | None:
     """
     if mean is None:
         return None
-    kernel = kernel_fn if isinstance(kernel_fn, EmpiricalKernel) else None
+    behind = _behind(kernel_fn)
+    kernel = behind if isinstance(behind, EmpiricalKernel) else None
     if isinstance(mean, EmpiricalKernel):
         return mean.mean
     if isinstance(mean, networks.Network | tuple):
@@ -514,8 +515,14 @@ def saw_data(kernel_fn: Callable, mean_fn: Callable | None, stated: bool | None)
     answer = networks.saw_data(kernel_fn, stated)
     if answer or stated is not None or mean_fn is None:
         return answer
+    kernel_fn = _behind(kernel_fn)
     known = isinstance(kernel_fn, EmpiricalKernel) and set(_networks_of(mean_fn)) <= set(kernel_fn.networks)
     return not known
+
+
+def _behind(kernel_fn: Callable) -> Callable:
+    """The empirical kernel whose features a kernel is given by; the kernel itself where there is none."""
+    return getattr(kernel_fn, "empirical", None) or kernel_fn
 
 
 def _networks_of(mean_fn) -> tuple:
@@ -570,6 +577,9 @@ def scaled(kernel_fn: Callable, factor: float) -> Callable:
     if isinstance(kernel_fn, EmpiricalKernel) and kernel_fn.around != "ensemble":
         nets, outputs, origin, method = kernel_fn.networks, kernel_fn.outputs, kernel_fn.origin, kernel_fn.method
         return EmpiricalKernel(nets, outputs, "laplace", factor * kernel_fn.prior_variance, origin, method)
+    own = getattr(kernel_fn, "scaled", None)
+    if own is not None:
+        return own(factor)
     return Scaled(kernel_fn, factor)
 
 

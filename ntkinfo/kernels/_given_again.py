@@ -9,6 +9,7 @@ import numpy as np
 from ntkinfo import networks
 from ntkinfo._common import check
 from ntkinfo.kernels._empirical import EmpiricalKernel, Scaled, mean_function, scaled
+from ntkinfo.kernels._features import FeatureKernel
 from ntkinfo.kernels._kernels import kernels
 
 # Training inputs that are looked at, and by how many roots of the rounding kernels of two machines may differ.
@@ -17,7 +18,7 @@ _ROWS, _TOLERANCE = 4, 4.0
 
 def factor(kernel_fn: Callable) -> float | None:
     """What `scaled` has multiplied a kernel function by; None where it has not."""
-    if isinstance(kernel_fn, Scaled):
+    if isinstance(kernel_fn, Scaled | FeatureKernel):
         return float(kernel_fn.factor)
     if isinstance(kernel_fn, EmpiricalKernel) and kernel_fn.around == "laplace":
         return float(kernel_fn.prior_variance)
@@ -45,7 +46,9 @@ def functions_again(
         )
     kernel_fn = networks.kernel_function(net)
     if number is not None:
-        if isinstance(kernel_fn, EmpiricalKernel) and kernel_fn.around != "ensemble":
+        if isinstance(kernel_fn, FeatureKernel):
+            kernel_fn = kernel_fn.scaled(number / kernel_fn.factor)
+        elif isinstance(kernel_fn, EmpiricalKernel) and kernel_fn.around != "ensemble":
             kernel_fn = scaled(kernel_fn, number / float(kernel_fn.prior_variance))
         elif not isinstance(kernel_fn, Scaled):
             kernel_fn = scaled(kernel_fn, number)
@@ -55,6 +58,12 @@ def functions_again(
 def chosen_rows(n: int) -> np.ndarray:
     """The training inputs that `check_same` looks at, from the first to the last."""
     return np.unique(np.linspace(0, n - 1, min(n, _ROWS)).round().astype(int))
+
+
+def few_kernels(kernel_fn: Callable, x) -> dict[str, np.ndarray]:
+    """Both kernels of some training inputs, by name: what a file says of a kernel whose matrix it does not hold."""
+    both = kernels(kernel_fn, x[chosen_rows(len(x))], progress=False)
+    return {name: np.asarray(part) for name, part in both._asdict().items()}
 
 
 def check_same(kernel_fn: Callable, x, expected: dict[str, np.ndarray], size: float, mean_fn, mean) -> None:

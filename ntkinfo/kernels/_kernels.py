@@ -20,6 +20,7 @@ from ntkinfo._common import progress as progress_bar
 from ntkinfo._neural_tangents import correlated as _correlated
 from ntkinfo._numerics import padding
 from ntkinfo.kernels._empirical import EmpiricalKernel
+from ntkinfo.kernels._features import FeatureKernel
 
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
@@ -178,8 +179,8 @@ def hessian(
 
     Args:
       net: a network of `ntkinfo.stax` with smooth activations (Erf, Gelu, Sin, Cos, Gaussian, ...), or its kernel
-        function, in the default parameterization "ntk"; or an empirical kernel of around="laplace", whose networks are
-        linear in their parameters: H is exactly 0.
+        function, in the default parameterization "ntk"; or an empirical kernel of around="laplace", or given
+        `features`, whose networks are linear in their parameters: H is exactly 0.
       x1: inputs, (a, ...), floating point.
       x2: inputs, (b, ...), or None for `x1`.
       batch_size: rows of a block; None chooses by the size of an input.
@@ -201,7 +202,7 @@ def hessian(
     Source: theory, section 4.
     """
     kernel_fn = networks.kernel_function(net)
-    if isinstance(kernel_fn, EmpiricalKernel):
+    if isinstance(kernel_fn, EmpiricalKernel | FeatureKernel):
         return _hessian_of_linear(kernel_fn, x1, x2)
     _correlated.require(kernel_fn, smooth=True)
     return _evaluated(
@@ -209,7 +210,7 @@ def hessian(
     )[1]
 
 
-def _hessian_of_linear(kernel_fn: EmpiricalKernel, x1, x2) -> Array:
+def _hessian_of_linear(kernel_fn: EmpiricalKernel | FeatureKernel, x1, x2) -> Array:
     """Zero: a linearised network has no second derivatives, whatever the network that it comes from."""
     if kernel_fn.around != "laplace":
         raise ValueError(
@@ -265,7 +266,7 @@ def has_hessian(net) -> bool:
       True
     """
     kernel_fn = networks.kernel_function(net)
-    if isinstance(kernel_fn, EmpiricalKernel):
+    if isinstance(kernel_fn, EmpiricalKernel | FeatureKernel):
         return kernel_fn.around == "laplace"
     try:
         _correlated.require(kernel_fn, smooth=True)
@@ -283,7 +284,7 @@ def are_covariances(net) -> bool:
       TypeError: `net` is no network.
     """
     kernel_fn = networks.kernel_function(net)
-    return isinstance(kernel_fn, EmpiricalKernel) or _correlated.has_given_kernels(kernel_fn)
+    return isinstance(kernel_fn, EmpiricalKernel | FeatureKernel) or _correlated.has_given_kernels(kernel_fn)
 
 
 def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", "NTK")) -> Kernels:

@@ -6,7 +6,7 @@ then small beside them. Where not even that fits, the kernels are evaluated anew
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,7 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ntkinfo._common import check, parallel, pytree
 from ntkinfo._common import progress as progress_bar
+from ntkinfo._common.checkpoint import Checkpoint
 from ntkinfo.kernels import _kernels
+from ntkinfo.kernels._row_shards import RowShards
 
 # Rows of a tile, which is turned into float64 when it is multiplied: large enough for fast products.
 TILE_ROWS = 1024
@@ -185,19 +187,22 @@ def stored(
     mesh: Mesh | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> StoredKernels:
     """Both kernels of inputs (n, ...), stored by rows in a dtype; with a mesh of one axis, rows sharded over it.
 
     On one device only tiles on and above the diagonal are evaluated. On a mesh every process evaluates the rows that
-    its own devices hold, and nothing else.
+    its own devices hold, and nothing else. Rows that a `checkpoint` has are read, and written there as they come.
     """
     n, devices = len(x), 1 if mesh is None else mesh.size
     rows = min(TILE_ROWS, -(-n // devices))
     tiles = -(-n // (devices * rows))
     shape = (tiles, devices, rows, n)
-    diagonals, means = _diagonals(kernel_fn, x), _means(kernel_fn, x)
-    fields = (*diagonals, n, *means)
     same = isinstance(kernel_fn, OneKernel)
+    shards = None if checkpoint is None else RowShards(checkpoint, ("nngp",) if same else ("nngp", "ntk"))
+    fixed = _fixed(kernel_fn, x) if shards is None else shards.fixed(lambda: _fixed(kernel_fn, x))
+    diagonals, means = (fixed["nngp"], fixed["ntk"]), tuple(float(each) for each in fixed["means"])
+    fields = (*diagonals, n, *means)
     if mesh is not None:
         sharding = NamedSharding(mesh, PartitionSpec(None, mesh.axis_names[0], None, None))
         held = {}
@@ -208,7 +213,8 @@ def stored(
                 device = index[1].start or 0
                 if device not in held:
                     first = device * tiles * rows
-                    held[device] = _row_blocks(kernel_fn, x, first, (tiles, 1, rows, n), dtype, means, batch_size)
+                    own = (tiles, 1, rows, n)
+                    held[device] = _row_blocks(kernel_fn, x, first, own, dtype, means, batch_size, shards)
                 return held[device][which]
 
             return jax.make_array_from_callback(shape, sharding, block)
@@ -217,14 +223,18 @@ def stored(
         return StoredKernels(first, first if same else part(1), *fields)
     size = _kernels.block_size(x) if batch_size is None else batch_size
     arrays = [np.zeros((tiles * rows, n), dtype) for _ in range(1 if same else 2)]
-    for i, j, both in _tiles(kernel_fn, x, size, progress, "kernels"):
+    known = _known_blocks(shards, arrays, n, size)
+    for i, j, both in _tiles(kernel_fn, x, size, progress, "kernels", known):
         for array, tile, mean in zip(arrays, both, means, strict=False):
             value = np.asarray(tile) - mean
             array[i, j] = value
             if i != j:
                 array[j, i] = value.T
-    for array in arrays:
-        np.fill_diagonal(array[:n], 0.0)
+            else:
+                np.fill_diagonal(array[i, j], 0.0)
+        if shards is not None and j.stop == n:
+            # Columns before the diagonal came with the rows above.
+            shards.write(i.start, i.stop, [array[i] for array in arrays])
     # One at a time: the copy on the host goes when that on the device is there.
     on_device = []
     while arrays:
@@ -232,10 +242,67 @@ def stored(
     return StoredKernels(on_device[0], on_device[-1], *fields)
 
 
+def rows_of(held: StoredKernels) -> list[np.ndarray]:
+    """What is stored of K and Θ, (n, n) each on the host, the same array twice where they are one.
+
+    Raises:
+      ValueError: rows on devices of other processes.
+    """
+    if not (held.ntk.is_fully_addressable and held.nngp.is_fully_addressable):
+        raise ValueError(
+            "`result` must have its kernels in this process: their rows are sharded over devices of several. Write "
+            "their rows with `checkpoint=`, or fit on one process."
+        )
+    theta = np.moveaxis(np.asarray(held.ntk), 0, 1).reshape(-1, held.n)[: held.n]
+    if held.nngp is held.ntk:
+        return [theta, theta]
+    return [np.moveaxis(np.asarray(held.nngp), 0, 1).reshape(-1, held.n)[: held.n], theta]
+
+
+def stored_of_rows(
+    rows: Sequence[np.ndarray], diagonals: Sequence[np.ndarray], means: Sequence[float], x: Array
+) -> StoredKernels:
+    """Kernels stored on one device, of what `rows_of` gave of K and Θ; one array where the second is the first."""
+    n = len(rows[0])
+    size = min(TILE_ROWS, n)
+    tiles = -(-n // size)
+
+    def put(array):
+        filled = np.zeros((tiles * size, n), array.dtype)
+        filled[:n] = array
+        return _put(filled.reshape(tiles, 1, size, n), x)
+
+    first = put(rows[0])
+    second = first if rows[1] is rows[0] else put(rows[1])
+    return StoredKernels(first, second, diagonals[0], diagonals[1], n, *means)
+
+
 def evaluated(kernel_fn: Callable, x: Array, *, batch_size: int | None = None) -> EvaluatedKernels:
     """Both kernels of inputs (n, ...), stored nowhere."""
     size = _kernels.block_size(x) if batch_size is None else batch_size
     return EvaluatedKernels(x, *_diagonals(kernel_fn, x), kernel_fn, *_means(kernel_fn, x), size)
+
+
+def _fixed(kernel_fn, x) -> dict[str, np.ndarray]:
+    """Diagonals of both kernels, and the means that are split off the rest."""
+    nngp, ntk = _diagonals(kernel_fn, x)
+    return {"nngp": nngp, "ntk": ntk, "means": np.array(_means(kernel_fn, x))}
+
+
+def _known_blocks(shards: RowShards | None, arrays: list[np.ndarray], n: int, size: int) -> set[int]:
+    """Fills blocks of `size` rows, and their columns, that a checkpoint has whole; where these start."""
+    known = set()
+    if shards is None:
+        return known
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        if shards.missing(start, stop):
+            continue
+        shards.read(start, stop, [array[start:stop] for array in arrays])
+        for array in arrays:
+            array[stop:n, start:stop] = array[start:stop, stop:].T
+        known.add(start)
+    return known
 
 
 def _put(array: np.ndarray, x: Array) -> Array:
@@ -254,28 +321,35 @@ def _means(kernel_fn, x) -> tuple[float, float]:
     return float(np.mean(np.asarray(both.nngp, np.float64))), float(np.mean(np.asarray(both.ntk, np.float64)))
 
 
-def _tiles(kernel_fn, x, size, progress, desc):
-    """Slices i, j with i ≤ j, and both kernels between these inputs, tile by tile."""
+def _tiles(kernel_fn, x, size, progress, desc, known=()):
+    """Slices i, j with i ≤ j, and both kernels between these inputs, tile by tile; but for `known` starts of i."""
     slices = [slice(start, min(start + size, len(x))) for start in range(0, len(x), size)]
-    pairs = [(i, j) for i in range(len(slices)) for j in range(i, len(slices))]
+    wanted = [i for i in range(len(slices)) if slices[i].start not in known]
+    pairs = [(i, j) for i in wanted for j in range(i, len(slices))]
     for i, j in progress_bar.bar(pairs, desc=desc, unit="tile", progress=progress):
         other = None if i == j else x[slices[j]]
         both = _kernels.kernels(kernel_fn, x[slices[i]], other, batch_size=size, progress=False)
         yield slices[i], slices[j], both
 
 
-def _row_blocks(kernel_fn, x, first, shape, dtype, means, batch_size):
+def _row_blocks(kernel_fn, x, first, shape, dtype, means, batch_size, shards=None):
     """Rows of both kernels from `first` on, (tiles, 1, rows, n) each, zero beyond n."""
     n = len(x)
-    arrays = [np.zeros((shape[0] * shape[2], n), dtype) for _ in range(2)]
+    arrays = [np.zeros((shape[0] * shape[2], n), dtype) for _ in range(1 if isinstance(kernel_fn, OneKernel) else 2)]
     size = _kernels.block_size(x) if batch_size is None else batch_size
-    for start in range(first, min(first + len(arrays[0]), n), size):
-        stop = min(start + size, first + len(arrays[0]), n)
+    end = min(first + len(arrays[0]), n)
+    gaps = [(first, end)] if shards is None else shards.missing(first, end)
+    if shards is not None and first < end:
+        shards.read(first, end, arrays)
+    for start in [start for gap in gaps for start in range(*gap, size)]:
+        stop = min(start + size, next(gap[1] for gap in gaps if gap[0] <= start < gap[1]))
         both = _kernels.kernels(kernel_fn, x[start:stop], x, batch_size=size, progress=False)
         own = np.arange(start, stop)
-        for array, tile, mean in zip(arrays, both, means, strict=True):
+        for array, tile, mean in zip(arrays, both, means, strict=False):
             array[start - first : stop - first] = np.asarray(tile) - mean
             array[own - first, own] = 0.0
+        if shards is not None:
+            shards.write(start, stop, [array[start - first : stop - first] for array in arrays])
     return [array.reshape(shape) for array in arrays]
 
 

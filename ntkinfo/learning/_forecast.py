@@ -115,7 +115,7 @@ def alignment(source: SourceOfForecast) -> Alignment:
 
     Source: Cristianini et al. 2001; theory, section 14.
     """
-    if isinstance(source, ensemble.KrylovEnsemble):
+    if isinstance(source, ensemble.KrylovEnsemble | ensemble.FeatureEnsemble):
         ensemble.dense("source", source, "`alignment`")
     check.instance("source", source, (Posterior, Ensemble), maker="`Posterior.fit` or `Ensemble.fit`")
     if check.concrete(source.y_rotated) and not np.any(np.asarray(source.y_rotated)):

@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ntkinfo._common import check
+from ntkinfo._common import check, pickling
 from ntkinfo.networks._kernel_function import reason, refuse_module
 
 # Outputs of a row with and without its neighbours may differ by rounding, also that of TF32, and not by more.
@@ -48,6 +48,9 @@ class Network:
 
     def __hash__(self):
         return hash((self.init, self.apply, id(self.params), id(self.state)))
+
+    def __reduce_ex__(self, protocol):
+        return pickling.reduce(self, protocol, (self.init, self.apply), pickling.AGAIN, "functions")
 
     def __repr__(self):
         held = "" if self.params is None else f" with {self.n_parameters} parameters"

@@ -4,8 +4,9 @@
 divergence from the prior and leave-one-out predictions are then closed forms.
 """
 
+from ntkinfo.posterior._features import FeaturePosterior
 from ntkinfo.posterior._krylov import KrylovPosterior
 from ntkinfo.posterior._learn import LearnedPosterior
 from ntkinfo.posterior._posterior import PRIORS, Posterior, predictive
 
-__all__ = ["PRIORS", "KrylovPosterior", "LearnedPosterior", "Posterior", "predictive"]
+__all__ = ["PRIORS", "FeaturePosterior", "KrylovPosterior", "LearnedPosterior", "Posterior", "predictive"]

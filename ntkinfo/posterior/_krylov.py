@@ -174,6 +174,7 @@ def fit(
     tolerance: float,
     storage: str,
     mesh: Any,
+    checkpoint: Any = None,
 ) -> KrylovPosterior:
     """`Posterior.fit` for engine="krylov", of arguments that it has checked.
 
@@ -201,6 +202,7 @@ def fit(
     process: Any = Ensemble.fit(
         kernels.OneKernel(kernel_fn, prior), x, y, mean=mean, singular="project", prior_saw_data=saw,
         batch_size=batch_size, progress=progress, engine="krylov", tolerance=tolerance, storage=storage, mesh=mesh,
+        checkpoint=checkpoint,
     )  # fmt: skip
     noise = np.asarray(noise, x.dtype)
     least = _NOISE_FACTOR * process.rounding_of_eigenvalues

@@ -7,6 +7,7 @@ eigenvalues, which are found where the first of these is asked for.
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from ntkinfo._common import check, compiling, data, labels, memory, pickling, py
 from ntkinfo._numerics import eigenspaces, padding, regularised, variances
 from ntkinfo.datasets import Dataset
 from ntkinfo.gaussian import Gaussian
-from ntkinfo.posterior import _krylov, _learn, _noise, _per_label, _spectrum, _stored
+from ntkinfo.posterior import _features, _krylov, _learn, _noise, _per_label, _spectrum, _stored
 from ntkinfo.posterior._learn import LearnedPosterior
 from ntkinfo.posterior._noise import NoiseFit
 from ntkinfo.posterior._spectrum import Factor, Spectrum
@@ -105,6 +106,7 @@ class Posterior:
         tolerance: float = 1e-3,
         storage: str = "auto",
         mesh: Mesh | None = None,
+        checkpoint: str | os.PathLike | None = None,
     ) -> "Posterior":
         """Evaluates the prior kernel on the training inputs and factorises it. O(n³), once.
 
@@ -136,13 +138,16 @@ class Posterior:
           batch_size: rows of a block of kernel evaluation; None chooses.
           progress: whether to show a progress bar; None shows it for work that takes long.
           engine: "dense" factorises; "krylov" makes a `KrylovPosterior`, for many data: predictions, evidence, gain and
-            divergence with their errors, n² memory or less; "auto" is "dense" where that fits into memory.
+            divergence with their errors, n² memory or less; "features" makes a `FeaturePosterior` of a kernel given by
+            p features: exact, p² memory; "auto" is "features" for `kernels.features`, and "dense" elsewhere where that
+            fits into memory.
           tolerance: of the Krylov engine: the error that predictions are to have at most, see `ensemble.Prediction`.
           storage: of the Krylov engine, as in `Ensemble.fit`.
           mesh: of the Krylov engine, as in `Ensemble.fit`.
+          checkpoint: of the Krylov engine, as in `Ensemble.fit`.
 
         Returns:
-          A `Posterior`, or a `KrylovPosterior` under the Krylov engine.
+          A `Posterior`, or under other engines a `KrylovPosterior` or a `FeaturePosterior`.
 
         Raises:
           TypeError: `net` is no network, or `x`, `y` or `noise` are not floating-point numbers.
@@ -169,10 +174,19 @@ class Posterior:
         prior = _check_prior(prior, kernel_fn)
         krylov_options = {"tolerance": tolerance, "storage": storage, "mesh": mesh}
         fitted = isinstance(noise, str) or isinstance(scale, str) or np.ndim(noise) > 0
-        engine = "dense" if engine == "auto" and fitted and mesh is None and storage == "auto" else engine
-        if ensemble.choose(engine, kernel_fn, x, None, **krylov_options) == "krylov":
+        if engine == "auto" and fitted and mesh is None and storage == "auto":
+            # Noise alone is fitted of given features too.
+            alone = isinstance(noise, str) and noise == "fit" and not isinstance(scale, str)
+            engine = engine if alone and isinstance(kernel_fn, kernels.FeatureKernel) else "dense"
+        chosen = ensemble.choose(engine, kernel_fn, x, None, **krylov_options)
+        ensemble.check_checkpoint(checkpoint, chosen)
+        options = {"noise": noise, "prior": prior, "mean": mean, "scale": scale, "prior_saw_data": prior_saw_data}
+        if chosen == "features":
             _check_noise(noise, y.shape[1], scale)
-            options = {"noise": noise, "prior": prior, "mean": mean, "scale": scale, "prior_saw_data": prior_saw_data}
+            return _features.fit(kernel_fn, x, y, batch_size=batch_size, progress=progress, **options)  # pyright: ignore
+        if chosen == "krylov":
+            _check_noise(noise, y.shape[1], scale)
+            options |= {"checkpoint": checkpoint}
             return _krylov.fit(kernel_fn, x, y, batch_size=batch_size, progress=progress, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
         if isinstance(kernel_fn, kernels.EmpiricalKernel):

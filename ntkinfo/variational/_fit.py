@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import check, pickling, pytree, tables
 from ntkinfo._common import data as _data
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint
@@ -104,6 +104,10 @@ class VariationalFit:
 
     _to_stored = _stored.to_stored
     _from_stored = classmethod(_stored.from_stored)
+
+    def __reduce_ex__(self, protocol):
+        functions = [each for net in (self.model.encoder, self.model.decoder) for each in (net.init, net.apply)]
+        return pickling.reduce(self, protocol, tuple(functions), _stored.REMEDY)
 
     def encode(self, x: Inputs) -> tuple[Float[Array, "n latent"], Float[Array, "n latent"]] | Float[Array, "n latent"]:
         """p(z|x): mean and log standard deviation, each (n, latent); of categorical Z log probabilities (n, K).

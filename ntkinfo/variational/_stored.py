@@ -13,6 +13,10 @@ from ntkinfo.variational import _objectives, encoders
 if TYPE_CHECKING:
     from ntkinfo.variational._fit import VariationalFit
 
+REMEDY = (
+    "Its networks are closures. Write it with `ni.save(fit, path)` and read it with `ni.load(path)`, networks of your "
+    "own given again; or use cloudpickle, as joblib does for its processes."
+)
 _NETWORKS = ("encoder", "decoder")
 _OPTIONS = {
     "objective": ("vib", "ceb", "dual"),

@@ -10,6 +10,7 @@ import ntkinfo as ni
 from ntkinfo import stax
 from ntkinfo._common import memory
 from ntkinfo.ensemble import _engine
+from ntkinfo.kernels import _sharded
 
 TIMES = np.array([0.0, 0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e6, np.inf])
 N, M = 300, 8
@@ -370,3 +371,52 @@ def test_the_divergence_of_the_krylov_engine_is_tabled_and_drawn_with_its_errors
     np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), found.linear.value[1:])
     assert ax.collections
     plt.close(ax.figure)
+
+
+def test_rows_of_kernels_are_kept_as_they_come(tmp_path, monkeypatch):
+    x, y, _ = data(n=50)
+    folder = tmp_path / "rows"
+    options = {"engine": "krylov", "batch_size": 16, "progress": False}
+    alone = ni.Ensemble.fit(net(), x, y, **options)
+    evaluated, kernels = [], _sharded._kernels.kernels
+
+    def counted(kernel_fn, x1, x2=None, **given):
+        evaluated.append(len(x1))
+        return kernels(kernel_fn, x1, x2, **given)
+
+    def interrupted(kernel_fn, x1, x2=None, **given):
+        if len(evaluated) > 6:
+            raise KeyboardInterrupt
+        return counted(kernel_fn, x1, x2, **given)
+
+    monkeypatch.setattr(_sharded._kernels, "kernels", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ni.Ensemble.fit(net(), x, y, **options, checkpoint=folder)
+    there = sorted(file.name for file in folder.glob("rows_*"))
+    assert there == ["rows_0_16.npz"]
+    evaluated.clear()
+    monkeypatch.setattr(_sharded._kernels, "kernels", counted)
+    kept = ni.Ensemble.fit(net(), x, y, **options, checkpoint=folder)
+    # Of four blocks of rows three are evaluated, on and above the diagonal.
+    assert len(evaluated) == 6 and len(list(folder.glob("rows_*"))) == 4
+    for one, other in zip(_sharded.rows_of(kept.stored), _sharded.rows_of(alone.stored), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Blocks of other sizes read what they cover, and write what they lack.
+    evaluated.clear()
+    (folder / "rows_16_32.npz").unlink()
+    for size, count in ((25, 3), (50, 0)):
+        evaluated.clear()
+        again = ni.Ensemble.fit(net(), x, y, engine="krylov", batch_size=size, progress=False, checkpoint=folder)
+        assert len(evaluated) == count
+        np.testing.assert_allclose(_sharded.rows_of(again.stored)[1], _sharded.rows_of(alone.stored)[1], rtol=1e-12)
+    post = ni.Posterior.fit(net(), x, y, engine="krylov", checkpoint=tmp_path / "posterior", progress=False)
+    assert post.n == 50 and list((tmp_path / "posterior").glob("rows_*"))
+    with pytest.raises(ValueError, match="differs in x"):
+        ni.Ensemble.fit(net(), x + 1, y, **options, checkpoint=folder)
+    (folder / "rows_0_25.npz").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="holds a damaged file"):
+        ni.Ensemble.fit(net(), x, y, **options, checkpoint=folder)
+    with pytest.raises(ValueError, match='`checkpoint` must be None with engine="dense"'):
+        ni.Ensemble.fit(net(), x, y, engine="dense", checkpoint=folder)
+    with pytest.raises(ValueError, match='`checkpoint` must be None with storage="none"'):
+        ni.Ensemble.fit(net(), x, y, engine="krylov", storage="none", checkpoint=folder)

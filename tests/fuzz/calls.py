@@ -65,6 +65,11 @@ KINDS = {
 
 _ENGINE = "part of an engine: jittable, without checks, called by public functions that check"
 _OF_EMPIRICAL = ("blocks", "diagonal", "mean", "member_outputs", "member_tangents", "rank_limit")
+_OF_ENGINE = (
+    "covariances", "filled", "filters", "means", "predictive", "rescaled_time", "rounding_errors", "spectral_sum",
+    "time_basis",
+)  # fmt: skip
+_OF_FEATURES = ("blocks", "n_features", "n_unprojected", "scaled")
 # Public callables that are not fuzzed, and why.
 EXEMPT = {
     "ensemble.covariances": _ENGINE,
@@ -82,6 +87,7 @@ EXEMPT = {
     "ensemble.Ensemble.time_basis": _ENGINE,
     "distributed.initialize": "takes no argument; its own tests have hostile environments",
     "ensemble.KrylovEnsemble.rescaled_time": _ENGINE,
+    **dict.fromkeys((f"ensemble.FeatureEnsemble.{name}" for name in _OF_ENGINE), _ENGINE),
     **dict.fromkeys((f"ensemble.SpectralSums.{name}" for name in ("filters", "rescaled_time", "resolved")), _ENGINE),
     "ensemble.SpectralSums.spectral_sum": _ENGINE,
     "information.Estimate.reshape": "arithmetic of a result",
@@ -92,6 +98,7 @@ EXEMPT = {
         (f"kernels.EmpiricalKernel.{name}" for name in _OF_EMPIRICAL),
         _ENGINE,
     ),
+    **dict.fromkeys((f"kernels.FeatureKernel.{name}" for name in _OF_FEATURES), _ENGINE),
     "networks.activations": "needs a module of Flax or Equinox; its own tests have hostile ones",
     "networks.from_haiku": "needs an object that Haiku made; its own tests have hostile ones",
     "networks.from_nnx": "needs a module of Flax; its own tests have hostile ones",
@@ -199,7 +206,10 @@ _FITTED = {"encoder": o.encoder(), "latent": 2, "steps": 2, "record": 1, "batch_
 _SWEPT = {"x_test": "floats", "betas": "positive numbers"}
 
 # Results that are no tables, and those that have a line of their own.
-_NO_TABLES = ("networks.NetworkReport", "discrete.Names", "ensemble.CrossKernels", "variational.LabelNoise")
+_NO_TABLES = (
+    "networks.NetworkReport", "discrete.Names", "ensemble.CrossFeatures", "ensemble.CrossKernels",
+    "ensemble.KrylovEnsemble", "ensemble.SpectralSums", "posterior.KrylovPosterior", "variational.LabelNoise",
+)  # fmt: skip
 
 
 def _table_of(name):
@@ -293,6 +303,12 @@ TABLE = {
         o.finite_ensemble().standard_error, {"x1": o.data()[0]}, samples={"x2": o.data()[2]}
     ),
     "kernels.EmpiricalKernel.targets": lambda: Call(o.finite_kernel().targets, {"y": o.data()[1]}),
+    "kernels.features": lambda: Call(
+        ni.kernels.features,
+        {"function": o.finite_kernel(), "projection": 2, "key": o.KEY},
+        {"function": "thing", "projection": "size"},
+    ),
+    "kernels.FeatureKernel.of": lambda: Call(o.feature_kernel().of, {"x": o.data()[0]}),
     "kernels.block_size": lambda: Call(ni.kernels.block_size, {"x": o.data()[0]}),
     "kernels.correlated": lambda: Call(
         ni.kernels.correlated,
@@ -347,6 +363,23 @@ TABLE = {
     "ensemble.SpectralSums.posterior_divergence": lambda: Call(
         o.krylov().default_sums.posterior_divergence, {"noise": 0.1}
     ),
+    "ensemble.FeatureEnsemble.check_inputs": lambda: Call(
+        o.of_features().check_inputs, {"name": "x", "x": o.data()[2]}
+    ),
+    "ensemble.FeatureEnsemble.cross_kernels": lambda: Call(
+        o.of_features().cross_kernels, _data("x_test"), samples={"batch_size": 4}
+    ),
+    "ensemble.FeatureEnsemble.predict": lambda: Call(
+        o.of_features().predict, {"t": o.T, **_data("x_test")}, samples={"batch_size": 4}
+    ),
+    "ensemble.FeatureEnsemble.predict_train": lambda: Call(o.of_features().predict_train, {"t": o.T}),
+    "posterior.FeaturePosterior.leave_one_out": lambda: Call(
+        o.feature_posterior().leave_one_out, {}, samples={"batch_size": 4}
+    ),
+    "posterior.FeaturePosterior.predict": lambda: Call(
+        o.feature_posterior().predict, _data("x_test"), samples={"batch_size": 4}
+    ),
+    "posterior.FeaturePosterior.predict_train": lambda: Call(o.feature_posterior().predict_train, {}),
     "posterior.KrylovPosterior.predict": lambda: Call(
         o.krylov_posterior().predict, _data("x_test"), samples={"batch_size": 4, "max_steps": 4}
     ),

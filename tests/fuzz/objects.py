@@ -86,6 +86,23 @@ def krylov_posterior():
 
 
 @once
+def feature_kernel():
+    return ni.kernels.features(lambda x: x[:, :2])
+
+
+@once
+def of_features():
+    x, y, _, _ = data()
+    return ni.Ensemble.fit(feature_kernel(), x, y, progress=False)
+
+
+@once
+def feature_posterior():
+    x, y, _, _ = data()
+    return ni.Posterior.fit(feature_kernel(), x, y, progress=False)
+
+
+@once
 def posterior():
     x, y, _, _ = data()
     return ni.Posterior.fit(network(), x, y, progress=False)
