@@ -6,6 +6,7 @@ encoder follows from it. Every β starts from Z = X, so they vectorise; solution
 both directions, which is what annealing up and down would find, and the lowest free energy is kept.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 
 from ntkinfo._common import parallel
 from ntkinfo._numerics.entropy import plogp
-from ntkinfo.bottleneck import _branch_and_bound, _duality_gap, _newton
+from ntkinfo.bottleneck import _branch_and_bound, _duality_gap, _newton, _newton_cg
 from ntkinfo.bottleneck._distortion import (
     SMALLEST_PROBABILITY,
     Problem,
@@ -42,8 +43,11 @@ SWEEPS_BEFORE_NEWTON = 400
 ALIKE_COST = 1e-4
 # But not of more clusters: all pairs are looked at again and again.
 MAX_ALIKE = 64
-# Newton steps are taken up to this many unknowns.
+# Up to this many unknowns Newton steps have a matrix; of more they are products, ended by so many sweeps, in rounds.
 _MAX_NEWTON_UNKNOWNS = 640
+_SWEEPS_AFTER_PRODUCTS, _PRODUCT_ROUNDS = 24, 4
+# Of many inputs so many sweeps go before them: a sweep costs the square of their number.
+_SWEEPS_OF_MANY = 48
 _EMPTY = float(np.log(SMALLEST_PROBABILITY))
 
 
@@ -301,24 +305,50 @@ def identity_start(problem: Problem, n_beta: int) -> tuple[np.ndarray, np.ndarra
 
 
 def newton_refine(problem: Problem, beta, alpha, solution: Solution, *, tolerance: float, max_steps: int) -> Solution:
-    """Newton steps where the iterations have not converged and the clusters are few enough, then iterations again."""
+    """Newton steps where the iterations have not converged, then iterations again."""
+    slow = np.flatnonzero(solution.residual > tolerance)
+    unknowns = n_used(solution)[slow] * (1 + solution.log_p_y_given_z.shape[2])
+    many = unknowns > _MAX_NEWTON_UNKNOWNS
+    for chosen, method in ((slow[~many], _newton_refine), (slow[many], _newton_refine_many)):
+        if len(chosen):
+            refined = method(problem, beta[chosen], alpha, _selected(solution, chosen), tolerance, max_steps)
+            better = refined.free_energy <= solution.free_energy[chosen] + 1e-13
+            better &= np.isfinite(refined.free_energy)
+            solution = _replaced(solution, chosen[better], _selected(refined, better))
+    return solution
+
+
+def _newton_refine(problem, beta, alpha, solution, tolerance, max_steps, refine=_newton.refine) -> Solution:
+    """Newton steps of every β, then iterations."""
     counts = n_used(solution)
-    unknowns = counts * (1 + solution.log_p_y_given_z.shape[2])
-    slow = np.flatnonzero((solution.residual > tolerance) & (unknowns <= _MAX_NEWTON_UNKNOWNS))
-    if not len(slow):
-        return solution
 
     def run(i):
         clusters = solution.log_p_z[i, : counts[i]], solution.log_p_y_given_z[i, : counts[i]]
-        return _newton.refine(problem, float(beta[i]), alpha, *clusters)
+        return refine(problem, float(beta[i]), alpha, *clusters)
 
-    log_p_z, log_p_y_given_z = solution.log_p_z[slow].copy(), solution.log_p_y_given_z[slow].copy()
-    for place, (i, refined) in enumerate(zip(slow, parallel.map(run, list(slow)), strict=True)):
-        log_p_z[place, : counts[i]], log_p_y_given_z[place, : counts[i]] = refined
+    log_p_z, log_p_y_given_z = solution.log_p_z.copy(), solution.log_p_y_given_z.copy()
+    for i, refined in enumerate(parallel.map(run, list(range(len(beta))))):
+        log_p_z[i, : counts[i]], log_p_y_given_z[i, : counts[i]] = refined
     start = np.maximum(log_p_z, _EMPTY), np.maximum(log_p_y_given_z, _EMPTY)
-    refined = solve(problem, beta[slow], alpha, *start, tolerance=tolerance, max_steps=max_steps)
-    better = (refined.free_energy <= solution.free_energy[slow] + 1e-13) & np.isfinite(refined.free_energy)
-    return _replaced(solution, slow[better], _selected(refined, better))
+    return solve(problem, beta, alpha, *start, tolerance=tolerance, max_steps=max_steps)
+
+
+def _newton_refine_many(problem, beta, alpha, solution, tolerance, max_steps) -> Solution:
+    """Newton steps by products and a few iterations, which make equal clusters one, in turns."""
+    max_steps = min(max_steps, _SWEEPS_AFTER_PRODUCTS)
+    refine = functools.partial(_newton_cg.refine, tolerance=tolerance / 2)
+    for _ in range(_PRODUCT_ROUNDS):
+        left = np.flatnonzero(solution.residual > tolerance)
+        if not len(left):
+            break
+        current = _selected(solution, left)
+        tried = _newton_refine(problem, beta[left], alpha, current, tolerance, max_steps, refine)
+        drop = current.free_energy - tried.free_energy
+        better = (drop > 1e-13) | ((drop > -1e-13) & (tried.residual < current.residual))
+        if not better.any():
+            break
+        solution = _replaced(solution, left[better], _selected(tried, better))
+    return solution
 
 
 def warm_start_from_neighbours(
@@ -424,8 +454,10 @@ def solve_fast(
     problem: Problem, beta, alpha, log_p_z, log_p_y_given_z, *, tolerance: float, max_steps: int, callback=None
 ) -> Solution:
     """`solve` with Newton steps once the first sweeps are done, then sweeps to the end where these were not enough."""
-    options = {"tolerance": tolerance, "max_steps": min(max_steps, SWEEPS_BEFORE_NEWTON)}
+    before = _SWEEPS_OF_MANY if len(problem.p_x) > _MANY_INPUTS else SWEEPS_BEFORE_NEWTON
+    options = {"tolerance": tolerance, "max_steps": min(max_steps, before)}
     solution = solve(problem, beta, alpha, log_p_z, log_p_y_given_z, callback=callback, **options)
+    options["max_steps"] = min(max_steps, SWEEPS_BEFORE_NEWTON)
     solution = newton_refine(problem, beta, alpha, solution, **options)
     return finish_sweeps(problem, beta, alpha, solution, tolerance=tolerance, max_steps=max_steps)
 
