@@ -252,7 +252,9 @@ def _search(
             method = _solver.solve_fast if anneal else _solver.solve
             return method(problem, grid, alpha, *start, callback=callback, **options)
 
-        start = _solver.identity_start(problem, len(grid))
+        # What a thinned start lacks is added below, where convex duality finds it.
+        thinned = anneal and alpha == 1 and n_clusters is None
+        start = (_solver.thinned_start if thinned else _solver.identity_start)(problem, len(grid))
         solution = solve(start, callback=lambda converged: bar.update(converged - bar.n))
         solution = _solver.keep_better(solution, _solver.single_cluster(problem, grid), -1e-14)
         if alpha < 1:

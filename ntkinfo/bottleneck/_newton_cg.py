@@ -15,7 +15,7 @@ import scipy.linalg
 from ntkinfo.bottleneck._distortion import Problem, distortion, log_sum_exp, slopes
 
 # Newton steps, conjugate gradients of each, and exchanges of a masses' problem, at most.
-_MAX_STEPS, _MAX_GRADIENTS, _MAX_EXCHANGES = 40, 400, 60
+_MAX_STEPS, _MAX_GRADIENTS, _MAX_EXCHANGES = 10, 400, 60
 # Shares of a step that are tried where it is too long.
 _SHORTER = (0.5, 0.2, 0.05, 0.01)
 # Masses below this are none.
@@ -44,7 +44,9 @@ class _Point:
         total = self.q.sum(axis=0)
         self.q /= total
         self.value = float(problem.p_x @ (beta * problem.own - alpha * (largest + np.log(total))))
-        moments = self.q @ (problem.p_x[:, None] * np.concatenate([np.ones((len(problem.p_x), 1)), problem.features], 1))
+        # p(x) and p(x) f(x) side by side: sums of both in one product.
+        self.weighted = problem.p_x[:, None] * np.insert(problem.features, 0, 1.0, axis=1)
+        moments = self.q @ self.weighted
         self.mass = moments[:, 0]
         self.tilt = self._pulled(moments[:, 0], moments[:, 1:])
         weights = np.concatenate([self.p_z[:, None], beta * self.mass[:, None] * self.s], axis=1)
@@ -62,7 +64,7 @@ class _Point:
 
     def product(self, scaled):
         """The second derivatives times a direction (z, 1 + y), both in scaled unknowns."""
-        p_x, features, s = self.problem.p_x, self.problem.features, self.s
+        features, s = self.problem.features, self.s
         direction = self.scale * scaled
         da, du = direction[:, 0], direction[:, 1:]
         centred = s * (du - np.sum(s * du, axis=1, keepdims=True))
@@ -74,7 +76,7 @@ class _Point:
         change += (da - self.beta * number)[:, None]
         change -= np.einsum("zx,zx->x", self.q, change)
         change *= self.q
-        moments = change @ (p_x[:, None] * np.concatenate([np.ones((len(p_x), 1)), features], 1))
+        moments = change @ self.weighted
         of_a = self.p_z * (da - self.p_z @ da) - moments[:, 0] / self.alpha
         of_u = self.beta * self.mass[:, None] * centred - self._pulled(moments[:, 0], moments[:, 1:]) / self.alpha
         if self.problem.dual:
@@ -84,7 +86,7 @@ class _Point:
 
 
 def _direction(now: _Point):
-    """Newton's step in scaled unknowns, (z, 1 + y), by conjugate gradients; along negative curvature where they meet it."""
+    """Newton's step in scaled unknowns, (z, 1 + y), by conjugate gradients, until they meet negative curvature."""
     step, residual = np.zeros_like(now.gradient), -now.gradient
     along, square = residual.copy(), float(np.vdot(residual, residual))
     # No nearer than the next step asks for, nor than rounding allows.
@@ -123,11 +125,10 @@ def refine(problem: Problem, beta: float, alpha: float, log_p_z, log_p_y_given_z
         if now.length <= tolerance:
             break
         step = now.scale * _direction(now)
-        step /= max(1, np.abs(step).max() / 2)
+        # A cluster that is about to die asks for a long step, which must not make those of the others short.
+        step /= np.maximum(1, np.abs(step).max(axis=1, keepdims=True) / 2)
         for share in (1.0, *_SHORTER):
-            tried = _Point(
-                problem, beta, alpha, now.log_p_z + share * step[:, 0], now.log_s + share * step[:, 1:]
-            )
+            tried = _Point(problem, beta, alpha, now.log_p_z + share * step[:, 0], now.log_s + share * step[:, 1:])
             # At rounding F cannot tell any more; the gradient can.
             level = tried.value <= now.value + 1e-14 * (1 + abs(now.value))
             if tried.value < now.value - 1e-14 * (1 + abs(now.value)) or (level and tried.length < 0.5 * now.length):
@@ -194,7 +195,7 @@ def _positive_quadratic(matrix, linear, free):
             try:
                 x[index] = scipy.linalg.solve(block, linear[index], assume_a="pos", check_finite=False)
             except np.linalg.LinAlgError:
-                x[index] = scipy.linalg.lstsq(block, linear[index], check_finite=False)[0]
+                x[index] = np.linalg.lstsq(block, linear[index], rcond=None)[0]
         slack = matrix @ x - linear
         wrong = np.where(free, x < 0, slack < -1e-14)
         count = int(wrong.sum())
