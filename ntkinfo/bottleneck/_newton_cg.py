@@ -26,7 +26,7 @@ _FROZEN = 1e-250
 _MAX_MASS_STEPS = 30
 
 
-class _Point:
+class Point:
     """F at a (z,) and u (z, y), and its gradient in scaled unknowns: √p(z) a, √(β m(z) p(y|z)) u, as (z, 1 + y)."""
 
     def __init__(self, problem: Problem, beta: float, alpha: float, a, u):
@@ -85,7 +85,7 @@ class _Point:
         return self.scale * np.concatenate([of_a[:, None], of_u], axis=1)
 
 
-def _direction(now: _Point):
+def _direction(now: Point):
     """Newton's step in scaled unknowns, (z, 1 + y), by conjugate gradients, until they meet negative curvature."""
     step, residual = np.zeros_like(now.gradient), -now.gradient
     along, square = residual.copy(), float(np.vdot(residual, residual))
@@ -120,7 +120,7 @@ def refine(problem: Problem, beta: float, alpha: float, log_p_z, log_p_y_given_z
     if alpha == 1:
         log_p_z = masses(problem, beta, log_p_z, u)
         used = np.flatnonzero(np.isfinite(log_p_z))
-    now = _Point(problem, beta, alpha, log_p_z[used], u[used])
+    now = Point(problem, beta, alpha, log_p_z[used], u[used])
     for _ in range(_MAX_STEPS):
         if now.length <= tolerance:
             break
@@ -128,7 +128,7 @@ def refine(problem: Problem, beta: float, alpha: float, log_p_z, log_p_y_given_z
         # A cluster that is about to die asks for a long step, which must not make those of the others short.
         step /= np.maximum(1, np.abs(step).max(axis=1, keepdims=True) / 2)
         for share in (1.0, *_SHORTER):
-            tried = _Point(problem, beta, alpha, now.log_p_z + share * step[:, 0], now.log_s + share * step[:, 1:])
+            tried = Point(problem, beta, alpha, now.log_p_z + share * step[:, 0], now.log_s + share * step[:, 1:])
             # At rounding F cannot tell any more; the gradient can.
             level = tried.value <= now.value + 1e-14 * (1 + abs(now.value))
             if tried.value < now.value - 1e-14 * (1 + abs(now.value)) or (level and tried.length < 0.5 * now.length):

@@ -31,6 +31,7 @@ from ntkinfo.bottleneck._sweeps import (
     best_share,
     is_used,
     log_encoder,
+    measured,
     merge_costs,
     n_used,
     solve,
@@ -80,18 +81,22 @@ def thinned_start(problem: Problem, n_beta: int) -> tuple[np.ndarray, np.ndarray
 def newton_refine(problem: Problem, beta, alpha, solution: Solution, *, tolerance: float, max_steps: int) -> Solution:
     """Newton steps where the iterations have not converged, then iterations again."""
     slow = np.flatnonzero(solution.residual > tolerance)
-    many = _are_many(solution)[slow]
+    many = are_many(solution)[slow]
     for chosen, refine in ((slow[~many], _newton.refine), (slow[many], functools.partial(_refine_many, tolerance))):
         if len(chosen):
             start = _refined(problem, beta[chosen], alpha, _selected(solution, chosen), refine)
-            refined = solve(problem, beta[chosen], alpha, *start, tolerance=tolerance, max_steps=max_steps)
+            if refine is _newton.refine or alpha < 1:
+                refined = solve(problem, beta[chosen], alpha, *start, tolerance=tolerance, max_steps=max_steps)
+            else:
+                # Sweeps would take them away from where duality has nothing left to add.
+                refined = measured(problem, beta[chosen], alpha, *start)
             better = refined.free_energy <= solution.free_energy[chosen] + 1e-13
             better &= np.isfinite(refined.free_energy)
             solution = _replaced(solution, chosen[better], _selected(refined, better))
     return solution
 
 
-def _are_many(solution: Solution) -> np.ndarray:
+def are_many(solution: Solution) -> np.ndarray:
     """Whether clusters are too many for a matrix of all their unknowns, (B,)."""
     return n_used(solution) * (1 + solution.log_p_y_given_z.shape[2]) > _MAX_NEWTON_UNKNOWNS
 
@@ -201,8 +206,14 @@ def _with_missing_clusters(
         if not len(loose):
             break
         current = _selected(solution, loose)
-        start = _with_one_more(problem, beta[loose], current, missing[loose])
-        tried = solve_fast(problem, beta[loose], 1.0, *start, **solve_options)
+        # Of many clusters as many may be missing: all of them at once.
+        many = are_many(current)
+        tried = current
+        for chosen, add in ((~many, _with_one_more), (many, _with_all_missing)):
+            if chosen.any():
+                part = _selected(current, chosen)
+                added = add(problem, beta[loose][chosen], part, missing[loose][chosen], solve_options)
+                tried = _replaced(tried, chosen, added)
         gaps_tried, missing_tried = _gaps(problem, beta[loose], tried)
         # Near rounding the free energy cannot tell which is better; the gap can.
         drop = current.free_energy - tried.free_energy
@@ -215,12 +226,19 @@ def _with_missing_clusters(
     return solution, gaps, missing
 
 
-def _with_one_more(problem: Problem, beta, solution: Solution, missing) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters of each β (B, z) and (B, z, y) and one of the decoders that are missing (B, y)."""
+def _with_one_more(problem: Problem, beta, solution: Solution, missing, solve_options) -> Solution:
+    """Solutions from the clusters of each β and one of the decoders that are missing (B, y)."""
     log_missing = log_floored(missing)[:, None]
     share = best_share(problem, beta, solution.log_p_z, solution.log_p_y_given_z, log_missing)[:, None]
     log_p_z = np.concatenate([solution.log_p_z + np.log1p(-share), np.log(share)], 1)
-    return log_p_z, np.concatenate([solution.log_p_y_given_z, log_missing], 1)
+    log_p_y_given_z = np.concatenate([solution.log_p_y_given_z, log_missing], 1)
+    return solve_fast(problem, beta, 1.0, log_p_z, log_p_y_given_z, **solve_options)
+
+
+def _with_all_missing(problem: Problem, beta, solution: Solution, _, solve_options) -> Solution:
+    """Solutions from the clusters of each β and all that are found missing."""
+    refine = functools.partial(_refine_many, solve_options["tolerance"])
+    return measured(problem, beta, 1.0, *_refined(problem, beta, 1.0, solution, refine))
 
 
 def solve_fast(
@@ -239,7 +257,7 @@ def finish_sweeps(problem: Problem, beta, alpha, solution: Solution, *, toleranc
     """Alike clusters as one where that is as good, sweeps to the end, and Newton steps, for the β not converged yet."""
     more = max_steps - SWEEPS_BEFORE_NEWTON
     # Of many clusters Newton steps and duality have made what can be made.
-    left = np.flatnonzero((solution.residual > tolerance) & ~_are_many(solution))
+    left = np.flatnonzero((solution.residual > tolerance) & ~are_many(solution))
     if not len(left) or more <= 0:
         return solution
     options = {"tolerance": tolerance, "max_steps": min(more, SWEEPS_BEFORE_NEWTON)}
@@ -258,7 +276,7 @@ def finish_sweeps(problem: Problem, beta, alpha, solution: Solution, *, toleranc
         better = tried.free_energy <= solution.free_energy[left] + 1e-13
         solution = _replaced(solution, left[better], _selected(tried, better))
         left = left[better & (tried.residual > tolerance)]
-    left = np.flatnonzero((solution.residual > tolerance) & ~_are_many(solution))
+    left = np.flatnonzero((solution.residual > tolerance) & ~are_many(solution))
     if not len(left):
         return solution
     options["max_steps"] = more

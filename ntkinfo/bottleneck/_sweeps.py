@@ -289,6 +289,18 @@ def solve(
     return Solution(log_p_z[:, :most], log_p_y_given_z[:, :most], free_energy, residual)
 
 
+def measured(problem: Problem, beta, alpha: float, log_p_z, log_p_y_given_z) -> Solution:
+    """Clusters (B, z) and (B, z, y) as they are, in order of mass, with what a step from there tells."""
+    order = np.argsort(-log_p_z, axis=1, kind="stable")
+    now = np.take_along_axis(log_p_z, order, 1), np.take_along_axis(log_p_y_given_z, order[:, :, None], 1)
+    free_energy, residual = np.empty(len(beta)), np.empty(len(beta))
+    for i in range(len(beta)):
+        here = now[0][[i]], now[1][[i]]
+        *new, free_energy[[i]] = blahut_arimoto_step(problem, beta[[i]], alpha, *here)
+        residual[[i]] = _lengths(tuple(a - b for a, b in zip(new, here, strict=True)), new)
+    return Solution(*now, free_energy, residual)
+
+
 def best_share(problem: Problem, beta, log_p_z, log_p_y_given_z, log_new) -> np.ndarray:
     """The mass (B,) at which new clusters of equal mass, log p(y|z) (B, k, y), lower F most: F is convex in it."""
     result = np.empty(len(beta))
