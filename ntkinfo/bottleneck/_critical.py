@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike, Float
 from ntkinfo import discrete
 from ntkinfo._common import check, tables
 from ntkinfo._numerics.entropy import kl
-from ntkinfo.bottleneck import _branch_and_bound, _curve, _newton, _solver
+from ntkinfo.bottleneck import _branch_and_bound, _curve, _newton, _solver, _sweeps
 from ntkinfo.bottleneck._distortion import (
     SMALLEST_PROBABILITY,
     Problem,
@@ -339,14 +339,14 @@ def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
     done, steps, change = 0, FIRST_STEPS, np.inf
     while True:
         for _ in range(steps):
-            new = _solver.blahut_arimoto_step(problem, betas, 1.0, log_p_z, log_p_y_given_z)[:2]
+            new = _sweeps.blahut_arimoto_step(problem, betas, 1.0, log_p_z, log_p_y_given_z)[:2]
             mass = np.exp(new[0])
             moved = np.abs(np.exp(new[1]) - np.exp(log_p_y_given_z))
             change = np.max(mass[:, :, None] * moved) + np.max(np.abs(mass - np.exp(log_p_z)))
             log_p_z, log_p_y_given_z = new
             if change <= 8 * np.finfo(float).eps:
                 break
-        *merged, _, count = _solver.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
+        *merged, _, count = _sweeps.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
         log_p_z, log_p_y_given_z = (each[:, : int(count[0])] for each in merged)
         done += steps
         if change <= 8 * np.finfo(float).eps or done >= MAX_STEPS:
@@ -355,7 +355,7 @@ def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
         near = done >= SLOW_STEPS or _is_near(log_p_z[0], log_p_y_given_z[0], *refined)
         if near and _newton.is_minimum(problem, float(beta), *refined):
             log_p_z, log_p_y_given_z = (np.maximum(each, np.log(SMALLEST_PROBABILITY))[None] for each in refined)
-            *merged, _, count = _solver.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
+            *merged, _, count = _sweeps.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
             log_p_z, log_p_y_given_z = (each[:, : int(count[0])] for each in merged)
             break
         steps *= 4

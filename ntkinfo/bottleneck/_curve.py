@@ -67,7 +67,8 @@ class BottleneckCurve(NamedTuple):
       encoder: p(z|x), (B, x, z); clusters in order of mass, those not in use at the end with probability 0. Where all
         of them would take more than 1 GB each is computed when it is asked for: `encoder[i]`, (x, z), of one β.
       n_clusters: clusters in use, (B,).
-      converged: whether the iterations converged to the tolerance, (B,).
+      converged: whether the iterations converged to the tolerance, or, where clusters are many, a search of the dual
+        finds no more than 5e-10 nats to gain, (B,).
       decoder: the method's own p(y|z), (B, z, y).
       prior: p(z), (B, z).
       on_hull: whether the point lies on the concave hull of all points, (B,); False marks a branch that is not optimal.

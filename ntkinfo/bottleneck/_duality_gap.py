@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
-from scipy.cluster.hierarchy import linkage
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
 from ntkinfo._common import parallel
 from ntkinfo.bottleneck import _branch_and_bound
-from ntkinfo.bottleneck._distortion import Problem, decode, decoder, distortion, log_floored, log_sum_exp, slopes
+from ntkinfo.bottleneck._distortion import Problem, decoder, distortion, log_floored, log_sum_exp, slopes
 from ntkinfo.bottleneck._squarem import squarem_step
 
 # Extrapolated ascents of at most so many cycles; one has ended when log G has not changed in so many of them.
@@ -33,6 +33,8 @@ MAX_CENTRES = 256
 N_SPLIT, SPLIT_CHANGE, POWER_ITERATIONS = 8, 0.1, 30
 # Numbers for starts times inputs held at once.
 _ENTRIES = 2**16
+# And of one β.
+_ENTRIES_AT_ONCE = 2**21
 
 
 class Maximum(NamedTuple):
@@ -43,12 +45,16 @@ class Maximum(NamedTuple):
       s: (y,) the maximiser.
       candidates: (k, y) all the points the search ended at.
       log_g_candidates: (k,) log G there.
+      left: (l, y) points on the way up, with log G above rounding, that were not followed.
+      log_g_left: (l,) log G there.
     """
 
     log_g: float
     s: np.ndarray
     candidates: np.ndarray
     log_g_candidates: np.ndarray
+    left: np.ndarray
+    log_g_left: np.ndarray
 
 
 def proven_bounds(
@@ -89,7 +95,15 @@ def climb(problem: Problem, beta: float, log_p_z, log_p_y_given_z, s) -> float:
     return float(landscape.log_g(_ascended(landscape, np.asarray(s)[None], who), who)[0])
 
 
-def maxima(problem: Problem, beta: Float[np.ndarray, " b"], clusters: list[tuple]) -> list[Maximum]:
+def row_starts(problem: Problem) -> np.ndarray:
+    """Where ascents of G start whatever the clusters, (k, y): near every p(y|x), and the groups of their tree."""
+    near = 0.95 * problem.features + 0.05 * (problem.p_x @ problem.features)
+    return np.concatenate([decoder(problem, near), tree_centres(problem, problem.p_y_given_x, problem.p_x)])
+
+
+def maxima(
+    problem: Problem, beta: Float[np.ndarray, " b"], clusters: list[tuple], of_rows: np.ndarray | None = None
+) -> list[Maximum]:
     """The largest log G(s) over the simplex of decoders s, in nats, for each β and its clusters.
 
     Ascent from every p(y|x), every decoder, (of few decoders) the midpoint of every two, the groups of agglomerative
@@ -101,6 +115,7 @@ def maxima(problem: Problem, beta: Float[np.ndarray, " b"], clusters: list[tuple
       problem: the problem.
       beta: β, positive, (B,).
       clusters: for each β log p(z) (z,), very small or -∞ for a cluster not in use, and log p(y|z) (z, y), finite.
+      of_rows: `row_starts`, where they are known.
 
     Returns:
       A `Maximum` for each β. Cost O(cycles × starts × |X| × |Y|).
@@ -108,8 +123,8 @@ def maxima(problem: Problem, beta: Float[np.ndarray, " b"], clusters: list[tuple
     Source: theory, section 7 (certificate).
     """
     beta = np.asarray(beta, np.float64)
-    inside = 0.95 * np.eye(len(problem.p_x)) + 0.05 * problem.p_x[None, :]
-    of_rows = np.concatenate([decode(problem, inside), tree_centres(problem, problem.p_y_given_x, problem.p_x)])
+    if of_rows is None:
+        of_rows = row_starts(problem)
     n_starts = 2 * len(of_rows) + 4
     size = max(1, _ENTRIES // (n_starts * len(problem.p_x)))
     n = max(-(-len(beta) // size), min(parallel.cores(), len(beta) // 8), 1)
@@ -137,15 +152,26 @@ def tree_centres(
     p, mass = np.asarray(p, np.float64), np.asarray(mass, np.float64)
     if len(p) < 2:
         return np.zeros((0, p.shape[1]))
-    # Distances, not rows: a square table with a zero diagonal would be taken for a matrix of distances, and warned of.
-    pairs = linkage(pdist(np.sqrt(p)), "ward")[:, :2].astype(int)
-    weights = np.zeros((2 * len(p) - 1, len(p)))
-    weights[: len(p)] = np.diag(np.maximum(mass, 1e-12))
+    pairs = _tree(p)[:, :2].astype(int)
+    features, mass = log_floored(p) if problem.dual else p, np.maximum(mass, 1e-12)
+    # Sums over the members of each node, its mass first.
+    sums = np.zeros((2 * len(p) - 1, 1 + p.shape[1]))
+    sums[: len(p), 0], sums[: len(p), 1:] = mass, mass[:, None] * features
     for node, (first, second) in enumerate(pairs, len(p)):
-        weights[node] = weights[first] + weights[second]
-    weights = weights[len(p) :][-MAX_CENTRES:]
-    weights /= weights.sum(axis=1, keepdims=True)
-    return decoder(problem, weights @ (log_floored(p) if problem.dual else p))
+        sums[node] = sums[first] + sums[second]
+    sums = sums[len(p) :][-MAX_CENTRES:]
+    return decoder(problem, sums[:, 1:] / sums[:, :1])
+
+
+def groups(problem: Problem, n: int) -> np.ndarray:
+    """Numbers (x,) of the group of each input where the tree of p(y|x) is cut into `n` groups, from 0."""
+    return fcluster(_tree(problem.p_y_given_x), n, "maxclust") - 1
+
+
+def _tree(p: np.ndarray) -> np.ndarray:
+    """Ward's tree of the square roots of distributions (k, y), as SciPy's `linkage` has it."""
+    # Distances, not rows: a square table with a zero diagonal would be taken for a matrix of distances, and warned of.
+    return linkage(pdist(np.sqrt(p)), "ward")
 
 
 def log_partition(
@@ -196,12 +222,13 @@ def _maxima(problem, beta, clusters, of_rows) -> list[Maximum]:
             first, second = np.triu_indices(len(s), 1)
             parts.append((s[first] + s[second]) / 2)
         starts.append(np.concatenate(parts))
+    left = [(np.zeros((0, each.shape[1])), np.zeros(0)) for each in decoders]
     if max(map(len, starts)) > N_FOLLOWED:
         # Most starts run to the decoders there are: a few steps tell which are worth following.
         s, who = _flat(starts)
-        for _ in range(WARMUP_STEPS):
-            s = landscape.step(s, who)[0]
-        values = landscape.log_g(s, who)
+        s, values = _warmed_up(landscape, s, who)
+        higher = values > ABOVE_ROUNDING
+        left = [(s[mine], values[mine]) for mine in (higher & (who == i) for i in range(len(beta)))]
         starts = [_worth_following(s[who == i], values[who == i], decoders[i]) for i in range(len(beta))]
     halves = [_halves(problem, landscape, i, s) for i, s in enumerate(decoders)]
     s, who = _flat([np.concatenate(each) for each in zip(starts, halves, strict=True)])
@@ -210,8 +237,18 @@ def _maxima(problem, beta, clusters, of_rows) -> list[Maximum]:
     for i in range(len(beta)):
         mine = np.flatnonzero(who == i)
         best = mine[np.argmax(values[mine])]
-        result.append(Maximum(float(values[best]), s[best], s[mine], values[mine]))
+        result.append(Maximum(float(values[best]), s[best], s[mine], values[mine], *left[i]))
     return result
+
+
+def _warmed_up(landscape, s, who):
+    """Points (k, y) after a few plain steps, and log G there; not all of many at once."""
+    s, values = s.copy(), np.empty(len(s))
+    for part in np.array_split(np.arange(len(s)), -(-len(s) * len(landscape.problem.p_x) // _ENTRIES_AT_ONCE)):
+        for _ in range(WARMUP_STEPS):
+            s[part] = landscape.step(s[part], who[part])[0]
+        values[part] = landscape.log_g(s[part], who[part])
+    return s, values
 
 
 def _flat(points):

@@ -250,7 +250,9 @@ def _search(
             method = _solver.solve_fast if anneal else _solver.solve
             return method(problem, grid, alpha, *start, callback=callback, **options)
 
-        start = _solver.identity_start(problem, len(grid))
+        # What a thinned start lacks is added below, where convex duality finds it.
+        thinned = anneal and alpha == 1 and n_clusters is None
+        start = (_solver.thinned_start if thinned else _solver.identity_start)(problem, len(grid))
         solution = solve(start, callback=lambda converged: bar.update(converged - bar.n))
         solution = _solver.keep_better(solution, _solver.single_cluster(problem, grid), -1e-14)
         if alpha < 1:
@@ -265,21 +267,25 @@ def _search(
         if n_clusters is not None and n_clusters < len(merged):
             solution = _solver.merge_down_to(n_clusters, problem, grid, alpha, solution, **options)
         gaps = certified = None
+        left = np.full(len(grid), np.inf)
         if certificate:
             solution, gaps, certified = _solver.certify(
                 problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
             )
+            left = gaps
         elif anneal and alpha == 1 and n_clusters is None:
-            solution = _solver.add_missing_clusters(
+            solution, left, _ = _solver.add_missing_clusters(
                 problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
-            )[0]
+            )
     used = int(_solver.n_used(solution).max())
     of_beta = OfClusters(problem, grid, alpha, solution.log_p_z[:, :used], solution.log_p_y_given_z[:, :used])
     encoders = Encoders(of_beta, np.arange(len(grid)), np.arange(len(merged)), used)
     if len(grid) * len(p_xy) * used <= _MOST_ENTRIES:
         encoders = np.asarray(encoders)
     measured = _curve.measure_all(problem, grid, alpha, encoders)
-    return _curve.finish(p_xy, grid, encoders, measured, index, solution.residual <= 10 * tolerance, gaps, certified)
+    # Of many clusters duality tells sooner than the length of a step that nothing is left to gain.
+    converged = (solution.residual <= 10 * tolerance) | (_solver.are_many(solution) & (left <= _GAP_TOLERANCE))
+    return _curve.finish(p_xy, grid, encoders, measured, index, converged, gaps, certified)
 
 
 def _require_memory(n_beta: int, n_x: int, n_y: int) -> None:

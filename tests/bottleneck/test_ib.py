@@ -10,7 +10,7 @@ import pytest
 import ntkinfo as ni
 from ntkinfo import bottleneck
 from ntkinfo._common import memory
-from ntkinfo.bottleneck import _partitions, _solver
+from ntkinfo.bottleneck import _distortion, _partitions, _solver, _sweeps
 from ntkinfo.bottleneck._distortion import Problem
 
 TOY_FEATURE, TOY_MULTIPLIER = np.linspace(-1, 0.6, 5), np.array([1.0, -1.0])
@@ -377,8 +377,8 @@ def test_clusters_are_merged_wherever_an_empty_one_stands():
     decoders = np.log([[0.5, 0.5], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]])
     masses = np.array([0.0, 0.2, 0.3, 0.5])
     for order in itertools.permutations(range(4)):
-        arrays = _solver.log_floored(masses[list(order)]), decoders[list(order)]
-        log_p_z, log_p_y_given_z, _, count = _solver.merge(
+        arrays = _distortion.log_floored(masses[list(order)]), decoders[list(order)]
+        log_p_z, log_p_y_given_z, _, count = _sweeps.merge(
             problem, jnp.ones(1), 1.0, *(array[None] for array in arrays)
         )
         assert int(count[0]) == 2
