@@ -32,6 +32,33 @@ def test_the_scale_claims_no_more_than_its_result():
     assert rows["krylov"]["reached"] and min(e["covered"] for e in rows["krylov"]["errors"].values()) >= 0.99
 
 
+def test_bounds_on_the_gap_hold_in_their_result():
+    """Averages may miss by chance, bounds of high probability with probability δ; nothing else is legal."""
+    module = script("benchmarks/generalization.py")
+    result = json.loads((ROOT / "results" / "generalization.json").read_text())
+    cells = list(result["cells"].values())
+    assert {(cell["n"], cell["noise"]) for cell in cells if cell["data"] == "fashion"} >= {(50, 0.0), (200, 0.3)}
+    for name, (_, kind) in module.BOUNDS.items():
+        below = [count for cell in cells for count in cell["bounds"][name]["below"]]
+        draws = result["options"]["draws"] if kind == "probability" else 1
+        assert sum(below) <= module.DELTA * draws * len(below)
+    # What the first line says: averages come near the gap where the others say nothing.
+    late = [cell for cell in cells if cell["noise"] == 0]
+    for cell in late:
+        assert cell["bounds"]["interpolation"]["value"][-1] < 1.3 * cell["gap"][-1]
+        assert cell["bounds"]["pac_bayes_kl"]["value"][-2] > 0.9
+    for row in result["learning"]:
+        ratio = [error / seen for error, seen in zip(row["error"], row["measured"], strict=True)]
+        slack = [3 * stderr / seen for stderr, seen in zip(row["stderr"], row["measured"], strict=True)]
+        assert all(abs(each - 1) <= 0.12 + more for each, more in zip(ratio, slack, strict=True))
+    # Stopping where nats on signal are most is near the best in hindsight, where noise takes more nats it is not.
+    for row in result["stopping"]:
+        excess = {rule: error - row["error"]["hindsight"] for rule, error in row["error"].items()}
+        assert min(excess.values()) == 0 and excess["signal_most"] < 0.015 < 0.03 < excess["noise_faster"]
+    told = module.report(cells, result["learning"], result["stopping"])
+    assert told.count("\n") > 5 * len(cells) and "nan" not in told
+
+
 @pytest.fixture
 def figure(monkeypatch):
     module = script("benchmarks/paper_figure2.py")

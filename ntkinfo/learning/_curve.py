@@ -74,7 +74,8 @@ def curve(
         error      = (pool_error - (n/N) train_error) / (1 - n/N).
 
     The last line takes the training examples out of the pool again. It is an approximation for kernels whose features
-    behave like Gaussian ones: on the parity of digits within 12 % up to n = N/2; ask for `draws` to see.
+    behave like Gaussian ones: on parities of digits and of Fashion-MNIST's class numbers within 15 % up to n = 0.43 N,
+    and too low where n is large (`benchmarks/generalization.py`); ask for `draws` to see.
 
     Args:
       net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.

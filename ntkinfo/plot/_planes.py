@@ -3,34 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import LogNorm
 
 from ntkinfo._common import check
+from ntkinfo.plot import _grid_planes
 from ntkinfo.plot._axes import (
     END,
     MARKERS,
-    REFERENCE,
     as_vector,
     axes_of,
-    beyond,
     by_name,
     check_curve,
     draw_legend,
     draw_level,
     unit_factor,
 )
-from ntkinfo.plot._fields import AT_LEAST, field_of, has_classes, is_lower_bound, symbols_of, value_of
+from ntkinfo.plot._fields import field_of, has_classes, is_lower_bound, symbols_of, value_of
+from ntkinfo.plot._plane_axes import LINES, NAMES, SWEEP_COLORS, SWEEP_COLORS_SHOWN, name_axes, vertical
 from ntkinfo.plot._times import inner_times, shown_range
-
-_NAMES = ("input_information", "label_information")
-_LINES = ("-", "--", "-.", ":")
-# Without the palest end, which white paper swallows.
-SWEEP_COLORS = plt.get_cmap("viridis")
-SWEEP_COLORS_SHOWN = ListedColormap(SWEEP_COLORS(np.linspace(0, 0.9, 256)))
 
 
 def plane(
@@ -43,10 +36,12 @@ def plane(
     square t = ∞. "≥" on an axis says that a decoder's lower bound is drawn.
 
     A sweep is one line for each of its cells, coloured by σ_w, the kinds of line being σ_b. Several sweeps over one
-    grid are replicates: lines are their mean, bands their standard deviation.
+    grid are replicates: lines are their mean, bands their standard deviation. Of a `Grid` likewise, coloured by its
+    first axis of several values, the kinds of line being the second; draws of the data (axis "seed") are replicates.
 
     Args:
-      results: a `Curve`, a list of them, or a mapping from names to them; a `Sweep` of `ni.sweep`, or a list of them.
+      results: a `Curve`, a list of them, or a mapping from names to them; a `Sweep` of `ni.sweep`, or a list of them;
+        a `Grid`, such as one over numbers of training examples.
       unit: "nats" or "bits".
       ax: where to draw; None for a new figure.
       bound: (i_xz, i_zy) in nats, arrays of one length: a curve no representation can exceed, drawn in black.
@@ -56,10 +51,22 @@ def plane(
       The axes.
 
     Raises:
-      ValueError: an unknown unit, no curve, a bound that is no pair of vectors of one length, sweeps over other grids.
+      ValueError: an unknown unit, no curve, a bound that is no pair of vectors of one length, sweeps over other grids,
+        a `Grid` of more than two axes beside "seed" or without a cell that was computed.
+
+    Example:
+      >>> grid = ni.sweep.grid(lambda: net, ni.datasets.gaussian(20, 8), [0.0, 10.0], axes={"n": [5, 10, 20]})
+      >>> len(plane(grid).get_legend().get_texts())
+      3
     """
     factor = unit_factor(unit)
     points = _finite_points(samples)
+    if _grid_planes.is_grid(results):
+        ax = _grid_planes.draw(results, factor, unit, ax, check_bound(bound))
+        _draw_finite(ax, points, factor)
+        if points:
+            draw_legend(ax)
+        return ax
     if _is_sweep(results) or (
         isinstance(results, list | tuple)
         and len(results)
@@ -94,39 +101,14 @@ def plane(
     ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="training time $t$")
     _draw_finite(ax, points, factor)
     for height in sorted({float(result.log_m) for result in results.values()}):
-        _vertical(ax, factor * height, rf"$\log m$ = {factor * height:.3g} {unit}")
+        vertical(ax, factor * height, rf"$\log m$ = {factor * height:.3g} {unit}")
     for height in sorted({float(result.label_entropy) for result in results.values() if has_classes(result)}):
         draw_level(ax, factor * height, rf"$H(Y)$ = {factor * height:.3g} {unit}", ":", side="left")
     symbols = symbols_of(next(iter(results.values())), "information")
-    bounded = {name: any(is_lower_bound(result, name) for result in results.values()) for name in _NAMES}
-    _name_axes(ax, symbols, bounded, unit)
+    bounded = {name: any(is_lower_bound(result, name) for result in results.values()) for name in NAMES}
+    name_axes(ax, symbols, bounded, unit)
     draw_legend(ax)
     return ax
-
-
-def _name_axes(ax, symbols, bounded, unit):
-    for name, setter in zip(_NAMES, (ax.set_xlabel, ax.set_ylabel), strict=True):
-        setter(f"{symbols[name]}{AT_LEAST if bounded[name] else ''} [{unit}]")
-
-
-def _vertical(ax, x, label):
-    """A labelled vertical ceiling; one far to the right of everything else is named at the edge."""
-    low, high = ax.get_xlim()
-    off = beyond(x, low, high)
-    if not off:
-        ax.axvline(x, color=REFERENCE, lw=0.9, ls="--", zorder=0)
-    ax.annotate(
-        f"{label} →" if off else label,
-        (1, 0) if off else (x, 0.5),
-        (-3, 3) if off else (-3, 0),
-        rotation=0 if off else 90,
-        xycoords="axes fraction" if off else ("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right",
-        va="bottom" if off else "center",
-        size="small",
-        color=REFERENCE,
-    )
 
 
 def _is_sweep(value) -> bool:
@@ -140,7 +122,7 @@ def _sweeps(sweeps, factor, unit, ax, bound, points):
         if any(not np.array_equal(getattr(sweep, field), getattr(first, field)) for field in ("w_std", "b_std", "t")):
             raise ValueError("`results` must be sweeps over one grid of scales and times; they differ.")
     # A cell that failed in one replicate is a mean of the others.
-    values = {name: factor * np.stack([sweep.values[name] for sweep in sweeps]) for name in _NAMES}
+    values = {name: factor * np.stack([sweep.values[name] for sweep in sweeps]) for name in NAMES}
     ax = axes_of(ax)
     scales = np.asarray(first.w_std, float)
     norm = LogNorm(scales.min(), scales.max() if scales.max() > scales.min() else 2 * scales.min())
@@ -149,7 +131,7 @@ def _sweeps(sweeps, factor, unit, ax, bound, points):
     order = np.argsort(first.t, kind="stable")
     for i, w in enumerate(scales):
         for j in range(len(first.b_std)):
-            cell = [values[name][:, i, j][:, order] for name in _NAMES]
+            cell = [values[name][:, i, j][:, order] for name in NAMES]
             kept = [np.isfinite(replicate).all() for replicate in np.stack(cell, axis=1)]
             if not any(kept):
                 continue
@@ -157,10 +139,10 @@ def _sweeps(sweeps, factor, unit, ax, bound, points):
             color = SWEEP_COLORS(0.9 * norm(w))
             if sum(kept) > 1:
                 ax.fill_between(x, y - spread, y + spread, color=color, alpha=0.2, lw=0)
-            ax.plot(x, y, color=color, lw=1.4, ls=_LINES[j % len(_LINES)], marker=".", ms=3)
+            ax.plot(x, y, color=color, lw=1.4, ls=LINES[j % len(LINES)], marker=".", ms=3)
     if len(first.b_std) > 1:
         for j, b in enumerate(first.b_std):
-            ax.plot([], [], color="0.3", lw=1.4, ls=_LINES[j % len(_LINES)], label=rf"$\sigma_b$ = {b:.3g}")
+            ax.plot([], [], color="0.3", lw=1.4, ls=LINES[j % len(LINES)], label=rf"$\sigma_b$ = {b:.3g}")
     if len(sweeps) > 1:
         ax.fill_between([], [], [], color="0.3", alpha=0.2, lw=0, label=f"± 1 std over {len(sweeps)} replicates")
     _draw_finite(ax, points, factor)
@@ -169,14 +151,14 @@ def _sweeps(sweeps, factor, unit, ax, bound, points):
     bar.set_ticks(scales, labels=[f"{scale:.3g}" for scale in scales])
     bar.minorticks_off()
     ceilings = first.ceilings
-    _vertical(ax, factor * ceilings["log_m"], rf"$\log m$ = {factor * ceilings['log_m']:.3g} {unit}")
+    vertical(ax, factor * ceilings["log_m"], rf"$\log m$ = {factor * ceilings['log_m']:.3g} {unit}")
     classes = "gibbs_error" in first.values
     if classes:
         entropies = sorted({round(sweep.ceilings["label_entropy"], 12) for sweep in sweeps})
         height = factor * entropies[-1]
         draw_level(ax, height, rf"$H(Y)$ = {height:.3g} {unit}", ":", side="left")
     symbols = symbols_of(first, "information")
-    _name_axes(ax, symbols, {"input_information": False, "label_information": not classes}, unit)
+    name_axes(ax, symbols, {"input_information": False, "label_information": not classes}, unit)
     draw_legend(ax)
     return ax
 
@@ -190,12 +172,12 @@ def _finite_points(samples) -> list:
         raise TypeError(f"`samples` must be what `finite.summary` returns, or a list; got {check.described(samples)}.")
     points = []
     for one in several:
-        if not isinstance(one, Mapping) or any(name not in one for name in _NAMES):
+        if not isinstance(one, Mapping) or any(name not in one for name in NAMES):
             raise ValueError(
                 "`samples` must hold input_information and label_information, as `finite.summary(run, y_test)` returns."
             )
         parts = []
-        for name in _NAMES:
+        for name in NAMES:
             vectors = [np.atleast_1d(check.real_numbers("samples", part)) for part in one[name]]
             if len(vectors) != 3 or len({vector.shape for vector in vectors}) != 1:
                 raise ValueError(f"`samples`: {name} must be (t, mean, stderr), three vectors of one length.")

@@ -25,6 +25,9 @@ def nothing_left_open():
     plt.close("all")
 
 
+COORDINATES = ("input_information", "label_information")
+
+
 def names(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
@@ -52,6 +55,33 @@ def test_sweeps_over_one_grid_are_replicates_with_bands():
     assert "± 1 std over 2 replicates" in names(ax)
     with pytest.raises(ValueError, match="must be sweeps over one grid of scales and times"):
         ni.plot.plane([sweep, sweep._replace(t=sweep.t + 1)])
+
+
+def grid(**axes):
+    """A grid of two times, as if it had been computed: I(X;Z|D) counts the cells."""
+    shape = (*(len(values) for values in axes.values()), 2)
+    values = {name: np.arange(float(np.prod(shape))).reshape(shape) / 10 for name in COORDINATES}
+    ceilings = {name: np.full(shape[:-1], 3.0) for name in ("log_m", "label_entropy")}
+    return ni.sweep.Grid(axes, np.array([10.0, 0.0]), values, ceilings, {})
+
+
+def test_a_grid_of_sizes_in_the_plane_with_draws_as_bands():
+    found = grid(n=(5, 10, 20), seed=(0, 1), depth=(1, 2))
+    ax = ni.plot.plane(found, unit="bits")
+    lines = [each for each in ax.get_lines() if len(each.get_xdata()) == 2 and each.get_marker() == "."]
+    assert len(lines) == 6 and len({line.get_linestyle() for line in lines}) == 2
+    # Times in order, means over the draws.
+    want = found.values["input_information"][1, :, 0, ::-1].mean(axis=0) / LOG2
+    np.testing.assert_allclose(lines[2].get_xdata(), want)
+    assert names(ax)[:3] == ["n = 5", "n = 10", "n = 20"] and names(ax)[-1] == "± 1 std over 2 draws"
+    assert ax.get_ylabel() == r"$I(Y;Z|D)$ $\geq$ [bits]"
+    found.values["input_information"][0] = np.nan
+    assert len([each for each in ni.plot.plane(found).get_lines() if each.get_marker() == "."]) == 4
+    with pytest.raises(ValueError, match="at most two axes beside 'seed', for colour and kind of line; got a, b, c"):
+        ni.plot.plane(grid(a=(1, 2), b=(1, 2), c=(1, 2)))
+    found.values["input_information"][:] = np.nan
+    with pytest.raises(ValueError, match="must have a cell that was computed"):
+        ni.plot.plane(found)
 
 
 def test_finite_networks_on_the_plane():
