@@ -3,9 +3,9 @@
 The predictive standard deviations of a multilayer perceptron's linearised Laplace posterior on test inputs, by
 `ni.kernels.empirical(net, around="laplace")` and `ni.Posterior` (exact; means and evidence come with them), beside
 laplax: `laplax.api.laplace` with `curv_type="full"` (exact too) and with "lanczos" (low rank, an approximation), its
-predictions by `set_lin_pushforward`, vectorised and jitted. Every contender has a process of its own: cold
-(compilation included), warm (the same call again, which computes everything again), the peak of its memory, and the
-largest relative difference of its standard deviations from ours. Float64. laplax needs Python 3.12.
+predictions by `set_lin_pushforward`, vectorised and jitted. Every contender has a process of its own: cold (fit and
+prediction, compilation included), warm (the same prediction again), the peak of its memory, and the largest relative
+difference of its standard deviations from ours. Float64. laplax needs Python 3.12.
 
     uv run --python 3.13 --with laplax python benchmarks/laplace.py
 """
@@ -49,47 +49,37 @@ def network(width):
     return apply, params
 
 
-def ours(apply, params, x, y, x_test):
+def ours(apply, params, x, y):
+    """Standard deviations at test inputs, as a function of them."""
     import ntkinfo as ni
 
-    def deviations():
-        kernel = ni.kernels.empirical((apply, params), around="laplace", prior_variance=PRIOR_VARIANCE)
-        post = ni.Posterior.fit(kernel, x, y, noise=NOISE, mean=(apply, params))
-        return jnp.sqrt(post.predict(x_test).variance)
-
-    return deviations
+    kernel = ni.kernels.empirical((apply, params), around="laplace", prior_variance=PRIOR_VARIANCE)
+    post = ni.Posterior.fit(kernel, x, y, noise=NOISE, mean=(apply, params))
+    return lambda x_test: jnp.sqrt(post.predict(x_test).variance)
 
 
-def laplax(curvature):
-    def contender(apply, params, x, y, x_test):
-        from laplax import api  # pyright: ignore
-        from laplax.eval.pushforward import (  # pyright: ignore
-            lin_pred_mean,
-            lin_pred_std,
-            lin_setup,
-            set_lin_pushforward,
-        )
+def laplax(curvature, apply, params, x, y):
+    """Likewise, by laplax."""
+    from laplax import api  # pyright: ignore
+    from laplax.eval import pushforward  # pyright: ignore
 
-        def model(input, params):
-            return apply(params, input)
+    def model(input, params):
+        return apply(params, input)
 
-        more = {} if curvature == "full" else {"key": jax.random.key(0), "rank": 100}
-
-        def deviations():
-            # Their loss is the squared error without its half.
-            prior = {"prior_prec": 1 / PRIOR_VARIANCE, "sigma_squared": 0.5 / NOISE}
-            posterior, _ = api.laplace(
-                model, params, {"input": x, "target": y}, loss_fn="mse", curv_type=curvature, curv_mv_jit=True, **more
-            )
-            predict = set_lin_pushforward(
-                model_fn=model, mean_params=params, posterior_fn=posterior, prior_arguments=prior,
-                pushforward_fns=[lin_setup, lin_pred_mean, lin_pred_std],
-            )  # fmt: skip
-            return jax.jit(jax.vmap(predict))(x_test)["pred_std"]
-
-        return deviations
-
-    return contender
+    more = {} if curvature == "full" else {"key": jax.random.key(0), "rank": 100}
+    posterior, _ = api.laplace(
+        model, params, {"input": x, "target": y}, loss_fn="mse", curv_type=curvature, curv_mv_jit=True, **more
+    )
+    predict = pushforward.set_lin_pushforward(
+        model_fn=model,
+        mean_params=params,
+        posterior_fn=posterior,
+        # Their loss is the squared error without its half.
+        prior_arguments={"prior_prec": 1 / PRIOR_VARIANCE, "sigma_squared": 0.5 / NOISE},
+        pushforward_fns=[pushforward.lin_setup, pushforward.lin_pred_mean, pushforward.lin_pred_std],
+    )
+    vectorised = jax.jit(jax.vmap(predict))
+    return lambda x_test: vectorised(x_test)["pred_std"]
 
 
 def measure(contender, width, n, calls):
@@ -99,19 +89,23 @@ def measure(contender, width, n, calls):
     apply, params = network(width)
     x, x_test = jnp.asarray(rng.normal(size=(n, INPUTS))), jnp.asarray(rng.normal(size=(TEST, INPUTS)))
     y = jnp.sin(x[:, :1]) + 0.2 * jnp.asarray(rng.normal(size=(n, 1)))
-    make = {"ours": ours, "laplax, full": laplax("full"), "laplax, lanczos": laplax("lanczos")}[contender]
-    deviations = make(apply, params, x, y, x_test)
-    seconds, value = [], None
-    for _ in range(1 + calls):
+    wall, processor = time.perf_counter(), time.process_time()
+    if contender == "ours":
+        predict = ours(apply, params, x, y)
+    else:
+        predict = laplax(contender.removeprefix("laplax, "), apply, params, x, y)
+    value = np.asarray(predict(x_test), float).ravel()
+    cold = time.perf_counter() - wall, time.process_time() - processor
+    seconds = []
+    for _ in range(calls):
         wall, processor = time.perf_counter(), time.process_time()
-        value = np.asarray(deviations())
+        np.asarray(predict(x_test))
         seconds.append((time.perf_counter() - wall, time.process_time() - processor))
-    warm = np.median(seconds[1:], axis=0)
+    warm = np.median(seconds, axis=0)
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-        "cold_s": seconds[0][0], "cold_cpu_s": seconds[0][1], "warm_s": warm[0], "warm_cpu_s": warm[1],
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 
-        "deviations": np.asarray(value, float).ravel().tolist(),
+        "cold_s": cold[0], "cold_cpu_s": cold[1], "warm_s": warm[0], "warm_cpu_s": warm[1],
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "deviations": value.tolist(),
     }  # fmt: skip
 
 

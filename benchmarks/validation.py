@@ -227,7 +227,7 @@ def laplace() -> str:
         f"`benchmarks/laplace.py`; standard deviations at {r['test']} inputs of the linearised Laplace posterior of a "
         f"multilayer perceptron with one output, n = {r['n']} training inputs, {r['dtype']}, {r['cores']} cores, JAX "
         f"{r['jax']}, laplax {r['laplax']}, load {number(r['load_average'], 2)} from other work. Each contender in a process of its own; "
-        f"warm is the median of {r['calls']} later calls, which compute everything again, and cold counts the compilation. "
+        f"cold is fit and prediction with their compilation, warm the median of {r['calls']} later predictions. "
         "Ours solves with n × n, laplax in full with p × p, and the difference is that of its standard deviations from "
         "ours, relative, at most; Lanczos of rank 100 is an approximation. Ours gives means and evidence with them."
     )
