@@ -168,6 +168,8 @@ class Posterior:
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
         prior = _check_prior(prior, kernel_fn)
         krylov_options = {"tolerance": tolerance, "storage": storage, "mesh": mesh}
+        check.option("engine", engine, ensemble.ENGINES)
+        check.option("storage", storage, ensemble.STORAGES)
         fitted = isinstance(noise, str) or isinstance(scale, str) or np.ndim(noise) > 0
         engine = "dense" if engine == "auto" and fitted and mesh is None and storage == "auto" else engine
         if ensemble.choose(engine, kernel_fn, x, None, **krylov_options) == "krylov":
