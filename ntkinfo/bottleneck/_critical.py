@@ -335,7 +335,7 @@ def _inspect(problem, beta, clusters: _Clusters) -> tuple[np.ndarray, np.ndarray
     encoder = _solver.encoder(problem, beta, 1.0, log_p_z, log_p_y_given_z)
     w = (problem.p_x[:, None] * encoder).T
     w = w / w.sum(axis=1, keepdims=True)
-    # Traces of an input alone with its label have an eigenvalue of their own, and would split off as clusters of no mass.
+    # Traces of an input alone with its label have an eigenvalue of their own, and would split off without any mass.
     w = np.where(w > _solver.MERGE_TOLERANCE, w, 0.0)
     w = w / w.sum(axis=1, keepdims=True)
     values, direction = stability(problem, w)

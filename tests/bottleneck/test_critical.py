@@ -303,7 +303,6 @@ def test_where_y_is_a_function_of_x_all_labels_come_apart_at_one():
 def test_parts_without_a_common_label_come_apart_at_one_and_split_as_each_alone():
     e = 0.1
     p = scipy.linalg.block_diag([[0.2 * (1 - e), 0.2 * e], [0.2 * e, 0.2 * (1 - e)]], 0.3, 0.3)
-    critical = bottleneck.critical_betas(p)
-    for values in (critical.local, critical.global_):
-        np.testing.assert_allclose(values, [1.0, 1 / (1 - 2 * e) ** 2], rtol=1e-7)
-    assert critical.local_clusters.tolist() == critical.global_clusters.tolist() == [3, 4]
+    local = _critical._transitions(Problem.from_joint(p, False), 1.0, 3.0, optimal=False)
+    np.testing.assert_allclose([each.beta for each in local], [1.0, 1 / (1 - 2 * e) ** 2], rtol=1e-7)
+    assert [each.n_clusters for each in local] == [3, 4]
