@@ -67,8 +67,8 @@ def ib(
 
     Raises:
       TypeError: tables or β that are not floating-point numbers.
-      ValueError: no joint distribution, zero rows or columns, β not positive or above 1e12, more clusters than inputs, a
-        key missing; more memory needed than there is.
+      ValueError: no joint distribution, zero rows or columns, β not positive or above 1e12, more clusters than inputs,
+        a key missing; more memory needed than there is.
 
     Source: theory, section 7; Tishby, Pereira & Bialek 1999.
 
