@@ -136,7 +136,7 @@ def _same_leaf(x, y):
             )
         return type(x) is type(y) and (x == y or x != x)
     x_host, y_host = np.asarray(x), np.asarray(y)
-    kinds = isinstance(x, jax.Array) == isinstance(y, jax.Array)
+    kinds = all(isinstance(x, kind) == isinstance(y, kind) for kind in (jax.Array, np.generic))
     return (
         kinds and x_host.dtype == y_host.dtype and x_host.shape == y_host.shape and x_host.tobytes() == y_host.tobytes()
     )

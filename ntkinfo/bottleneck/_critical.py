@@ -219,6 +219,8 @@ def _critical_betas(p_xy, dual, beta_max, resolution) -> CriticalBetas:
         return CriticalBetas(none, count, count, none, count, np.zeros(0, bool))
     if beta_max is None:
         beta_max = 10 / largest
+    if not dual and discrete.is_deterministic(p_xy):
+        return _of_a_function(int(p_xy.shape[1]), beta_max)
     local = _transitions(problem, 1 / largest, beta_max, optimal=False)
     global_ = _transitions(problem, _first_global(problem, 1 / largest), beta_max, optimal=True)
     return CriticalBetas(
@@ -229,6 +231,16 @@ def _critical_betas(p_xy, dual, beta_max, resolution) -> CriticalBetas:
         np.asarray([each.n_clusters for each in global_], int),
         np.asarray([each.proven for each in global_], bool),
     )
+
+
+def _of_a_function(n_labels: int, beta_max: float) -> CriticalBetas:
+    """The one transition where Y is a function of X: to all labels at β = 1.
+
+    I(Z;Y) ≤ I(X;Z), so the least of I(X;Z) - β I(Z;Y) is 0 up to β = 1, and (1 - β) H(Y), that of Z = Y, beyond.
+    """
+    n = int(beta_max >= 1.0)
+    beta, clusters = np.ones(n), np.full(n, n_labels)
+    return CriticalBetas(beta, np.zeros(n, int), clusters, beta, clusters, np.ones(n, bool))
 
 
 @_curve.in_double
@@ -323,8 +335,13 @@ def _inspect(problem, beta, clusters: _Clusters) -> tuple[np.ndarray, np.ndarray
     encoder = _solver.encoder(problem, beta, 1.0, log_p_z, log_p_y_given_z)
     w = (problem.p_x[:, None] * encoder).T
     w = w / w.sum(axis=1, keepdims=True)
+    # Traces of an input alone with its label have an eigenvalue of their own, and would split off without any mass.
+    w = np.where(w > _solver.MERGE_TOLERANCE, w, 0.0)
+    w = w / w.sum(axis=1, keepdims=True)
     values, direction = stability(problem, w)
-    tilt = 0.3 * direction / np.max(np.abs(direction) / np.where(w > 0, w, 1), axis=1, keepdims=True)
+    reach = np.max(np.abs(direction) / np.where(w > 0, w, 1), axis=1, keepdims=True)
+    # A cluster of one input has nowhere to go.
+    tilt = 0.3 * direction / np.where(reach > 0, reach, 1.0)
     return beta * values, decode(problem, np.stack([w + tilt, w - tilt], axis=1))
 
 

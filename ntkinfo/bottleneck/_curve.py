@@ -14,7 +14,7 @@ from jaxtyping import ArrayLike, Float
 from ntkinfo import discrete
 from ntkinfo._common import check, parallel, tables
 from ntkinfo._numerics import entropy
-from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode
+from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode, slopes
 from ntkinfo.bottleneck._encoders import Encoders
 
 if TYPE_CHECKING:
@@ -212,7 +212,11 @@ def measure(problem: Problem, beta: float, alpha: float, encoder: np.ndarray) ->
     p_x_given_z = np.where(used[:, None], (p_xz / np.where(used, p_z, 1)).T, problem.p_x[None, :])
     p_x_given_z /= p_x_given_z.sum(axis=1)[:, None]
     of_y = decode(problem, p_x_given_z)
-    pairs = distortion(problem, log_decode(problem, p_x_given_z))
+    log_p_y_given_z = log_decode(problem, p_x_given_z)
+    pairs = distortion(problem, log_p_y_given_z)
+    # A difference of two sums: below their rounding it is none, however large the β it is multiplied by.
+    sums = 1 + np.abs(problem.own)[:, None] + np.abs(slopes(problem, log_p_y_given_z)[1])[None, :]
+    pairs = np.where(pairs > 4 * np.finfo(float).eps * sums, pairs, 0.0)
     i_xz = entropy.mutual_information(p_xz)
     # I(X;Z), or H(Z) - α H(Z|X) for α below 1.
     rate = i_xz + (1 - alpha) * (entropy.entropy(p_z) - i_xz)

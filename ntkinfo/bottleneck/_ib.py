@@ -18,6 +18,8 @@ _GAP_TOLERANCE = 5e-10
 _COPIES = 8
 # Of positive α: the search divides by it, and β/α must stay within the range of float64.
 _SMALLEST_ALPHA = 1e-100
+# A distortion is known to some 1e-15, and β times that is to be small.
+_LARGEST_BETA = 1e12
 # Encoders of more entries together, 1 GB, are computed when they are asked for.
 _MOST_ENTRIES = 2**27
 
@@ -65,8 +67,8 @@ def ib(
 
     Raises:
       TypeError: tables or β that are not floating-point numbers.
-      ValueError: no joint distribution, zero rows or columns, β not positive, more clusters than inputs, a key missing;
-        more memory needed than there is.
+      ValueError: no joint distribution, zero rows or columns, β not positive or above 1e12, more clusters than inputs,
+        a key missing; more memory needed than there is.
 
     Source: theory, section 7; Tishby, Pereira & Bialek 1999.
 
@@ -222,6 +224,11 @@ def _search(
     p_xy, beta, alpha, dual, certificate, show, *, n_clusters, restarts, key, tolerance, max_sweeps, anneal=True
 ):
     grid = _curve.validate(beta)
+    if grid.max() > _LARGEST_BETA:
+        raise ValueError(
+            f"`beta` must be at most {_LARGEST_BETA:.0e}; got {grid.max():.3g}. Beyond, rounding of the distortion "
+            "is as large as what is minimised: all inputs with different p(y|x) are kept apart, which is Z = X."
+        )
     if dual:
         _curve.check_dual(p_xy)
     for name, value in (("certificate", certificate), ("anneal", anneal)):

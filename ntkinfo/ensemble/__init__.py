@@ -14,6 +14,7 @@ from ntkinfo.ensemble._engine import choose as choose
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
 from ntkinfo.ensemble._features import CrossFeatures, FeatureEnsemble
 from ntkinfo.ensemble._jackknife import PredictiveError, standard_error
+from ntkinfo.ensemble._krylov import STORAGES as STORAGES
 from ntkinfo.ensemble._krylov import KrylovEnsemble, Prediction
 from ntkinfo.ensemble._krylov import refuse_empirical as refuse_empirical
 from ntkinfo.ensemble._krylov import refuse_joint as refuse_joint

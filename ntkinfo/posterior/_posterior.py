@@ -173,6 +173,8 @@ class Posterior:
         y = labels.real_targets("y", y, len(x)).astype(x.dtype)
         prior = _check_prior(prior, kernel_fn)
         krylov_options = {"tolerance": tolerance, "storage": storage, "mesh": mesh}
+        check.option("engine", engine, ensemble.ENGINES)
+        check.option("storage", storage, ensemble.STORAGES)
         fitted = isinstance(noise, str) or isinstance(scale, str) or np.ndim(noise) > 0
         if engine == "auto" and fitted and mesh is None and storage == "auto":
             # Noise alone is fitted of given features too.

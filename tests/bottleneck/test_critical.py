@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 from ntkinfo import bottleneck
 from ntkinfo.bottleneck import _critical, _duality_gap
@@ -283,3 +284,25 @@ def test_the_proof_finds_what_the_search_overlooks():
     np.testing.assert_allclose(proven.log_g_found, found.log_g_found, atol=1e-8)
     assert proven.bound >= found.log_g_found
     np.testing.assert_allclose(proven.s, found.s, atol=1e-3)
+
+
+def test_where_y_is_a_function_of_x_all_labels_come_apart_at_one():
+    p = np.array([0.1, 0.2, 0.3, 0.15, 0.25])[:, None] * np.eye(3)[[0, 1, 1, 2, 0]]
+    for table in (p, p.astype(np.float32), np.eye(60) / 60):
+        critical, n = bottleneck.critical_betas(table), table.shape[1]
+        assert critical.local.tolist() == critical.global_.tolist() == [1.0] and critical.local.dtype == table.dtype
+        assert critical.local_clusters.tolist() == critical.global_clusters.tolist() == [n]
+        assert critical.certified.tolist() == [True]
+    assert len(bottleneck.critical_betas(p, beta_max=0.9).local) == 0
+    # The branches are followed, and end there as well.
+    branches = bottleneck.bifurcation(np.eye(4) / 4, np.array([0.5, 1.1, 1.5]))
+    assert branches.upward.n_clusters.tolist() == branches.optimum.n_clusters.tolist() == [1, 4, 4]
+
+
+@pytest.mark.filterwarnings("error")
+def test_parts_without_a_common_label_come_apart_at_one_and_split_as_each_alone():
+    e = 0.1
+    p = scipy.linalg.block_diag([[0.2 * (1 - e), 0.2 * e], [0.2 * e, 0.2 * (1 - e)]], 0.3, 0.3)
+    local = _critical._transitions(Problem.from_joint(p, False), 1.0, 3.0, optimal=False)
+    np.testing.assert_allclose([each.beta for each in local], [1.0, 1 / (1 - 2 * e) ** 2], rtol=1e-7)
+    assert [each.n_clusters for each in local] == [3, 4]

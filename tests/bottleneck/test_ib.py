@@ -392,3 +392,14 @@ def test_what_does_not_fit_into_memory_is_refused_with_bytes_and_remedy(monkeypa
         ValueError, match=r"`beta` with 100000 values .* needs about .* MB .*Pass fewer values of `beta`"
     ):
         bottleneck.ib(joint(12, 3), np.geomspace(1, 9, 100_000))
+
+
+@pytest.mark.parametrize("function", [bottleneck.ib, bottleneck.dual_ib])
+def test_at_large_beta_everything_is_kept_apart_at_the_cost_of_the_entropy(function):
+    """Rounding of the distortion times β is no cost; and where it could hide anything β is refused."""
+    p = np.array([[0.24, 0.08, 0.02], [0.04, 0.4, 0.04], [0.02, 0.02, 0.14]])
+    curve = function(p, np.array([1e6, 1e9, 1e12]))
+    p_x = p.sum(axis=1)
+    np.testing.assert_allclose(curve.lagrangian, np.full(3, -(p_x * np.log(p_x)).sum()), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"`beta` must be at most 1e\+12; got 1e\+300"):
+        function(p, 1e300)

@@ -121,6 +121,50 @@ def test_batches_are_independent_and_a_scalar_time_has_no_axis():
     assert ni.gaussian.kl_divergence(p.gaussian, z).shape == (M,)
 
 
+class _FarAway:
+    """A mean function that is 0 on inputs at random, and a constant on those far away."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, x):
+        return self.value * (x[:, :1] > 50.0)
+
+
+def test_a_checkpoint_knows_a_mean_that_differs_at_the_test_inputs_alone(tmp_path):
+    x, y, x_test = data(n=30)
+    x_test = x_test + np.eye(8)[0] * 100.0
+    one, other = (ni.Ensemble.fit(net(), x, y, mean=_FarAway(c), engine="krylov") for c in (1.0, 2.0))
+    np.testing.assert_array_equal(one.targets, other.targets)
+    one.predict(x_test, 1.0, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="differs in mean"):
+        other.predict(x_test, 1.0, checkpoint=tmp_path)
+
+
+def test_rounding_is_that_of_storing_and_of_evaluating():
+    x, y, _ = data(n=30)
+    exact = np.asarray(ni.kernels.kernels(net(), x).ntk)
+    for dtype, storage in ((np.float64, "float32"), (np.float32, "float32"), (np.float32, "none")):
+        krylov = ni.Ensemble.fit(net(), x.astype(dtype), y.astype(dtype), engine="krylov", storage=storage)
+        held = np.asarray(krylov.stored.products(np.eye(30))[0])
+        moved = np.abs(np.linalg.eigvalsh((held + held.T) / 2) - np.linalg.eigvalsh(exact)).max()
+        assert moved <= krylov.rounding_of_eigenvalues <= 1000 * moved, (dtype, storage)
+    # In double precision: eps times the root mean square of the entries, of 30 eigenvalues.
+    krylov = ni.Ensemble.fit(net(), x, y, engine="krylov", storage="none")
+    eps = np.finfo(float).eps
+    least = 2 * np.sqrt(30) * eps * np.sqrt(np.mean(exact**2))
+    assert least * (1 - 1e-9) <= krylov.rounding_of_eigenvalues <= 2 * least
+    # What is no eigenvalue is told as the dense engine tells it.
+    values = np.array([0.5, 2.0, 7.0])
+    np.testing.assert_allclose(krylov._floor(values), eps * np.sqrt(30) * 7.0, rtol=1e-12)
+
+
+def test_errors_are_shares_of_the_scales_of_labels_and_of_prior_variances():
+    errors, scales = (np.array([[0.5, 2.0]]), np.array([[3.0, 1.0]])), (4.0, np.array([10.0, 1.25]))
+    assert ni.ensemble.KrylovEnsemble._worst(errors, scales) == 0.8
+    assert ni.ensemble.KrylovEnsemble._worst((errors[0], errors[1] / 4), scales) == 0.5
+
+
 def test_a_basis_that_spans_all_is_exact():
     x, y, x_test = data(n=30)
     dense = ni.Ensemble.fit(net(), x, y)

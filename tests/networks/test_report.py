@@ -61,6 +61,12 @@ def test_several_outputs_and_what_was_fitted():
     found = networks.report(net, data, key=KEY, progress=False, n_samples=4, origin="split")
     assert found.k == 10 and found.input_information.method == "monte_carlo" and found.mean.shape == (30, 10)
     assert 0 <= float(found.label_information.value) <= np.log(10) and 0 < found.coverage[0.5] < found.coverage[0.9]
+    # Of ten outputs that share a kernel, the one averaged over them.
+    jacobians = jax.vmap(jax.jacrev(lambda p, x: net.apply(p, x[None])[0]), (None, 0))(net.params, data.x_train)
+    rows = np.concatenate([np.asarray(leaf).reshape(40, 10, -1) for leaf in jax.tree.leaves(jacobians)], axis=2)
+    tangent = np.einsum("ikp,jkp->ij", rows, rows) / 10
+    smoother = tangent @ np.linalg.inv(tangent + found.noise / found.prior_variance * np.eye(40))
+    np.testing.assert_allclose(found.effective_dimension, 10 * np.trace(smoother), rtol=1e-6)
     # The prior variance was fitted to the data.
     assert not found.bounds and "fixed before the data" in found.no_bounds
     assert found.to_dataframe().attrs["no_bounds"] == found.no_bounds

@@ -1,5 +1,7 @@
 """`Posterior.fit(engine="krylov")` beside the dense posterior: predictions and evidence within their errors."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -87,12 +89,37 @@ def test_mean_scale_and_precision_are_those_of_the_dense_posterior():
     np.testing.assert_allclose(p.mean, dense.predict(x_test).mean, atol=1e-4)
     np.testing.assert_allclose(krylov.predict_train().mean, dense.predict_train().mean, atol=1e-4)
     np.testing.assert_allclose(krylov.kl.value, dense.kl, rtol=1e-4)
+
+
+def test_a_scale_and_what_the_prior_saw_count():
+    x, y, x_test = data(n=30)
+    options = {"noise": 0.2, "scale": 1.7}
+    dense, krylov = (ni.Posterior.fit(net(), x, y, engine=engine, **options) for engine in ("dense", "krylov"))
+    p, z = krylov.predict(x_test), dense.predict(x_test)
+    np.testing.assert_allclose(p.mean, z.mean, atol=1e-9)
+    np.testing.assert_allclose(p.variance, z.variance, atol=1e-9)
     # A bound on the risk takes what the divergence does not exceed, and says so.
     for kl in (krylov, krylov.kl):
         with pytest.raises(TypeError, match=r"`kl` must be a divergence that is known.*`kl=\w+(\.kl)?\.upper`"):
             ni.bounds.pac_bayes_kl(0.1, kl, n=len(x))
     exact = ni.bounds.pac_bayes_kl(0.1, dense, n=len(x))
     assert exact <= ni.bounds.pac_bayes_kl(0.1, krylov.kl.upper, n=len(x)) <= exact + 1e-2
+    saw = ni.Posterior.fit(net(), x, y, engine="krylov", prior_saw_data=True)
+    with pytest.raises(ValueError, match="`kl` must be a divergence from a prior fixed before the data"):
+        ni.bounds.pac_bayes_kl(0.1, saw, n=len(x))
+
+
+def test_the_least_noise_is_eight_times_what_rounding_does_to_eigenvalues():
+    x, y, _ = data(n=30)
+    fit = functools.partial(ni.Posterior.fit, net(), x, y, engine="krylov", storage="float32")
+    rounding = fit(noise=1.0).process.rounding_of_eigenvalues
+    # That bounds the change by storing in float32, by the eigenvalues themselves, and by no more than a hundred.
+    k = np.asarray(ni.kernels.kernels(net(), x).nngp)
+    moved = np.abs(np.linalg.eigvalsh(k.astype(np.float32).astype(float)) - np.linalg.eigvalsh(k)).max()
+    assert moved <= rounding <= 100 * moved
+    assert float(fit(noise=8.01 * rounding).noise) == pytest.approx(8.01 * rounding)
+    with pytest.raises(ValueError, match="`noise` must be at least"):
+        fit(noise=7.99 * rounding)
 
 
 def test_the_prior_kernel_is_stored_and_multiplied_once():

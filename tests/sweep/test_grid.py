@@ -127,7 +127,7 @@ def test_bands_over_draws_are_student_intervals():
             found.band(**given)
 
 
-def test_a_cell_that_fails_does_not_stop_the_others():
+def test_a_cell_that_fails_does_not_stop_the_others(tmp_path):
     data = draw(20)
     repeated = dataclasses.replace(data, x_train=data.x_train[[0, *range(19)]])
     found = ni.sweep.grid(
@@ -135,8 +135,12 @@ def test_a_cell_that_fails_does_not_stop_the_others():
     )
     assert list(found.failed) == [(20, 1, 1.0)] and "singular" in found.failed[20, 1, 1.0]
     assert np.isnan(found.values["gibbs_mse"][0, 1]).all() and np.isfinite(found.values["gibbs_mse"][0, 0]).all()
-    with pytest.raises(ValueError, match="`axes` must have a cell that can be computed"):
-        ni.sweep.grid(build, lambda seed: repeated, TIMES, axes={"seed": [1]})
+    # Projected it can be computed, and what is written of it is not taken where that was not asked for.
+    axes = {"n": [20], "seed": [1], "w_std": [1.0]}
+    options = {"axes": axes, "folder": tmp_path}
+    assert not ni.sweep.grid(build, lambda n, seed: repeated, TIMES, singular="project", **options).failed
+    with pytest.raises(ValueError, match=r"`axes` must have a cell that can be computed.*singular"):
+        ni.sweep.grid(build, lambda n, seed: repeated, TIMES, **options)
 
 
 @pytest.mark.parametrize(
