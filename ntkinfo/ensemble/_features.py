@@ -24,6 +24,8 @@ from ntkinfo.gaussian import Gaussian
 
 # Matrices p x p, or n x n where that is smaller, held at once: the Gram matrix, its eigenvectors and their workspace.
 _GRAM_COPIES = 5
+# What is beside all directions is taken for nothing up to so many roundings.
+_REST_ROUNDING = 16.0
 # Modes slower than so many times the rounding error of eigenvalues are reported.
 _RESOLUTION_FACTOR = 1e3
 
@@ -212,8 +214,12 @@ class FeatureEnsemble:
             if not whole:
                 beside = found - coordinates[rows] @ self.directions.T
                 rest[rows] = np.sum(beside**2, axis=1)
+                # Of features that training inputs have, what is left is the rounding of the difference.
+                rounding = (_REST_ROUNDING * float(jnp.finfo(self.y.dtype).eps)) ** 2 * self.n_features * own[rows]
+                nothing = rest[rows] <= rounding
+                rest[rows] = np.where(nothing, 0.0, rest[rows])
                 if joint:
-                    left[rows] = beside
+                    left[rows] = np.where(nothing[:, None], 0.0, beside)
         if joint:
             rest = left @ left.T
             prior = coordinates @ coordinates.T + rest
@@ -328,36 +334,35 @@ def fit(
     few = min(n, p)
     memory.require(
         f"`net` with p = {p} features of n = {n} training inputs",
-        8.0 * (_GRAM_COPIES * few**2 + (2 * n * p if n <= p else 2 * p * k)),
+        8.0 * (_GRAM_COPIES * few**2 + (3 * n * p if n <= p else 2 * p * k)),
         "Take fewer, by `ni.kernels.features(..., projection=q, key=key)`.",
     )
     mean_fn = kernels.mean_function(mean, kernel)
     offset = kernels.offset(mean_fn, x, k)
     residual = np.asarray(y, np.float64) - (0.0 if offset is None else np.asarray(offset, np.float64))
-    kept, gram, products = np.zeros((n if n <= p else 0, p)), np.zeros((few, few)), np.zeros((p, k))
-    eps = 0.0
-    for rows, found in kernel.blocks(x, batch_size, progress):
-        eps = max(eps, float(jnp.finfo(found.dtype).eps))
-        block = found.astype(np.float64)
-        if n <= p:
-            kept[rows] = block
-            continue
-        with np.errstate(over="ignore", invalid="ignore"):
+    kept, gram, products = np.zeros((n if n <= p else 0, p)), np.zeros((p, p) if n > p else (0, 0)), np.zeros((p, k))
+    eps, trace = 0.0, 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows, found in kernel.blocks(x, batch_size, progress):
+            eps = max(eps, float(jnp.finfo(found.dtype).eps))
+            block = found.astype(np.float64)
+            trace += float(np.sum(block**2))
+            if n <= p:
+                kept[rows] = block
+                continue
             gram += block.T @ block
             products += block.T @ residual[rows]
-    if n <= p:
-        with np.errstate(over="ignore", invalid="ignore"):
-            gram = kept @ kept.T
-    if not np.isfinite(gram).all():
+    if not np.isfinite(trace):
         raise ValueError("`net` has features whose squares are out of the range of float64; scale them down.")
-    eigenvalues, vectors = np.linalg.eigh(gram)
-    used = _resolved(eigenvalues, float(np.trace(gram)), eps, n * k, np.dtype(x.dtype))
-    eigenvalues, vectors = eigenvalues[used], vectors[:, used]
-    roots = np.sqrt(eigenvalues)
     if n <= p:
-        directions, rotated = kept.T @ vectors / roots, vectors.T @ residual
+        # Of few inputs by their features themselves, whose directions are orthonormal to rounding then.
+        left, roots, right = np.linalg.svd(kept, full_matrices=False)
+        eigenvalues, directions, rotated = roots[::-1] ** 2, right[::-1].T, left[:, ::-1].T @ residual
     else:
-        directions, rotated = vectors, (vectors.T @ products) / roots[:, None]
+        eigenvalues, directions = np.linalg.eigh(gram)
+        rotated = directions.T @ products / np.sqrt(np.maximum(eigenvalues, np.finfo(np.float64).tiny))[:, None]
+    used = _resolved(eigenvalues, trace, eps, n * k, np.dtype(x.dtype))
+    eigenvalues, directions, rotated = eigenvalues[used], directions[:, used], rotated[used]
     unexplained = np.maximum(np.sum(residual**2, axis=0) - np.sum(rotated**2, axis=0), 0.0)
     if len(eigenvalues) == n:
         unexplained = np.zeros(k)

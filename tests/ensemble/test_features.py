@@ -107,6 +107,10 @@ def test_the_end_of_training_leaves_nothing_to_inform():
     ens, _, x_test, y_test = both()
     with pytest.raises(ValueError, match=r"got 0 from t = inf on .* directions of features .*earlier times"):
         ni.information.curve(ens, x_test, y_test, TIMES)
+    # Of fewer inputs than features it is known at these alone.
+    few, _, _, _ = both(8)
+    variance = few.predict(np.concatenate([np.asarray(few.x), x_test]), np.inf).variance
+    assert not np.any(variance[:8]) and np.all(variance[8:] > 0)
     one = ni.Ensemble.fit(ni.kernels.features(lambda x: x[:, :1]), *data()[:2])
     with pytest.raises(ValueError, match="row 0 of `x_test`, whose features are all 0"):
         ni.information.curve(one, np.zeros((2, 3)), y_test[:2], TIMES[:3])

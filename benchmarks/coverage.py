@@ -1,0 +1,178 @@
+"""Claim: 99 % of the errors that the Krylov engine tells are no smaller than the true ones, none of them below a third.
+
+Predictions, sums over the spectrum and posteriors at the same times, beside the dense engine: architectures x data x
+storage x tolerance, each a row of the JSON, which is written as it grows; rows that it has already are kept. Nothing is
+timed, so it may share a machine.
+
+    uv run python benchmarks/coverage.py --sizes 300 2000
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax
+import numpy as np
+
+jax.config.update("jax_enable_x64", True)
+
+import ntkinfo as ni
+from ntkinfo import stax
+
+OUT = Path(__file__).parent / "results" / "coverage.json"
+TIMES = np.array([0.0, 0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e6, np.inf])
+LAYERS = {"relu": stax.Relu, "erf": stax.Erf, "gelu": stax.Gelu}
+KINDS = ("plain", "near-duplicates", "one-hot", "ill-conditioned")
+STORAGES, TOLERANCES = ("float64", "float32"), (1e-1, 1e-3, 1e-5)
+NOISE, M = 0.1, 8
+# What the dense engine itself rounds off, relative to a sum.
+ROUNDING = 1e-10
+
+
+def network(activation):
+    hidden = [part for _ in range(2) for part in (stax.Dense(64, W_std=1.5, b_std=0.1), LAYERS[activation]())]
+    return stax.serial(*hidden, stax.Dense(1, W_std=1.5, b_std=0.1))
+
+
+def data(kind, n, seed=0):
+    """x, y, x_test: random inputs, pairs of near-duplicates, labels of four classes, or three dimensions."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n + M, 3 if kind == "ill-conditioned" else 8))
+    y = np.sign(x[:, :1] * x[:, 1:2])
+    if kind == "near-duplicates":
+        x[1::2] = x[::2] + 1e-3 * rng.normal(size=x[::2].shape)
+    if kind == "one-hot":
+        y = np.eye(4)[rng.integers(0, 4, n + M)]
+        y = y - y.mean(axis=0)
+    order = rng.permutation(n + M)
+    x, y = x[order], y[order]
+    return x[:n], y[:n], x[n:]
+
+
+def of_predictions(found, wanted, own):
+    """True errors as shares of those told, of means and variances; `own` of the dense variances is none of them."""
+    mean = np.maximum(np.abs(found.mean - wanted.mean) - 1e-11, 0) / np.maximum(found.error.mean, 1e-30)
+    variance = np.maximum(np.abs(found.variance - wanted.variance) - own, 0) / np.maximum(found.error.variance, 1e-30)
+    return np.concatenate([np.ravel(mean), np.ravel(variance)])
+
+
+def sums(ens, t):
+    """Every sum over the spectrum, by name, an array or an `Estimate`."""
+    information = ni.information
+    return {
+        "parameter_distance": information.parameter_distance(ens, t),
+        "action": information.action(ens, t),
+        "fisher_action": information.action(ens, t, metric="fisher"),
+        "divergence": information.parameter_divergence(ens, t[np.isfinite(t)], curvature=False).linear,
+    }
+
+
+def of_sums(found, wanted):
+    """True errors of estimates as shares of truncation and three standard errors."""
+    shares = []
+    for name, value in found.items():
+        exact = np.asarray(wanted[name])
+        told = np.asarray(value.truncation) + 3 * np.asarray(value.stderr)
+        error = np.maximum(np.abs(np.asarray(value.value) - exact) - ROUNDING * np.abs(exact), 0)
+        shares.append(np.ravel(error / np.maximum(told, 1e-30)))
+    return np.concatenate(shares)
+
+
+def judged(shares):
+    return {
+        "cells": len(shares),
+        "covered": float(np.mean(shares <= 1)),
+        "largest share": float(shares.max()),
+    }
+
+
+def posterior_of(post):
+    return {name: getattr(post, name) for name in ("log_marginal_likelihood", "information_gain", "kl")}
+
+
+def rows_of(activation, kind, n, keys):
+    """Name and row of every storage and tolerance."""
+    net, (x, y, x_test) = network(activation), data(kind, n)
+    dense = ni.Ensemble.fit(net, x, y, engine="dense", singular="project", progress=False)
+    wanted, exact = dense.predict(x_test, TIMES), sums(dense, TIMES)
+    s = dense.filters(dense.rescaled_time(TIMES))
+    own = np.asarray(dense.rounding_errors(dense.cross_kernels(x_test), s))
+    bayes = ni.Posterior.fit(net, x, y, noise=NOISE, prior="ntk", engine="dense", progress=False)
+    z_bayes, exact_bayes = bayes.predict(x_test), posterior_of(bayes)
+    for storage in STORAGES:
+        options = {"engine": "krylov", "storage": storage, "progress": False}
+        fitted = ni.Ensemble.fit(net, x, y, **options)
+        posterior = ni.Posterior.fit(net, x, y, noise=NOISE, prior="ntk", **options)
+        for tolerance in TOLERANCES:
+            # The same kernels, judged anew.
+            ens = dataclasses.replace(fitted, tolerance=tolerance)
+            process = dataclasses.replace(posterior.process, tolerance=tolerance)
+            row = {}
+            try:
+                row["predictions"] = judged(of_predictions(ens.predict(x_test, TIMES), wanted, own))
+                found = [of_sums(sums(ens.spectral_sums(key=jax.random.key(i)), TIMES), exact) for i in range(keys)]
+                row["sums"] = judged(np.concatenate(found))
+                post = dataclasses.replace(posterior, process=process)
+                row["posterior predictions"] = judged(of_predictions(post.predict(x_test), z_bayes, 1e-13))
+                row["posterior sums"] = judged(of_sums(posterior_of(post), exact_bayes))
+            except ValueError as error:
+                # float32 does not hold it, and says so.
+                row["refused"] = str(error)[:80]
+            yield f"{activation}, {kind}, {storage}, {tolerance:g}", row
+
+
+def summary(rows):
+    """Cells, share covered and largest share of each kind of number, over all rows."""
+    found = {}
+    for row in rows.values():
+        for name, part in row.items():
+            if name == "refused":
+                continue
+            total = found.setdefault(name, {"cells": 0, "covered": 0.0, "largest share": 0.0})
+            total["cells"] += part["cells"]
+            total["covered"] += part["cells"] * part["covered"]
+            total["largest share"] = max(total["largest share"], part["largest share"])
+    for total in found.values():
+        total["covered"] /= total["cells"]
+    return found | {"refused": sum("refused" in row for row in rows.values())}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[300, 2000])
+    parser.add_argument("--activations", nargs="+", default=["relu", "erf"], choices=LAYERS)
+    parser.add_argument("--keys", type=int, default=3, help="draws of the probes")
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    sizes = json.loads(options.out.read_text())["sizes"] if options.out.exists() else {}
+    for n in options.sizes:
+        rows = sizes.setdefault(str(n), {"rows": {}})["rows"]
+        for activation in options.activations:
+            for kind in KINDS:
+                last = f"{activation}, {kind}, {STORAGES[-1]}, {TOLERANCES[-1]:g}"
+                if last in rows:
+                    continue
+                for name, row in rows_of(activation, kind, n, options.keys):
+                    rows[name] = row
+                    print(n, name, json.dumps(row), flush=True)
+                sizes[str(n)]["summary"] = summary(rows)
+                report = {
+                    "sizes": sizes,
+                    "times": [float(t) for t in TIMES[:-1]] + ["inf"],
+                    "noise": NOISE,
+                    "test inputs": M,
+                    "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
+                }
+                options.out.write_text(json.dumps(report, indent=1) + "\n")
+        print(n, json.dumps(sizes[str(n)].get("summary")), flush=True)
+
+
+if __name__ == "__main__":
+    main()
