@@ -39,6 +39,11 @@ def half_time(t, loss) -> float:
     return float(t[at - 1] * (t[at] / t[at - 1]) ** share)
 
 
+def ceiling(curves: dict) -> float:
+    """The upper end of an axis of losses."""
+    return 1.5 * max(float(np.maximum(curve["train"], curve["test"]).max()) for curve in curves.values())
+
+
 def training_claims(curves: dict, t) -> list[Claim]:
     """What gradient flow on a quadratic loss promises of every curve."""
     rise = max(float(np.diff(curve["train"]).max()) for curve in curves.values())
@@ -78,7 +83,7 @@ def losses(full: bool, seed: int) -> Found:
                 ax.plot(t, curve["train"], "--", color=color, lw=1)
                 ax.plot(t, curve["test"], color=color, lw=1.5, label=rf"$\sigma_w$ = {w}")
             ax.set(xscale="log", yscale="log", xlabel="training time $t$", title=activation)
-            ax.set_ylim(bottom=1e-3)
+        axes[0].set_ylim(1e-3, ceiling(curves))
         axes[0].set_ylabel("squared error of one network; dashed: training")
         axes[1].legend(fontsize="small", frameon=False)
         return figure
@@ -105,10 +110,10 @@ def convolutional(full: bool, seed: int) -> Found:
     t = np.logspace(-1, 8, number)
     name, data = images(full, n, m, seed)
     curves = {w: over_time(convolution(w), data, t) for w in scales}
+    top = max(float(curve["i_xz"].max()) for curve in curves.values())
     claims = [
         *training_claims(curves, t),
-        Claim("largest I(X;Z|D) of any curve, less log m",
-              max(float(curve["i_xz"].max()) for curve in curves.values()) - np.log(m), "at most", 0.0, 1e-6, unit="nats"),
+        Claim("largest I(X;Z|D) of any curve, less log m", top - np.log(m), "at most", 0.0, 1e-6, unit="nats"),
         Claim("parity is learned: the largest error of one network at the last time",
               max(float(c["error"][-1]) for c in curves.values()), "at most", 0.4),
     ]  # fmt: skip
@@ -127,7 +132,7 @@ def convolutional(full: bool, seed: int) -> Found:
             plane.plot(scale * curve["i_xz"], scale * curve["i_yz"], ".-", color=color, lw=1.2, ms=3)
         loss.set(xscale="log", yscale="log", xlabel="training time $t$",
                  ylabel="squared error of one network; dashed: training")  # fmt: skip
-        loss.set_ylim(bottom=1e-3)
+        loss.set_ylim(1e-3, ceiling(curves))
         error.set(xscale="log", xlabel="training time $t$", ylabel="0-1 error of one network, test")
         plane.set(xlabel=f"$I(X;Z|D)$ [{unit}]", ylabel=f"$I(Y;Z|D)$ [{unit}]")
         loss.legend(fontsize="small", frameon=False)
