@@ -35,7 +35,7 @@ PAPERS = {
     ),
     "2006.04641": Paper(
         "dual_bottleneck", "Piran, Shwartz-Ziv & Tishby 2020", "The Dual Information Bottleneck",
-        ("curves", "bifurcation", "variational"),
+        ("curves", "bifurcation", "exponents", "variational"),
     ),
     "2302.02432": Paper(
         "supersamples", "Wang & Mao 2023",
