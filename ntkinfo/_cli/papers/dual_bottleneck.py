@@ -3,6 +3,7 @@
 import numpy as np
 
 from ntkinfo import bottleneck, datasets, plot, variational
+from ntkinfo._cli.papers import error_exponents
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
 
 # β -> (I(X;Z)/H(X), I(Z;Y)/I(X;Y)) of the bottleneck and of the dual (Markov decoder). Source: theory, section 8.
@@ -131,7 +132,7 @@ def trained(full: bool, seed: int) -> Found:
 
 
 _TOY = "The paper's example of five inputs and two labels is computed; its figure is not read off, so that the numbers "
-FIGURES = {
+FIGURES = error_exponents.FIGURES | {
     "curves": Figure(
         "The paper's example in the information plane, the bottleneck and its dual, and how much of either information "
         "each keeps at each beta.",

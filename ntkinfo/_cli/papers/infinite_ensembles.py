@@ -3,6 +3,7 @@
 import numpy as np
 
 from ntkinfo import architectures, bottleneck, datasets, information
+from ntkinfo._cli.papers import losses_over_time
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
 from ntkinfo._common import tables
 from ntkinfo.ensemble import Ensemble
@@ -94,7 +95,7 @@ def plane(full: bool, seed: int) -> Found:
     return Found({"t": t, "curves": curves, "ends": ends, "ends_of_draws": each}, claims, draw, settings)
 
 
-FIGURES = {
+FIGURES = losses_over_time.FIGURES | {
     "2": Figure(
         "The information plane of infinite ensembles on Gaussian data: a curve over training time for each weight "
         "scale, its end, and the optimum that no representation exceeds on average.",

@@ -31,11 +31,11 @@ class Paper:
 PAPERS = {
     "1911.09189": Paper(
         "infinite_ensembles", "Shwartz-Ziv & Alemi 2019",
-        "Information in Infinite Ensembles of Infinitely-Wide Neural Networks", ("2",),
+        "Information in Infinite Ensembles of Infinitely-Wide Neural Networks", ("1", "2", "3"),
     ),
     "2006.04641": Paper(
         "dual_bottleneck", "Piran, Shwartz-Ziv & Tishby 2020", "The Dual Information Bottleneck",
-        ("curves", "bifurcation", "variational"),
+        ("curves", "bifurcation", "exponents", "variational"),
     ),
     "2302.02432": Paper(
         "supersamples", "Wang & Mao 2023",
