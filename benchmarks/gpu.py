@@ -74,7 +74,7 @@ def finite_ensemble(n):
     x, y, *_ = data(max(n // 8, 20))
     net = architectures.network(width=256, depth=3)
     options = {"n_networks": 16, "key": KEY, "learning_rate": 0.5, "progress": False, "train_outputs": False}
-    return lambda: finite.train(net, x, y, jnp.array([1.0, 10.0]), **options).losses
+    return lambda: finite.train(net, x, y, jnp.array([1.0, 10.0]), **options).loss
 
 
 def certified_bottleneck(n):
