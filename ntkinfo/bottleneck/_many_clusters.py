@@ -16,11 +16,12 @@ from ntkinfo.bottleneck._distortion import Problem, log_floored
 _COARSE, _FINE = 1e-6, 1e-10
 # Sweeps of a round, and of one that is near the optimum: log G below this.
 _SWEEPS, _LAST_SWEEPS, _NEAR = 24, 192, 1e-5
-# Rounds without a gain after which nothing more is expected.
-_PATIENCE = 3
+# Rounds without a gain after which nothing more is expected; rounds at most, fewer where the encoder has more entries
+# than this number says (x z rounds).
+_PATIENCE, _LEAST_ROUNDS, _MOST_ROUNDS, _ENTRIES_OF_ROUNDS = 3, 6, 30, 2**24
 
 
-def improve(problem: Problem, beta: float, log_p_z, log_p_y_given_z, *, tolerance, gap_tolerance, rounds: int = 30):
+def improve(problem: Problem, beta: float, log_p_z, log_p_y_given_z, *, tolerance, gap_tolerance):
     """Clusters (z,) and (z, y) of a lower F at α = 1, from those given, until no decoder is found to be missing.
 
     Args:
@@ -30,7 +31,6 @@ def improve(problem: Problem, beta: float, log_p_z, log_p_y_given_z, *, toleranc
       log_p_y_given_z: log p(y|z), (z, y), finite.
       tolerance: of a step.
       gap_tolerance: a decoder of a smaller log G is not missing.
-      rounds: at most.
 
     Returns:
       log p(z) and log p(y|z), as many clusters as are in use.
@@ -45,7 +45,8 @@ def improve(problem: Problem, beta: float, log_p_z, log_p_y_given_z, *, toleranc
         _SWEEPS,
         0,
     )
-    for _ in range(rounds):
+    rounds = _ENTRIES_OF_ROUNDS // (len(problem.p_x) * len(log_z))
+    for _ in range(min(max(rounds, _LEAST_ROUNDS), _MOST_ROUNDS)):
         log_z = _newton_cg.masses(problem, beta, log_z, log_s)
         needed = np.isfinite(log_z)
         log_z, log_s = _sweeps.merged(beta, log_z[needed], log_s[needed], merging)

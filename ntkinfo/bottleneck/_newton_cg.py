@@ -193,7 +193,8 @@ def _positive_quadratic(matrix, linear, free):
         if len(index):
             block = matrix[np.ix_(index, index)] + ridge * np.eye(len(index))
             try:
-                x[index] = scipy.linalg.solve(block, linear[index], assume_a="pos", check_finite=False)
+                factor = scipy.linalg.cho_factor(block, lower=True, check_finite=False)
+                x[index] = scipy.linalg.cho_solve(factor, linear[index], check_finite=False)
             except np.linalg.LinAlgError:
                 x[index] = np.linalg.lstsq(block, linear[index], rcond=None)[0]
         slack = matrix @ x - linear

@@ -201,8 +201,9 @@ def _with_missing_clusters(
 ) -> tuple[Solution, np.ndarray, np.ndarray]:
     """Solutions to which the missing clusters (B, y) were added while that lowers the gap; gaps and what is missing."""
     gaps, missing = np.array(gaps), np.array(missing)
-    for _ in range(rounds):
-        loose = np.flatnonzero(gaps > gap_tolerance)
+    for i in range(rounds):
+        # Of many clusters the first round has added all it can.
+        loose = np.flatnonzero((gaps > gap_tolerance) & (~are_many(solution) | (i == 0)))
         if not len(loose):
             break
         current = _selected(solution, loose)
