@@ -150,6 +150,10 @@ def test_probabilities_are_those_of_networks_that_decide(kind, data):
     if kind == "three classes":
         labels = np.where(x[:, 0] > 0.7, "c", labels)
     model = NTKClassifier(noise=0.2).fit(x, labels)
+    # Targets ±1, or one-hot less 1/k: of as many labels of each class the mean is that of the prior, 0.
+    given, k = np.asarray(model.model_.y), len(model.classes_)
+    coded = np.searchsorted(model.classes_, labels)
+    np.testing.assert_allclose(given, np.eye(k)[coded] - 1 / k if k > 2 else 2.0 * coded[:, None] - 1, rtol=1e-12)
     p = model.predict_proba(x_test)
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-12)
     np.testing.assert_array_equal(model.predict(x_test), model.classes_[np.argmax(p, axis=1)])

@@ -301,7 +301,7 @@ def z_of(k=1):
         (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise="best"), ValueError, "one of 'fit'"),
         (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise=-1.0), ValueError, "must be positive"),
         (lambda: information.label_information(z_of(), np.full(4, 0.5)), ValueError, "`label_entropy` must be given"),
-        (lambda: information.losses(z_of(), np.ones((4, 2))), ValueError, r"shape \(m, k\) = \(4, 1\) of `z`"),
+        (lambda: information.losses(z_of(), np.ones((4, 2))), ValueError, r"= \(4, 1\) of the predictions"),
         (lambda: information.losses(z_of(), np.ones(4), noise=0.0), ValueError, "`noise` must be positive"),
         (lambda: information.losses(z_of(), np.array([1, 0, 1, 0])), TypeError, "floating-point targets; got integers"),
         (lambda: information.losses(z_of(), np.ones(4), task="sorting"), ValueError, "`task` must be one of 'auto'"),
