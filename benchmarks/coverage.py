@@ -147,6 +147,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[300, 2000])
     parser.add_argument("--activations", nargs="+", default=["relu", "erf"], choices=LAYERS)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS, help="of data")
     parser.add_argument("--keys", type=int, default=3, help="draws of the probes")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -155,7 +156,7 @@ def main():
     for n in options.sizes:
         rows = sizes.setdefault(str(n), {"rows": {}})["rows"]
         for activation in options.activations:
-            for kind in KINDS:
+            for kind in options.kinds:
                 last = f"{activation}, {kind}, {STORAGES[-1]}, {TOLERANCES[-1]:g}"
                 if last in rows:
                     continue

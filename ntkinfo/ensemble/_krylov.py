@@ -435,7 +435,7 @@ class KrylovEnsemble:
         most = MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps, least=3)
         folder = None
         if checkpoint is not None:
-            arguments = {"key": content_hash(key), "n_probes": str(n_probes), "max_steps": str(most)}
+            arguments = {"key": content_hash(key), "n_probes": str(n_probes), "max_steps": str(most), "sums": "2"}
             folder = Checkpoint(check.path("checkpoint", checkpoint), self._identity() | arguments)
             stored = folder.load("sums")
             if self._all_have(stored is not None) and stored is not None:

@@ -30,6 +30,8 @@ _CONVERGED = 1e-3
 _WATCHED = 12
 # Truncation is shown as this many times the change by the last steps.
 _SAFETY = 3.0
+# What a checkpoint keeps beside the quadratures.
+_NUMBERS = ("floor", "rounding", "pair", "width")
 # Units in the last place that each node of a sum may lose.
 _ROUNDING = 16.0
 
@@ -56,7 +58,7 @@ class Measures(NamedTuple):
     nngp_moments: np.ndarray
 
 
-@pytree.dataclass("n", "k", "dtype", "exhausted", "steps", "floor", "rounding")
+@pytree.dataclass("n", "k", "dtype", "exhausted", "steps", "floor", "rounding", "pair", "width")
 class SpectralSums:
     """Estimates of Σ_i f(λ_i) w_i for any function f of the spectrum. Made by `KrylovEnsemble.spectral_sums`.
 
@@ -72,6 +74,8 @@ class SpectralSums:
       steps: Lanczos steps.
       floor: what nodes that stand at zero are not told from zero below.
       rounding: how far rounding of the kernel moves eigenvalues.
+      pair: what the least eigenvalue is no larger than, of the two inputs most alike (`Totals.ntk_pair`).
+      width: columns of a block of the run, of which the least nodes stand for all modes below them.
     """
 
     fine: Measures
@@ -83,6 +87,8 @@ class SpectralSums:
     steps: int
     floor: float = 0.0
     rounding: float = 0.0
+    pair: float = float("inf")
+    width: int = 1
 
     __repr__ = tables.one_line
     _repr_html_ = tables.html
@@ -104,10 +110,21 @@ class SpectralSums:
         return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.dtype)
 
     def filters(self, s: Float[Array, " T"]) -> Filters:
-        """The filters at rescaled times s (T,), at the nodes of both quadratures and those moved by rounding."""
+        """The filters at rescaled times s (T,): at both quadratures, nodes moved by rounding, and the least lowered."""
         fine = self.fine.nodes
-        nodes = np.concatenate([fine, self.coarse.nodes, np.where(fine > 0, fine + self.rounding, 0.0)])
+        moved = np.where(fine > 0, fine + self.rounding, 0.0)
+        nodes = np.concatenate([fine, self.coarse.nodes, moved, self._lowered])
         return spectral_filters.filters(jnp.asarray(nodes, self.dtype), s)
+
+    @functools.cached_property
+    def _lowered(self) -> np.ndarray:
+        """The nodes of all steps, the least of them at `pair` where that shows modes below all of them."""
+        nodes = self.fine.nodes
+        positive = nodes[nodes > 0]
+        if self.exhausted or not len(positive) or self.pair >= positive[-1]:
+            return nodes
+        least = (nodes > 0) & (nodes <= positive[-min(self.width, len(positive))])
+        return np.where(least, np.minimum(nodes, self.pair), nodes)
 
     def spectral_sum(self, function: Callable[[Filters], Array], weight: str, filters: Filters) -> Estimate:
         """Σ_i f(λ_i) w_i over the spectrum, as `Ensemble.spectral_sum`, estimated.
@@ -125,6 +142,16 @@ class SpectralSums:
             return self.k * self.spectral_sum(function, "nngp", filters) + self.spectral_sum(
                 function, "labels", filters
             )
+        found = self._resolved_sum(function, weight, filters)
+        q, values = len(self.fine.nodes), np.asarray(function(filters), np.float64)
+        # Modes that inputs nearly alike prove to be there, below all that were found: no difference of steps sees them.
+        lowered, _ = _sum(values[..., -q:], self.fine, weight)
+        here, _ = _sum(values[..., :q], self.fine, weight)
+        unseen = jnp.asarray(np.abs(lowered - here), self.dtype)
+        return dataclasses.replace(found, truncation=found.truncation + unseen)
+
+    def _resolved_sum(self, function: Callable[[Filters], Array], weight: str, filters: Filters) -> Estimate:
+        """`spectral_sum` as far as steps tell."""
         value, stderr, change, moved = self._all(function, weight, filters)
         q = len(self.fine.nodes)
         truncation = (
@@ -142,7 +169,7 @@ class SpectralSums:
         q = len(self.fine.nodes)
         value, stderr = _sum(values[..., :q], self.fine, weight)
         other, _ = _sum(values[..., q : q + len(self.coarse.nodes)], self.coarse, weight)
-        moved, _ = _sum(values[..., q + len(self.coarse.nodes) :], self.fine, weight)
+        moved, _ = _sum(values[..., q + len(self.coarse.nodes) : -q], self.fine, weight)
         return value, stderr, np.abs(value - other), np.abs(value - moved)
 
     def _usual(self, change: np.ndarray, function: Callable, weight: str, filters: Filters) -> np.ndarray:
@@ -248,7 +275,7 @@ class SpectralSums:
         if self._watched is None:
             return True
         for weight in ("trace", "nngp", "labels"):
-            one = self.spectral_sum(lambda f: f.growth, weight, self._watched[1])
+            one = self._resolved_sum(lambda f: f.growth, weight, self._watched[1])
             # Truncation far below the sampling is of no use.
             enough = np.maximum(tolerance * np.abs(one.value), 0.25 * np.asarray(one.stderr))
             if np.any(np.asarray(one.truncation) > enough):
@@ -290,7 +317,8 @@ def make(
         _measures(run, size, coefficients, totals, check_ritz_values, k, min(n_deflated, size), n)
         for size in (fine, coarse)
     ]
-    return SpectralSums(levels[0], levels[1], n, k, dtype, run.exhausted, len(run.sizes), *errors)
+    others = (*errors, float(totals.ntk_pair), coefficients.shape[1])
+    return SpectralSums(levels[0], levels[1], n, k, dtype, run.exhausted, len(run.sizes), *others)
 
 
 def to_arrays(sums: SpectralSums) -> dict[str, np.ndarray]:
@@ -298,15 +326,15 @@ def to_arrays(sums: SpectralSums) -> dict[str, np.ndarray]:
     arrays = {
         f"{level}_{name}": part for level in ("fine", "coarse") for name, part in getattr(sums, level)._asdict().items()
     }
-    others = {"steps": sums.steps, "exhausted": sums.exhausted, "floor": sums.floor, "rounding": sums.rounding}
+    others = {name: getattr(sums, name) for name in ("steps", "exhausted", *_NUMBERS)}
     return arrays | {name: np.array(value) for name, value in others.items()}
 
 
 def from_arrays(arrays: dict[str, np.ndarray], sizes: tuple[int, int], dtype: np.dtype) -> SpectralSums:
     """The sums that `to_arrays` made these of."""
     levels = [Measures(*(arrays[f"{level}_{name}"] for name in Measures._fields)) for level in ("fine", "coarse")]
-    errors = float(arrays["floor"]), float(arrays["rounding"])
-    return SpectralSums(levels[0], levels[1], *sizes, dtype, bool(arrays["exhausted"]), int(arrays["steps"]), *errors)
+    numbers: list = [arrays[name].item() for name in _NUMBERS]
+    return SpectralSums(levels[0], levels[1], *sizes, dtype, bool(arrays["exhausted"]), int(arrays["steps"]), *numbers)
 
 
 def _measures(run, size, coefficients, totals, check_ritz_values, k, n_deflated, n) -> Measures:

@@ -1,5 +1,6 @@
 """The Krylov engine beside the dense one: predictions, errors shown and true, sums over the spectrum, refusals."""
 
+import dataclasses
 import functools
 
 import jax
@@ -464,3 +465,18 @@ def test_rows_of_kernels_are_kept_as_they_come(tmp_path, monkeypatch):
         ni.Ensemble.fit(net(), x, y, engine="dense", checkpoint=folder)
     with pytest.raises(ValueError, match='`checkpoint` must be None with storage="none"'):
         ni.Ensemble.fit(net(), x, y, engine="krylov", storage="none", checkpoint=folder)
+
+
+def test_sums_tell_of_modes_that_near_duplicates_hide():
+    dense, krylov, _ = both("near-duplicates", "erf", tolerance=1e-1)
+    sums = krylov.spectral_sums(n_probes=8, max_steps=6)
+    t = np.array([1e2, 1e6, np.inf])
+    wanted = ni.information.parameter_distance(dense, t)
+
+    def shares(sums):
+        found = ni.information.parameter_distance(sums, t)
+        return np.abs(found.value - wanted) / (found.truncation + 3 * found.stderr)
+
+    # At the end of training the slowest modes are all that counts, and six steps have seen none of them.
+    assert not sums.exhausted and np.max(shares(sums)) <= 1
+    assert shares(dataclasses.replace(sums, pair=np.inf))[-1] > 100
