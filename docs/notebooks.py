@@ -157,7 +157,9 @@ def mathematics(markdown: str, formulas: dict[str, str]) -> str:
         for delimiter, sign in _DELIMITERS.items():
             text = re.sub(rf"{re.escape(delimiter)}(?![a-zA-Z])", sign, text)
         token = f"formula{hashlib.sha256(match[0].encode()).hexdigest()[:16]}x"
-        formulas[token] = convert(text, display="block" if display else "inline")
+        formula = convert(text, display="block" if display else "inline")
+        # Wider than a phone: the formula scrolls, not the page.
+        formulas[token] = f'<span style="display:block;overflow-x:auto">{formula}</span>' if display else formula
         return token
 
     return _MATH.sub(word, markdown)
