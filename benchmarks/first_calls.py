@@ -111,6 +111,23 @@ def tables():
         yield name, lambda n=n: ni.bottleneck.ib(rows[:n] / n, np.geomspace(1.1, 60, 20), certificate=True).gap
 
 
+def large_tables():
+    """`bottleneck.ib` without a certificate, Dirichlet rows; beside them the exponentials of one sweep."""
+
+    def table(n, k, alpha=1.0):
+        return np.random.default_rng(0).dirichlet(np.full(k, alpha), n) / n
+
+    for name, arguments, betas in (
+        ("300 x 10, β = 2, 5, 15, 50", (300, 10), [2.0, 5.0, 15.0, 50.0]),
+        ("1000 x 10, β = 50", (1000, 10), [50.0]),
+        ("1000 x 10, β = 15", (1000, 10), [15.0]),
+        ("4096 x 2, β = 50", (4096, 2, 0.5), [50.0]),
+    ):
+        n = arguments[0]
+        yield f"{n}² exponentials", lambda n=n: np.exp(np.full((n, n), -1.0))
+        yield name, lambda arguments=arguments, betas=betas: ni.bottleneck.ib(table(*arguments), betas).lagrangian
+
+
 def neighbours():
     """Nearest neighbours of 100,000 samples, no error bar, and scikit-learn's."""
     x = RNG.normal(size=100_000)
@@ -151,7 +168,8 @@ def train_variances():
 
 
 ROWS = {
-    f.__name__: f for f in (curve, posterior, layers, bottleneck, tables, neighbours, images, mixtures, train_variances)
+    f.__name__: f
+    for f in (curve, posterior, layers, bottleneck, tables, large_tables, neighbours, images, mixtures, train_variances)
 }
 
 

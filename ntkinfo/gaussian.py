@@ -334,9 +334,14 @@ def sign_error(p: Gaussian, y: Float[ArrayLike, "m 1"]) -> Float[Array, "... m"]
     if p.mean.shape[-1] != 1 or y.shape != p.mean.shape[-2:]:
         raise ValueError(f"`p` must have one output and `y` the shape (m, 1); got means {p.mean.shape}, y {y.shape}.")
     check.signs("y", y)
-    margin = jnp.broadcast_to(y, p.mean.shape)[..., 0] * p.mean[..., 0]
-    random = p.variance > 0
-    error = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(random, p.variance, 1.0)))
+    return _sign_error(p.mean, p.variance, y)
+
+
+@compiling.jit
+def _sign_error(mean, variance, y):
+    margin = jnp.broadcast_to(y, mean.shape)[..., 0] * mean[..., 0]
+    random = variance > 0
+    error = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(random, variance, 1.0)))
     return jnp.where(random, error, 0.5 * (1.0 - jnp.sign(margin)))
 
 

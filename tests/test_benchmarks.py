@@ -84,3 +84,15 @@ def test_the_published_figure_is_computed_again_unless_asked_to_resume(figure, t
     assert len(calls) == 4 * scales
     assert list(json.loads((tmp_path / "paper_figure2.json").read_text())["seeds"]) == ["0", "1"]
     capsys.readouterr()
+
+
+def test_the_accelerator_is_compared_with_what_it_can_do_or_its_absence_is_said(monkeypatch, tmp_path, capsys):
+    module = script("benchmarks/gpu.py")
+    # The bottleneck compiles nothing.
+    monkeypatch.setattr(module, "CASES", (module.certified_bottleneck,))
+    module.main(["--size", "0.001", "--out", str(tmp_path / "gpu.json")])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["accelerator"] or "no accelerator here" in capsys.readouterr().out
+    for device in found["devices"]:
+        assert device["name"] and all(limit["flops"] > 0 and limit["bytes"] > 0 for limit in device["limits"].values())
+        assert [row["cold"] > 0 and row["warm"] > 0 for row in device["rows"]] == [True]

@@ -231,13 +231,13 @@ def _check_arguments(kernel, labels, what="`kernel`"):
             f"`labels` must be one of -1 and 1 for each input, (n,) or (n, 1); got shape {labels.shape}. "
             "Information content is of two classes; code one class against the rest."
         )
-    labels = labels.reshape(-1)
     check.signs("labels", labels)
-    correlation = _correlation(kernel, labels.astype(kernel.dtype))
+    correlation, definite = _correlation(kernel, labels)
     if check.concrete(correlation):
-        if not np.allclose(kernel, kernel.T, rtol=1e-5, atol=1e-5 * float(jnp.max(jnp.abs(kernel)))):
+        host = np.asarray(kernel)
+        if not np.allclose(host, host.T, rtol=1e-5, atol=1e-5 * float(np.abs(host).max())):
             raise ValueError(f"{what} must be symmetric; got one that is not.")
-        if not np.isfinite(np.asarray(cholesky.cholesky(correlation))).all():
+        if not definite:
             raise ValueError(
                 f"{what} must be positive definite to working precision; got one that is not. Remove repeated inputs "
                 "(their labels either agree or cannot be fitted), or use float64."
@@ -247,9 +247,11 @@ def _check_arguments(kernel, labels, what="`kernel`"):
 
 @compiling.jit
 def _correlation(kernel, labels):
-    scaled = labels / jnp.sqrt(jnp.diagonal(kernel))
+    """The correlation of the outputs times labels (n, 1), (n, n), and whether it is positive definite."""
+    scaled = labels.ravel().astype(kernel.dtype) / jnp.sqrt(jnp.diagonal(kernel))
     product = kernel * scaled[:, None] * scaled[None, :]
-    return 0.5 * (product + product.T)
+    correlation = 0.5 * (product + product.T)
+    return correlation, jnp.all(jnp.isfinite(cholesky.cholesky(correlation)))
 
 
 _upper = compiling.jit(_orthant.closed_form, static_argnums=1)

@@ -226,7 +226,8 @@ def _chunk(config, key, i, chunk, arrays, folder):
 
 def _run(trajectory, t, where, y, sizes, limit, counts):
     def arranged(leaf):
-        leaf = leaf[:, where]
+        # On the host an index compiles nothing.
+        leaf = jnp.asarray(np.asarray(leaf)[:, where]) if check.concrete(leaf) else leaf[:, where]
         return leaf if t.ndim else leaf[:, 0]
 
     parts = trajectory._asdict()
