@@ -196,9 +196,14 @@ def curve(
     if krylov:
         ensemble.refuse_joint(joint, "False or None")
     elif checkpoint is not None:
-        raise ValueError('`checkpoint` must be of engine="krylov"; others compute all at once.')
+        engine = "features" if isinstance(ens, FeatureEnsemble) else "dense"
+        raise ValueError(f'`checkpoint` must be None under engine="{engine}", which computes all at once.')
     if not isinstance(ens, Ensemble) and isinstance(x_test, CrossKernels):
-        raise ValueError(f'`x_test` must be inputs for a `{type(ens).__name__}`; got kernels. Fit with engine="dense".')
+        engine = "krylov" if krylov else "features"
+        raise ValueError(
+            f'`x_test` must be inputs under engine="{engine}", which has no use for kernels; got kernels. Fit with '
+            'engine="dense".'
+        )
     if isinstance(x_test, CrossKernels):
         m = len(x_test.ntk)
         shapes = tuple(jnp.shape(part) for part in x_test[:3])
