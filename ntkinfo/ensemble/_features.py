@@ -198,6 +198,7 @@ class FeatureEnsemble:
           TypeError, ValueError: as `predict`.
         """
         check.flag("joint", joint)
+        check.flag("progress", progress, none=True)
         if batch_size is not None:
             check.integer("batch_size", batch_size)
         x_test = self.check_inputs("x_test", x_test)
