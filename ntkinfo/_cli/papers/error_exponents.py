@@ -79,7 +79,7 @@ def exponents(full: bool, seed: int) -> Found:
             ax.plot(LEVELS, np.array(found).T, color="C0", lw=0.9, alpha=0.7)
             ax.axhline(0, color="0.4", lw=0.8)
             ax.set(title=kind, xlabel="$I(X;Z)$, share of what both reach")
-        axes[0].set_ylabel("exponent of the dual less the bottleneck's, over that of $X$")
+        axes[0].set_ylabel("exponent of the dual less the\nbottleneck's, over that of $X$")
         return figure
 
     numbers = {"levels": LEVELS, "differences": {kind: listed(found) for kind, found in differences.items()}}
