@@ -1,4 +1,4 @@
-"""Claim: what is computed in compiled programs is faster on a GPU than on the CPU of its machine; certified IB is not.
+"""How much faster compiled programs are on an accelerator than on the CPU beside it; claims nothing before a run.
 
 Fit and predict, a curve, batches of informations over widths and times, and finite ensembles, on the accelerator and on
 the CPU beside it, and the certified bottleneck, which runs on the host whatever there is. Beside them what the device

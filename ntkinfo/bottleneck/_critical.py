@@ -336,7 +336,7 @@ def _inspect(problem, beta, clusters: _Clusters) -> tuple[np.ndarray, np.ndarray
     w = (problem.p_x[:, None] * encoder).T
     w = w / w.sum(axis=1, keepdims=True)
     # Traces of an input alone with its label have an eigenvalue of their own, and would split off without any mass.
-    w = np.where(w > _solver.MERGE_TOLERANCE, w, 0.0)
+    w = np.where(w > _sweeps.MERGE_TOLERANCE, w, 0.0)
     w = w / w.sum(axis=1, keepdims=True)
     values, direction = stability(problem, w)
     reach = np.max(np.abs(direction) / np.where(w > 0, w, 1), axis=1, keepdims=True)
