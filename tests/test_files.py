@@ -38,7 +38,7 @@ NO_RESULTS = {
     "bottleneck/_branch_and_bound.py": {"Bound"},
     "bottleneck/_curve.py": {"Measured"},
     "bottleneck/_duality_gap.py": {"Maximum"},
-    "bottleneck/_solver.py": {"Solution"},
+    "bottleneck/_sweeps.py": {"Solution"},
     "cmi/_moments.py": {"PairMoments", "Cell"},
     "ensemble/_moments.py": {"Coupled"},
     "ensemble/_projection.py": {"Projection", "Noise", "Level"},
