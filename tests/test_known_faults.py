@@ -172,7 +172,6 @@ PROVEN = {
     "results that cannot be kept": [
         "test_files.py::test_every_result_comes_back_bit_by_bit",
         "test_files.py::test_results_can_be_pickled_or_say_how_they_are_kept",
-        "test_files.py::test_pickle_of_closures_says_what_to_do",
     ],
     "tracebacks of the command line": [
         "_cli/test_hostile.py::test_no_value_of_an_option_ends_in_a_traceback",
