@@ -38,7 +38,11 @@ def saved(tmp_path, monkeypatch, request):
 
 
 def test_every_example_is_tried():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*NEEDS, "training"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        *NEEDS,
+        "training",
+        "explorer",
+    }  # see tests/test_explorer.py
 
 
 @pytest.mark.parametrize("saved", [*NEEDS], indirect=True)
