@@ -186,6 +186,7 @@ def test_gradients_of_a_network(outputs, around):
     assert wrapped.prior_saw_data
 
 
+@pytest.mark.slow
 def test_projections_are_right_on_average_and_drawn_from_their_key():
     x = data()[0][:6]
     kernel = ni.kernels.empirical(network(), around="laplace", origin="initialisation")

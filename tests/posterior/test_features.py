@@ -67,6 +67,7 @@ def test_the_gradients_of_one_network_have_a_posterior():
     assert post.around == "laplace" and post.prior_saw_data and post.prior == "ntk"
 
 
+@pytest.mark.slow
 def test_the_gain_of_projected_features_is_too_small_by_what_is_said():
     x, y, _ = data()
     x, y, options = x[:10], y[:10, :1], {"noise": 1.0, "engine": "features"}
