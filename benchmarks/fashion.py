@@ -1,4 +1,4 @@
-"""Claim: all 60,000 images of Fashion-MNIST, 100 test inputs, all times: under 3 hours of 2 cores by the Krylov engine.
+"""How long all 60,000 images of Fashion-MNIST, 100 test inputs and all times, take the Krylov engine: extrapolated.
 
 Not run in full: measured at smaller n and carried on by a cost model, which is an extrapolation. In float32, kernels
 evaluated tile by tile for every product (storage="none"), a fully connected ReLU network with three hidden layers:
@@ -9,7 +9,7 @@ The seconds of a tile are measured at each n, on tiles of the 60,000 images as w
 kernels and carried on by a power of n. The model is held against whole runs that it was not made of. Beside it the
 features engine on all images (pixels and a constant: a linear network), which is exact and is run in full.
 
-    flock LOCK uv run python benchmarks/fashion.py --part tiles
+    uv run python benchmarks/fashion.py --part tiles
 """
 
 import argparse
