@@ -116,11 +116,12 @@ def read(path: Path, row_names: str = "auto") -> Table:
     if not path.is_file():
         raise FileNotFoundError(f"PATH must be a .csv file; there is no file {path}")
     try:
-        lines = csv_files.read(path, header=None, dtype=str, keep_default_na=False, skipinitialspace=True, decimal=".")
+        separator = csv_files.separator(path)
+        lines = pd.read_csv(path, sep=separator, header=None, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"{path.name} cannot be read as CSV: {error}") from error
     cells = lines.to_numpy(dtype=object)
-    if csv_files.separator(path) == ";":
+    if separator == ";":
         cells = np.vectorize(csv_files.with_decimal_point, otypes=[object])(cells)
     header = not all(map(_is_number, cells[0]))
     names, body = (list(cells[0]), cells[1:]) if header else ([f"y{j}" for j in range(cells.shape[1])], cells)

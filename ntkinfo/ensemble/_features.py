@@ -17,7 +17,7 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
 from ntkinfo._common import check, compiling, memory, pickling, pytree, tables, tracing
-from ntkinfo._numerics import spectral_filters
+from ntkinfo._numerics import spectral_filters, spectrum
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import _moments, _stored
 from ntkinfo.gaussian import Gaussian
@@ -126,9 +126,7 @@ class FeatureEnsemble:
 
     def rescaled_time(self, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
-        if tracing.is_known(t):
-            return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.y.dtype)
-        return jnp.asarray(t, self.y.dtype) / (self.n * self.k)
+        return _moments.rescaled_time(t, self.n * self.k, self.y.dtype)
 
     def predict(
         self,
@@ -378,7 +376,7 @@ def _resolved(eigenvalues: np.ndarray, trace: float, eps: float, nk: int, dtype:
     if not largest > 0:
         raise ValueError("`net` must have features that are not all 0 on the training inputs.")
     # Of the Gram matrix in float64, and of the features themselves, whose squares it holds.
-    rounding = float(np.finfo(np.float64).eps) * np.sqrt(len(eigenvalues)) * largest
+    rounding = float(spectrum.rounding(eigenvalues))
     used = eigenvalues > max(rounding, eps**2 * trace)
     slow = max(
         _RESOLUTION_FACTOR * rounding, (_RESOLUTION_FACTOR * max(eps, float(np.finfo(dtype).eps))) ** 2 * largest

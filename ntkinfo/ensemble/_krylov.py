@@ -23,7 +23,7 @@ from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint, content_hash, fingerprint
 from ntkinfo._numerics import spectrum
 from ntkinfo._numerics.block_lanczos import BlockLanczos
-from ntkinfo.ensemble import _projection, _spectral_sums, _stored
+from ntkinfo.ensemble import _moments, _projection, _spectral_sums, _stored
 from ntkinfo.ensemble._spectral_sums import SpectralSums
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.kernels import EvaluatedKernels, StoredKernels
@@ -144,7 +144,7 @@ class KrylovEnsemble:
 
     def rescaled_time(self, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
-        return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.x.dtype)
+        return _moments.rescaled_time(t, self.n * self.k, self.x.dtype)
 
     def predict(
         self,

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels
 from ntkinfo._common import compiling, tables, tracing
@@ -15,6 +16,13 @@ from ntkinfo._numerics import variances as numerics
 
 # Times whose covariances are computed from products held in memory at once.
 _TIMES_TOGETHER = 8
+
+
+def rescaled_time(t: Num[ArrayLike, "*T"], nk: int, dtype: Any) -> Float[Array, "*T"]:
+    """s = t / (n k) in a dtype, of a product nk: divided in float64 where times are known."""
+    if tracing.is_known(t):
+        return jnp.asarray(np.asarray(t, np.float64) / nk, dtype)
+    return jnp.asarray(t, dtype) / nk
 
 
 class CrossKernels(NamedTuple):

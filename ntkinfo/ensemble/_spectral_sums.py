@@ -20,6 +20,7 @@ from ntkinfo._common.results import Estimate
 from ntkinfo._numerics import spectral_filters
 from ntkinfo._numerics.block_lanczos import BlockLanczos
 from ntkinfo._numerics.spectral_filters import Filters
+from ntkinfo.ensemble import _moments
 from ntkinfo.kernels import Totals
 
 WEIGHTS = ("trace", "nngp", "labels", "second_moment")
@@ -107,7 +108,7 @@ class SpectralSums:
 
     def rescaled_time(self, t: Num[ArrayLike, "*T"]) -> Float[Array, "*T"]:
         """s = t / (n k): in this time a mode of eigenvalue λ decays as e^{-sλ}."""
-        return jnp.asarray(np.asarray(t, np.float64) / (self.n * self.k), self.dtype)
+        return _moments.rescaled_time(t, self.n * self.k, self.dtype)
 
     def filters(self, s: Float[Array, " T"]) -> Filters:
         """The filters at rescaled times s (T,): at both quadratures, nodes moved by rounding, and the least lowered."""
@@ -142,17 +143,13 @@ class SpectralSums:
             return self.k * self.spectral_sum(function, "nngp", filters) + self.spectral_sum(
                 function, "labels", filters
             )
-        found = self._resolved_sum(function, weight, filters)
-        q, values = len(self.fine.nodes), np.asarray(function(filters), np.float64)
-        # Modes that inputs nearly alike prove to be there, below all that were found: no difference of steps sees them.
-        lowered, _ = _sum(values[..., -q:], self.fine, weight)
-        here, _ = _sum(values[..., :q], self.fine, weight)
-        unseen = jnp.asarray(np.abs(lowered - here), self.dtype)
-        return dataclasses.replace(found, truncation=found.truncation + unseen)
+        return self._estimate(function, weight, filters)
 
-    def _resolved_sum(self, function: Callable[[Filters], Array], weight: str, filters: Filters) -> Estimate:
-        """`spectral_sum` as far as steps tell."""
-        value, stderr, change, moved = self._all(function, weight, filters)
+    def _estimate(
+        self, function: Callable[[Filters], Array], weight: str, filters: Filters, *, steps_alone: bool = False
+    ) -> Estimate:
+        """`spectral_sum`; `steps_alone` leaves out of the truncation what no more steps would change."""
+        value, stderr, change, moved, unseen = self._all(function, weight, filters)
         q = len(self.fine.nodes)
         truncation = (
             np.zeros_like(value) if self.exhausted else _SAFETY * self._usual(change, function, weight, filters)
@@ -161,16 +158,20 @@ class SpectralSums:
         # Node by node in the precision of the filters.
         eps = float(jnp.finfo(self.dtype).eps)
         truncation = truncation + _ROUNDING * eps * np.sqrt(q) * np.abs(value)
+        if not steps_alone:
+            truncation = truncation + unseen
         return Estimate(*(jnp.asarray(part, self.dtype) for part in (value, stderr, truncation)), METHOD)
 
-    def _all(self, function, weight, filters) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The sum of all steps, its standard error, and how far fewer steps, and moved nodes, are from it."""
+    def _all(self, function, weight, filters) -> tuple[np.ndarray, ...]:
+        """The sum of all steps, its standard error, and how far fewer steps, moved and lowered nodes are from it."""
         values = np.asarray(function(filters), np.float64)
         q = len(self.fine.nodes)
         value, stderr = _sum(values[..., :q], self.fine, weight)
         other, _ = _sum(values[..., q : q + len(self.coarse.nodes)], self.coarse, weight)
         moved, _ = _sum(values[..., q + len(self.coarse.nodes) : -q], self.fine, weight)
-        return value, stderr, np.abs(value - other), np.abs(value - moved)
+        # Modes that inputs nearly alike prove to be there, below all that were found: no difference of steps sees them.
+        lowered, _ = _sum(values[..., -q:], self.fine, weight)
+        return value, stderr, np.abs(value - other), np.abs(value - moved), np.abs(value - lowered)
 
     def _usual(self, change: np.ndarray, function: Callable, weight: str, filters: Filters) -> np.ndarray:
         """The largest change at each time and before it.
@@ -275,7 +276,7 @@ class SpectralSums:
         if self._watched is None:
             return True
         for weight in ("trace", "nngp", "labels"):
-            one = self._resolved_sum(lambda f: f.growth, weight, self._watched[1])
+            one = self._estimate(lambda f: f.growth, weight, self._watched[1], steps_alone=True)
             # Truncation far below the sampling is of no use.
             enough = np.maximum(tolerance * np.abs(one.value), 0.25 * np.asarray(one.stderr))
             if np.any(np.asarray(one.truncation) > enough):

@@ -46,8 +46,8 @@ class RowShards:
             if found is not None:
                 at = found[1]
                 continue
-            end = min([first for first, _ in self._ranges if first > at] + [stop])
-            gaps.append((at, min(end, stop)))
+            end = self._next(at, stop)
+            gaps.append((at, end))
             at = end
         return gaps
 
@@ -61,7 +61,7 @@ class RowShards:
         while at < stop:
             found = self._covering(at)
             if found is None:
-                at += 1
+                at = self._next(at, stop)
                 continue
             parts, end = self._loaded(found), min(found[1], stop)
             for name, array in zip(self._names, arrays, strict=False):
@@ -76,6 +76,10 @@ class RowShards:
         """The file with this row that goes on furthest."""
         there = [each for each in self._ranges if each[0] <= row < each[1]]
         return max(there, key=lambda each: each[1]) if there else None
+
+    def _next(self, row: int, stop: int) -> int:
+        """Where the first file after a row that none has begins, at most `stop`."""
+        return min([first for first, _ in self._ranges if first > row] + [stop])
 
     def _loaded(self, found: tuple[int, int]) -> dict[str, np.ndarray]:
         if self._open is None or self._open[0] != found:

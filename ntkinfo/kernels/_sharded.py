@@ -341,8 +341,8 @@ def _row_blocks(kernel_fn, x, first, shape, dtype, means, batch_size, shards=Non
     gaps = [(first, end)] if shards is None else shards.missing(first, end)
     if shards is not None and first < end:
         shards.read(first, end, arrays)
-    for start in [start for gap in gaps for start in range(*gap, size)]:
-        stop = min(start + size, next(gap[1] for gap in gaps if gap[0] <= start < gap[1]))
+    blocks = [(start, min(start + size, last)) for begin, last in gaps for start in range(begin, last, size)]
+    for start, stop in blocks:
         both = _kernels.kernels(kernel_fn, x[start:stop], x, batch_size=size, progress=False)
         own = np.arange(start, stop)
         for array, tile, mean in zip(arrays, both, means, strict=False):

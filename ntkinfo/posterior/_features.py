@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels
 from ntkinfo._common import check, memory, pytree, tables
+from ntkinfo._numerics import spectrum
 from ntkinfo.ensemble import Ensemble, FeatureEnsemble
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _noise
@@ -260,7 +261,7 @@ def fit(
         residual = y if process.mean_fn is None else y - kernels.offset(process.mean_fn, x, process.k)
         _noise.warn_fit(noise, noise_fit, residual)
     # Where Q has null directions the noise alone is what labels vary by along them.
-    floor = float(np.finfo(np.float64).eps) * np.sqrt(len(q)) * q[-1]
+    floor = float(spectrum.rounding(q))
     least = _noise.RESOLUTION_FACTOR * floor
     if (float(q[0]) if len(q) == process.n else 0.0) + float(noise) < least:
         raise ValueError(
