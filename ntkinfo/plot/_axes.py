@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import ScaledTranslation
 
 from ntkinfo._common import check
 from ntkinfo._common.tables import factor as unit_factor  # noqa: F401
@@ -27,21 +28,27 @@ def axes_of(ax):
     return ax
 
 
-def draw_legend(ax, **options):
-    """A legend above the axes, where it covers no data, if there is anything to name."""
+LEGEND = {"fontsize": "small", "title_fontsize": "small", "frameon": False, "alignment": "left", "columnspacing": 1.2}
+
+
+def draw_legend(ax, title=None):
+    """A legend above the axes and their title, where it covers neither data nor text, if there is anything to name."""
     labels = ax.get_legend_handles_labels()[1]
-    if labels:
-        longest = max(map(len, labels))
-        options = {
-            "loc": "lower left",
-            "bbox_to_anchor": (0, 1.0),
-            "ncols": 3 if longest <= 10 else 2 if longest <= 34 else 1,
-            "frameon": False,
-            "alignment": "left",
-            "borderaxespad": 0.2,
-            "columnspacing": 1.2,
-        } | options
-        ax.legend(fontsize="small", title_fontsize="small", **options)
+    if not labels:
+        return
+    longest = max(map(len, labels))
+    columns = 3 if longest <= 10 else 2 if longest <= 34 else 1
+    legend = ax.legend(loc="lower left", ncols=columns, borderaxespad=0.2, title=title, **LEGEND)
+
+    def place(_):
+        lines = max(text.count("\n") + 1 if (text := ax.get_title(loc)) else 0 for loc in ("left", "center", "right"))
+        points = lines * 1.2 * ax.title.get_fontsize() + (plt.rcParams["axes.titlepad"] if lines else 0)
+        raised = ScaledTranslation(0, points / 72, ax.figure.dpi_scale_trans)
+        legend.set_bbox_to_anchor((0, 1), ax.transAxes + raised)
+
+    place(ax.title)
+    # Who names the axes afterwards finds the legend above the title too.
+    ax.title.add_callback(place)
 
 
 def beyond(level: float, low: float, high: float) -> bool:

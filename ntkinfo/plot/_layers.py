@@ -13,6 +13,7 @@ from matplotlib.colors import SymLogNorm
 from ntkinfo._common import check
 from ntkinfo.plot._axes import (
     COLORS,
+    LEGEND,
     MARKERS,
     REFERENCE,
     axes_of,
@@ -134,9 +135,11 @@ def estimators(planes: Any, *, bound: tuple | None = None, unit: str = "nats", c
     shown, spare = list(axes.flat)[: len(planes)], list(axes.flat)[len(planes) :]
     for ax in spare:
         ax.remove()
-    draw_legend(axes.flat[0], loc="lower right")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure = axes.flat[0].figure
+    figure.legend(handles, labels, loc="outside upper left", ncols=3 * columns, **LEGEND)
     norm = _norm(next(iter(planes.values())))
-    axes.flat[0].figure.colorbar(ScalarMappable(norm, "viridis"), ax=shown, label="epoch")
+    figure.colorbar(ScalarMappable(norm, "viridis"), ax=shown, label="epoch")
     return axes
 
 

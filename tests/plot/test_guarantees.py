@@ -203,6 +203,18 @@ def test_legends_stand_above_the_axes():
         assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1
 
 
+def test_legends_stand_above_titles_given_before_and_after():
+    _, axes = plt.subplots(1, 3)
+    axes[0].set_title("before")
+    axes[1].set_title("before", loc="left")
+    for ax in axes:
+        ni.plot.curve(o.curve(), ax=ax)
+    axes[2].set_title("after,\non two lines")
+    axes[0].figure.canvas.draw()
+    for ax, title in zip(axes, (axes[0].title, axes[1]._left_title, axes[2].title), strict=True):
+        assert ax.get_legend().get_window_extent().y0 >= title.get_window_extent().y1 - 1
+
+
 def test_loaded_results_are_drawn_as_they_were(tmp_path):
     sweep = results.sweep()
     saved = {"sweep": sweep, "curve": o.curve(), "certificate": certificate()}
