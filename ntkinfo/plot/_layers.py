@@ -62,11 +62,11 @@ def layers(
     if ensemble is not None:
         check_curve("ensemble", ensemble)
     ax = axes_of(ax)
-    norm = _draw(ax, plane, bound, unit, networks)
+    norm, factor = _draw(ax, plane, unit, networks), unit_factor(unit)
     if ensemble is not None:
-        factor = unit_factor(unit)
         i_xz, i_zy = (np.asarray(field.value) for field in (ensemble.input_information, ensemble.label_information))
         ax.plot(factor * i_xz, factor * i_zy, color="#D55E00", lw=0.9, marker="x", ms=4, label="infinite ensemble")
+    draw_frame(ax, plane, factor, unit, bound)
     ax.figure.colorbar(ScalarMappable(norm, "viridis"), ax=ax, label="epoch")
     ax.set_title(plane.estimator if title is None else title, size="small")
     draw_legend(ax)
@@ -81,10 +81,9 @@ def _check(plane, bound, unit, ax=None):
     check_axes(ax)
 
 
-def _draw(ax, plane, bound, unit, networks):
-    """The points and their references; the norm of their colours."""
+def _draw(ax, plane, unit, networks):
+    """The points; the norm of their colours."""
     factor, norm = unit_factor(unit), _norm(plane)
-    draw_frame(ax, plane, factor, unit, bound)
     x, y = (factor * np.asarray(values) for values in (plane.i_xt, plane.i_ty))
     if not networks:
         x, y = x.mean(0, keepdims=True), y.mean(0, keepdims=True)
@@ -130,8 +129,11 @@ def estimators(planes: Any, *, bound: tuple | None = None, unit: str = "nats", c
         layout="constrained",
     )  # fmt: skip
     for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
-        _draw(axes_of(ax), plane, bound, unit, networks=False)
+        _draw(axes_of(ax), plane, unit, networks=False)
         ax.set_title(title, size="small")
+    # The axes are shared, and a reference fixes their ends: first come all points.
+    for ax, plane in zip(axes.flat, planes.values(), strict=False):
+        draw_frame(ax, plane, unit_factor(unit), unit, bound)
     shown, spare = list(axes.flat)[: len(planes)], list(axes.flat)[len(planes) :]
     for ax in spare:
         ax.remove()
@@ -215,11 +217,13 @@ def training(run: Any) -> np.ndarray:
 
 
 def draw_frame(ax, plane, factor, unit, bound):
-    """The axes of an information plane: its references and the curve nothing exceeds."""
+    """The axes of an information plane around its points: its references and the curve nothing exceeds."""
     bound = check_bound(bound)
     if bound is not None:
         ax.plot(factor * np.asarray(bound[0]), factor * np.asarray(bound[1]), color="black", lw=1.2, zorder=2)
     ax.axvline(factor * plane.log_n, color=REFERENCE, lw=0.9, ls="--", zorder=0)
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, -0.03 * high), high)
     draw_level(ax, factor * plane.label_entropy, f"$H(Y)$ = {factor * plane.label_entropy:.3g} {unit}", ":")
     ax.set_xlabel(f"$I(X;T)$ [{unit}], at most $\\log n$ = {factor * plane.log_n:.3g}")
     ax.set_ylabel(f"$I(T;Y)$ [{unit}]")
