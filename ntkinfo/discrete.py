@@ -263,11 +263,10 @@ def mutual_information(p_xy: Float[ArrayLike, "... x y"]) -> Float[Array, "..."]
 
     Source: theory, section 7.
     """
-    p_xy = check.array("p_xy", p_xy)
+    p_xy = check.values("p_xy", p_xy)
     if p_xy.ndim < 2:
         raise ValueError(f"`p_xy` must have shape (..., x, y); got {p_xy.shape}.")
-    check.probabilities("p_xy", p_xy, axis=(-2, -1))
-    return _entropy.mutual_information(p_xy)
+    return _entropy.mutual_information(check.probabilities("p_xy", p_xy, axis=(-2, -1)))
 
 
 def check_joint(name: str, p_xy: Float[ArrayLike, "x y"]) -> Float[Array, "x y"]:
@@ -282,7 +281,7 @@ def check_joint(name: str, p_xy: Float[ArrayLike, "x y"]) -> Float[Array, "x y"]
       >>> check_joint('p_xy', p_xy).shape
       (3, 2)
     """
-    p_xy = check.array(name, p_xy, 2)
+    p_xy = check.probabilities(name, p_xy, 2, axis=None)
     if min(p_xy.shape) < 2:
         raise ValueError(
             f"`{name}` must hold at least two inputs (rows) and two labels (columns); got shape {p_xy.shape}. With one "
@@ -290,7 +289,7 @@ def check_joint(name: str, p_xy: Float[ArrayLike, "x y"]) -> Float[Array, "x y"]
         )
     if not check.concrete(p_xy):
         return p_xy
-    host = np.asarray(check.probabilities(name, p_xy, axis=None), np.float64)
+    host = np.asarray(p_xy)
     for axis, what in ((1, "row"), (0, "column")):
         empty = np.flatnonzero(host.sum(axis=axis) == 0)
         if len(empty):

@@ -101,3 +101,12 @@ def test_empty_rows_and_columns_are_named():
 def test_what_is_no_table_of_counts(table, error, message):
     with pytest.raises(error, match=message):
         ni.discrete.from_counts(table)
+
+
+@pytest.mark.parametrize("counts", [np.array([[10, 2], [3, 7]]), np.array([[10.0, 2.0], [3.0, 7.0]])])
+@pytest.mark.parametrize(
+    "call", [lambda p: ni.bottleneck.ib(p, [2.0]), ni.bottleneck.critical_betas, ni.discrete.mutual_information]
+)
+def test_counts_given_as_probabilities_are_sent_here(call, counts):
+    with pytest.raises((TypeError, ValueError), match=r"`ni\.discrete\.from_counts`"):
+        call(counts)

@@ -67,15 +67,19 @@ def array(name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite
 
 
 def native(
-    name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True
+    name: str, value, ndim: int | tuple[int, ...] | None = None, *, finite: bool = True, remedy: str | None = None
 ) -> jax.Array | np.ndarray:
-    """`array`, but what is on the host stays there, in its own precision whatever JAX's."""
+    """`array`, but what is on the host stays there, in its own precision whatever JAX's.
+
+    `remedy` is for whole numbers; None says how they are converted.
+    """
     # Every public call comes through here, before it compiles anything.
     programs.relieve()
     value = values(name, value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
-        remedy = ""
-        if jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool:
+        if not (jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool):
+            remedy = ""
+        elif remedy is None:
             remedy = f" Convert it first, for instance with `np.asarray({name}, float)`."
         raise TypeError(f"`{name}` must hold floating-point numbers; got dtype {value.dtype}.{remedy}")
     if value.dtype.itemsize < 4:
@@ -159,7 +163,8 @@ def probabilities(
       TypeError: not an array of floating-point numbers.
       ValueError: wrong rank, empty, negative, NaN or infinite entries, sums other than one.
     """
-    value = native(name, value, ndim)
+    counts = " Counts are no probabilities: `ni.discrete.from_counts` makes a table of them into one, with its names."
+    value = native(name, value, ndim, remedy=counts)
     if concrete(value):
         host = np.asarray(value, np.float64)
         sums = host.sum(axis=axis)
@@ -168,7 +173,7 @@ def probabilities(
             total = f"sum={sums:.9g}" if sums.ndim == 0 else f"sums from {sums.min():.9g} to {sums.max():.9g}"
             raise ValueError(
                 f"`{name}` must hold probabilities that sum to 1{where}; got min={host.min():.3g}, {total}. Divide by "
-                "the sum first, once no entry is negative."
+                "the sum first, once no entry is negative." + (counts if (host == np.rint(host)).all() else "")
             )
     return jnp.asarray(value)
 

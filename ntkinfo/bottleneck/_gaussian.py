@@ -146,16 +146,30 @@ def _check_covariance(name: str, value) -> None:
     if not check.concrete(value):
         return
     host = np.asarray(value)
-    resolution = host.shape[0] * np.finfo(host.dtype).eps * np.abs(host).max()
-    skew = np.abs(host - host.T).max()
+    variances = np.diagonal(host)
+    if not variances.min() > 0:
+        raise ValueError(
+            f"`{name}` must be positive definite; got a variance of {variances.min():.3g} on its diagonal. Drop the "
+            "directions without variance first."
+        )
+    correlation = _divided(host, np.sqrt(variances), np.sqrt(variances))
+    resolution = host.shape[0] * np.finfo(host.dtype).eps * np.abs(correlation).max()
+    skew = np.abs(correlation - correlation.T).max()
     if skew > 10 * resolution:
-        raise ValueError(f"`{name}` must be symmetric; got max |C - Cᵀ| = {skew:.3g}. Use (C + C.T) / 2.")
-    least = np.linalg.eigvalsh(host)[0]
+        raise ValueError(
+            f"`{name}` must be symmetric; got max |R - Rᵀ| = {skew:.3g} of its correlations R. Use (C + C.T) / 2."
+        )
+    least = np.linalg.eigvalsh(correlation)[0]
     if least <= resolution:
         raise ValueError(
-            f"`{name}` must be positive definite; got smallest eigenvalue {least:.3g} (resolution {resolution:.1g}). "
-            "Drop the directions without variance first."
+            f"`{name}` must be positive definite; got smallest eigenvalue {least:.3g} of its correlations (resolution "
+            f"{resolution:.1g}). Drop the directions without variance first."
         )
+
+
+def _divided(covariance, row, column):
+    """A covariance over standard deviations, one after the other: their product may leave the dtype."""
+    return covariance / row[:, None] / column[None, :]
 
 
 def _check_modes(lam) -> None:
@@ -180,13 +194,18 @@ def _numbers(name: str, value, dtype):
 
 
 def _modes(cov_x, cov_y, cov_xy):
-    """λ ascending, ρ² = 1 - λ, and rows v_i with v_i cov_x v_j = δ_ij: the left eigenvectors."""
+    """λ ascending, ρ² = 1 - λ, and rows v_i with v_i cov_x v_j = δ_ij: the left eigenvectors.
+
+    By correlations: information does not depend on units, which may differ by many powers of ten.
+    """
+    std_x, std_y = jnp.sqrt(jnp.diagonal(cov_x)), jnp.sqrt(jnp.diagonal(cov_y))
+    cov_x, cov_y, cov_xy = _divided(cov_x, std_x, std_x), _divided(cov_y, std_y, std_y), _divided(cov_xy, std_x, std_y)
     half_x, half_y = jnp.linalg.cholesky(cov_x), jnp.linalg.cholesky(cov_y)
     solve = jax.scipy.linalg.solve_triangular
     whitened = solve(half_y, solve(half_x, cov_xy, lower=True).T, lower=True)
     rho2, vectors = jnp.linalg.eigh(whitened.T @ whitened)
     rho2, vectors = rho2[::-1], vectors[:, ::-1]
-    return 1 - rho2, rho2, solve(half_x, vectors, lower=True, trans="T").T
+    return 1 - rho2, rho2, solve(half_x, vectors, lower=True, trans="T").T / std_x[None, :]
 
 
 def _thresholds(rho2):

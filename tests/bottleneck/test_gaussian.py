@@ -74,6 +74,18 @@ def test_curve_inverts_the_solution(solved):
     np.testing.assert_allclose(bottleneck.gaussian_curve(*covariances(), solved.i_xz), solved.i_zy, atol=1e-13)
 
 
+def test_units_are_no_matter():
+    cov_x, cov_y, cov_xy = covariances()
+    d_x, d_y = np.array([1e-7, 1.0, 1e9])[: len(cov_x)], np.geomspace(1e-6, 1e8, len(cov_y))
+    other = bottleneck.gaussian_ib(
+        cov_x * np.outer(d_x, d_x), cov_y * np.outer(d_y, d_y), cov_xy * np.outer(d_x, d_y), BETA
+    )
+    plain = bottleneck.gaussian_ib(cov_x, cov_y, cov_xy, BETA)
+    np.testing.assert_allclose(other.i_xz, plain.i_xz, rtol=1e-12)
+    np.testing.assert_allclose(other.i_zy, plain.i_zy, rtol=1e-12)
+    np.testing.assert_allclose(np.abs(np.asarray(other.projection) * d_x), np.abs(plain.projection), rtol=1e-9, atol=1e-12)
+
+
 def test_independent_variables():
     found = bottleneck.gaussian_ib(np.eye(2), np.eye(2), np.zeros((2, 2)), 50.0)
     assert found.i_xz == 0 and found.i_zy == 0 and np.isinf(found.critical_betas).all()
