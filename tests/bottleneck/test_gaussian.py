@@ -83,7 +83,9 @@ def test_units_are_no_matter():
     plain = bottleneck.gaussian_ib(cov_x, cov_y, cov_xy, BETA)
     np.testing.assert_allclose(other.i_xz, plain.i_xz, rtol=1e-12)
     np.testing.assert_allclose(other.i_zy, plain.i_zy, rtol=1e-12)
-    np.testing.assert_allclose(np.abs(np.asarray(other.projection) * d_x), np.abs(plain.projection), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        np.abs(np.asarray(other.projection) * d_x), np.abs(plain.projection), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_independent_variables():
