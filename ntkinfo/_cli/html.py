@@ -3,7 +3,10 @@
 import base64
 import html
 import re
+from itertools import pairwise
 from pathlib import Path
+
+from markdown_it import MarkdownIt
 
 # What hovering over a symbol says. Longer ones come first where one begins another.
 SYMBOLS = {
@@ -53,7 +56,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; m
 h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
 pre { overflow-x: auto; background: #f6f6f4; padding: .8rem; font-size: .8rem; line-height: 1.4; }
 code { background: #f2f2f0; padding: 0 .2em; overflow-wrap: anywhere; } pre code { padding: 0; }
-figure { margin: 1.5rem 0; } img { max-width: min(100%, 46rem); height: auto; }
+figure { margin: 1.5rem 0; } p:has(> img) { margin: 1.5rem 0; } img { max-width: min(100%, 46rem); height: auto; }
 figcaption { color: #444; font-size: .9rem; }
 table { border-collapse: collapse; font-size: .85rem; } td, th { border-bottom: 1px solid #ddd; padding: .25rem .6rem;
   text-align: left; vertical-align: top; }
@@ -93,40 +96,19 @@ def page(text: str, folder: Path, *, about: dict[str, str], after: dict[str, str
 
 
 def body(text: str, folder: Path, after: dict[str, str] | None = None) -> str:
-    """HTML of the Markdown that reports are written in."""
-    parts, lines = [], text.splitlines()
-    pending = dict(after or {})
-    i, heading = 0, None
-    while i < len(lines):
-        start, stripped = i, lines[i].strip()
-        i += 1
-        if not stripped:
-            continue
-        if stripped.startswith("#"):
-            # What follows a heading stands at the end of its section.
-            parts += [pending.pop(heading)] if heading in pending else []
-            level, heading = stripped.split(" ", 1)
-            parts.append(f"<h{len(level)}>{_inline(heading)}</h{len(level)}>")
-        elif stripped.startswith("```"):
-            i = _end(lines, i, lambda line: line.startswith("```"))
-            code = "\n".join(lines[start + 1 : i])
-            parts.append(f"<pre>{_explained(code)}</pre>")
-            i += 1
-        elif stripped.startswith("!["):
-            caption, name = re.match(r"!\[(.*?)\]\((.*?)\)", stripped).groups()  # pyright: ignore[reportOptionalMemberAccess]
-            parts.append(_figure(folder / name, caption))
-        elif stripped.startswith("|"):
-            i = _end(lines, i, lambda line: not line.startswith("|"))
-            parts.append(_table(lines[start:i]))
-        elif stripped.startswith("- "):
-            i = _end(lines, i, lambda line: not line.startswith("- "))
-            items = "".join(f"<li>{_inline(line[2:])}</li>" for line in lines[start:i])
-            parts.append(f"<ul>{items}</ul>")
-        else:
-            i = _end(lines, i, lambda line: not line or line[:1] in "#|-!`")
-            parts.append(f"<p>{_inline(' '.join(lines[start:i]))}</p>")
-    parts += [pending.pop(heading)] if heading in pending else []
-    return "\n".join([*parts, *pending.values()])
+    """HTML of the Markdown that reports are written in; what follows a heading stands at the end of its section."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    for rule, render in _RULES.items():
+        markdown.add_render_rule(rule, render)
+    tokens, pending = markdown.parse(text), dict(after or {})
+    starts = [i for i, token in enumerate(tokens) if token.type == "heading_open"]
+    bounds = sorted({0, *starts, len(tokens)})
+    parts = []
+    for start, end in pairwise(bounds):
+        parts.append(markdown.renderer.render(tokens[start:end], markdown.options, {"folder": folder}))
+        heading = tokens[start + 1].content if start in starts else None
+        parts.append(pending.pop(heading, ""))
+    return "".join([*parts, *pending.values()])
 
 
 def slider(frames: list[tuple[str, bytes, str]], what: str) -> str:
@@ -165,32 +147,6 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _end(lines: list[str], i: int, ends) -> int:
-    """The first line from `i` on that ends a block."""
-    while i < len(lines) and not ends(lines[i]):
-        i += 1
-    return i
-
-
-def _figure(path: Path, caption: str) -> str:
-    return f'<figure><img src="{data_uri(path.read_bytes())}" alt="{html.escape(caption)}"></figure>'
-
-
-def _table(lines: list[str]) -> str:
-    rows = [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    head, *rest = (row for row in rows if not all(set(cell) <= set("-: ") and cell for cell in row))
-    cells = "".join(f"<th>{_inline(cell)}</th>" for cell in head)
-    rest = "".join(f"<tr>{''.join(f'<td>{_inline(cell)}</td>' for cell in row)}</tr>" for row in rest)
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{rest}</tbody></table>"
-
-
-def _inline(text: str) -> str:
-    """A line with `code` marked, links to files of the folder as their text, and symbols explained."""
-    text = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text)
-    pieces = re.split(r"`(.*?)`", text)
-    return "".join(f"<code>{html.escape(p)}</code>" if i % 2 else _explained(p) for i, p in enumerate(pieces))
-
-
 def _explained(text: str) -> str:
     """Escaped text, its symbols with what they mean."""
 
@@ -199,3 +155,22 @@ def _explained(text: str) -> str:
         return f'<abbr title="{html.escape(SYMBOLS[symbol])}">{match[0]}</abbr>'
 
     return _SYMBOL.sub(marked, html.escape(text))
+
+
+def _image(self, tokens, i, options, env) -> str:
+    token = tokens[i]
+    return f'<img src="{data_uri((env["folder"] / token.attrs["src"]).read_bytes())}" alt="{html.escape(token.content)}">'
+
+
+def _nothing(self, tokens, i, options, env) -> str:
+    """Links lead to files of the folder, which the page does not need: only their text is kept."""
+    return ""
+
+
+_RULES = {
+    "text": lambda self, tokens, i, options, env: _explained(tokens[i].content),
+    "fence": lambda self, tokens, i, options, env: f"<pre>{_explained(tokens[i].content)}</pre>\n",
+    "image": _image,
+    "link_open": _nothing,
+    "link_close": _nothing,
+}

@@ -100,7 +100,7 @@ class Output:
         """Writes report.md and, with its figures inside, report.html.
 
         Args:
-          text: Markdown, of the kind that `html.body` knows.
+          text: Markdown (CommonMark with tables).
           after: further HTML by the heading that it follows, for report.html only.
         """
         from ntkinfo._cli import html

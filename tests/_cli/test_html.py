@@ -91,7 +91,7 @@ def test_markdown_of_reports(tmp_path):
     reader = asks_for_nothing(found)
     assert reader.count["li"] == 2 and reader.count["td"] == 2 and reader.count["h2"] == 3
     assert "<h1>Title &lt;b&gt;</h1>" in found and "<code>code &amp; |x|</code>" in found and "a file." in found
-    assert '<abbr title="entropy of the labels' in found and "&lt; 3\n# no heading</pre>\n<p>after</p>" in found
+    assert '<abbr title="entropy of the labels' in found and "&lt; 3\n# no heading\n</pre>\n<p>after</p>" in found
     assert "do --this=&#x27;x&#x27;" in found
     assert len(re.findall(r"<abbr[^>]*>I\(X;Z\|D\)</abbr>", found)) == 2
 
