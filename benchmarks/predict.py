@@ -169,7 +169,7 @@ def main():
     parser.add_argument("--processes", type=int, default=3, help="fresh processes of each contender beside the peer")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "predict.json")
     parser.add_argument(
-        "--many", action="store_true", help="only beside the peer, at 10 times as many times, once each"
+        "--many", action="store_true", help="only beside the peer, at 10 times as many times, five minutes"
     )
     parser.add_argument("--resident", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--contend", choices=CONTENDERS, help=argparse.SUPPRESS)

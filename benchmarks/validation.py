@@ -120,7 +120,10 @@ def beside_peer(r) -> str:
     tables = [table(head, _ratios(r["beside_neural_tangents"]))]
     if "many_times" in r:
         many = r["many_times"]
-        tables += [f"The same at {many['times']} times:", table(head, _ratios(many["beside_neural_tangents"]))]
+        tables += [
+            f"The same at {many['times']} times:",
+            table(head, _ratios(many["beside_neural_tangents"])),
+        ]
     text = (
         "Cold is fit and predict in a fresh process, compilation included; warm the same again; then predict alone. The "
         "peer is called with the vector of times and gives the covariance of all test inputs; ours is given with and "
@@ -134,7 +137,7 @@ def _ratios(beside) -> list[list[str]]:
     theirs = beside["neural-tangents, covariances"]
     rows = []
     for name, ours in beside.items():
-        for phase in ("cold", "warm", "predict again"):
+        for phase in ours:
             wall, processor = ours[phase]["wall"], ours[phase]["processor"]
             ratio = theirs[phase]["wall"] / wall, theirs[phase]["processor"] / processor
             rows.append([name, phase, number(wall), number(processor), number(ratio[0], 2), number(ratio[1], 2)])

@@ -32,7 +32,7 @@ def options() -> dict[str, int | bool]:
     return _LEVEL | _EMITTERS
 
 
-def jit(function: Callable | None = None, **settings) -> Any:
+def jit(function: Callable | None = None, *, once: bool = False, **settings) -> Any:
     """`jax.jit`, whose programs for the CPU are compiled with fewer optimisations.
 
     Inside another program, where the default backend is another, and with versions of JAX that take no such options it
@@ -40,20 +40,23 @@ def jit(function: Callable | None = None, **settings) -> Any:
 
     Args:
       function: to compile.
+      once: with none at all, for what runs once: it is compiled in less than half the time, and its loops are two to
+        four times as slow.
       **settings: of `jax.jit`.
 
     Returns:
       The compiled function, or a decorator where `function` is left out.
     """
     if function is None:
-        return functools.partial(jit, **settings)
+        return functools.partial(jit, once=once, **settings)
     plain = jax.jit(function, **settings)
     if not _ACCEPTED:
         return plain
 
     @functools.cache
     def quick():
-        return jax.jit(function, compiler_options=options(), **settings)
+        level = {"xla_backend_optimization_level": 0} if once else {}
+        return jax.jit(function, compiler_options=options() | level, **settings)
 
     @functools.wraps(function)
     def call(*args, **kwargs):
