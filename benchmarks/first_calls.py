@@ -29,7 +29,7 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 
 import ntkinfo as ni
-from ntkinfo import architectures, datasets, finite, mixture, stax, variational
+from ntkinfo import architectures, datasets, finite, gaussian, mixture, stax, variational
 from ntkinfo.estimators import _neighbours
 
 programs = []
@@ -142,12 +142,25 @@ def neighbours():
 
 
 def images():
-    """Kernels of two convolutions and Flatten, 48 x 48 pairs of images 28 x 28."""
+    """Kernels of two convolutions and Flatten, 48 x 48 pairs of images."""
     layer = [stax.Conv(8, (3, 3), padding="SAME", W_std=1.5, b_std=0.1), stax.Relu()]
     net = stax.serial(*layer, *layer, stax.Flatten(), stax.Dense(1))
-    a, b = RNG.normal(size=(2, 48, 28, 28, 1))
+    for size, channels in ((28, 1), (32, 3)):
+        a, b = RNG.normal(size=(2, 48, size, size, channels))
+        for name in ("first", "again"):
+            yield f"{size} x {size} x {channels}, {name}", lambda a=a, b=b: ni.kernels.kernels(net, a, b)
+
+
+def classes():
+    """`information.curve` of ten classes, n = 500, m = 100, 30 times, and its quadrature of the Gibbs error alone."""
+    net, x, labels = architectures.network(depth=3), RNG.normal(size=(600, 30)), np.arange(600) % 10
+    y, t = np.eye(10)[labels] - 0.1, np.logspace(-1, 6, 30)
+    ens = ni.Ensemble.fit(net, x[:500], y[:500])
+    cross = ens.cross_kernels(x[500:], joint=True)
+    z = ens.predict(x[500:], t)
     for name in ("first", "again"):
-        yield name, lambda: ni.kernels.kernels(net, a, b)
+        yield f"curve, {name}", lambda: ni.information.curve(ens, cross, y[500:], t, key=KEY)
+        yield f"quadrature, {name}", lambda: gaussian.winning_of(z.mean, z.variance, jnp.asarray(labels[500:]))
 
 
 def mixtures():
@@ -167,10 +180,10 @@ def train_variances():
     yield "predict_train", lambda: ens.predict_train(t)
 
 
-ROWS = {
-    f.__name__: f
-    for f in (curve, posterior, layers, bottleneck, tables, large_tables, neighbours, images, mixtures, train_variances)
-}
+CALLS = (
+    curve, posterior, layers, bottleneck, tables, large_tables, neighbours, images, classes, mixtures, train_variances
+)  # fmt: skip
+ROWS = {function.__name__: function for function in CALLS}
 
 
 def measured(name):

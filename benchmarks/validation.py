@@ -116,21 +116,32 @@ def beside_peer(r) -> str:
             "calls it with the vector, cold and warm, in wall and processor time; the row comes back with its next run on "
             "a quiet machine."
         )
-    beside = r["beside_neural_tangents"]
-    theirs = beside["neural-tangents, covariances"]
-    rows = []
-    for name, ours in beside.items():
-        for phase in ("cold", "warm", "predict again"):
-            wall, processor = ours[phase]["wall"], ours[phase]["processor"]
-            ratio = theirs[phase]["wall"] / wall, theirs[phase]["processor"] / processor
-            rows.append([name, phase, number(wall), number(processor), number(ratio[0], 2), number(ratio[1], 2)])
+    head = ["what", "call", "wall s", "processor s", "peer / it, wall", "peer / it, processor"]
+    tables = [table(head, _ratios(r["beside_neural_tangents"]))]
+    if "many_times" in r:
+        many = r["many_times"]
+        tables += [
+            f"The same at {many['times']} times:",
+            table(head, _ratios(many["beside_neural_tangents"])),
+        ]
     text = (
         "Cold is fit and predict in a fresh process, compilation included; warm the same again; then predict alone. The "
         "peer is called with the vector of times and gives the covariance of all test inputs; ours is given with and "
         "without it. A ratio below 1 says that the peer is faster."
     )
-    head = ["what", "call", "wall s", "processor s", "peer / it, wall", "peer / it, processor"]
-    return f"{text}\n\n{table(head, rows)}"
+    return "\n\n".join([text, *tables])
+
+
+def _ratios(beside) -> list[list[str]]:
+    """Seconds of every contender and call, and how many times as long the peer takes."""
+    theirs = beside["neural-tangents, covariances"]
+    rows = []
+    for name, ours in beside.items():
+        for phase in ours:
+            wall, processor = ours[phase]["wall"], ours[phase]["processor"]
+            ratio = theirs[phase]["wall"] / wall, theirs[phase]["processor"] / processor
+            rows.append([name, phase, number(wall), number(processor), number(ratio[0], 2), number(ratio[1], 2)])
+    return rows
 
 
 def first_calls() -> str:

@@ -1,11 +1,20 @@
 """Settings of the whole suite: float64 or float32, no silent rank promotion, one BLAS thread, slow tests on request."""
 
 import gc
+import importlib.metadata
 import os
 from pathlib import Path
 
 # Before JAX loads: small factorisations starve each other when every one of them asks for all the cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# What tests compile themselves is compiled as `ntkinfo/_common/compiling.py` does, by the version pinned here. Others
+# may not know these flags, and end the process where they do not: the smoke sets run with the defaults.
+if importlib.metadata.version("jaxlib").startswith("0.9."):
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+        " --xla_cpu_parallel_codegen_split_count=1",
+    )
 
 import jax
 import numpy as np

@@ -48,18 +48,16 @@ class Derivative:
         self.reverse = jax.grad(lambda a, weights, *rest: jnp.vdot(weights, function(a, *rest)))
         self.compiled = [jax.jit(f) for f in (function, self.forward, self.reverse)]
 
-    def check(self, at, *rest, step=1e-4, rtol=2e-6, atol=2e-7, eager=False):
-        """Forward and reverse mode against differences of the fourth order; with `eager`, not compiled as well."""
+    def check(self, at, *rest, step=1e-4, rtol=2e-6, atol=2e-7):
+        """Forward and reverse mode against differences of the fourth order."""
         value = self.compiled[0]
         values = {i: np.asarray(value(at + i * step, *rest)) for i in (-2, -1, 1, 2)}
         numeric = (8 * (values[1] - values[-1]) - (values[2] - values[-2])) / (12 * step)
         assert np.isfinite(numeric).all()
         scale = np.abs(values[1]) + np.abs(numeric)
         weights = np.random.default_rng(8).normal(size=numeric.shape) / (atol + scale)
-        for forward, reverse in [self.compiled[1:]] + [(self.forward, self.reverse)] * eager:
-            primal, slopes = forward(at, *rest)
-            np.testing.assert_allclose(primal, value(at, *rest), rtol=1e-8, atol=1e-9)
-            np.testing.assert_array_less(np.abs(slopes - numeric), atol + rtol * scale)
-            np.testing.assert_allclose(
-                reverse(at, weights, *rest), np.vdot(weights, slopes), atol=1e-6 * len(weights) ** 0.5
-            )
+        primal, slopes = self.compiled[1](at, *rest)
+        np.testing.assert_allclose(primal, value(at, *rest), rtol=1e-8, atol=1e-9)
+        np.testing.assert_array_less(np.abs(slopes - numeric), atol + rtol * scale)
+        reverse = self.compiled[2](at, weights, *rest)
+        np.testing.assert_allclose(reverse, np.vdot(weights, slopes), atol=1e-6 * len(weights) ** 0.5)

@@ -14,12 +14,25 @@ from ntkinfo._common import tracing
 
 # LLVM's first level of optimisation instead of its third. Products of matrices, factorisations and sorts are calls of
 # libraries, and loops over entries gain nothing from more: the quadrature, kernels and moments run as fast.
-_OPTIONS = {"xla_backend_optimization_level": 1}
+_LEVEL = {"xla_backend_optimization_level": 1}
+# The emitters of loops that XLA had before those through MLIR: half the time for as fast programs. Newer versions have
+# them no more. And one module of machine code instead of one for each core, which share little.
+_EMITTERS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 # The oldest versions take options at `.lower().compile()` only.
 _ACCEPTED = "compiler_options" in inspect.signature(jax.jit).parameters
 
 
-def jit(function: Callable | None = None, **options) -> Any:
+@functools.cache
+def options() -> dict[str, int | bool]:
+    """The options of the compiler for the CPU, as far as it knows them."""
+    try:
+        jax.jit(lambda: 0).lower().compile(compiler_options=_LEVEL | _EMITTERS)
+    except RuntimeError:
+        return _LEVEL
+    return _LEVEL | _EMITTERS
+
+
+def jit(function: Callable | None = None, *, once: bool = False, **settings) -> Any:
     """`jax.jit`, whose programs for the CPU are compiled with fewer optimisations.
 
     Inside another program, where the default backend is another, and with versions of JAX that take no such options it
@@ -27,24 +40,32 @@ def jit(function: Callable | None = None, **options) -> Any:
 
     Args:
       function: to compile.
-      **options: of `jax.jit`.
+      once: with none at all, for what runs once: it is compiled in less than half the time, and its loops are two to
+        four times as slow.
+      **settings: of `jax.jit`.
 
     Returns:
       The compiled function, or a decorator where `function` is left out.
     """
     if function is None:
-        return functools.partial(jit, **options)
-    plain = jax.jit(function, **options)
+        return functools.partial(jit, once=once, **settings)
+    plain = jax.jit(function, **settings)
     if not _ACCEPTED:
         return plain
-    quick = jax.jit(function, compiler_options=_OPTIONS, **options)
+
+    @functools.cache
+    def quick():
+        level = {"xla_backend_optimization_level": 0} if once else {}
+        return jax.jit(function, compiler_options=options() | level, **settings)
 
     @functools.wraps(function)
     def call(*args, **kwargs):
         # Options may only be said of the outermost program.
         inside = tracing.is_tracing() or jax.default_backend() != "cpu"
-        return (plain if inside else quick)(*args, **kwargs)
+        return (plain if inside else quick())(*args, **kwargs)
 
     # What tests ask of a program.
-    call.__dict__.update({name: getattr(quick, name) for name in ("lower", "_cache_size")})
+    call.__dict__.update(
+        lower=lambda *args, **kwargs: quick().lower(*args, **kwargs), _cache_size=lambda: quick()._cache_size()
+    )
     return call

@@ -20,6 +20,7 @@ def apply_patches(nt: types.ModuleType) -> None:
     source = f"{nt.__name__}._src"
     _patch_empirical(importlib.import_module(f"{source}.empirical"))
     _patch_predict(importlib.import_module(f"{source}.predict"), nt.predict)
+    _patch_shapes(importlib.import_module(f"{source}.stax.requirements"))
     _patch_attention(importlib.import_module(f"{source}.stax.linear"))
     _patch_homogeneous(importlib.import_module(f"{source}.stax.elementwise"), nt.stax)
 
@@ -159,6 +160,24 @@ def _patch_predict(module: types.ModuleType, public: types.ModuleType) -> None:
         fresh = _fresh_under_trace(getattr(module, name))
         setattr(module, name, fresh)
         setattr(public, name, fresh)
+
+
+# Layers whose shapes are remembered, each for every shape of its inputs.
+_LAYERS = 1024
+
+
+def _patch_shapes(module: types.ModuleType) -> None:
+    """Shapes of outputs: every layer is traced once for each shape, not twice for every program of a kernel."""
+    propagate = module._propagate_shape
+    remembered = functools.lru_cache(_LAYERS)(propagate)
+
+    def propagate_shape(init_fn, apply_fn, shaped, **kwargs):
+        known = not kwargs and isinstance(shaped, module.ShapedArray)
+        return (remembered if known else propagate)(init_fn, apply_fn, shaped, **kwargs)
+
+    module._propagate_shape = propagate_shape
+    # A function made again would be another one.
+    module.unmask_fn = functools.lru_cache(_LAYERS)(module.unmask_fn)
 
 
 def _patch_attention(module: types.ModuleType) -> None:

@@ -7,6 +7,7 @@ bounded for each variance, and where the bound does not hold what is promised, i
 """
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -74,17 +75,25 @@ def expansion(eigenvalues: np.ndarray, values: np.ndarray) -> Expansion | None:
     return Expansion(edges, functions, coefficients, np.concatenate(spanned, axis=1) - values)
 
 
-def forms(rows: np.ndarray, nngp_rotated: np.ndarray, found: Expansion) -> np.ndarray:
-    """Σ_ij h_ti b_xi K̃_ij b_xj h_tj of the functions h that were expanded, (T, m), for rows b (m, n)."""
+def _in_turn(function: Callable, items: list) -> list:
+    return [function(item) for item in items]
+
+
+def forms(rows: np.ndarray, nngp_rotated: np.ndarray, found: Expansion, each: Callable = _in_turn) -> np.ndarray:
+    """Σ_ij h_ti b_xi K̃_ij b_xj h_tj of the functions h that were expanded, (T, m), for rows b (m, n).
+
+    `each(function, items)` calls it with every item, chunks of rows: in turn, or at once on several cores.
+    """
     edges, dtype = found.edges, rows.dtype
-    functions = [each.astype(dtype) for each in found.functions]
+    functions = [function.astype(dtype) for function in found.functions]
     at = np.cumsum([0, *map(len, functions)])
     total, n = int(at[-1]), rows.shape[1]
     # Not in fewer functions of time still: late times would be small differences of early ones.
     coefficients = found.coefficients.astype(dtype)
     result = np.empty((len(coefficients), len(rows)), dtype)
     chunk = max(8, _ENTRIES // max(total**2, n * max(map(len, functions))))
-    for first in range(0, len(rows), chunk):
+
+    def of_chunk(first):
         b = rows[first : first + chunk]
         gram = np.zeros((len(b), total, total), dtype)
         for p, own in enumerate(functions):
@@ -101,6 +110,8 @@ def forms(rows: np.ndarray, nngp_rotated: np.ndarray, found: Expansion) -> np.nd
                 ).transpose(1, 0, 2)
         halves = (gram.reshape(-1, total) @ coefficients.T).reshape(len(b), total, -1)
         result[:, first : first + chunk] = np.einsum("ta,xat->tx", coefficients, halves)
+
+    each(of_chunk, list(range(0, len(rows), chunk)))
     return result
 
 
@@ -122,7 +133,9 @@ def left_of(functions: np.ndarray) -> np.ndarray:
     return np.sum(functions > _LOST, axis=1)
 
 
-def variances(eigenvalues: np.ndarray, rows: np.ndarray, nngp_rotated: np.ndarray, s: np.ndarray) -> np.ndarray | None:
+def variances(
+    eigenvalues: np.ndarray, rows: np.ndarray, nngp_rotated: np.ndarray, s: np.ndarray, each: Callable = _in_turn
+) -> np.ndarray | None:
     """Σ_ij h_ti b_xi K̃_ij b_xj h_tj for h = e^{-s(λ - λ₁)}, (T, m); None where it is not done in fewer flops.
 
     Args:
@@ -130,6 +143,7 @@ def variances(eigenvalues: np.ndarray, rows: np.ndarray, nngp_rotated: np.ndarra
       rows: b, (m, n).
       nngp_rotated: K̃, (n, n), symmetric.
       s: rescaled times, (T,).
+      each: as of `forms`.
 
     Cost: about 12 m n² flops for any number of times, where those one by one take m n² each; those in
     which the expansion could show (`doubtful`) are computed one by one, and so are late ones, of few modes left.
@@ -140,7 +154,7 @@ def variances(eigenvalues: np.ndarray, rows: np.ndarray, nngp_rotated: np.ndarra
     if found is None:
         return None
     result = np.empty((len(s), len(rows)), rows.dtype)
-    result[many] = forms(rows, nngp_rotated, found)
+    result[many] = forms(rows, nngp_rotated, found, each)
     alone = np.broadcast_to(~many[:, None], result.shape).copy()
     alone[many] = doubtful(rows, nngp_rotated, found, result[many], functions[many])
     one_by_one(rows, nngp_rotated, functions, result, alone)

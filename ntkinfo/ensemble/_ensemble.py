@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, compiling, data, labels, memory, pickling, pytree, tables, tracing
+from ntkinfo._common import check, compiling, data, labels, memory, parallel, pickling, pytree, tables, tracing
 from ntkinfo._numerics import decay_forms, eigenspaces, padding, spectral_filters, spectrum, variances
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.datasets import Dataset
@@ -336,7 +336,8 @@ class Ensemble:
         if np.size(t) <= spectral_filters.FEW_TIMES or self.n < _MANY_MODES or not known:
             return None
         rates, s = np.asarray(self.eigenvalues), np.asarray(self.rescaled_time(t)).astype(np.float64)
-        forms = decay_forms.variances(rates, np.asarray(self.eigenvectors), np.asarray(self.nngp_rotated), s)
+        matrices = np.asarray(self.eigenvectors), np.asarray(self.nngp_rotated)
+        forms = decay_forms.variances(rates, *matrices, s, parallel.map)
         if forms is None:
             return None
         slowest = float(rates[0])

@@ -128,7 +128,7 @@ def order(config: Config, keys: _Keys, epoch) -> Array:
     return (jax.lax.sort(words, is_stable=False) & jnp.uint32(2**bits - 1)).astype(jnp.int32)
 
 
-@compiling.jit(static_argnames=("config", "n"))
+@compiling.jit(static_argnames=("config", "n"), once=True)
 def networks(config: Config, key: Array, indices: Array, n: int) -> Networks:
     """The networks of these indices, for n rows of data."""
 
@@ -139,7 +139,7 @@ def networks(config: Config, key: Array, indices: Array, n: int) -> Networks:
     return _over_networks(config, one, indices)
 
 
-@compiling.jit(static_argnames="config")
+@compiling.jit(static_argnames="config", once=True)
 def begin(config: Config, networks: Networks, data: Data, scales: Scales) -> State:
     """The networks before training."""
 

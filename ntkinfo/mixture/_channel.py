@@ -96,7 +96,11 @@ def _ceilings(classes):
 @compiling.jit
 def _exact(mean, variance, classes, count=None):
     """Values and errors (T, 2) of both informations."""
-    return _of_channels(lambda c: _quadrature.information_pair(c[0][:, 0], c[1], classes), mean, variance, count)
+
+    def of_channel(channel):
+        return _quadrature.information_pair(channel[0][:, 0], channel[1], classes)
+
+    return _of_channels(of_channel, (2, 2), mean, variance, count)
 
 
 def _exact_padded(mean, variance, classes):
@@ -252,12 +256,14 @@ def label_exact(
     return exact_pair(mean, variance, _labels.one_hot(labels, n_classes))[1]
 
 
-def _of_channels(function, mean, variance, count):
-    """`function` of each channel (m, k), (m,), in turn; zeros beyond the first `count`, where that is given."""
+def _of_channels(function, lengths, mean, variance, count):
+    """`function` of each channel (m, k), (m,), in turn; zeros beyond the first `count`, where that is given.
+
+    `lengths` of the vectors that come out: asking `function` would trace it once more.
+    """
     if count is None:
         return jax.lax.map(function, (mean, variance))
-    shapes = jax.eval_shape(function, (mean[0], variance[0]))
-    nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    nothing = jax.tree.map(lambda length: jnp.zeros(length, mean.dtype), lengths)
 
     def one(item):
         index, *channel = item
@@ -294,7 +300,7 @@ def _sampled(key, mean, variance, classes, n_samples, count=None):
             error = jnp.std(average, axis=1, ddof=1) / math.sqrt(m) if m > 1 else jnp.zeros_like(average[:, 0])
         return jnp.mean(average, axis=1), error
 
-    return _of_channels(of_channel, mean, variance, count)
+    return _of_channels(of_channel, (5, 5), mean, variance, count)
 
 
 def _averages(key, mean, variance, one_hot, n_samples, *, least: int = 1):
@@ -467,7 +473,7 @@ def label_minibatch(
 
 @compiling.jit
 def _pairwise(mean, variance, classes, count=None):
-    return _of_channels(lambda channel: pair_sums.pairwise(*channel, classes), mean, variance, count)
+    return _of_channels(lambda channel: pair_sums.pairwise(*channel, classes), 4, mean, variance, count)
 
 
 def pairwise_pair(mean: Means, variance: Variances, one_hot: OneHot) -> tuple[Information, Information]:

@@ -45,9 +45,14 @@ def _standardise(mean, variance, present):
     The unit is a power of two: dividing by it rounds nothing. Nor are means shifted: that would round their gaps.
     """
     sigma = jnp.sqrt(variance)
-    _, exponent = jnp.frexp(jnp.exp(jnp.sum(present * jnp.log(sigma)) / jnp.sum(present)))
-    unit = jnp.ldexp(jnp.ones((), sigma.dtype), exponent)
+    unit = _power_of_two(jnp.exp(jnp.sum(present * jnp.log(sigma)) / jnp.sum(present)))
     return mean / unit, sigma / unit, unit
+
+
+def _power_of_two(x):
+    """The largest that is at most positive x, a normal number: its exponent without its other bits."""
+    bits, exponent = (jnp.int64, 0x7FF << 52) if x.dtype == jnp.float64 else (jnp.int32, 0xFF << 23)
+    return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) & exponent, x.dtype)
 
 
 def _narrowest(sigma, low, high):
@@ -60,7 +65,9 @@ def _narrowest(sigma, low, high):
     length = 31 - jax.lax.clz((high - low).astype(jnp.int32))
     levels = size.bit_length()
     table = jnp.full((levels, size), jnp.inf, sigma.dtype)
-    table = table.at[length, low].min(sigma).at[length, high - (1 << length)].min(sigma)
+    # Both at once: each way of writing to places is a program of its own.
+    places = jnp.concatenate([low, high - (1 << length)])
+    table = table.at[jnp.tile(length, 2), places].min(jnp.tile(sigma, 2))
     index = jnp.arange(size)
 
     def halve(least, level):
@@ -87,8 +94,7 @@ def _mesh(mean, sigma, present):
     knots = ends[order]
     # Knots on a coarse binary grid make panel centres and half-widths exact: panels then tile without rounding,
     # and z - mean stays accurate for components far narrower than their distance from the origin.
-    _, exponent = jnp.frexp(jnp.max(jnp.abs(knots)))
-    grid = jnp.ldexp(jnp.ones((), sigma.dtype), exponent - jnp.finfo(sigma.dtype).nmant + 3)
+    grid = _power_of_two(jnp.max(jnp.abs(knots))) * 2.0 ** (4 - jnp.finfo(sigma.dtype).nmant)
     left, right = knots[:-1], knots[1:]
     # Covering is decided by ranks: a compiler may round the same end differently in two places.
     rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
@@ -101,24 +107,27 @@ def _mesh(mean, sigma, present):
     count = jnp.ceil(needed)
     need = need * (count / jnp.where(needed > 0, needed, 1.0))[island]
     level = jnp.concatenate([jnp.zeros((1,), need.dtype), jnp.cumsum(need)])
-    first = jax.ops.segment_min(jnp.where(gap, jnp.inf, left), island, n_islands)
-    last = jax.ops.segment_max(jnp.where(gap, -jnp.inf, right), island, n_islands)
+    ends = jnp.where(gap[:, None], jnp.inf, jnp.stack([left, -right], axis=1))
+    first, last = jax.ops.segment_min(ends, island, n_islands).T
     most = mean.size * (int(2 * WINDOW / WIDTH) + 2)
     total = jnp.nan_to_num(jnp.sum(count), nan=0.0, posinf=0.0).astype(jnp.int32)
-    return (knots, level, jnp.cumsum(count), first, last, grid), jnp.clip(total, 0, most)
+    return (knots, level, jnp.cumsum(count), first, -last, grid), jnp.clip(total, 0, most)
 
 
 def _panels(mesh, index):
     """Centres and half-widths of the panels with these numbers; half-width 0 beyond the last."""
     knots, level, ends, first, last, grid = mesh
     position = index.astype(knots.dtype)
-    island = jnp.minimum(jnp.searchsorted(ends, position, side="right"), ends.size - 1)
-
-    def edge(at):
-        z = jnp.clip(jnp.interp(at, level, knots), first[island], last[island])
-        return jnp.round(z / grid) * grid
-
-    a, b = edge(position), edge(position + 1.0)
+    edges = jnp.stack([position, position + 1.0])
+    # One search for all: of the island of each panel, and of the interval of each of its edges.
+    sought = jax.vmap(lambda sorted_values: jnp.searchsorted(sorted_values, edges, side="right"))
+    islands, intervals = sought(jnp.stack([jnp.append(ends, jnp.inf), level]))
+    island = jnp.minimum(islands[0], ends.size - 1)
+    right = jnp.clip(intervals, 1, knots.size - 1)
+    before, step = level[right - 1], level[right] - level[right - 1]
+    share = jnp.where(step > 0, (edges - before) / jnp.where(step > 0, step, 1.0), 0.0)
+    z = knots[right - 1] + share * (knots[right] - knots[right - 1])
+    a, b = jnp.round(jnp.clip(z, first[island][None], last[island][None]) / grid) * grid
     inside = position < ends[-1]
     return jnp.where(inside, 0.5 * (a + b), knots[0]), jnp.where(inside, 0.5 * (b - a), 0.0)
 
@@ -170,14 +179,15 @@ def _loop(mean, sigma, one_hot, body, start):
     def step(i, carry):
         centre, half = _panels(mesh, i * block + jnp.arange(block))
         inside = half > 0
-        first = jnp.searchsorted(reach, jnp.min(jnp.where(inside, centre - half, jnp.inf))) // chunk
-        last = jnp.searchsorted(low, jnp.max(jnp.where(inside, centre + half, -jnp.inf)), side="right")
+        # Of those in order, chunks that end before the block, and that begin before its end.
+        first = jnp.sum(reach[chunk - 1 :: chunk] < jnp.min(jnp.where(inside, centre - half, jnp.inf)))
+        last = jnp.sum(low[::chunk] <= jnp.max(jnp.where(inside, centre + half, -jnp.inf)))
 
         def over_components(function, x):
             def of_chunk(j, x):
                 return function(x, j * chunk, *_densities(values, j * chunk, chunk, centre, half))
 
-            return jax.lax.fori_loop(first, (last + chunk - 1) // chunk, of_chunk, x)
+            return jax.lax.fori_loop(first, last, of_chunk, x)
 
         classes = jnp.zeros((block * ORDER, one_hot.shape[1]), mean.dtype)
         classes = over_components(lambda x, _, u, p, member: x + p @ member, classes)

@@ -45,15 +45,14 @@ def information(spec: Spec, encoder_output, key, rows: int) -> tuple[Array, Arra
     else:
         mean, log_std = encoder_output
         z = _objectives.draw(encoder_output, key, 1)[0]
+        inverse, log_volume = jnp.exp(-log_std), jnp.sum(log_std, axis=1)
 
         def row(at):
             z_i, i = at
-            gap = (z_i[None] - mean) * jnp.exp(-log_std)
-            scores = -jnp.sum(gap**2 / 2 + log_std, axis=1)
-            mixture = jax.nn.logsumexp(scores) - jnp.log(jnp.asarray(m, dtype))
-            others = jnp.where(jnp.arange(m) == i, -jnp.inf, scores)
-            left_out = jax.nn.logsumexp(others) - jnp.log(jnp.asarray(m - 1, dtype))
-            return scores[i] - mixture, scores[i] - left_out
+            scores = -(jnp.sum(((z_i[None] - mean) * inverse) ** 2, axis=1) / 2 + log_volume)
+            others = jax.nn.logsumexp(jnp.where(jnp.arange(m) == i, -jnp.inf, scores))
+            mixture = jnp.logaddexp(others, scores[i]) - jnp.log(jnp.asarray(m, dtype))
+            return scores[i] - mixture, scores[i] - (others - jnp.log(jnp.asarray(m - 1, dtype)))
 
         lower, upper = jax.lax.map(row, (z, jnp.arange(m)))
     root = jnp.sqrt(jnp.asarray(m, dtype))

@@ -67,7 +67,7 @@ class Trained(NamedTuple):
     records: dict[str, np.ndarray]
 
 
-@compiling.jit(static_argnums=(0, 1))
+@compiling.jit(static_argnums=(0, 1), once=True)
 def start(spec: Spec, optimizer, keys, x) -> State:
     """The state before the first step, of each fit."""
 

@@ -53,6 +53,15 @@ def test_is_compiled_once(x, dtype):
 @pytest.mark.skipif(not compiling._ACCEPTED, reason="this JAX takes no options of the compiler")
 def test_options_are_handed_on(monkeypatch):
     seen, jit = [], jax.jit
-    monkeypatch.setattr(jax, "jit", lambda function, **options: seen.append(options) or jit(function, **options))
-    compiling.jit(lambda x: x)
-    assert [options.get("compiler_options") for options in seen] == [None, compiling._OPTIONS]
+    monkeypatch.setattr(jax, "jit", lambda function, **settings: seen.append(settings) or jit(function, **settings))
+    assert compiling.jit(lambda x: x + 1)(1) == 2
+    assert [settings.get("compiler_options") for settings in seen] == [None, compiling.options()]
+
+
+@pytest.mark.skipif(not compiling._ACCEPTED, reason="this JAX takes no options of the compiler")
+def test_options_are_those_that_the_compiler_knows(monkeypatch):
+    assert compiling.options() in (compiling._LEVEL, compiling._LEVEL | compiling._EMITTERS)
+    monkeypatch.setattr(compiling, "_EMITTERS", {"xla_no_such_option": 1})
+    assert compiling.options.__wrapped__() == compiling._LEVEL
+    monkeypatch.setattr(compiling, "_EMITTERS", {})
+    jax.jit(lambda: 0).lower().compile(compiler_options=compiling.options.__wrapped__())

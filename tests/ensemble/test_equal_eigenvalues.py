@@ -89,14 +89,11 @@ def test_derivatives_of_information_losses_and_a_curve():
 
     def function(w_std):
         ens = ni.Ensemble.fit(scaled(w_std, outputs=1), INPUTS["circle"], Y[:, 0])
-        z = ens.predict(X_TEST, TIMES)
-        losses = information.losses(z, y_test, noise=0.5, task="regression")
-        curve = information.curve(ens, X_TEST, y_test, TIMES, task="regression")
+        curve = information.curve(ens, X_TEST, y_test, TIMES, noise=0.5, task="regression")
         return flat(
-            information.input_information(z).value,
-            information.label_information(z, y_test, noise=0.5, task="regression").value,
-            losses,
             curve.input_information.value,
+            curve.label_information.value,
+            curve.losses,
             curve.output_divergence,
             curve.output_divergence_joint,
             curve.parameter_distance,
