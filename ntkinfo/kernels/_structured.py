@@ -94,8 +94,8 @@ def _faster(net, outputs, x1, x2, parts) -> bool:
     return same and structured * n_blocks < seconds
 
 
-def panels(net: Network, outputs, x1: Array, x2: Array | None, batch_size, progress, devices) -> np.ndarray:
-    """Θ̂ of one network, on the host, in blocks.
+def panels(net: Network, outputs, x1: Array, x2: Array | None, batch_size, progress, devices) -> np.ndarray | Array:
+    """Θ̂ of one network in blocks, put together on the host; one block alone stays where it was computed.
 
     Raises:
       ImportError: neural-tangents is not installed.
@@ -113,7 +113,7 @@ def panels(net: Network, outputs, x1: Array, x2: Array | None, batch_size, progr
     places = list(devices or ())
     if len(work) == 1 and symmetric and not places:
         # One block alone: nothing is copied or filled up.
-        return np.asarray(_refusing(function, outputs, net.params, state, x1, None))
+        return _refusing(function, outputs, net.params, state, x1, None)
     total = np.zeros(shape, x1.dtype)
     arguments = [jax.device_put((net.params, state), place) for place in places] or [(net.params, state)]
     running: list = []
