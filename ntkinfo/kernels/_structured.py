@@ -81,7 +81,7 @@ def _faster(net, outputs, x1, x2, parts) -> bool:
     pairs = [first for (first, _), _ in parts]
 
     def rows(pair):
-        return _jacobian.rows(function, net.params, state, *pair, _jacobian.SIDE_BY_SIDE)
+        return _jacobian.few_rows(function, net.params, state, *pair, _jacobian.SIDE_BY_SIDE)
 
     one = rows(pairs[0])
     seconds = len(parts) * (
@@ -90,8 +90,8 @@ def _faster(net, outputs, x1, x2, parts) -> bool:
     )
     if seconds < _WORTH_A_TRIAL:
         return False
-    want = sum(weight * np.asarray(_jacobian.gram(rows(pair), rows(pair)))
-               for pair, ((_, _), weight) in zip(pairs, parts, strict=True))  # fmt: skip
+    want = sum(weight * np.asarray(_jacobian.gram(found, found))
+               for found, (_, weight) in zip(map(rows, pairs), parts, strict=True))  # fmt: skip
     try:
         # In blocks of many rows it is faster than in small ones: what is timed is the size that is used.
         many = x1[: _block_rows(x1)]
