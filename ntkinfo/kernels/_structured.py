@@ -32,7 +32,7 @@ _MOST_NUMBERS = 2**18
 _MANY_FLOPS = 2e10
 # So many times the seconds of a flop of a product between rows are those of a flop of a row's derivatives.
 _DERIVATIVES = 5.0
-# A larger block may take so much memory, and no more than this share of what is free.
+# A block may take so much memory beside its result, and no more than this share of what is free.
 _BLOCK_BYTES = 2**30
 _BLOCK_SHARE = 0.25
 # Both ways round differently, by so many units of the dtype (relative to the largest entry).
@@ -94,7 +94,7 @@ def _faster(net, outputs, x1, x2, parts) -> bool:
                for found, (_, weight) in zip(map(rows, pairs), parts, strict=True))  # fmt: skip
     try:
         # In blocks of many rows it is faster than in small ones: what is timed is the size that is used.
-        many = x1[: _block_rows(x1)]
+        many = x1[: _few_rows(function, outputs, net.params, state, x1, x2)]
         alone = x2 is None and len(many) == len(x1)
         share = (len(many) / TRIAL_ROWS) ** 2
         arguments = (function, outputs, net.params, state, many, None if alone else many)
@@ -182,20 +182,20 @@ def _fastest_rows(function, outputs, params, state, x1: Array, x2: Array | None)
     positions, and most of the work of a convolution. How many flops are of either kind is read off two sizes.
     """
     n1, n2 = len(x1), len(x1 if x2 is None else x2)
-    n, least = max(n1, n2), _block_rows(x1)
+    n, least = max(n1, n2), _few_rows(function, outputs, params, state, x1, x2)
     if n <= least:
         return n
-
-    def program(size, alone=False):
-        rows = jax.ShapeDtypeStruct((size, *x1.shape[1:]), x1.dtype)
-        return _block.lower(function, outputs, params, state, rows, None if alone else rows)
+    if least < _block_rows(x1):
+        # Memory allows no more.
+        return _even(n, _even(n, least))
+    program = functools.partial(_program, function, outputs, params, state, x1)
 
     def blocks(size):
         rows, columns = -(-n1 // size), -(-n2 // size)
         return rows * (rows + 1) // 2 if x2 is None else rows * columns
 
     try:
-        flops, fewer = (_flops(program(size)) for size in (least, least // 2))
+        flops, fewer = (_flops(program(size, False)) for size in (least, least // 2))
         if blocks(least) * flops < _MANY_FLOPS:
             return least
         # Flops of a block of B rows with B others are 2 B a + B² b.
@@ -207,16 +207,38 @@ def _fastest_rows(function, outputs, params, state, x1: Array, x2: Array | None)
             return blocks(size) * (_DERIVATIVES * of_rows * (1 if alone else 2) * size + of_pairs * size**2)
 
         sizes = [least] + [_even(n, parts) for parts in (2**i for i in range(n.bit_length())) if n // parts > least]
-        there = memory.available()
-        bytes_ = _BLOCK_BYTES if there is None else min(_BLOCK_BYTES, _BLOCK_SHARE * there)
         for size in sorted(sizes, key=seconds):
             # The program that is looked at is the one that is used: compiled once.
-            if size == least or _temporary(program(size, x2 is None and size >= n)) <= bytes_:
+            if size == least or _temporary(program(size, x2 is None and size >= n)) <= _most_bytes():
                 return size
     except Exception:
         # Where XLA does not say, or the function fails: it is called as it is, and refused there.
         pass
     return least
+
+
+def _few_rows(function, outputs, params, state, x1: Array, x2: Array | None) -> int:
+    """Rows of a block that are few enough for its memory, which grows with them at least in proportion."""
+    n = len(x1) if x2 is None else max(len(x1), len(x2))
+    size = min(n, _block_rows(x1))
+    try:
+        taken = _temporary(_program(function, outputs, params, state, x1, size, x2 is None and size == n))
+    except Exception:
+        # Where XLA does not say, or the function fails: it is called as it is, and refused there.
+        return size
+    most = _most_bytes()
+    return size if taken <= most else max(1, int(size * most / taken))
+
+
+def _program(function, outputs, params, state, x: Array, size: int, alone: bool):
+    """The program of a block, as it is called."""
+    rows = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+    return _block.lower(function, outputs, params, state, rows, None if alone else rows)
+
+
+def _most_bytes() -> float:
+    there = memory.available()
+    return _BLOCK_BYTES if there is None else min(_BLOCK_BYTES, _BLOCK_SHARE * there)
 
 
 def _even(n: int, parts: int) -> int:

@@ -145,16 +145,21 @@ def test_blocks_of_structured_derivatives_are_as_large_as_is_fastest(monkeypatch
     # Derivatives of a row are most of the work: they are taken once.
     assert list(_structured._ROWS.values()) == [16]
     _structured._ROWS.clear()
+    arguments = net.taken_apart[0], "trace", net.params, None, x
+    taken = _structured._temporary(_structured._program(*arguments, 8, False))
     for name, value, rows in (
         # If they cost nothing, small blocks leave out most of what is symmetric.
         ("_DERIVATIVES", 0.0, 8),
-        ("_BLOCK_BYTES", 0, 8),
+        # Memory for eight rows, for four, and for none.
+        ("_BLOCK_BYTES", taken, 8),
+        ("_BLOCK_BYTES", taken / 2, 4),
+        ("_BLOCK_BYTES", 0, 1),
         ("_MANY_FLOPS", 1e15, 8),
         ("_MANY_FLOPS", 0.0, 16),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(_structured, name, value)
-            assert _structured._fastest_rows(net.taken_apart[0], "trace", net.params, None, x, None) == rows
+            assert _structured._fastest_rows(*arguments, None) == rows, name
 
 
 def test_every_way_gives_one_kernel():
