@@ -160,8 +160,7 @@ def train_chunk(
     def train_one(index):
         return _trajectory(config, jax.random.fold_in(key, index), x, y, x_test, sizes, counts)
 
-    if len(indices) > 1 and config.vmap_size >= len(indices):
-        # Not of one network: XLA would take each of its convolutions for one with groups, which is slow on the CPU.
+    if config.vmap_size >= len(indices):
         return jax.vmap(train_one)(indices)
     return jax.lax.map(train_one, indices, batch_size=config.vmap_size if config.vmap_size > 1 else None)
 
