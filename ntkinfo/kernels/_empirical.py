@@ -499,9 +499,15 @@ def mean_function(mean: Any, kernel_fn: Callable) -> Callable | None:
 @dataclasses.dataclass(frozen=True)
 class _NetworkMean:
     net: Network
+    # Shapes of inputs that the network was found to take: to look costs more than a small prediction.
+    checked: set = dataclasses.field(default_factory=set, compare=False, repr=False)
 
     def __call__(self, x):
-        self.net.check("mean", x)
+        kind = (x.shape, str(x.dtype))
+        if kind not in self.checked:
+            self.net.check("mean", x)
+            if check.concrete(x):
+                self.checked.add(kind)
         return _outputs(self.net, x)
 
 
