@@ -211,7 +211,9 @@ def largest(options):
         found[architecture] = {}
         for name in options.contenders:
             # What XLA plans says where to begin; what the process took, whether it is true.
-            planned = in_process(["--plan", architecture, name, "--memory", options.memory], 600)
+            planned = in_process(
+                ["--plan", architecture, name, "--memory", options.memory, "--most", options.most], 600
+            )
             n, row = (options.most if planned is None else planned["n"]), None
             while n >= 16:
                 one = in_process(["--one", architecture, name, "--n", n, "--calls", 0], 850)
@@ -221,17 +223,19 @@ def largest(options):
                 n //= 2
             found[architecture][name] = row
             print(json.dumps({architecture: {name: row}}), flush=True)
+        # What was measured is kept where the rest is stopped.
+        write(options, {"memory_gb": options.memory, "most": options.most, "architectures": found})
     return {"memory_gb": options.memory, "most": options.most, "architectures": found}
 
 
-def plan(architecture, contender, memory):
-    """The largest n, of powers of two, for which XLA plans less memory than a process may have beside its own."""
+def plan(architecture, contender, memory, most):
+    """The largest n, of powers of two from 32 and up to `most`, for which XLA plans less memory than a process may have beside its own."""
     rng = np.random.default_rng(0)
     apply, params = ARCHITECTURES[architecture](rng)
     _, program = kernel_of(contender, apply, params)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    n = 16
-    while True:
+    n = 32
+    while n < most:
         if contender == "ours":
             # A result on the host and one on the device, and truth values of its entries.
             planned = 9 * (2 * n) ** 2
@@ -239,8 +243,9 @@ def plan(architecture, contender, memory):
             found = program(jax.ShapeDtypeStruct((2 * n, 64), jnp.float32)).compile().memory_analysis()
             planned = found.temp_size_in_bytes + found.output_size_in_bytes
         if before + planned / 2**30 > memory:
-            return {"n": n}
+            break
         n *= 2
+    return {"n": n}
 
 
 def digits(options):
@@ -290,28 +295,30 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--memory", type=float, default=2.0, help="GB of the largest n")
-    parser.add_argument(
-        "--most", type=int, default=8192, help="the largest n that is looked at where nothing is planned"
-    )
+    parser.add_argument("--most", type=int, default=4096, help="no larger n is looked at")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "empirical.json")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(*options.one, options.n, options.calls)))
         return
     if options.plan:
-        print(json.dumps(plan(*options.plan, options.memory)))
+        print(json.dumps(plan(*options.plan, options.memory, options.most)))
         return
     if options.digits_alone:
         print(json.dumps(digits_alone()))
         return
     # Each kernel shares its processor with nobody but these processes, which run one at a time.
     found = {"compare": compare, "largest": largest, "digits": digits}[options.part](options)
-    found |= {
+    write(options, found)
+
+
+def write(options, found):
+    """A part of the result, beside those that were measured before."""
+    found = found | {
         "jax": jax.__version__, "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],
     }  # fmt: skip
     name = f"n = {options.n}" if options.part == "compare" else options.part
-    # Parts that were measured before are kept.
     there = json.loads(options.out.read_text()) if options.out.exists() else {}
     result = {"outputs": OUTPUTS, "dtype": "float32"} | there | {name: found}
     options.out.write_text(json.dumps(result, indent=1) + "\n")

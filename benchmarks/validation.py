@@ -219,7 +219,7 @@ def empirical_kernels() -> str:
             for name, row in each.items()
         ]  # fmt: skip
         parts += [
-            f"The largest n, of powers of two, of a kernel that takes no more than {number(found['memory_gb'])} GB, by the "
+            f"The largest n, of powers of two up to {found['most']}, of a kernel that takes no more than {number(found['memory_gb'])} GB, by the "
             "peak of its process, and the processor seconds of the first call there:",
             table(["network", "contender", "largest n", "GB", "cold, processor s"], rows),
         ]

@@ -24,7 +24,7 @@ from ntkinfo.kernels._jacobian import TRIAL_ROWS
 from ntkinfo.networks import Network
 
 # Work expected to take less than so many seconds is not worth compiling another way, once for each network and size.
-_WORTH_A_TRIAL = 0.2
+_WORTH_A_TRIAL = 0.05
 # A block has at most so many rows, and so many numbers of inputs on a side: pairs of positions take memory.
 _MOST_ROWS = 256
 _MOST_NUMBERS = 2**18
