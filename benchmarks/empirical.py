@@ -229,7 +229,7 @@ def largest(options):
 
 
 def plan(architecture, contender, memory, most):
-    """The largest n, of powers of two from 32 and up to `most`, for which XLA plans less memory than a process may have beside its own."""
+    """The largest n, a power of two from 32 to `most`, whose memory is no more than allowed as XLA plans it."""
     rng = np.random.default_rng(0)
     apply, params = ARCHITECTURES[architecture](rng)
     _, program = kernel_of(contender, apply, params)
