@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from ntkinfo import kernels
+from ntkinfo._common import tracing
 from ntkinfo._common.errors import has_diverged
 
 METHODS = ("euler", "heun")
@@ -71,6 +72,7 @@ class Config(NamedTuple):
     vmap_size: int  # networks vectorised over
     train_outputs: bool
     fisher_trace: bool
+    by_steps: bool = False  # a program for each step, and not one for all
 
 
 def segments(t: np.ndarray, learning_rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +132,6 @@ def applied(apply_fn: Callable, params, x: Array) -> Array:
     return apply_fn(params, x).astype(x.dtype)
 
 
-@functools.partial(jax.jit, static_argnames="config")
 def train_chunk(
     config: Config,
     key: Array,
@@ -156,56 +157,93 @@ def train_chunk(
     Returns:
       `Trajectory` of arrays (c, T, ...).
     """
+    train = _train_by_steps if config.by_steps else _train_at_once
+    return train(config, key, indices, x, y, x_test, sizes, counts)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _train_at_once(config, key, indices, x, y, x_test, sizes, counts):
+    """In one program."""
 
     def train_one(index):
-        return _trajectory(config, jax.random.fold_in(key, index), x, y, x_test, sizes, counts)
+        state, start, scale = _begun(config, jax.random.fold_in(key, index), x, y)
+
+        def segment(state, item):
+            size, count = item
+            state = jax.lax.fori_loop(0, count, lambda _, s: _step(config, x, y, scale, size, s), state)
+            return state, _measured(config, state, start, x, y, x_test)
+
+        state, trajectory = jax.lax.scan(segment, state, (sizes, counts))
+        return trajectory._replace(diverged_at=state.diverged_at)
 
     if config.vmap_size >= len(indices):
         return jax.vmap(train_one)(indices)
     return jax.lax.map(train_one, indices, batch_size=config.vmap_size if config.vmap_size > 1 else None)
 
 
-def _trajectory(config, key, x, y, x_test, sizes, counts):
+def _train_by_steps(config, key, indices, x, y, x_test, sizes, counts):
+    """In a program for a step, called from the host."""
+    trajectories = []
+    for index in indices:
+        state, start, scale = _begun_alone(config, jax.random.fold_in(key, index), x, y)
+        rows = []
+        for size, count in zip(sizes, np.asarray(counts), strict=True):
+            for _ in range(count):
+                state = _step_alone(config, x, y, scale, size, state)
+            # Steps are handed over before they are done: no more of them than these.
+            rows.append(jax.block_until_ready(_measured_alone(config, state, start, x, y, x_test)))
+        trajectory = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+        trajectories.append(trajectory._replace(diverged_at=state.diverged_at))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trajectories)
+
+
+def by_steps(config: Config, x: Array, per_network: int) -> bool:
+    """Whether a network trains faster by a program for each step.
+
+    Inside of a loop XLA compiles derivatives of convolutions for the CPU by loops of its own, 20 times as slow as those
+    of a program alone (JAX 0.9).
+    """
+    if tracing.is_tracing() or jax.default_backend() != "cpu" or vmap_size(2, per_network) > 1:
+        return False
+    params = jax.eval_shape(lambda: initialise(config.init_fn, jax.random.key(0), x))
+    return "conv_general_dilated" in str(jax.make_jaxpr(config.apply_fn)(params, x))
+
+
+def _begun(config, key, x, y) -> tuple[_State, object, Array]:
+    """A network at its start, its parameters there, and the loss that others are compared with."""
     start = initialise(config.init_fn, key, x)
-
-    def descent(params):
-        f, pullback = jax.vjp(lambda p: applied(config.apply_fn, p, x), params)
-        return f - y, pullback(f - y)[0]
-
-    residual, gradient = descent(start)
+    residual, gradient = _descent(config, start, x, y)
     # The loss of the network and that of zero outputs, together.
     scale = jnp.sum(residual**2) + jnp.sum(y**2)
     zero = jnp.zeros((), x.dtype)
-    state = _State(start, residual, gradient, zero, zero, zero, jnp.full_like(zero, jnp.inf))
+    return _State(start, residual, gradient, zero, zero, zero, jnp.full_like(zero, jnp.inf)), start, scale
 
-    def step(size, state):
-        h = size / y.size
-        velocity = state.gradient
-        if config.method == "heun":
-            ahead = descent(_moved(state.params, velocity, h))[1]
-            velocity = jax.tree.map(lambda a, b: 0.5 * (a + b), velocity, ahead)
-        params = _moved(state.params, velocity, h)
-        residual, gradient = descent(params)
-        power, time = jnp.sum(residual**2), state.time + size
-        fails = has_diverged(power, scale) & jnp.isinf(state.diverged_at)
-        return _State(
-            params,
-            residual,
-            gradient,
-            # Both actions are those of the polygon through the steps: |Δ/h|² h.
-            state.action + h * _power(velocity),
-            state.fisher_action + jnp.sum((residual - state.residual) ** 2) / h,
-            time,
-            jnp.where(fails, time, state.diverged_at),
-        )
 
-    def segment(state, item):
-        size, count = item
-        state = jax.lax.fori_loop(0, count, lambda _, s: step(size, s), state)
-        return state, _measured(config, state, start, x, y, x_test)
+def _descent(config, params, x, y):
+    f, pullback = jax.vjp(lambda p: applied(config.apply_fn, p, x), params)
+    return f - y, pullback(f - y)[0]
 
-    state, trajectory = jax.lax.scan(segment, state, (sizes, counts))
-    return trajectory._replace(diverged_at=state.diverged_at)
+
+def _step(config, x, y, scale, size, state: _State) -> _State:
+    h = size / y.size
+    velocity = state.gradient
+    if config.method == "heun":
+        ahead = _descent(config, _moved(state.params, velocity, h), x, y)[1]
+        velocity = jax.tree.map(lambda a, b: 0.5 * (a + b), velocity, ahead)
+    params = _moved(state.params, velocity, h)
+    residual, gradient = _descent(config, params, x, y)
+    power, time = jnp.sum(residual**2), state.time + size
+    fails = has_diverged(power, scale) & jnp.isinf(state.diverged_at)
+    return _State(
+        params,
+        residual,
+        gradient,
+        # Both actions are those of the polygon through the steps: |Δ/h|² h.
+        state.action + h * _power(velocity),
+        state.fisher_action + jnp.sum((residual - state.residual) ** 2) / h,
+        time,
+        jnp.where(fails, time, state.diverged_at),
+    )
 
 
 def _measured(config, state, start, x, y, x_test):
@@ -222,6 +260,11 @@ def _measured(config, state, start, x, y, x_test):
     )
     # A network that has diverged may still be finite; what it says is not to be taken for a result.
     return jax.tree.map(lambda leaf: jnp.where(jnp.isinf(state.diverged_at), leaf, jnp.nan), trajectory)
+
+
+_begun_alone, _step_alone, _measured_alone = (
+    functools.partial(jax.jit, static_argnames="config")(function) for function in (_begun, _step, _measured)
+)
 
 
 def _fisher_trace(apply_fn, params, x, k):

@@ -18,7 +18,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import networks
-from ntkinfo._common import check, memory
+from ntkinfo._common import check, memory, tracing
 from ntkinfo._common import progress as progress_bar
 from ntkinfo.kernels import _structured
 from ntkinfo.kernels._jacobian import SIDE_BY_SIDE as _SIDE_BY_SIDE
@@ -226,15 +226,14 @@ class EmpiricalKernel:
         for name in names:
             check.option("get", name, ("nngp", "ntk"))
         if check.concrete(x1, x2, self.networks[0].params, self.prior_variance):
-            both = self.blocks(jnp.asarray(x1), None if x2 is None else jnp.asarray(x2))
+            x1, x2 = jnp.asarray(x1), None if x2 is None else jnp.asarray(x2)
+            values = self._known(x1, x2, names)
         else:
-            both = self._traced(x1, x2)
-        values = tuple(both[("nngp", "ntk").index(name)] for name in names)
+            values = self._named_kernels(self._traced(x1, x2), x1, x2, names)
         return values[0] if isinstance(get, str) else values
 
     def _traced(self, x1, x2):
-        tangent = sum(self._tangent(net, x1, x2) for net in self.networks) / len(self.networks)
-        return self._both(tangent, x1, x2)
+        return sum(self._tangent(net, x1, x2) for net in self.networks) / len(self.networks)
 
     def _tangent(self, net, x1, x2):
         function, state = net.taken_apart
@@ -257,20 +256,27 @@ class EmpiricalKernel:
         pairs = [tuple((x, np.full(len(x), c, np.int32)) for x in (first, second)) for c in classes]
         return [(pair, 1.0 / len(pairs)) for pair in pairs]
 
-    def _both(self, tangent, x1, x2):
-        """K and Θ from Θ̂, by whose distribution it is."""
-        if self.around == "one":
-            return jnp.zeros_like(tangent), tangent
+    def _named_kernels(self, tangent, x1, x2, names):
+        """Those of K and Θ that are asked for, from Θ̂, by whose distribution it is."""
         if self.around == "laplace":
-            scaled = jnp.asarray(self.prior_variance, tangent.dtype) * tangent
-            return scaled, scaled
+            tangent = jnp.asarray(self.prior_variance, tangent.dtype) * tangent
+        if "nngp" not in names:
+            return tuple(tangent for _ in names)
+        return tuple(self._prior(tangent, x1, x2) if name == "nngp" else tangent for name in names)
+
+    def _prior(self, tangent, x1, x2):
+        """K: that of outputs, which one network has none of, and which the prior of "laplace" is the tangent one."""
+        if self.around == "one":
+            return jnp.zeros_like(tangent)
+        if self.around == "laplace":
+            return tangent
         first = self._deviations(x1)
         second = first if x2 is None else self._deviations(x2)
-        return jnp.einsum("sic,sjc->ij", first, second) / ((len(first) - 1) * first.shape[2]), tangent
+        return jnp.einsum("sic,sjc->ij", first, second) / ((len(first) - 1) * first.shape[2])
 
     def member_tangents(self, x1: Array, x2: Array | None = None) -> np.ndarray:
         """Θ̂ of each network between rows, (N, a, b), on the host."""
-        return np.stack([self._panels(net, x1, x2, None, False) for net in self.networks])
+        return np.stack([np.asarray(self._panels(net, x1, x2, None, False)) for net in self.networks])
 
     def _deviations(self, rows):
         """Outputs of each network less their mean, (N, n, j)."""
@@ -305,20 +311,27 @@ class EmpiricalKernel:
         Raises:
           TypeError, ValueError: as `networks.Network.check`; gradients that are NaN or infinite.
         """
-        # Inside a traced function known values are computed with, not traced.
-        with jax.ensure_compile_time_eval():
-            return self._host_blocks(x1, x2, batch_size, progress, devices)
+        kernels = self._known(x1, x2, ("nngp", "ntk"), batch_size, progress, devices)
+        return kernels[0], kernels[1]
 
-    def _host_blocks(self, x1, x2, batch_size, progress, devices) -> tuple[Array, Array]:
+    def _known(self, x1, x2, names, batch_size=None, progress=None, devices=None) -> tuple[Array, ...]:
+        """Kernels of known values: inside a traced function they are computed with, not traced."""
+        if not tracing.is_tracing():
+            # Not in vain: within such a context JAX finds compiled programs by a slower way.
+            return self._host_blocks(x1, x2, names, batch_size, progress, devices)
+        with jax.ensure_compile_time_eval():
+            return self._host_blocks(x1, x2, names, batch_size, progress, devices)
+
+    def _host_blocks(self, x1, x2, names, batch_size, progress, devices) -> tuple[Array, ...]:
         self._check(self._apart(x1)[0])
-        tangents = (self._panels(net, x1, x2, batch_size, progress, devices) for net in self.networks)
-        total = sum(tangents) / len(self.networks)
+        tangents = [self._panels(net, x1, x2, batch_size, progress, devices) for net in self.networks]
+        total = tangents[0] if len(tangents) == 1 else sum(tangents) / len(tangents)
         if not np.isfinite(total).all():
             raise ValueError(
                 "`net` must have finite gradients; its tangent kernel has NaN or infinite entries. Square roots, norms "
                 "and divisions at 0 have such gradients: add a small constant inside."
             )
-        return self._both(jnp.asarray(total), x1, x2)
+        return self._named_kernels(jnp.asarray(total), x1, x2, names)
 
     def standard_error(self, x1: Float[Array, "a d ..."], x2: Float[Array, "b d ..."] | None = None):
         """Standard errors of K̂ and Θ̂ over the N networks, a pair (a, b); for around="ensemble" only."""
@@ -389,8 +402,8 @@ class EmpiricalKernel:
             raise type(error)(f"`{name}` must hold inputs of the networks: {error}") from error
         return x
 
-    def _panels(self, net, x1, x2, batch_size, progress, devices=None) -> np.ndarray:
-        """Θ̂ of one network, on the host, in panels of rows."""
+    def _panels(self, net, x1, x2, batch_size, progress, devices=None) -> np.ndarray | Array:
+        """Θ̂ of one network in panels of rows, put together on the host."""
         if _structured.preferred(net, self.method, self.outputs, x1, x2, lambda: self._parts(x1[:_TRIAL_ROWS], None)):
             return _structured.panels(net, self.outputs, x1, x2, batch_size, progress, devices)
         symmetric = x2 is None
@@ -486,9 +499,15 @@ def mean_function(mean: Any, kernel_fn: Callable) -> Callable | None:
 @dataclasses.dataclass(frozen=True)
 class _NetworkMean:
     net: Network
+    # Shapes of inputs that the network was found to take: to look costs more than a small prediction.
+    checked: set = dataclasses.field(default_factory=set, compare=False, repr=False)
 
     def __call__(self, x):
-        self.net.check("mean", x)
+        kind = (x.shape, str(x.dtype))
+        if kind not in self.checked:
+            self.net.check("mean", x)
+            if check.concrete(x):
+                self.checked.add(kind)
         return _outputs(self.net, x)
 
 

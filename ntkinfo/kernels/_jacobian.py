@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from ntkinfo import networks
+from ntkinfo._common import compiling
 
 # Rows whose gradients are taken side by side, and rows that one way is tried on before it is taken.
 SIDE_BY_SIDE, TRIAL_ROWS = 32, 16
@@ -21,12 +22,16 @@ def gram(first: Array, second: Array) -> Array:
     return jnp.matmul(first, second.T, precision=jax.lax.Precision.HIGHEST)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5))
-def rows(function, params, state, x, which, side_by_side) -> Array:
+def _rows(function, params, state, x, which, side_by_side) -> Array:
     """Gradients ∇f_c(x) of rows and their outputs, (r, P)."""
     one = functools.partial(gradient, function, networks.cast(params, x.dtype), state)
     size = min(side_by_side, len(x))
     return jax.lax.map(lambda item: one(*item), (x, which), batch_size=None if size == 1 else size)
+
+
+rows = jax.jit(_rows, static_argnums=(0, 5))
+# Of the few rows of a trial: they compile in less time, and take about as long.
+few_rows = compiling.jit(_rows, static_argnums=(0, 5))
 
 
 def gradient(function, params, state, x, c) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ntkinfo._common import check, pickling
+from ntkinfo._common import check, compiling, pickling
 from ntkinfo.networks._kernel_function import reason, refuse_module
 
 # Outputs of a row with and without its neighbours may differ by rounding, also that of TF32, and not by more.
@@ -222,7 +222,8 @@ def _kind(value) -> str:
     return f"{type(value).__name__} of {len(value)}" if isinstance(value, tuple | list | dict) else str(type(value))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+# Of two rows, once: what compiles in less time is what is fastest.
+@functools.partial(compiling.jit, static_argnums=0)
 def _called(function, params, state, x):
     return function(params, state, x)
 

@@ -275,7 +275,7 @@ def _agreement(net: Network, x, y, x_test, largest: float, key, progress) -> dic
     rate = _STEP_SHARE * 2 * y.size / (largest * y.shape[1])
     t = rate * np.array([0, 1, 2, 5, 10, 20, 50, 100, _STEPS])
     options = {"n_networks": 1, "key": key, "x_test": x_test, "learning_rate": rate}
-    options |= {"method": "heun", "progress": progress}
+    options |= {"method": "heun", "progress": progress, "train_outputs": False}
     runs = []
     for one in (net, linearised(net, x.dtype)):
         try:

@@ -518,3 +518,22 @@ def test_summaries_refuse_what_they_cannot_use():
         finite.summary(run, Y, noise=0.0)
     with pytest.raises(ValueError, match="`key` must be given"):
         finite.summary(run, Y, method="monte_carlo")
+
+
+def test_large_convolutions_are_trained_by_a_program_for_each_step(monkeypatch):
+    rng = np.random.default_rng(0)
+    net = stax.serial(stax.Conv(2, (3, 3), padding="SAME"), stax.Relu(), stax.Flatten(), stax.Dense(1))
+    x, y = rng.normal(size=(4, 3, 3, 1)), rng.normal(size=(4, 1))
+    options = {"n_networks": 2, "key": KEY, "x_test": x[:2], "learning_rate": 0.5, "method": "heun"}
+    want = finite.train(net, x, y, [0.0, 1.0, 3.0], **options)
+    used, by_steps = [], _gradient_descent._train_by_steps
+    monkeypatch.setattr(_gradient_descent, "_train_by_steps", lambda *args: used.append(1) or by_steps(*args))
+    # No two networks fit beside each other: on the CPU, those with convolutions.
+    monkeypatch.setattr(_gradient_descent, "_VMAP_BYTES", 0)
+    run = finite.train(net, x, y, [0.0, 1.0, 3.0], **options)
+    assert bool(used) == (jax.default_backend() == "cpu")
+    for one, other in zip(jax.tree.leaves(run), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+    used.clear()
+    finite.train(one_layer(), x.reshape(4, -1), y, [0.0, 1.0], n_networks=2, key=KEY, learning_rate=0.5)
+    assert not used

@@ -134,6 +134,34 @@ def test_structured_derivatives_are_taken_where_they_are_faster_and_right(monkey
     _structured._FOUND.clear()
 
 
+def test_blocks_of_structured_derivatives_are_as_large_as_is_fastest(monkeypatch):
+    for name, value in {"_MOST_ROWS": 8, "TRIAL_ROWS": 4, "_MANY_FLOPS": 0.0}.items():
+        monkeypatch.setattr(_structured, name, value)
+    _structured._ROWS.clear()
+    x, net = normal(16, 12), networks.from_apply(*NETWORKS["convolution"])
+    want = np.asarray(empirical(net, method="jacobian")(x, None, "ntk"))
+    found = empirical(net, method="structured")(x, None, "ntk")
+    np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-12 * np.abs(want).max())
+    # Derivatives of a row are most of the work: they are taken once.
+    assert list(_structured._ROWS.values()) == [16]
+    _structured._ROWS.clear()
+    arguments = net.taken_apart[0], "trace", net.params, None, x
+    taken = _structured._temporary(_structured._program(*arguments, 8, False))
+    for name, value, rows in (
+        # If they cost nothing, small blocks leave out most of what is symmetric.
+        ("_DERIVATIVES", 0.0, 8),
+        # Memory for eight rows, for four, and for none.
+        ("_BLOCK_BYTES", taken, 8),
+        ("_BLOCK_BYTES", taken / 2, 4),
+        ("_BLOCK_BYTES", 0, 1),
+        ("_MANY_FLOPS", 1e15, 8),
+        ("_MANY_FLOPS", 0.0, 16),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(_structured, name, value)
+            assert _structured._fastest_rows(*arguments, None) == rows, name
+
+
 def test_every_way_gives_one_kernel():
     apply, params = NETWORKS["layer norm"]
     blocks = by_reverse_mode(apply, params, X1, X1)
