@@ -31,7 +31,7 @@ from ntkinfo.kernels import EvaluatedKernels, StoredKernels
 STORAGES = ("auto", "float64", "float32", "none")
 # Test inputs of a batch, which share a Krylov space, and most steps of one.
 BATCH, MAX_STEPS = 128, 40
-# Steps between two that are compared, and times looked at before the last.
+# Steps between two looks at the errors, and times looked at before the last.
 STRIDE, _WATCHED_TIMES = 2, 16
 # What the basis and its projections need beside the kernels: columns of n numbers.
 _BASIS_COPIES = 4
@@ -45,8 +45,8 @@ class Prediction:
       mean: (T, m, k), without the first axis for a scalar time.
       variance: (T, m), likewise.
       error: what is known of the errors: `error.mean` like `mean`, `error.variance` like `variance`; absolute values,
-        of truncation (the steps taken against fewer) and of rounding (of the kernels as they are stored). Estimates
-        that are made not to fall below the true error, no bounds.
+        of truncation (from the residuals of the steps taken) and of rounding (of the kernels as they are stored).
+        Estimates that are made not to fall below the true error, no bounds.
       tolerance: the error that was asked for: of means as a share of the root mean square of the labels, of variances
         of the prior variances.
       steps: Lanczos steps of each batch of test inputs.
@@ -246,29 +246,19 @@ class KrylovEnsemble:
         run = BlockLanczos(np.concatenate([ntk.T, self.targets], axis=1))
         watched = np.unique(np.linspace(0, len(s) - 1, _WATCHED_TIMES).astype(int))
         scales = self._label_scale(), np.maximum(prior, np.finfo(np.float64).tiny)
-        levels: list = []
         while len(run.sizes) < most and not run.exhausted:
             run.step(self.stored.products)
-            if len(run.sizes) % STRIDE and not run.exhausted:
+            if len(run.sizes) % STRIDE or run.exhausted:
                 continue
-            levels.append(self._level(run, run.sizes[-1], ntk, nngp, prior, s[watched]))
-            if len(levels) >= 3:
-                errors = _projection.truncation(levels[-3:], s[watched], run.exhausted)
-                if self._worst(errors, scales) <= self.tolerance:
-                    break
-        sizes = [size for i, size in enumerate(run.sizes) if (i + 1) % STRIDE == 0 or i + 1 == len(run.sizes)][-3:]
-        final = [self._level(run, size, ntk, nngp, prior, s) for size in sizes] if len(sizes) else []
-        if not final:
-            # Nothing to learn from: kernels to the test inputs and labels are zero.
-            final = [self._level(run, 0, ntk, nngp, prior, s)]
-        truncation = _projection.truncation(final, s, run.exhausted)
-        rounding = final[-1].rounding
-        error = [cut + rest for cut, rest in zip(truncation, rounding, strict=True)]
+            if self._worst(self._level(run, ntk, nngp, prior, s[watched]).truncation, scales) <= self.tolerance:
+                break
+        final = self._level(run, ntk, nngp, prior, s)
+        truncation = final.truncation
+        error = [cut + rest for cut, rest in zip(truncation, final.rounding, strict=True)]
         offset = kernels.offset(self.mean_fn, x_test, self.k)
-        mean = final[-1].mean if offset is None else final[-1].mean + np.asarray(offset, np.float64)[None]
         return {
-            "mean": mean,
-            "variance": final[-1].variance,
+            "mean": final.mean if offset is None else final.mean + np.asarray(offset, np.float64)[None],
+            "variance": final.variance,
             "mean_error": error[0],
             "variance_error": error[1],
             "steps": np.array(len(run.sizes)),
@@ -276,7 +266,9 @@ class KrylovEnsemble:
             "worst": np.array(self._worst(error, scales)),
         }
 
-    def _level(self, run, size, ntk, nngp, prior, s):
+    def _level(self, run, ntk, nngp, prior, s) -> _projection.Level:
+        """Predictions from all steps of a run, with their errors; from none where there is nothing to learn from."""
+        size, before = [0, 0, *run.sizes][-1:-3:-1]
         v = run.basis[:, :size]
         projected = _projection.Projection(
             run.ntk[:size, :size],
@@ -286,6 +278,7 @@ class KrylovEnsemble:
             v.T @ nngp.T,
             prior,
             run.beyond(size),
+            size - before,
         )
         return _projection.moments(projected, s, self._check_ritz_values, self._noise)
 

@@ -1,4 +1,4 @@
-"""Gaussian-process regression from a Krylov space of its kernel: means and variances with bounds on their errors."""
+"""Gaussian-process regression from a Krylov space of its kernel: means and variances with estimates of their errors."""
 
 import os
 
@@ -8,7 +8,7 @@ from jax import Array
 
 from ntkinfo import kernels
 from ntkinfo._numerics.block_lanczos import BlockLanczos
-from ntkinfo.ensemble import _krylov, _projection
+from ntkinfo.ensemble import _projection
 from ntkinfo.ensemble._krylov import KrylovEnsemble, Prediction
 
 _REMEDY = "Allow more steps (`max_steps`), a larger `tolerance` or a larger `noise`"
@@ -29,7 +29,8 @@ def regress(
     With V of a Krylov space of [Θ_*ᵀ, Y] and w = V(VᵀΘV + σ²I)⁻¹Vᵀ the mean is Θ_* w Y and the variance
     Θ_** - Θ_* w Θ_*ᵀ. The residuals r of the columns that w solves for are orthogonal to V (Galerkin), so the
     variance is too large by rᵀ(Θ + σ²I)⁻¹r ≤ ‖r‖²/σ², and the mean off by at most ‖r‖ ‖r'‖/σ², r' that of the labels.
-    Shown is that bound, or the change by the last steps where that is less.
+    Shown is that bound with σ² + λ in the place of σ², λ the least Ritz value, or less where inputs that are alike
+    prove a lesser eigenvalue: an estimate.
 
     Source: theory, section 15.
     """
@@ -46,14 +47,13 @@ def _batch(ens: KrylovEnsemble, x_test: Array, noise: float, most: int) -> dict[
     prior = np.asarray(kernels.diagonal(ens.kernel_fn, x_test, kernel="ntk"), np.float64)
     run = BlockLanczos(np.concatenate([cross.T, ens.targets], axis=1))
     scales = ens._label_scale(), np.maximum(prior, np.finfo(np.float64).tiny)
-    levels, truncation = [_level(ens, run, 0, cross, prior, noise)], None
+    last = _level(ens, run, cross, prior, noise)
     while len(run.sizes) < most and not run.exhausted:
         run.step(ens.stored.products)
-        levels.append(_level(ens, run, run.sizes[-1], cross, prior, noise))
-        if ens._worst(_truncation(levels, run.exhausted), scales) <= ens.tolerance:
+        last = _level(ens, run, cross, prior, noise)
+        if ens._worst(last.truncation, scales) <= ens.tolerance:
             break
-    truncation = _truncation(levels, run.exhausted)
-    last = levels[-1][0]
+    truncation = last.truncation
     error = [cut + rest for cut, rest in zip(truncation, last.rounding, strict=True)]
     offset = kernels.offset(ens.mean_fn, x_test, ens.k)
     return {
@@ -67,24 +67,15 @@ def _batch(ens: KrylovEnsemble, x_test: Array, noise: float, most: int) -> dict[
     }
 
 
-def _truncation(levels, exhausted: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What was truncated: the bound by residuals, or the estimate by differences of every second level, if less."""
-    bounds = levels[-1][1]
-    spaced = [level for level, _ in levels[::-1][:: _krylov.STRIDE]][:3][::-1]
-    estimated = _projection.truncation(spaced, np.zeros(1), exhausted)
-    # The space of no steps knows nothing: its differences are no estimate yet.
-    trusted = len(spaced) == 3 and len(levels) > 2 * _krylov.STRIDE + 1
-    if exhausted or trusted:
-        return tuple(np.minimum(*pair) for pair in zip(estimated, bounds, strict=True))  # pyright: ignore
-    return bounds
-
-
-def _level(ens: KrylovEnsemble, run: BlockLanczos, size: int, cross, prior, noise: float):
-    """The level of `size` columns of the basis, and bounds on what it truncates."""
+def _level(ens: KrylovEnsemble, run: BlockLanczos, cross, prior, noise: float) -> _projection.Level:
+    """Means and variances from all steps of a run, with their errors."""
+    size = run.sizes[-1] if run.sizes else 0
     v = run.basis[:, :size]
     rotated, targets = v.T @ cross.T, v.T @ ens.targets
     rounding, eps = ens._noise, float(np.finfo(np.float64).eps)
+    least = 0.0
     if size:
+        least = max(min(float(np.linalg.eigvalsh(run.ntk)[0]), rounding.ntk_pair), 0.0)
         factor = scipy.linalg.cho_factor(run.ntk[:size, :size] + noise * np.eye(size))
         weights, fitted = (scipy.linalg.cho_solve(factor, part) for part in (rotated, targets))
         residuals = [np.linalg.norm(run.beyond(size) @ part, axis=0) for part in (weights, fitted)]
@@ -104,8 +95,7 @@ def _level(ens: KrylovEnsemble, run: BlockLanczos, size: int, cross, prior, nois
     variance = prior - explained
     # What is below its own error may come out negative; a variance is not.
     variance = np.where((variance < 0) & (variance >= -variance_rounding), 0.0, variance)
-    level = _projection.Level(
-        (weights.T @ targets)[None], variance[None], (mean_rounding[None], variance_rounding[None]), (np.zeros(1),) * 2
-    )
-    mean_bound = residuals[0][:, None] * residuals[1][None, :] / noise
-    return level, (mean_bound[None], (residuals[0] ** 2 / noise)[None])
+    mean = (weights.T @ targets)[None]
+    cut = residuals[0][:, None] * residuals[1][None, :] / (noise + least)
+    truncation = cut[None], (residuals[0] ** 2 / (noise + least))[None]
+    return _projection.Level(mean, variance[None], (mean_rounding[None], variance_rounding[None]), truncation)

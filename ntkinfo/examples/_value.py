@@ -5,7 +5,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import ensemble, kernels
+from ntkinfo import kernels, posterior
 from ntkinfo._common import check, compiling, labels, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
@@ -129,9 +129,7 @@ def value(
 
     Source: theory, section 12.
     """
-    if isinstance(source, ensemble.KrylovEnsemble | ensemble.FeatureEnsemble):
-        ensemble.dense("source", source, "`value`")
-    check.instance("source", source, (Posterior, Ensemble), maker="`Posterior.fit` or `Ensemble.fit`")
+    source = posterior.dense("source", source, "`value`")
     check.known("source", source)
     if isinstance(source, Posterior) and np.ndim(source.noise):
         raise ValueError(

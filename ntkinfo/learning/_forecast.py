@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ntkinfo import ensemble, examples
+from ntkinfo import examples, posterior
 from ntkinfo._common import check, compiling, pytree, tables
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.posterior import Posterior
@@ -57,6 +57,7 @@ def forecast(source: SourceOfForecast) -> Forecast:
 
     Source: theory, section 14; Golub, Heath & Wahba 1979 (Technometrics 21, 215).
     """
+    source = posterior.dense("source", source, "`forecast`")
     found = examples.value(source)
     squares = jnp.sum(found.residual**2, axis=1)
     gibbs = gibbs_stderr = None
@@ -115,9 +116,7 @@ def alignment(source: SourceOfForecast) -> Alignment:
 
     Source: Cristianini et al. 2001; theory, section 14.
     """
-    if isinstance(source, ensemble.KrylovEnsemble | ensemble.FeatureEnsemble):
-        ensemble.dense("source", source, "`alignment`")
-    check.instance("source", source, (Posterior, Ensemble), maker="`Posterior.fit` or `Ensemble.fit`")
+    source = posterior.dense("source", source, "`alignment`")
     if check.concrete(source.y_rotated) and not np.any(np.asarray(source.y_rotated)):
         raise ValueError("`source` must have labels that are not all 0, or its mean; got none, which lie nowhere.")
     return _alignment(source.eigenvalues, source.y_rotated)

@@ -4,6 +4,7 @@
 divergence from the prior and leave-one-out predictions are then closed forms.
 """
 
+from ntkinfo.posterior._accepted import dense as dense
 from ntkinfo.posterior._features import FeaturePosterior
 from ntkinfo.posterior._krylov import KrylovPosterior
 from ntkinfo.posterior._learn import LearnedPosterior

@@ -15,10 +15,11 @@ from ntkinfo.ensemble import Ensemble, FeatureEnsemble
 from ntkinfo.gaussian import Gaussian
 from ntkinfo.posterior import _noise
 from ntkinfo.posterior._noise import NoiseFit
+from ntkinfo.posterior._process import OfProcess
 
 
 @pytree.dataclass("prior", "prior_saw_data")
-class FeaturePosterior:
+class FeaturePosterior(OfProcess):
     """A `Posterior` whose prior kernel is given by p features. Made by `Posterior.fit(..., engine="features")`.
 
     f(x) = φ(x)·θ with θ ~ N(0, I): exact for that kernel, from p x p numbers. With projected features it is exact for
@@ -46,26 +47,6 @@ class FeaturePosterior:
     to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
     _repr_html_ = tables.html
-
-    @property
-    def x(self) -> Array:
-        """Training inputs, (n, ...)."""
-        return self.process.x
-
-    @property
-    def y(self) -> Array:
-        """Training labels, (n, k)."""
-        return self.process.y
-
-    @property
-    def n(self) -> int:
-        """Number of training inputs."""
-        return self.process.n
-
-    @property
-    def k(self) -> int:
-        """Number of outputs of a network."""
-        return self.process.k
 
     @property
     def eigenvalues(self) -> Float[Array, " r"]:

@@ -13,13 +13,14 @@ from ntkinfo import ensemble, kernels
 from ntkinfo._common import check, pytree, tables
 from ntkinfo._common.results import Estimate
 from ntkinfo.ensemble import Ensemble, KrylovEnsemble, Prediction, SpectralSums
+from ntkinfo.posterior._process import OfProcess
 
 # The noise is to be so many times what float32 rounds off the eigenvalues of the prior kernel.
 _NOISE_FACTOR = 8.0
 
 
 @pytree.dataclass("prior", "prior_saw_data")
-class KrylovPosterior:
+class KrylovPosterior(OfProcess):
     """A `Posterior` of many training inputs, answered by block Lanczos. Made by `Posterior.fit(..., engine="krylov")`.
 
     No factorisation is made: memory is n² numbers (the prior kernel), or none where it is evaluated for every product.
@@ -40,26 +41,6 @@ class KrylovPosterior:
 
     __repr__ = tables.one_line
     _repr_html_ = tables.html
-
-    @property
-    def x(self) -> Array:
-        """Training inputs, (n, ...)."""
-        return self.process.x
-
-    @property
-    def y(self) -> Array:
-        """Training labels, (n, k)."""
-        return self.process.y
-
-    @property
-    def n(self) -> int:
-        """Number of training inputs."""
-        return self.process.n
-
-    @property
-    def k(self) -> int:
-        """Number of outputs of a network."""
-        return self.process.k
 
     @property
     def tolerance(self) -> float:
@@ -83,8 +64,8 @@ class KrylovPosterior:
     ) -> Prediction:
         """The posterior of the outputs f at test inputs, as `Posterior.predict`, with its errors.
 
-        Truncation is bounded by residuals, ‖r‖ ‖r'‖/σ² for means and ‖r‖²/σ² for variances, which are never too small
-        beyond rounding; where the change by the last steps is less, that is shown, an estimate.
+        Truncation is told by residuals, ‖r‖ ‖r'‖/(σ² + λ) for means and ‖r‖²/(σ² + λ) for variances, with the least
+        Ritz value λ, or less where inputs that are alike prove it: estimates, which λ = 0 would make bounds.
 
         Args:
           x_test: inputs, (m, ...), of the shape trained on.

@@ -12,31 +12,13 @@ from ntkinfo import stax
 from ntkinfo._common import memory
 from ntkinfo.ensemble import _engine
 from ntkinfo.kernels import _sharded
+from tests.scripts import script
 
-TIMES = np.array([0.0, 0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e6, np.inf])
-N, M = 300, 8
-
-
-@functools.cache
-def net(activation="relu", depth=2):
-    layer = {"relu": stax.Relu, "erf": stax.Erf, "gelu": stax.Gelu}[activation]
-    hidden = [part for _ in range(depth) for part in (stax.Dense(64, W_std=1.5, b_std=0.1), layer())]
-    return stax.serial(*hidden, stax.Dense(1, W_std=1.5, b_std=0.1))
-
-
-def data(kind="plain", n=N, m=M, seed=0):
-    """x, y, x_test: inputs at random, near-duplicates, labels of several classes, or few dimensions."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n + m, 3 if kind == "ill-conditioned" else 8))
-    y = np.sign(x[:, :1] * x[:, 1:2])
-    if kind == "near-duplicates":
-        x[1::2] = x[::2] + 1e-3 * rng.normal(size=x[::2].shape)
-    if kind == "one-hot":
-        y = np.eye(4)[rng.integers(0, 4, n + m)]
-        y = y - y.mean(axis=0)
-    order = rng.permutation(n + m)
-    x, y = x[order], y[order]
-    return x[:n], y[:n], x[n:]
+# Its data and what it counts as covered are tested here.
+coverage = script("benchmarks/coverage.py")
+TIMES, M, data = coverage.TIMES, coverage.M, coverage.data
+N = 300
+net = functools.cache(coverage.network)
 
 
 @functools.cache
@@ -52,9 +34,7 @@ def ratios(dense, krylov, x_test, t=TIMES):
     z, p = dense.predict(x_test, t), krylov.predict(x_test, t)
     # What the dense engine rounds off is no error of the other.
     own = np.asarray(dense.rounding_errors(dense.cross_kernels(x_test), dense.filters(dense.rescaled_time(t))))
-    mean = np.maximum(np.abs(p.mean - z.mean) - 1e-11, 0) / np.maximum(p.error.mean, 1e-30)
-    variance = np.maximum(np.abs(p.variance - z.variance) - own, 0) / np.maximum(p.error.variance, 1e-30)
-    return np.concatenate([mean.ravel(), variance.ravel()]), p
+    return coverage.of_predictions(p, z, own), p
 
 
 @pytest.mark.parametrize("storage", ["float64", "float32", "none"])
@@ -77,7 +57,7 @@ def test_predictions_are_those_of_the_dense_engine_within_their_errors(storage):
 def test_errors_are_not_below_the_truth_on_hard_data(kind, activation):
     shares = [ratios(*both(kind, activation, tolerance=tolerance))[0] for tolerance in (1e-1, 1e-4)]
     shares = np.concatenate(shares)
-    assert np.mean(shares <= 1) >= 0.97 and shares.max() <= 3
+    assert np.mean(shares <= 1) >= 0.99 and shares.max() <= 3
 
 
 @pytest.mark.slow
@@ -107,8 +87,21 @@ def test_a_run_that_does_not_reach_its_tolerance_says_so():
     with pytest.warns(UserWarning, match="above tolerance=0.001. Allow more steps"):
         p = krylov.predict(x_test, TIMES, max_steps=6)
     assert not p.reached and p.steps == (6,) and "max_steps" in p.reason
-    with pytest.warns(UserWarning, match="up to inf"):
-        assert not krylov.predict(x_test, 1.0, max_steps=1).reached
+
+
+@pytest.mark.filterwarnings("ignore:The error of the predictions")
+@pytest.mark.parametrize("kind", ["plain", "ill-conditioned"])
+def test_errors_hold_after_however_few_steps(kind):
+    dense, krylov, x_test = both(kind)
+    z = dense.predict(x_test, TIMES)
+    for steps in (1, 2, 3, 5, 8):
+        p = krylov.predict(x_test, TIMES, max_steps=steps)
+        for name in ("mean", "variance"):
+            true, told = np.abs(getattr(p, name) - getattr(z, name)), getattr(p.error, name)
+            assert np.mean(true <= told + 1e-11) >= 0.99 and np.all(true <= 3 * told + 1e-11), (steps, name)
+            # They come from residuals, and are no more than some hundred times too large where it matters.
+            late = (true[-1] > 1e-6) & (steps >= 8)
+            assert not late.any() or np.median((told[-1] / true[-1])[late]) < 100, (steps, name)
 
 
 def test_batches_are_independent_and_a_scalar_time_has_no_axis():

@@ -138,6 +138,24 @@ def test_noise_beyond_all_signal_learns_nothing(rng):
     np.testing.assert_allclose(found.information, 0.0, atol=1e-12)
 
 
+def test_what_needs_eigenvectors_names_the_remedy_for_other_engines(rng):
+    x, y, *_ = problem(rng)
+    kernel = ni.kernels.features(lambda x: np.concatenate([np.asarray(x), np.ones((len(x), 1))], axis=1))
+    sources = {
+        "krylov": [ni.Posterior.fit(network(), x, y, noise=0.1, prior="ntk", engine="krylov")],
+        "features": [ni.Posterior.fit(kernel, x, y, noise=0.1), ni.Ensemble.fit(kernel, x, y)],
+    }
+    for engine, several in sources.items():
+        for source in several:
+            maker = "Posterior" if "Posterior" in type(source).__name__ else "Ensemble"
+            for function in (ni.examples.value, ni.learning.forecast, ni.learning.alignment):
+                told = f'engine="{engine}" has none. Fit with `{maker}.fit\\(..., engine="dense"\\)`, on fewer'
+                with pytest.raises(ValueError, match=told):
+                    function(source)
+    with pytest.raises(TypeError, match="`source` must be of type `Posterior` or `Ensemble`"):
+        ni.learning.forecast(x)
+
+
 def test_refusals(rng):
     x, y, *_ = problem(rng)
     with pytest.raises(ValueError, match="`n` must be from 1 to 11, less than the 12 examples of the pool"):

@@ -106,6 +106,47 @@ def test_processes_give_the_same_numbers(tmp_path):
     assert len(list(tmp_path.glob("cell_*.npz"))) == 4
 
 
+def _in_other_processes(executor, folder):
+    """What an executor of a cluster must do: numbers, reasons of cells that fail, files, and no cell twice."""
+    axes = {"w_std": [1.0, 2.0], "activation": ["erf", "relu"], "n": [20]}
+    options = {"method": "monte_carlo", "key": jax.random.key(1), "n_samples": 4}
+    found = ni.sweep.grid(build, draw, TIMES, axes=axes, folder=folder, executor=executor, progress=False, **options)
+    here = ni.sweep.grid(build, draw, TIMES, axes=axes, progress=False, **options)
+    assert not found.failed
+    for name, value in here.values.items():
+        np.testing.assert_allclose(found.values[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert len(list(folder.glob("cell_*.npz"))) == 4
+
+    class Nothing:
+        def submit(self, *_):
+            raise AssertionError("a finished cell was submitted again")
+
+    again = ni.sweep.grid(build, draw, TIMES, axes=axes, folder=folder, executor=Nothing(), progress=False, **options)
+    for name, value in found.values.items():
+        np.testing.assert_array_equal(again.values[name], value)
+    repeated = dataclasses.replace(draw(20), x_train=np.ones((20, 8)))
+    with pytest.raises(ValueError, match="must have a cell that can be computed"):
+        ni.sweep.grid(build, repeated, TIMES, axes={"w_std": [1.0]}, executor=executor, progress=False)
+
+
+@pytest.mark.slow
+def test_submitit_gives_the_same_numbers(tmp_path):
+    submitit = pytest.importorskip("submitit")
+    executor = submitit.LocalExecutor(folder=tmp_path / "jobs")
+    executor.update_parameters(timeout_min=10)
+    _in_other_processes(executor, tmp_path / "cells")
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_numbers(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        _in_other_processes(client.get_executor(), tmp_path / "cells")
+
+
 def test_bands_over_draws_are_student_intervals():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, 4, 3))
