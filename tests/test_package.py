@@ -168,8 +168,8 @@ PROMISED = {
         squared_ib
     """,
     "bounds": """
-        FORMS TEMPERATURES binary_kl binary_kl_inverse catoni information_content input_compression
-        mcallester pac_bayes_kl xu_raginsky
+        FORMS TEMPERATURES binary_kl binary_kl_inverse catoni conditional_compression information_content
+        input_compression mcallester pac_bayes_kl xu_raginsky
     """,
     "cmi": "LeaveOneOut Supersample leave_one_out supersample",
     "compression": """

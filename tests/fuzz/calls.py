@@ -520,6 +520,7 @@ TABLE = {
     "bounds.binary_kl": lambda: _bound(ni.bounds.binary_kl, q=0.1, p=0.2),
     "bounds.binary_kl_inverse": lambda: _bound(ni.bounds.binary_kl_inverse, q=0.1, bound=0.2),
     "bounds.catoni": lambda: _bound(ni.bounds.catoni, risk=0.1, kl=3.0, n=100),
+    "bounds.conditional_compression": lambda: _bound(ni.bounds.conditional_compression, p_zy=o.joint(), n=100),
     "bounds.information_content": lambda: _bound(ni.bounds.information_content, content=3.0, n=100),
     "bounds.input_compression": lambda: _bound(ni.bounds.input_compression, information=3.0, n=100),
     "bounds.mcallester": lambda: _bound(ni.bounds.mcallester, risk=0.1, kl=3.0, n=100),
