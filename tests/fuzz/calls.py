@@ -47,6 +47,7 @@ KINDS = {
     "net": "network", "network": "thing", "networks": "flag", "noise": "positive", "norms": "tuple",
     "objective": "option", "one_hot": "floats", "optimizer": "thing", "outputs": "size", "own": "variances",
     "p": "probabilities", "p_x": "probabilities", "p_xy": "probabilities", "p_y": "probabilities",
+    "p_zy": "probabilities",
     "p_y_given_x": "probabilities", "p_z_given_y": "probabilities", "path": "path", "phases": "object",
     "plane": "object", "points": "mapping", "post": "object", "prior": "option", "prior_saw_data": "flag",
     "priors": "size", "progress": "flag", "q": "probabilities",

@@ -55,6 +55,10 @@ PAPERS = {
         "Bounding generalization error with input compression: An empirical study with infinite-width networks",
         ("ranking",),
     ),
+    "2305.18887": Paper(
+        "conditional_compression", "Kawaguchi et al. 2023", "How Does Information Bottleneck Help Deep Learning?",
+        ("ranking",),
+    ),
 }  # fmt: skip
 
 
