@@ -53,7 +53,7 @@ def ranking(full: bool, seed: int) -> Found:
                 ratio.append(overfitted(p_before, n, rng, draws).mean() / bounds.conditional_compression(p_before, n=n))
                 measured = (beyond[:, -1, :-1].mean(1), plane.i_xt[:, -1, :-1].mean(1), beyond[:, -1, -2],
                             [float(bounds.conditional_compression(cells(one), n=n)) for one in after])  # fmt: skip
-                columns["gap"].extend(np.asarray(run.test_error - run.train_error)[:, -1])
+                columns["gap"].extend((np.asarray(run.test_error) - np.asarray(run.train_error))[:, -1])
                 columns["patterns"].extend([n] * n_networks)
                 for name, values in zip(MEASURES, measured, strict=True):
                     columns[name].extend(np.asarray(values, float))

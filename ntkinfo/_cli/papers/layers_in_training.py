@@ -6,6 +6,7 @@ import numpy as np
 
 from ntkinfo import bottleneck, datasets, finite, plot
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
+from ntkinfo._cli.papers.weights_in_training import WEIGHTS
 from ntkinfo._common import tables
 
 SIZES = (12, 10, 7, 5, 4, 3, 2)
@@ -295,4 +296,5 @@ FIGURES = {
         + _AGAINST,
         convergence,
     ),
+    "weights": WEIGHTS,
 }

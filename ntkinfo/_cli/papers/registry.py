@@ -48,7 +48,7 @@ PAPERS = {
     "1703.00810": Paper(
         "layers_in_training", "Shwartz-Ziv & Tishby 2017",
         "Opening the Black Box of Deep Neural Networks via Information",
-        ("2", "3", "4", "5", "6", "7"),
+        ("2", "3", "4", "5", "6", "7", "weights"),
     ),
     "2207.09408": Paper(
         "input_compression", "Galloway et al. 2022",
