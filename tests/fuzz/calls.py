@@ -615,6 +615,11 @@ TABLE = {
     "bottleneck.generalised_ib": lambda: _bottleneck(ni.bottleneck.generalised_ib, alpha=0.5, progress=False),
     "bottleneck.hull": lambda: Call(ni.bottleneck.hull, {"curve": o.bottleneck_curve()}),
     "bottleneck.ib": lambda: _bottleneck(ni.bottleneck.ib, progress=False),
+    "bottleneck.own_beta": lambda: Call(
+        ni.bottleneck.own_beta,
+        {"p_xy": o.joint(), "encoder": np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])},
+        infinite=True,
+    ),
     "bottleneck.prediction_exponent": lambda: Call(
         ni.bottleneck.prediction_exponent,
         {"p_xy": o.joint(), "encoder": np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])},
@@ -722,6 +727,12 @@ TABLE = {
         ni.estimators.significance,
         {"x": _SAMPLES[:, 0], "y": _BITS, "key": o.KEY, "n_shuffles": 9},
         {"x": "samples", "y": "samples"},
+    ),
+    "estimators.layer_cells": lambda: Call(
+        ni.estimators.layer_cells,
+        {"activations": o.rng(3).normal(size=(5, 2))},
+        _BINS,
+        samples={"range": (-5.0, 5.0)},
     ),
     "estimators.binned_layer": lambda: _layer(ni.estimators.binned_layer),
     "estimators.quantised_layer": lambda: _layer(ni.estimators.quantised_layer),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkinfo import bounds, finite
+from ntkinfo import bounds, estimators, finite
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
 from ntkinfo._cli.papers.layers_in_training import BINS, task
 
@@ -16,8 +16,7 @@ MEASURES = ("I(X;T|Y), mean over hidden layers", "I(X;T), mean over hidden layer
 
 def cells(activations) -> np.ndarray:
     """p(t, y) of a layer of tanh units in bins, over all patterns."""
-    codes = np.floor((np.asarray(activations) + 1) * (BINS / 2)).clip(0, BINS - 1)
-    t = np.unique(codes, axis=0, return_inverse=True)[1].ravel()
+    t = estimators.layer_cells(activations, bins=BINS, range=(-1.0, 1.0))
     return np.stack([np.bincount(t, weights=column) for column in task()[1].T], axis=1) / len(t)
 
 

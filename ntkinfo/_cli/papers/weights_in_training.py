@@ -135,7 +135,7 @@ def weights(full: bool, seed: int) -> Found:
                           color=f"C{layer}", label=f"layer {layer + 1}")  # fmt: skip
             left.axhline(scale * exact[layer], color=f"C{layer}", lw=0.8, ls=":")
         left.axvline(epoch[settled], color="black", lw=0.8, ls="--")
-        left.set(xscale="symlog", xlabel="epoch", ylabel=f"entropy per weight [{unit}]")
+        left.set(xscale="symlog", xlim=(0, None), xlabel="epoch", ylabel=f"entropy per weight [{unit}]")
         left.legend(fontsize="small", title="dotted: infinite width")
         names = list(between)
         means, errors = np.array([between[name] for name in names]).T
