@@ -564,6 +564,44 @@ def generalization() -> str:
     )
 
 
+def leaving_one_out() -> str:
+    """`benchmarks/leaving_one_out.py`."""
+    r = load("leaving_one_out")
+    rows = []
+    for each in r["speed"].values():
+        for again in ("", "_again"):
+            if f"wall{again}" in each:
+                told = (f"{number(each[name])} s" for name in (f"wall{again}", f"processor{again}", "target"))
+                rows.append([f"{each['what']}{', called again' if again else ''}", *told])
+    labels, measures = r["labels"], ("information", "surprisal", "residual", "probability")
+    cells = [
+        [row["network"], row["source"], "–" if row["noise"] is None else number(row["noise"]),
+         "–" if row["noise"] is None else "largest evidence" if row["fitted"] else "the network's",
+         *("–" if row["area"][name] is None else f"{row['area'][name]:.3f}" for name in measures)]
+        for row in labels["rows"]
+    ]  # fmt: skip
+    most = {name: max(row["area"][name] or 0.0 for row in labels["rows"]) for name in measures}
+    own = max(row["area"]["information"] or 0.0 for row in labels["rows"] if not row["fitted"])
+    return section(
+        "leaving-one-out",
+        "Leaving one out",
+        f"`benchmarks/leaving_one_out.py --part speed`; first calls, with all that they compile, on {r['cores']} cores, JAX "
+        f"{r['jax']}; of the explorer the median move, after the first:",
+        table(["what", "wall", "processor", "target (wall)"], rows),
+        f"Which labels are wrong: Fashion-MNIST, n = {labels['n']}, ten classes, one label in ten wrong, means over "
+        f"{labels['draws']} draws. Area under the curve of what ranks wrong labels first: the information of an example beyond all "
+        "others (a divergence, in nats), the surprisal −log p of its label given all others, the size of the residual, and one "
+        "less the probability that a network without the example names its label. Noise is in units of the mean prior variance:",
+        table(
+            ["network", "source", "noise", "amplitude", "information", "surprisal", "residual", "probability"], cells
+        ),
+        f"The most that any reaches: {listed([f'{name} {most[name]:.3f}' for name in measures])}. With the network's own amplitude the "
+        "prior expects larger labels than there are, the residual hardly counts beside the variance, and the information ranks at "
+        f"most with {own:.3f}; with the amplitude of largest evidence it finds wrong labels as the residual does. Its worth beyond that "
+        "is the unit, that it adds up, and groups ([theory 12](theory.md#section-12)).",
+    )
+
+
 def judged(pairs, cases, ratios) -> list[str]:
     """Cells of a table: how many cases, how often below, the share of means below 1, the median ratio."""
     share = sum(value < 1 for value, _ in pairs) / len(pairs)
@@ -771,7 +809,7 @@ def hostile_arguments() -> str:
 def page() -> str:
     """The whole page."""
     sections = (
-        speed, first_calls, posterior, empirical_kernels, laplace, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, generalization, bottleneck, layered, variational,
+        speed, first_calls, posterior, empirical_kernels, laplace, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, generalization, leaving_one_out, bottleneck, layered, variational,
         jax_versions, hostile_arguments,
     )  # fmt: skip
     text = "\n\n".join([HEAD.strip(), *(make() for make in sections)]) + "\n"

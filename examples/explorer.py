@@ -141,9 +141,11 @@ class Explorer:
             # One drawing for each move: ours.
             widget.drawon = False
         self._draw_empty()
+        self._background = None
+        self.figure.canvas.mpl_connect("draw_event", lambda _: self._drawn())
         for name in ("w_std", "depth", "n"):
             self.widgets[name].on_changed(lambda _: self.moved())
-        self.widgets["activation"].on_clicked(lambda _: self.moved())
+        self.widgets["activation"].on_clicked(lambda _: self.moved(whole=True))
         self.widgets["time"].on_changed(lambda _: self.show())
         self.widgets["bound"].on_clicked(lambda _: self.show_network_bound())
         self.moved()
@@ -154,14 +156,14 @@ class Explorer:
         return {"activation": w["activation"].value_selected, "depth": int(w["depth"].val),
                 "w_std": float(w["w_std"].val), "n": int(w["n"].val)}  # fmt: skip
 
-    def moved(self) -> None:
+    def moved(self, whole: bool = False) -> None:
         """Computes again and shows."""
         self.picture = move(**self.settings())
         self.lines["network"].set_data([], [])
-        self.show()
+        self.show(whole)
 
-    def show(self) -> None:
-        """Puts the numbers into the figure."""
+    def show(self, whole: bool = False) -> None:
+        """Puts the numbers into the figure, and draws what moves, or all of it."""
         n, time = self.settings()["n"], 10.0 ** self.widgets["time"].val
         data, at, found, lines = problem(n), int(np.argmin(np.abs(np.log(TIMES / time)))), self.picture, self.lines
         mean, std = found.mean[at], found.std[at]
@@ -176,10 +178,27 @@ class Explorer:
         lines["test"].set_data(TIMES, WRONG + (1 - 2 * WRONG) * found.test_error)
         lines["posterior"].set_data(POSTERIOR_TIMES, posterior_bound(found, n))
         lines["time"].set_xdata([time, time])
-        self.axes[1].set_title(
+        self.axes[1].title.set_text(
             f"{found.input_information[at]:.2f}, {found.label_information[at]:.2f} nats at t = {time:.3g}"
         )
-        self.figure.canvas.draw_idle()
+        canvas = self.figure.canvas
+        if whole or self._background is None:
+            canvas.draw_idle()
+            return
+        canvas.restore_region(self._background)
+        self._draw_moving()
+        canvas.blit(self.figure.bbox)
+
+    def _drawn(self) -> None:
+        """Keeps what stands still: most of the time of a drawing is text. Canvases of pages always draw all."""
+        canvas = self.figure.canvas
+        if canvas.supports_blit:
+            self._background = canvas.copy_from_bbox(self.figure.bbox)
+        self._draw_moving()
+
+    def _draw_moving(self) -> None:
+        for artist in self._moving:
+            self.figure.draw_artist(artist)
 
     def show_network_bound(self) -> None:
         """The bound of the network itself, for the setting shown."""
@@ -221,6 +240,11 @@ class Explorer:
         errors.set(xlabel="training time t", ylabel="0-1 error", xlim=TIMES[[0, -1]], ylim=(0, 1.02))
         predictive.legend(fontsize=7, loc="lower left")
         errors.legend(fontsize=7, loc="upper left")
+        sliders = (self.widgets[name] for name in ("w_std", "depth", "n", "time"))
+        parts = ((slider.poly, *slider.ax.lines, slider.valtext) for slider in sliders)
+        self._moving = [*self.lines.values(), plane.title, *(artist for each in parts for artist in each)]
+        for artist in self._moving:
+            artist.set_animated(True)
 
 
 def main() -> None:

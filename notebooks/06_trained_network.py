@@ -123,8 +123,7 @@ plt.show()
 #
 # The linearised Laplace posterior: parameters $\mathcal{N}(\theta_0, \tau^2 I)$ before the data, both variances by largest
 # evidence around the random parameters, and the same two around the trained ones. Before training the parameters have seen
-# nothing, and a bound on the error of a network drawn from the posterior is legal where $\tau^2$ is not fitted to these data
-plt.show()
+# nothing, and a bound on the error of a network drawn from the posterior is legal where $\tau^2$ is not fitted to these data;
 # after training there is none, and the report says why.
 
 # %%

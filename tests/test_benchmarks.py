@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.scripts import script
@@ -57,6 +58,21 @@ def test_bounds_on_the_gap_hold_in_their_result():
         assert min(excess.values()) == 0 and excess["signal_most"] < 0.015 < 0.03 < excess["noise_faster"]
     told = module.report(cells, result["learning"], result["stopping"])
     assert told.count("\n") > 5 * len(cells) and "nan" not in told
+
+
+def test_leaving_one_out_is_as_quick_and_as_sure_as_its_result():
+    module = script("benchmarks/leaving_one_out.py")
+    result = json.loads((ROOT / "results" / "leaving_one_out.json").read_text())
+    assert set(result["speed"]) == set(module.ROWS) == set(module.WHAT)
+    for name, row in result["speed"].items():
+        assert row["target"] == module.TARGETS[name] and row["what"] == module.WHAT[name]
+        assert min(row["wall"], row.get("wall_again", row["wall"])) < row["target"]
+    rows = result["labels"]["rows"]
+    own, fitted = ([row["area"]["information"] or 0.0 for row in rows if row["fitted"] is f] for f in (False, True))
+    # What theory, section 12 says.
+    assert max(fitted) > 0.98 > 0.97 > max(own)
+    assert max(row["area"]["residual"] for row in rows) > 0.98
+    assert module.area(np.array([True, False, True, False]), np.array([3.0, 1.0, 2.0, 2.0])) == 0.875
 
 
 @pytest.fixture

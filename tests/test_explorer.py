@@ -63,6 +63,29 @@ def test_sliders_move_what_is_drawn(monkeypatch):
     shown.figure.canvas.draw()
 
 
+def test_a_move_draws_again_only_what_moved(monkeypatch):
+    _, shown = opened(monkeypatch, Programs)
+    canvas, whole = shown.figure.canvas, []
+    canvas.draw()
+    before = np.asarray(canvas.buffer_rgba()).copy()
+    monkeypatch.setattr(canvas, "draw_idle", lambda: whole.append("idle"))
+    monkeypatch.setattr(shown.axes[0].xaxis, "draw", lambda *_: whole.append("axis"))
+    shown.widgets["w_std"].set_val(2.5)
+    shown.widgets["time"].set_val(3.0)
+    assert whole == []
+    moved = np.asarray(canvas.buffer_rgba()).copy()
+    assert (moved != before).any()
+    monkeypatch.undo()
+    matplotlib.use("Agg")
+    # All of it, drawn from nothing, is the same picture.
+    canvas.draw()
+    np.testing.assert_array_equal(np.asarray(canvas.buffer_rgba()), moved)
+    # Buttons do not move, so that a change of theirs draws the whole.
+    monkeypatch.setattr(canvas, "draw_idle", lambda: whole.append("idle"))
+    shown.show(whole=True)
+    assert whole == ["idle"]
+
+
 @pytest.fixture(scope="module")
 def explorer():
     with pytest.MonkeyPatch.context() as patch:

@@ -164,12 +164,12 @@ PROMISED = {
     "bottleneck": """
         BottleneckCurve ConfidenceBand bayes_error bifurcation chernoff closest
         confidence_band critical_betas deterministic_ib dual_ib
-        encoder_point gaussian_curve gaussian_ib generalised_ib hull ib prediction_exponent smooth
+        encoder_point gaussian_curve gaussian_ib generalised_ib hull ib own_beta prediction_exponent smooth
         squared_ib
     """,
     "bounds": """
-        FORMS TEMPERATURES binary_kl binary_kl_inverse catoni information_content input_compression
-        mcallester pac_bayes_kl xu_raginsky
+        FORMS TEMPERATURES binary_kl binary_kl_inverse catoni conditional_compression information_content
+        input_compression mcallester pac_bayes_kl xu_raginsky
     """,
     "cmi": "LeaveOneOut Supersample leave_one_out supersample",
     "compression": """
@@ -192,7 +192,7 @@ PROMISED = {
         CrossFeatures CrossKernels Ensemble FeatureEnsemble KrylovEnsemble Prediction PredictiveError SpectralSums
         covariances labels means predictive rotate standard_error
     """,
-    "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg quantised_layer",
+    "estimators": "LayerInformation binned binned_layer infonce kde kde_pair ksg layer_cells quantised_layer",
     "examples": "ExampleValue GroupValue Selection select value",
     "files": "load save",
     "finite": """

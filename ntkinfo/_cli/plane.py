@@ -128,7 +128,7 @@ def table(plane, unit: str = "nats") -> str:
     """Layers by their means over networks: before training, at most, and at the end."""
     factor = tables.factor(unit)
     x, y = factor * plane.i_xt.mean(axis=0), factor * plane.i_ty.mean(axis=0)
-    head = ("layer", "I(X;T) start", "most", "end", "fall", "I(T;Y) start", "end", "distance", "beta")
+    head = ("layer", "I(X;T) start", "most", "end", "fall", "I(T;Y) start", "end", "distance", "beta", "own beta")
     lines = [
         f"{plane.estimator}; {unit}, mean over {len(plane.i_xt)} networks",
         f"{head[0]:>12}" + "".join(f"{title:>13}" for title in head[1:]),
@@ -137,6 +137,7 @@ def table(plane, unit: str = "nats") -> str:
         most = x[:, i].max()
         numbers = [x[0, i], most, x[-1, i], most - x[-1, i], y[0, i], y[-1, i]]
         numbers += [factor * plane.distance[:, -1, i].mean(), np.median(plane.beta[:, -1, i])]
+        numbers += [np.nan if plane.own_beta is None else np.median(plane.own_beta[:, -1, i])]
         lines.append(f"{name:>12}" + "".join(f"{number:>13.4g}" for number in numbers))
     return "\n".join(lines)
 
@@ -177,11 +178,13 @@ def _write_csv(out, planes) -> None:
     def write(path):
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(("estimator", "network", "epoch", "layer", "i_xt", "i_ty", "beta", "distance"))
+            writer.writerow(("estimator", "network", "epoch", "layer", "i_xt", "i_ty", "beta", "distance", "own_beta"))
             for name, plane in planes.items():
                 for index in np.ndindex(plane.i_xt.shape):
                     i, t, layer = index
-                    values = (quantity[index] for quantity in (plane.i_xt, plane.i_ty, plane.beta, plane.distance))
+                    own = np.full(plane.beta.shape, np.nan) if plane.own_beta is None else plane.own_beta
+                    quantities = (plane.i_xt, plane.i_ty, plane.beta, plane.distance, own)
+                    values = (quantity[index] for quantity in quantities)
                     writer.writerow((name, i, int(plane.epochs[t]), plane.names[layer], *(f"{v:.8g}" for v in values)))
 
     out.write("plane.csv", write)

@@ -9,6 +9,7 @@ RESULTS = {
     "bottleneck.BottleneckCurve": "bottleneck._curve",
     "bottleneck.Branch": "bottleneck._critical",
     "bottleneck.Closest": "bottleneck._information_curve",
+    "bottleneck.OwnBeta": "bottleneck._own_beta",
     "bottleneck.ConfidenceBand": "bottleneck._confidence",
     "bottleneck.CriticalBetas": "bottleneck._critical",
     "bottleneck.Exponent": "bottleneck._error_exponent",

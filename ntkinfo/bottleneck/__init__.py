@@ -19,6 +19,7 @@ from ntkinfo.bottleneck._error_exponent import bayes_error, chernoff, prediction
 from ntkinfo.bottleneck._gaussian import gaussian_curve, gaussian_ib
 from ntkinfo.bottleneck._ib import dual_ib, generalised_ib, ib
 from ntkinfo.bottleneck._information_curve import closest, encoder_point, hull
+from ntkinfo.bottleneck._own_beta import own_beta
 from ntkinfo.bottleneck._squared import squared_ib
 from ntkinfo.discrete import smooth
 
@@ -39,6 +40,7 @@ __all__ = [
     "generalised_ib",
     "hull",
     "ib",
+    "own_beta",
     "prediction_exponent",
     "smooth",
     "squared_ib",

@@ -12,6 +12,7 @@ Which bound may I use?
 | `catoni` | the same, perhaps a temperature chosen beforehand | the same; with the right temperature a little sharper | the same | the same; the temperature is paid for by a union over a grid unless given |
 | `information_content` | the prior probability of all training labels | true risk of a prior network given that it fits them all | with probability 1 - δ | training error 0, labels a function of the input, the posterior the prior restricted |
 | `xu_raginsky` | I(Θ;D), an average over data sets | the expected gap | on average over data sets | sub-Gaussian loss; one data set's KL is no substitute for its average |
+| `conditional_compression` | p(z, y) of a representation of finitely many values | the expected gap of any decoder on it | on average over data sets | loss in [0, 1]; an encoder that did not see the data, or I(encoder; data) |
 | `input_compression` | I(X;Z) | the gap, up to an unproven step | heuristically | a finite set of typical inputs; it ranks representations, it certifies none |
 
 The KL is one between distributions of whole networks: `ntkinfo.Posterior.kl`, or the parameters' divergence of an
@@ -36,6 +37,7 @@ from ntkinfo.bounds._bounds import (
     pac_bayes_kl,
     xu_raginsky,
 )
+from ntkinfo.bounds._conditional_compression import conditional_compression
 
 __all__ = [
     "FORMS",
@@ -43,6 +45,7 @@ __all__ = [
     "binary_kl",
     "binary_kl_inverse",
     "catoni",
+    "conditional_compression",
     "information_content",
     "input_compression",
     "mcallester",

@@ -134,6 +134,11 @@ def _by_cells(reach, u, prior, rates, s, up, down):
     """The same for many times: the forms between nodes of all cells first, times last."""
     parts, n = cells(rates), len(u)
     rising, falling = (zip(*(_flow(cell.nodes, s) for cell in parts), strict=True)) if parts else ((), ())
+    products = {
+        (a, b): _products(rising[a], falling[a], rising[b], falling[b], a == b)
+        for a in range(len(parts))
+        for b in range(a, len(parts))
+    }
     tested, between, trained = (np.zeros((len(s), n)) for _ in range(3))
     for start in range(0, n, _POINTS):
         here = slice(start, min(start + _POINTS, n))
@@ -146,19 +151,27 @@ def _by_cells(reach, u, prior, rates, s, up, down):
             product = scaled.reshape(-1, scaled.shape[3]) @ prior[rows, rows.start :]
             product = product.reshape(q, 2, len(x), -1)
             for b in range(a, len(parts)):
-                other = parts[b]
+                other, of_time = parts[b], products[a, b]
                 columns = product[..., other.rows.start - rows.start : other.rows.stop - rows.start]
                 with_x, with_z = ((columns * v[None, None, :, other.rows]) @ other.weights for v in (x, z))
-                twice = 1 if a == b else 2
-                tested[:, here] += twice * _over_time(rising[a], rising[b], with_x[:, 0])
-                trained[:, here] += twice * _over_time(falling[a], falling[b], with_z[:, 1])
-                between[:, here] += _over_time(rising[a], falling[b], with_z[:, 0])
+                tested[:, here] += of_time[0] @ _flat(with_x[:, 0])
+                trained[:, here] += of_time[1] @ _flat(with_z[:, 1])
+                between[:, here] += of_time[2] @ _flat(with_z[:, 0])
                 if a != b:
-                    between[:, here] += _over_time(falling[a], rising[b], with_x[:, 1])
+                    between[:, here] += of_time[3] @ _flat(with_x[:, 1])
     return tested, between, trained
 
 
-def _over_time(first, second, forms):
-    """Σ_qr first (T, q) · second (T, r) · forms (q, n, r), (T, n)."""
-    products = (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
-    return products @ forms.transpose(0, 2, 1).reshape(-1, forms.shape[1])
+def _products(rising, falling, rising_after, falling_after, same):
+    """Products over time (T, q r) of the functions of two cells: both rising, both falling, and crossed."""
+    pairs = ((rising, rising_after), (falling, falling_after), (rising, falling_after), (falling, rising_after))
+    twice = 1 if same else 2
+    return [
+        factor * (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
+        for factor, (first, second) in zip((twice, twice, 1, 1), pairs, strict=True)
+    ]
+
+
+def _flat(forms):
+    """(q, n, r) as (q r, n)."""
+    return forms.transpose(0, 2, 1).reshape(-1, forms.shape[1])

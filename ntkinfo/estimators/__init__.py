@@ -25,7 +25,7 @@ from ntkinfo.estimators._extrapolate import Extrapolation, extrapolate
 from ntkinfo.estimators._infonce import infonce
 from ntkinfo.estimators._kde import kde, kde_pair
 from ntkinfo.estimators._ksg import ksg
-from ntkinfo.estimators._layers import LayerInformation, binned_layer, quantised_layer
+from ntkinfo.estimators._layers import LayerInformation, binned_layer, layer_cells, quantised_layer
 from ntkinfo.estimators._significance import Significance, significance
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "kde",
     "kde_pair",
     "ksg",
+    "layer_cells",
     "quantised_layer",
     "significance",
 ]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Shaped
+from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
 from ntkinfo._common import check, labels, tables
 from ntkinfo.estimators import _binning, _samples
@@ -49,6 +49,57 @@ def _layers(host, p_y_given_x, p_x, codes, unit) -> LayerInformation:
     pairs = [_binning.layer(codes(rows), inputs, classes) for rows in host.reshape(-1, *host.shape[-2:])]
     values = tables.factor(unit) * np.array(pairs).T
     return LayerInformation(*(jnp.asarray(one.reshape(lead)) for one in values))
+
+
+def layer_cells(
+    activations: Activations, *, bins: int | None = 30, width: float | None = None, range: Limits | None = None
+) -> Int[np.ndarray, "*lead n"]:
+    """The discretised layer T itself: the cell of every input, numbered from 0 at each leading index.
+
+    Inputs of one number are the same T, as `binned_layer` counts them (`quantised_layer` with `bins=None`).
+
+    Args:
+      activations: (..., n, d) floats, with leading axes such as epochs.
+      bins: number of equal bins for each unit, the last closed; None for values as they are.
+      width: width of the bins instead, as in `binned_layer`.
+      range: limits (lo, hi) of the bins, as in `binned_layer`.
+
+    Returns:
+      Integers (..., n). The joint table with labels is a sum over them, and `bottleneck.own_beta` takes them as an
+      encoder.
+
+    Raises:
+      TypeError: activations that are not floats, or traced.
+      ValueError: shapes that do not fit, a range together with `bins=None`, and as in `binned`.
+
+    Source: theory, section 9.
+
+    Example:
+      >>> layer_cells(np.array([[-0.9], [-0.8], [0.7], [0.9]]), bins=2).tolist()
+      [0, 0, 1, 1]
+    """
+    check.on_host(locals())
+    host = _samples.host("activations", activations)
+    if host.ndim < 2 or host.shape[-2] < 1:
+        raise ValueError(f"`activations` must have shape (..., n, d); got {host.shape}.")
+    if bins is None:
+        if width is not None or range is not None:
+            raise ValueError("`width` and `range` must be left out with `bins=None`, which takes values as they are.")
+        codes = _as_they_are
+    else:
+        _samples.check_bins(bins, width)
+        if host.dtype != np.float64:
+            raise TypeError(f"`activations` must be floats to be binned; got {host.dtype}. Pass `bins=None`.")
+
+        def codes(rows):
+            return _samples.codes("activations", rows, bins, width, range)
+
+    cells = [_binning.symbols(codes(rows)) for rows in host.reshape(-1, *host.shape[-2:])]
+    return np.array(cells).reshape(host.shape[:-1])
+
+
+def _as_they_are(rows):
+    return np.unique(rows, return_inverse=True)[1].reshape(rows.shape)
 
 
 def binned_layer(
@@ -131,8 +182,4 @@ def quantised_layer(
     """
     check.on_host(locals())
     tables.factor(unit)
-
-    def codes(rows):
-        return np.unique(rows, return_inverse=True)[1].reshape(rows.shape)
-
-    return _layers(_samples.host("activations", activations), p_y_given_x, p_x, codes, unit)
+    return _layers(_samples.host("activations", activations), p_y_given_x, p_x, _as_they_are, unit)

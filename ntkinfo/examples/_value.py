@@ -98,6 +98,8 @@ def value(
     for an ensemble at t = ∞ residuals are [G(Y - f₀)]_i, G = diag(1/[Θ⁻¹]_ii) Θ⁻¹, with mean GY and variances
     diag(GKGᵀ). High information together with a low probability marks labels that may be wrong. Its worth is the unit,
     and that groups have one too; the size of the residual, or the probability, ranks wrong labels as well or better.
+    Information ranks them as well only where the amplitude of the prior fits the labels: divide these by the root of
+    the mean of their squares in the inverse of the prior's covariance with noise, for which evidence is largest.
 
     Args:
       source: a posterior; or an ensemble.

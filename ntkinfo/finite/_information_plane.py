@@ -40,6 +40,10 @@ class Plane:
       distance: its distance from the curve, nats, (N, T, L).
       names: of the layers.
       estimator: what was measured, in words, with its bins or its noise.
+      own_beta: the β at which the encoder of the bottleneck made from the layer's own decoder is nearest to it,
+        `bottleneck.own_beta`, (N, T, L): another definition than `beta`, and 1 for hard labels. None without a curve,
+        and for "kde".
+      own_divergence: how near, E_x D[p(t|x) ‖ p_β(t|x)] in nats, (N, T, L).
     """
 
     epochs: np.ndarray
@@ -57,11 +61,13 @@ class Plane:
     distance: np.ndarray | None
     names: tuple[str, ...]
     estimator: str
+    own_beta: np.ndarray | None = None
+    own_divergence: np.ndarray | None = None
 
     _table = tables.Table(
         ("network", "epochs", "layer"),
-        nats="i_xt i_ty i_xt_lower i_xt_upper i_ty_lower i_ty_upper distance",
-        plain="saturated beta",
+        nats="i_xt i_ty i_xt_lower i_xt_upper i_ty_lower i_ty_upper distance own_divergence",
+        plain="saturated beta own_beta",
         where={"saturated": ("epochs", "layer")},
         names={"layer": "names"},
         totals="log_n* label_entropy* i_xy* estimator",
@@ -111,7 +117,8 @@ def information_plane(
       variance: of the noise, for "kde".
       n_networks: the first so many networks only; None for all.
       n_records: about so many of the recorded epochs, evenly chosen, with the first and the last; None for all.
-      curve: a `BottleneckCurve` of the same p(x, y), to measure the distance of each point from.
+      curve: a `BottleneckCurve` of the same p(x, y), to measure the distance of each point from; the own β of each
+        layer then stands beside the β of the nearest point.
       progress: whether to show a bar over epochs; None shows it where it takes longer than 3 seconds.
 
     Returns:
@@ -147,6 +154,7 @@ def information_plane(
     if estimator == "kde" and p_x is not None:
         raise ValueError("`p_x` must be left out for the estimator 'kde', whose inputs are equally probable.")
     limits = _limits(source, range) if estimator == "binned" and width is None else _given(source, range)
+    p_xy = p * (1 / len(p) if weights is None else weights[:, None])
     label = _estimator_label(estimator, bins, width, range, variance)
 
     def measure(layer, values):
@@ -160,7 +168,14 @@ def information_plane(
                 about_input.value, about_label.value,
                 about_input.lower, about_input.upper, about_label.lower, about_label.upper,
             )  # fmt: skip
-        return result.i_xt, result.i_ty
+        if curve is None:
+            return result.i_xt, result.i_ty
+        return result.i_xt, result.i_ty, *own(layer, values[0])
+
+    def own(layer, values):
+        limits_of_bins = {} if estimator == "quantised" else {"width": width, "range": limits[layer]}
+        cells = estimators.layer_cells(values, bins=None if estimator == "quantised" else bins, **limits_of_bins)
+        return tuple(np.array([one]) for one in bottleneck.own_beta(p_xy, cells))
 
     points = []
     for record in _progress.bar(source.records, desc="information plane", unit="epoch", progress=progress):
@@ -173,6 +188,9 @@ def information_plane(
     # (quantity, N, T, L)
     stacked = [np.stack([point[k] for point in points], axis=1) for k in np.arange(len(points[0]))]
     i_xt, i_ty, *bounds = stacked
+    own_values = (None, None)
+    if len(bounds) == 2:
+        own_values, bounds = bounds, []
     p_x = np.full(len(p), 1 / len(p)) if weights is None else weights
     ceiling = float(entropy(p_x))
     label_entropy = float(entropy(p_x @ p))
@@ -191,6 +209,7 @@ def information_plane(
         None if closest is None else closest.distance,
         source.names,
         label,
+        *own_values,
     )
 
 

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ALL = [(paper, name) for paper, about in registry.PAPERS.items() for name in about.figures]
 # Some seconds of compilation or training each; two are computed by other tests below.
 SLOW = {("2006.04641", name) for name in ("curves", "bifurcation", "exponents", "variational")}
-SLOW |= {("2302.02432", "bounds"), ("2103.01045", "table"), ("2207.09408", "ranking")}
-SLOW |= {("1703.00810", name) for name in "356"} | {("1911.09189", name) for name in "13"}
+SLOW |= {("2302.02432", "bounds"), ("2103.01045", "table"), ("2207.09408", "ranking"), ("2305.18887", "ranking")}
+SLOW |= {("1703.00810", name) for name in (*"356", "weights")} | {("1911.09189", name) for name in "13"}
 
 
 def gallery():

@@ -70,6 +70,11 @@ def test_binned_layers_against_dictionaries(problem):
     assert found.log_n == pytest.approx(math.log(32))
     assert found.i_xy == pytest.approx(float(curve.i_xy))
     assert (found.i_xt < found.log_n + 1e-12).all()
+    # The layer's own β, by its cells; another definition than the nearest point.
+    cells = ni.estimators.layer_cells(forward(run, x, 2, 3)[0], bins=6, range=(-1, 1))
+    alone = ni.bottleneck.own_beta(p / 32, cells)
+    assert (found.own_beta[2, 3, 0], found.own_divergence[2, 3, 0]) == pytest.approx(tuple(alone), rel=1e-6)
+    assert (found.own_beta >= 0).all() and (found.own_divergence >= 0).all() and found.own_beta.shape == (3, 4, 3)
     np.testing.assert_array_equal(found.saturated, found.i_xt.mean(0) >= 0.99 * math.log(32))
 
 

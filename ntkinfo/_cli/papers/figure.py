@@ -10,8 +10,10 @@ import numpy as np
 SOURCES = {
     "figure": "read off the figure in the paper",
     "abstract": "said in the abstract of the paper",
+    "text": "said in the text of the paper",
     "theory": "theory of this library",
     "notebook": "found in a notebook of this library",
+    "question": "asked by this library",
 }
 RELATIONS = ("equals", "at most", "at least")
 
@@ -95,7 +97,7 @@ def verdict(claims: list[Claim], full: bool) -> str:
     if not full:
         return f"small sizes: {held} of {len(claims)} claims of theory hold; --full judges those of the paper"
     if held == len(claims):
-        of_paper = any(claim.source in ("figure", "abstract") for claim in claims)
+        of_paper = any(claim.source in ("figure", "abstract", "text") for claim in claims)
         return "reproduced" if of_paper else "agrees with what this library expects; no claim of the paper is judged"
     return f"in part: {held} of {len(claims)} claims hold" if held else "not reproduced"
 

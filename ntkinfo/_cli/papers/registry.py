@@ -48,11 +48,15 @@ PAPERS = {
     "1703.00810": Paper(
         "layers_in_training", "Shwartz-Ziv & Tishby 2017",
         "Opening the Black Box of Deep Neural Networks via Information",
-        ("2", "3", "4", "5", "6", "7"),
+        ("2", "3", "4", "5", "6", "7", "weights"),
     ),
     "2207.09408": Paper(
         "input_compression", "Galloway et al. 2022",
         "Bounding generalization error with input compression: An empirical study with infinite-width networks",
+        ("ranking",),
+    ),
+    "2305.18887": Paper(
+        "conditional_compression", "Kawaguchi et al. 2023", "How Does Information Bottleneck Help Deep Learning?",
         ("ranking",),
     ),
 }  # fmt: skip
