@@ -123,34 +123,39 @@ def _evaluate(piece, low, high, who, level):
     it all that the bound is larger than the maximum.
     """
     at, empty, level = piece.centre(low, high), piece.empty(low, high), level[who]
-    own, s, rise, wide, step = piece.expand(low, high, at, who)
-    bound = own + rise
-    wide = np.flatnonzero(wide & ~empty & (bound > level))
+    own, s, form = piece.expand(low, high, at, who)
+    bound = own + form.rise()
+    wide = np.flatnonzero(form.wide & ~empty & (bound > level))
     if len(wide):
         bound[wide] = np.minimum(bound[wide], piece.of_vertices(low[wide], high[wide], at[wide], who[wide]))
-    again = np.flatnonzero(~empty & (bound > level) & np.isfinite(step).all(1))
+    again = np.flatnonzero(~empty & (bound > level))
+    step = form.step(again)
     for _ in range(_EXPANSIONS):
+        concave = np.isfinite(step).all(1)
+        again, step = again[concave], step[concave]
         if not len(again):
             break
         # The maximum may lie just outside of the box, which is then bounded from there.
-        at[again] += piece.reach(low[again], high[again], at[again], step[again]) * step[again]
-        value, point, rise, _, step[again] = piece.expand(low[again], high[again], at[again], who[again])
-        bound[again] = np.minimum(bound[again], value + rise)
+        at[again] += piece.reach(low[again], high[again], at[again], step) * step
+        value, point, form = piece.expand(low[again], high[again], at[again], who[again])
+        bound[again] = np.minimum(bound[again], value + form.rise())
         higher = value > own[again]
         own[again[higher]], s[again[higher]] = value[higher], point[higher]
-        again = again[(bound[again] > level[again]) & np.isfinite(step[again]).all(1)]
+        above = np.flatnonzero(bound[again] > level[again])
+        again, step = again[above], form.step(above)
     # A box that holds no decoder has neither a bound nor a value.
     own = np.where(empty, -np.inf, own)
     return np.where(empty, -np.inf, np.maximum(bound, own)), own, s
 
 
-def _second_order(features, beta, weights, mean, gradient, half, concave, *, on_simplex=False):
+class _SecondOrder:
     """How much log G may rise within boxes from its value at a point of each.
 
-    log G = LSE_x(log c(x) + β f(x)·v) + a concave function of v, |v_y| ≤ half_y (boxes, y). By convexity the weights of
-    the first part are at most W(x) = w(x) exp(β Σ_y |f_y(x) - E_w f_y| half_y), and a covariance grows with its
-    weights: the second derivatives are at most M = β² Cov_W[f] - β concave. Then gradient·v + v M v / 2 is at most
-    Σ_y λ/2 + gᵀ(λ - M)⁻¹g/2, in units of the sides, for every λ ≥ 0 that makes λ - M positive definite.
+    log G = LSE_x(log c(x) + β f(x)·v) + a concave function of v, |v_y| ≤ half_y (boxes, y). On the way to v, at tv, the
+    weights of the first part are by convexity at most w(x) e^{t d(x)}, d(x) = β Σ_y |f_y(x) - E_w f_y| half_y, and a
+    covariance grows with its weights. In the remainder ∫ (1 - t) vᵀH(tv)v dt of Taylor's formula that makes them at
+    most W(x)/2, W = 2 w (e^d - 1 - d)/d², as a covariance is concave in its weights. So log G rises by at most
+    gradient·v + v M v / 2, M = β² Cov_W[f] - β concave.
 
     Args:
       features: f(x), (x, y).
@@ -159,55 +164,96 @@ def _second_order(features, beta, weights, mean, gradient, half, concave, *, on_
       mean: E_w f, (boxes, y).
       gradient: of log G at the points, (boxes, y).
       half: the largest |v_y|, (boxes, y).
-      concave: two arrays (boxes, y, y): the second derivatives of the concave part are -β times the first at the point,
-        and at most -β times the second in the box.
+      concave: two functions of which points to arrays (points, y, y): the second derivatives of the concave part are -β
+        times the first at the point, and their mean on the way to a point of the box, by the weights 2 (1 - t), is at
+        most -β times the second.
       on_simplex: whether Σ_y v_y = 0.
 
-    Returns:
-      The bound on the rise (boxes,); whether the weights may change so much that the vertices may tell more (boxes,);
-      Newton's step (boxes, y), NaN where log G is not concave at the point.
+    Attributes:
+      wide: (boxes,) whether the weights may change so much that the vertices may tell more.
+
+    Source: theory, section 7 (certificate).
     """
-    n_labels = features.shape[1]
-    shift = np.zeros((1, 1))
-    if on_simplex:
-        # Where Σ v = 0 a constant may be added to f.
-        total = half.sum(1, keepdims=True)
-        share = np.divide(half, total, out=np.zeros_like(half), where=total > 0)
-        shift = share @ features.T - np.sum(share * mean, axis=1)[:, None]
-    deviation = np.zeros_like(weights)
-    for y in range(n_labels):
-        deviation += np.abs(features[None, :, y] - (mean[:, y, None] + shift)) * half[:, y, None]
-    deviation *= beta[:, None]
-    change = deviation.max(axis=1)
-    rise, step = np.full(len(half), np.inf), np.full_like(half, np.nan)
-    small = np.flatnonzero(change < 20)
-    half, weights, beta, g = half[small], weights[small], beta[small, None, None], (gradient * half)[small]
-    largest = weights * np.exp(deviation[small])
-    sides = half[:, :, None] * half[:, None, :]
-    now, most = (
-        (beta**2 * _covariance(features, w) - beta * each[small]) * sides
-        for w, each in zip((weights, largest), concave, strict=True)
-    )
-    if on_simplex:
+
+    def __init__(self, features, beta, weights, mean, gradient, half, concave, *, on_simplex=False):
+        self.features, self.beta, self.weights, self.half = features, beta, weights, half
+        self.concave, self.on_simplex, self.forces = concave, on_simplex, gradient * half
+        shift = np.zeros((1, 1))
+        if on_simplex:
+            # Where Σ v = 0 a constant may be added to f.
+            total = half.sum(1, keepdims=True)
+            share = np.divide(half, total, out=np.zeros_like(half), where=total > 0)
+            shift = share @ features.T - np.sum(share * mean, axis=1)[:, None]
+        deviation = np.zeros_like(weights)
+        for y in range(features.shape[1]):
+            deviation += np.abs(features[None, :, y] - (mean[:, y, None] + shift)) * half[:, y, None]
+        deviation *= beta[:, None]
+        self.deviation, self.change = deviation, deviation.max(axis=1)
+        self.wide = self.change > _WIDE
+
+    def _form(self, boxes, weights, concave):
+        """Gradient (boxes, y) and second derivatives (boxes, y, y) in units of the sides."""
+        beta, half, g = self.beta[boxes, None, None], self.half[boxes], self.forces[boxes]
+        matrix = beta**2 * _covariance(self.features, weights) - beta * concave(boxes)
+        matrix *= half[:, :, None] * half[:, None, :]
+        if not self.on_simplex:
+            return g, matrix
         length = np.linalg.norm(half, axis=1, keepdims=True)
         normal = np.divide(half, length, out=np.zeros_like(half), where=length > 0)
-        across = np.eye(n_labels) - normal[:, :, None] * normal[:, None, :]
-        now, most, g = across @ now @ across, across @ most @ across, (across @ g[:, :, None])[:, :, 0]
-    values, vectors = np.linalg.eigh(most)
-    squares = (vectors.swapaxes(1, 2) @ g[:, :, None])[:, :, 0] ** 2
-    unit = np.sqrt(squares.sum(1, keepdims=True) / n_labels)
-    # Beyond every eigenvalue by more than its rounding.
-    least = np.maximum(values[:, -1:], 0) + _LEAST + 1e-15 * np.abs(values).max(1, keepdims=True)
-    multipliers = (least + multiplier * unit for multiplier in _MULTIPLIERS)
-    rises = [(n_labels * each[:, 0] + np.sum(squares / (each - values), axis=1)) / 2 for each in multipliers]
-    rise[small] = np.min(rises, axis=0)
-    values, vectors = np.linalg.eigh(now)
-    # In one direction nothing changes; in the others the form must be negative.
-    values[np.arange(len(values)), np.argmin(np.abs(values), axis=1)] = -np.inf
-    inside = values.max(1) < 0
-    along = (vectors.swapaxes(1, 2) @ g[:, :, None])[:, :, 0] / -np.where(inside[:, None], values, -1)
-    step[small[inside]] = ((vectors @ along[:, :, None])[:, :, 0] * half)[inside]
-    return rise, change > _WIDE, step
+        across = np.eye(half.shape[1]) - normal[:, :, None] * normal[:, None, :]
+        return (across @ g[:, :, None])[:, :, 0], across @ matrix @ across
+
+    def rise(self):
+        """A bound on the rise (boxes,).
+
+        g·v + vMv/2 is at most Σ_y λ/2 + gᵀ(λ - M)⁻¹g/2, in units of the sides, for every λ ≥ 0 that makes λ - M
+        positive definite.
+        """
+        result, n_labels = np.full(len(self.half), np.inf), self.half.shape[1]
+        small = np.flatnonzero(self.change < 20)
+        g, matrix = self._form(small, self.weights[small] * _mean_growth(self.deviation[small]), self.concave[1])
+        values, vectors = np.linalg.eigh(matrix)
+        squares = (vectors.swapaxes(1, 2) @ g[:, :, None])[:, :, 0] ** 2
+        unit = np.sqrt(squares.sum(1, keepdims=True) / n_labels)
+        # Beyond every eigenvalue by more than its rounding.
+        least = np.maximum(values[:, -1:], 0) + _LEAST + 1e-15 * np.abs(values).max(1, keepdims=True)
+        multipliers = (least + multiplier * unit for multiplier in _MULTIPLIERS)
+        rises = [(n_labels * each[:, 0] + np.sum(squares / (each - values), axis=1)) / 2 for each in multipliers]
+        result[small] = np.min(rises, axis=0)
+        return result
+
+    def step(self, boxes):
+        """Newton's steps from the points of some boxes (k, y), NaN where log G is not concave at the point."""
+        result = np.full((len(boxes), self.half.shape[1]), np.nan)
+        small = np.flatnonzero(self.change[boxes] < 20)
+        boxes = boxes[small]
+        g, matrix = self._form(boxes, self.weights[boxes], self.concave[0])
+        values, vectors = np.linalg.eigh(matrix)
+        # In one direction nothing changes; in the others the form must be negative.
+        values[np.arange(len(values)), np.argmin(np.abs(values), axis=1)] = -np.inf
+        inside = values.max(1) < 0
+        along = (vectors.swapaxes(1, 2) @ g[:, :, None])[:, :, 0] / -np.where(inside[:, None], values, -1)
+        result[small[inside]] = ((vectors @ along[:, :, None])[:, :, 0] * self.half[boxes])[inside]
+        return result
+
+
+def _mean_growth(d):
+    """2 (e^d - 1 - d)/d², the mean of e^{td} over t by the weights 2 (1 - t), of d ≥ 0."""
+    small = np.minimum(d, 1e-2)
+    series = 1 + small / 3 * (1 + small / 4 * (1 + small / 5 * (1 + small / 5)))
+    return np.where(d > 1e-2, 2 * (np.expm1(d) - d) / np.maximum(d, 1e-2) ** 2, series)
+
+
+def _mean_spread(s, least):
+    """What the mean of `_spread` is at least while log s(t), concave in t, goes from log s to at least log `least`.
+
+    The mean over t in (0, 1) by the weights 2 (1 - t). s(t) ≥ s e^{-tr}, r = log(s/least), is no less than the mixture
+    of s and `least` by the share τ = (1 - e^{-tR})/(1 - e^{-R}) of the latter, R the largest r, and `_spread` is
+    concave. The mean of τ is at most 1/3 + R/12 + R²/360.
+    """
+    most = np.log(np.maximum(s, _SMALLEST) / np.maximum(least, _SMALLEST)).max(axis=1)
+    share = np.minimum(1 / 3 + most / 12 + most**2 / 360, 1)[:, None, None]
+    return (1 - share) * _spread(s) + share * _spread(least)
 
 
 def _covariance(features, weights):
@@ -232,13 +278,23 @@ def _softmax(logits):
     return odds / total, (largest + np.log(total))[..., 0]
 
 
-def _log_sum_exp(offset, slopes, points):
-    """LSE_x(offset + points·slopes) of points (boxes, v, y), offset (boxes, x) and slopes (y, x), as (boxes, v)."""
-    result = np.empty(points.shape[:2])
-    step = max(1, _ENTRIES // (points.shape[1] * slopes.shape[1]))
-    for i in range(0, len(points), step):
-        result[i : i + step] = _softmax(offset[i : i + step, None, :] + points[i : i + step] @ slopes)[1]
-    return result
+def _largest(offset, features, points, exist, constant=0.0):
+    """The largest LSE_x(offset + features·point) + constant of each box (boxes,), -∞ where there is no point.
+
+    Of points (boxes, v, y) those that exist (boxes, v); offset (boxes, x), features (x, y), constant (boxes, v).
+    """
+    result = np.full(exist.shape, -np.inf)
+    box, _ = np.nonzero(exist)
+    points, values = points[exist], np.empty(len(box))
+    step = max(1, _ENTRIES // len(features))
+    for i in range(0, len(box), step):
+        # Inputs first: sums over few of them are then sums of long rows.
+        logits = features @ points[i : i + step].T + offset.T[:, box[i : i + step]]
+        largest = logits.max(axis=0)
+        logits -= largest
+        values[i : i + step] = largest + np.log(np.exp(logits, out=logits).sum(axis=0))
+    result[exist] = values
+    return (result + constant).max(axis=1)
 
 
 @functools.cache
@@ -309,19 +365,22 @@ class _Markov:
         beta = self.beta[who]
         # The least of each probability between there and the box.
         highest, lowest = np.exp(np.maximum(high, at)), np.exp(np.minimum(low, at))
-        least = lowest / (lowest + highest.sum(1, keepdims=True) - highest)
+        least = lowest / np.maximum(lowest + highest @ (1 - np.eye(highest.shape[1])), _SMALLEST)
         weights, own = _softmax(self.offset[who] + beta[:, None] * ((at - total[:, None]) @ self.rows.T))
         mean, half = weights @ self.rows, np.maximum(high - at, at - low)
-        gradient, concave = beta[:, None] * (mean - s), (_spread(s), _spread(least))
-        rise, wide, step = _second_order(self.rows, beta, weights, mean, gradient, half, concave)
+        gradient, concave = (
+            beta[:, None] * (mean - s),
+            (lambda i: _spread(s[i]), lambda i: _mean_spread(s[i], least[i])),
+        )
+        form = _SecondOrder(self.rows, beta, weights, mean, gradient, half, concave)
         # Towards probabilities that are nothing log G is nearly linear, but far: its end tells more than its slope.
-        return own, s, rise, wide | (half.max(axis=1) > _FAR), step
+        form.wide |= half.max(axis=1) > _FAR
+        return own, s, form
 
     def of_vertices(self, low, high, at, who):
         s, total = _softmax(at)
         vertices, exist = _vertices(low, high, s, (s * (at - total[:, None])).sum(1))
-        values = _log_sum_exp(self.offset[who], self.rows.T, self.beta[who, None, None] * vertices)
-        return np.where(exist, values, -np.inf).max(1)
+        return _largest(self.offset[who], self.rows, self.beta[who, None, None] * vertices, exist)
 
     def reach(self, low, high, at, step):
         return _reach(2 * low - high, 2 * high - low, at, step)
@@ -367,11 +426,12 @@ class _Dual:
         log_s, beta = np.log(at), self.beta[who]
         weights, convex = _softmax(self.log_c[who] + beta[:, None] * (at @ self.log_rows.T))
         mean, half = weights @ self.log_rows, np.maximum(high - at, at - low)
-        # Of H, of which log G has β: between there and the box no second derivative is larger than the last.
-        concave = tuple(np.eye(at.shape[1]) / s[:, :, None] for s in (at, np.maximum(high, at)))
+        # Of H, of which log G has β: the mean of 1/s(t) is at least 1 over the mean of s(t), which is linear in t.
+        s, further, one = at.copy(), at + np.maximum(high - at, 0) / 3, np.eye(at.shape[1])
+        concave = (lambda i: one / s[i][:, :, None], lambda i: one / further[i][:, :, None])
         gradient = beta[:, None] * (mean - log_s)
-        rises = _second_order(self.log_rows, beta, weights, mean, gradient, half, concave, on_simplex=True)
-        return convex - beta * (at * log_s).sum(1), at.copy(), *rises
+        form = _SecondOrder(self.log_rows, beta, weights, mean, gradient, half, concave, on_simplex=True)
+        return convex - beta * (at * log_s).sum(1), s, form
 
     def of_vertices(self, low, high, at, who):
         vertices, exist = _vertices(low, high, np.ones_like(low), np.ones(len(low)))
@@ -380,8 +440,7 @@ class _Dual:
         beta = self.beta[who, None]
         # H under its tangent at s: Σ -v log s for Σ v = Σ s.
         tangent = -(vertices * np.log(at)[:, None, :]).sum(2)
-        values = _log_sum_exp(self.log_c[who], self.log_rows.T, beta[:, :, None] * vertices) + beta * tangent
-        return np.where(exist, values, -np.inf).max(1)
+        return _largest(self.log_c[who], self.log_rows, beta[:, :, None] * vertices, exist, beta * tangent)
 
     def reach(self, low, high, at, step):
         return _reach(np.maximum(2 * low - high, low / 2), 2 * high - low, at, step)

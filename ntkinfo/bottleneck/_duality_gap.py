@@ -5,6 +5,7 @@ G(s) = Σ_x p(x) e^{-β d(x,s)} / Z(x), Z(x) = Σ_z p(z) e^{-β d(x,z)}, the opt
 is within log max_s G(s) nats of it. The maximiser is the cluster that is missing. On the host, in NumPy.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,10 @@ from ntkinfo.bottleneck import _branch_and_bound
 from ntkinfo.bottleneck._distortion import Problem, decoder, distortion, log_floored, log_sum_exp, slopes
 from ntkinfo.bottleneck._squarem import squarem_step
 
-# Extrapolated ascents of at most so many cycles; one has ended when log G has not changed in so many of them.
-MAX_CYCLES, STILL_CYCLES = 300, 3
+# Ascents of at most so many steps; one has ended when log G has not changed in so many of them, or when a quadratic
+# form of negative curvature leaves less to gain than rounding.
+MAX_STEPS, STILL_STEPS = 100, 3
+ROUNDING = 4 * float(np.finfo(float).eps)
 # Of up to so many decoders, the midpoints of their pairs are starts too.
 MAX_PAIRED = 8
 # Where there are more starts, the so many best after a few plain steps are followed to their end.
@@ -31,10 +34,14 @@ MAX_CENTRES = 256
 # Of so many clusters, those closest to a split, both halves are starts that are always followed: the relative change of
 # their decoders, and the power iterations that find its direction.
 N_SPLIT, SPLIT_CHANGE, POWER_ITERATIONS = 8, 0.1, 30
-# Numbers for starts times inputs held at once.
-_ENTRIES = 2**16
-# And of one β.
-_ENTRIES_AT_ONCE = 2**21
+# A Newton step ends at most this share of the way to the edge of the simplex; a curvature below this counts as it.
+_WITHIN, _FLAT = 0.9, 1e-12
+# Probabilities below this count as this where a label's curvature is divided by them.
+_SMALLEST = 1e-100
+# Numbers for points times inputs held at once: what stays in the cache of a CPU core.
+_ENTRIES = 2**15
+# Of more labels the matrices of Newton's steps cost more than the plain steps that they save.
+_MANY_LABELS, _MAX_CYCLES = 16, 300
 
 
 class Maximum(NamedTuple):
@@ -108,8 +115,8 @@ def maxima(
 
     Ascent from every p(y|x), every decoder, (of few decoders) the midpoint of every two, the groups of agglomerative
     trees of the rows and of the decoders, and both halves of the clusters closest to a split, each step raising G (s ←
-    the decoder of the weights p(x) e^{-β d(x,s)}/Z(x)); the best after a few steps are followed to their end. The
-    maximum is searched, not proven: see `proven_bounds`.
+    the decoder of the weights p(x) e^{-β d(x,s)}/Z(x), or Newton's step where that raises it more); the best after a
+    few steps are followed to their end. The maximum is searched, not proven: see `proven_bounds`.
 
     Args:
       problem: the problem.
@@ -125,10 +132,8 @@ def maxima(
     beta = np.asarray(beta, np.float64)
     if of_rows is None:
         of_rows = row_starts(problem)
-    n_starts = 2 * len(of_rows) + 4
-    size = max(1, _ENTRIES // (n_starts * len(problem.p_x)))
-    n = max(-(-len(beta) // size), min(parallel.cores(), len(beta) // 8), 1)
-    # Neighbouring β take about as long: every part takes its β at even distances.
+    # Neighbouring β take about as long: every core takes its β at even distances.
+    n = max(min(parallel.cores(), len(beta) // 8), 1)
     parts = [np.arange(len(beta))[i::n] for i in range(n)]
     found: list = [None] * len(beta)
     for part, results in zip(
@@ -188,6 +193,13 @@ class _Landscape:
         self.problem, self.beta = problem, beta
         log_z = (log_partition(problem, one, *each) for one, each in zip(beta, clusters, strict=True))
         self.log_c = np.log(problem.p_x) - np.stack(list(log_z)) - beta[:, None] * problem.own
+        self.n_at_once = max(1, _ENTRIES // max(len(problem.p_x), problem.features.shape[1] ** 2))
+
+    @functools.cached_property
+    def products(self):
+        """f_y(x) f_y'(x) of the features, (x, y y')."""
+        features = self.problem.features
+        return (features[:, :, None] * features[:, None, :]).reshape(len(features), -1)
 
     def logits(self, s, who):
         """log c(x) - β d(x, s), (k, x), whose log-sum-exp is log G."""
@@ -198,17 +210,84 @@ class _Landscape:
         return logits
 
     def log_g(self, s, who):
-        return log_sum_exp(self.logits(s, who))[:, 0]
+        return np.concatenate([log_sum_exp(self.logits(s[i], who[i]))[:, 0] for i in self.parts(len(s))])
 
-    def step(self, s, who):
-        """The next points, and -log G at those given."""
+    def parts(self, n):
+        """Slices of `n` points, few enough of each to stay in a core's cache."""
+        return [slice(i, i + self.n_at_once) for i in range(0, n, self.n_at_once)]
+
+    def weights(self, s, who):
+        """The weights e^{logits}/G (k, x) that inputs have at points, and log G there."""
         weights = self.logits(s, who)
         largest = weights.max(axis=1, keepdims=True)
         weights -= largest
         np.exp(weights, out=weights)
         total = weights.sum(axis=1, keepdims=True)
-        mean = (weights @ self.problem.features) / total
-        return decoder(self.problem, mean), -(largest + np.log(total))[:, 0]
+        weights /= total
+        return weights, (largest + np.log(total))[:, 0]
+
+    def step(self, s, who):
+        """The next points, and log G at those given."""
+        weights, value = self.weights(s, who)
+        return decoder(self.problem, weights @ self.problem.features), value
+
+    def scaled(self, s, weights, mean):
+        """√s (k, y), and the stability matrices (k, y, y) of points in coordinates δs = √s v.
+
+        About a stationary point log G changes by -β vᵀ(1 - β M) v/2, for both distortions: M is
+        s^{-½} Cov[p(y|x)] s^{-½}, or for the dual s^{½} Cov[log p(y|x)] s^{½} on changes that keep Σ s = 1, of the
+        covariance under the weights.
+
+        Source: theory, sections 7 and 8.
+        """
+        root = np.sqrt(np.maximum(s, _SMALLEST))
+        n_labels = s.shape[1]
+        matrix = (weights @ self.products).reshape(-1, n_labels, n_labels) - mean[:, :, None] * mean[:, None, :]
+        if not self.problem.dual:
+            return root, matrix / root[:, :, None] / root[:, None, :]
+        matrix = matrix * root[:, :, None] * root[:, None, :]
+        # Σ_y √s v = 0: along √s nothing moves.
+        matrix = matrix - root[:, :, None] * (root[:, None, :] @ matrix)
+        return root, matrix - (matrix @ root[:, :, None]) * root[:, None, :]
+
+    def product(self, s, weights, v):
+        """The stability matrices of `scaled` times v (k, y), without the matrices: for many labels."""
+        features, root = self.problem.features, np.sqrt(np.maximum(s, _SMALLEST))
+
+        def pulled(v):
+            # δs = √s v that keeps Σ s = 1, for the dual; √s v / s, the change of log s, otherwise.
+            return root * (v - root * np.sum(root * v, axis=1, keepdims=True)) if self.problem.dual else v / root
+
+        change = pulled(v) @ features.T
+        change -= np.sum(weights * change, axis=1, keepdims=True)
+        out = (weights * change) @ features
+        return root * (out - np.sum(s * out, axis=1, keepdims=True)) if self.problem.dual else out / root
+
+    def newton(self, s, who):
+        """The points that a plain step and Newton's go to, log G at those given, and how much is left to gain there.
+
+        That is the quadratic form's, ∞ where it does not curve down in all directions.
+        """
+        features, beta = self.problem.features, self.beta[who, None]
+        weights, value = self.weights(s, who)
+        mean = weights @ features
+        plain = decoder(self.problem, mean)
+        root, matrix = self.scaled(s, weights, mean)
+        if self.problem.dual:
+            change = mean - log_floored(s)
+            force = root * (change - np.sum(s * change, axis=1, keepdims=True))
+        else:
+            force = (plain - s) / root
+        curvature, vectors = np.linalg.eigh(matrix)
+        curvature = 1 - beta * curvature
+        along = (force[:, None, :] @ vectors)[:, 0]
+        size = np.maximum(np.abs(curvature), _FLAT)
+        left = np.where(curvature.min(axis=1) > 0, np.sum(along**2 / size, axis=1) * beta[:, 0] / 2, np.inf)
+        change = root * (vectors @ (along / size)[:, :, None])[:, :, 0]
+        room = np.divide(s, -change, out=np.full_like(s, np.inf), where=change < 0).min(axis=1, keepdims=True)
+        new = s + np.minimum(_WITHIN * room, 1) * change
+        new = np.where(s > _SMALLEST, new, plain)
+        return plain, new / new.sum(axis=1, keepdims=True), value, left
 
 
 def _maxima(problem, beta, clusters, of_rows) -> list[Maximum]:
@@ -230,7 +309,7 @@ def _maxima(problem, beta, clusters, of_rows) -> list[Maximum]:
         higher = values > ABOVE_ROUNDING
         left = [(s[mine], values[mine]) for mine in (higher & (who == i) for i in range(len(beta)))]
         starts = [_worth_following(s[who == i], values[who == i], decoders[i]) for i in range(len(beta))]
-    halves = [_halves(problem, landscape, i, s) for i, s in enumerate(decoders)]
+    halves = [_halves(landscape, i, s) for i, s in enumerate(decoders)]
     s, who = _flat([np.concatenate(each) for each in zip(starts, halves, strict=True)])
     s, who = _flat_pair(_ascended(landscape, s, who), who, decoders)
     values, result = landscape.log_g(s, who), []
@@ -242,12 +321,12 @@ def _maxima(problem, beta, clusters, of_rows) -> list[Maximum]:
 
 
 def _warmed_up(landscape, s, who):
-    """Points (k, y) after a few plain steps, and log G there; not all of many at once."""
+    """Points (k, y) after a few plain steps, and log G there."""
     s, values = s.copy(), np.empty(len(s))
-    for part in np.array_split(np.arange(len(s)), -(-len(s) * len(landscape.problem.p_x) // _ENTRIES_AT_ONCE)):
+    for part in landscape.parts(len(s)):
         for _ in range(WARMUP_STEPS):
             s[part] = landscape.step(s[part], who[part])[0]
-        values[part] = landscape.log_g(s[part], who[part])
+        values[part] = landscape.step(s[part], who[part])[1]
     return s, values
 
 
@@ -262,14 +341,33 @@ def _flat_pair(s, who, decoders):
 
 
 def _ascended(landscape, s, who):
-    """Where the ascents from s (k, y) end."""
+    """Where the ascents from s (k, y) end: of each plain step and Newton's step the better one."""
+    if s.shape[1] > _MANY_LABELS:
+        return _extrapolated(landscape, s, who)
+    result = s.copy()
+    for part in landscape.parts(len(s)):
+        at, of, active = s[part], who[part], np.arange(len(s))[part]
+        before, still = np.full(len(at), -np.inf), np.zeros(len(at), int)
+        for _ in range(MAX_STEPS):
+            plain, newton, value, left = landscape.newton(at, of)
+            still = np.where(np.abs(value - before) <= ROUNDING, still + 1, 0)
+            better = landscape.step(newton, of)[1] > landscape.step(plain, of)[1]
+            result[active] = at = np.where(better[:, None], newton, plain)
+            going = (still < STILL_STEPS) & (left > ROUNDING)
+            if not going.any():
+                break
+            active, at, of, before, still = active[going], at[going], of[going], value[going], still[going]
+    return result
+
+
+def _extrapolated(landscape, s, who):
+    """Where ascents of extrapolated plain steps from s (k, y) end."""
     result, active, still = s.copy(), np.arange(len(s)), np.zeros(len(s), int)
-    before = np.full(len(s), np.inf)
-    point = (s,)
+    before, point = np.full(len(s), np.inf), (s,)
 
     def step(point):
         new, value = landscape.step(point[0], who[active])
-        return (new,), value
+        return (new,), -value
 
     def norm(change, _):
         return np.linalg.norm(change[0], axis=1)
@@ -278,18 +376,15 @@ def _ascended(landscape, s, who):
         # Outside the simplex there is no decoder: there the ascent goes on by plain steps.
         return (np.where(np.all(extrapolated[0] > 0, axis=1, keepdims=True), extrapolated[0], second[0]),)
 
-    for _ in range(MAX_CYCLES):
+    for _ in range(_MAX_CYCLES):
         point, value, _ = squarem_step(step, point, norm=norm, project=project)
-        same = np.abs(value - before[active]) <= 4 * np.finfo(float).eps
-        still[active] = np.where(same, still[active] + 1, 0)
+        still[active] = np.where(np.abs(value - before[active]) <= ROUNDING, still[active] + 1, 0)
         before[active] = value
-        done = still[active] >= STILL_CYCLES
-        if done.any():
-            result[active[done]] = point[0][done]
-            active, point = active[~done], (point[0][~done],)
-            if not len(active):
-                return result
-    result[active] = point[0]
+        result[active] = point[0]
+        going = still[active] < STILL_STEPS
+        if not going.any():
+            break
+        active, point = active[going], (point[0][going],)
     return result
 
 
@@ -310,38 +405,31 @@ def _worth_following(s, values, decoders):
     return s[np.argsort(np.where(alike.any(axis=1), np.inf, -values), kind="stable")[:N_FOLLOWED]]
 
 
-def _halves(problem, landscape, i, decoders):
+def _halves(landscape, i, decoders):
     """Decoders to both sides of those along which log G curves up most, (2 k, y) of at most `N_SPLIT` clusters.
 
     A cluster that is about to split has its decoder at a saddle of G, from which an ascent does not move. The direction
     is that of the largest eigenvalue of the stability matrix (theory, section 7), times √s, for both distortions.
     """
-    root = np.sqrt(decoders)
-    per_root = np.divide(1.0, root, out=np.ones_like(root), where=root > 0)
-    weights = landscape.logits(decoders, np.full(len(decoders), i))
-    weights = np.exp(weights - log_sum_exp(weights))
-    features = problem.features
-
-    def apply(r):
-        if problem.dual:
-            u = r * root
-            inner = (u - decoders * np.sum(u, axis=1, keepdims=True)) @ features.T
-            inner = weights * (inner - np.sum(weights * inner, axis=1, keepdims=True))
-            out = inner @ features
-            return root * (out - np.sum(decoders * out, axis=1, keepdims=True))
-        u = r * per_root
-        inner = weights * (u @ features.T - np.sum(u * decoders, axis=1, keepdims=True))
-        out = inner @ features - np.sum(inner, axis=1, keepdims=True) * decoders
-        return out * per_root
-
-    # Any vector will do that no direction of the problem is orthogonal to.
-    r = np.cos(1.0 + np.arange(decoders.size)).reshape(decoders.shape)
-    for _ in range(POWER_ITERATIONS):
-        r = apply(r)
-        length = np.linalg.norm(r, axis=1, keepdims=True)
-        r = r / np.where(length > 0, length, 1)
-    chosen = np.argsort(-np.sum(r * apply(r), axis=1), kind="stable")[:N_SPLIT]
-    change, s = (root * r)[chosen], decoders[chosen]
+    directions, sizes = [], []
+    for part in landscape.parts(len(decoders)):
+        s = decoders[part]
+        weights, _ = landscape.weights(s, np.full(len(s), i))
+        if s.shape[1] > _MANY_LABELS:
+            # Any vector will do that no direction of the problem is orthogonal to.
+            r = np.cos(1.0 + np.arange(s.size)).reshape(s.shape)
+            for _ in range(POWER_ITERATIONS):
+                r = landscape.product(s, weights, r)
+                length = np.linalg.norm(r, axis=1, keepdims=True)
+                r = r / np.where(length > 0, length, 1)
+            size = np.sum(r * landscape.product(s, weights, r), axis=1)
+        else:
+            values, vectors = np.linalg.eigh(landscape.scaled(s, weights, weights @ landscape.problem.features)[1])
+            r, size = vectors[:, :, -1], values[:, -1]
+        sizes.append(size)
+        directions.append(np.sqrt(s) * r)
+    chosen = np.argsort(-np.concatenate(sizes), kind="stable")[:N_SPLIT]
+    change, s = np.concatenate(directions)[chosen], decoders[chosen]
     room = np.divide(s, np.abs(change), out=np.full_like(s, np.inf), where=change != 0).min(axis=1)
     change = change * np.where(np.isfinite(room), SPLIT_CHANGE * room, 0)[:, None]
     return np.concatenate([s + change, s - change])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, xlogy
 
-from ntkinfo.bottleneck._branch_and_bound import upper_bound
+from ntkinfo.bottleneck import _branch_and_bound
+from ntkinfo.bottleneck._branch_and_bound import _mean_growth, upper_bound
 
 
 def log_g(log_c, rows, beta, s, dual):
@@ -72,3 +73,34 @@ def test_what_is_known_spares_boxes():
     whole = upper_bound(log_c, rows, 20.0)
     spared = upper_bound(log_c, rows, 20.0, known=whole.found + 0.1)
     assert spared.n_boxes < whole.n_boxes and spared.upper <= whole.found + 0.1 + 1e-9
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.999])
+@pytest.mark.parametrize("dual", [False, True])
+def test_second_order_form_bounds_the_remainder_of_the_linear_one_and_the_rise_what_is_in_the_box(dual, alike, rng):
+    beta = 30.0
+    log_c, rows = problem(3, 7, beta, dual, 5)
+    # Of rows that are alike the concave part of log G is nearly all there is.
+    rows = (1 - alike) * rows + alike * rows.mean(axis=0)
+    piece = (_branch_and_bound._Dual if dual else _branch_and_bound._Markov)(log_c[None], rows, np.full(1, beta))
+    centres = rng.dirichlet(np.ones(3), size=100)
+    shares = np.concatenate([rng.random((50, 3)), np.indices((2, 2, 2)).reshape(3, -1).T])
+    for size in (0.5, 0.02):
+        low, high = (centres * np.exp(by) if dual else np.log(centres) + by for by in (-size, size))
+        at = piece.centre(low, high)
+        own, _, form = piece.expand(low, high, at, np.zeros(len(low), int))
+        gradient, matrix = form._form(np.arange(len(low)), form.weights * _mean_growth(form.deviation), form.concave[1])
+        ends = low[:, None] + shares * (high - low)[:, None]
+        # Decoders alone for the dual, the last probability what the others leave; u + constant is the same otherwise.
+        if dual:
+            ends[:, :, 2] = 1 - ends[:, :, 0] - ends[:, :, 1]
+        inside = np.all((ends >= low[:, None]) & (ends <= high[:, None]), axis=2)
+        ends = np.where(inside[:, :, None], ends, at[:, None])
+        s = ends if dual else np.exp(ends) / np.exp(ends).sum(axis=2, keepdims=True)
+        change = log_g(log_c, rows, beta, s.reshape(-1, 3), dual).reshape(inside.shape) - own[:, None]
+        v = np.divide(ends - at[:, None], form.half[:, None])
+        remainder = change - np.sum(v * gradient[:, None], axis=2)
+        assert inside.mean() > 0.2
+        rounding = 1e-11 + 1e-9 * np.abs(matrix).max(axis=(1, 2))[:, None]
+        assert np.all(2 * remainder <= np.sum((v @ matrix) * v, axis=2) + rounding)
+        assert np.all(change <= form.rise()[:, None] + 1e-11)

@@ -118,3 +118,38 @@ def test_a_table_that_looks_like_distances_is_taken_for_a_table():
     centres = _duality_gap.tree_centres(Problem.from_joint(p, False), 5 * p, np.full(5, 0.2))
     assert centres.shape == (4, 5)
     np.testing.assert_allclose(centres[-1], 0.2)
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_newton_steps_end_where_plain_steps_do(dual, monkeypatch):
+    p_x, rows = joint(3, seed=2)
+    of = problem(p_x, rows, dual)
+    clusters = np.log([0.5, 0.5]), np.log(rows[:2])
+    newton = _duality_gap.maximise(of, 25.0, *clusters)
+    monkeypatch.setattr(_duality_gap, "_MANY_LABELS", 2)
+    plain = _duality_gap.maximise(of, 25.0, *clusters)
+    assert plain.log_g > 0.1
+    np.testing.assert_allclose(newton.log_g, plain.log_g, rtol=1e-13)
+    np.testing.assert_allclose(newton.s, plain.s, atol=1e-6)
+    # Not the largest alone: every decoder that is missing, of which many are added at once.
+    for found, other in ((newton, plain), (plain, newton)):
+        ends = found.candidates[found.log_g_candidates > 1e-9]
+        distance = np.abs(ends[:, None] - other.candidates[None]).max(axis=2).min(axis=1)
+        assert len(ends) > 1 and distance.max() < 1e-4
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_stability_matrices_are_the_curvature_of_log_g(dual):
+    p_x, rows = joint(3, seed=1)
+    beta, clusters = 4.0, (np.log([0.5, 0.5]), np.log(rows[:2]))
+    landscape = _duality_gap._Landscape(problem(p_x, rows, dual), np.full(1, beta), [clusters])
+    s, who = _duality_gap.maximise(problem(p_x, rows, dual), beta, *clusters).s[None], np.zeros(1, int)
+    weights, _ = landscape.weights(s, who)
+    root, matrix = landscape.scaled(s, weights, weights @ landscape.problem.features)
+    v = np.random.default_rng(0).normal(size=(5, 3))
+    v -= np.sum(v * root, axis=1, keepdims=True) * root
+    np.testing.assert_allclose(landscape.product(s, weights, v), v @ matrix[0], atol=1e-14)
+    step = 1e-4
+    values = [landscape.log_g(s + sign * step * root * v, np.zeros(5, int)) for sign in (-1, 0, 1)]
+    wanted = -beta * np.sum(v * (v - beta * v @ matrix[0]), axis=1)
+    np.testing.assert_allclose((values[0] - 2 * values[1] + values[2]) / step**2, wanted, rtol=1e-4)
