@@ -11,6 +11,7 @@ the page to what this makes.
 
 import argparse
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -249,6 +250,33 @@ def empirical_kernels() -> str:
         "`structured derivatives` are those of neural-tangents."
     )
     return section("empirical", "Empirical kernels beside neural-tangents", setting, *parts)
+
+
+def trained_network() -> str:
+    """`benchmarks/trained_network.py`."""
+    r, rows = load("trained_network"), []
+    for name in ("effective dimension", "label alignment of 10", "I(X;Z)", "I(Y;Z)", "log evidence", "training error",
+                 "test error", "test error of the linearised posterior", "disagreement"):  # fmt: skip
+        cells = []
+        for when in ("before", "after"):
+            value = r[when][name]
+            if name == "disagreement":
+                value = value[-1][1]
+            shown = f"{number(value[0])} ± {number(value[1], 2)}" if isinstance(value, list) else number(value)
+            cells.append(shown)
+        rows.append([name, *cells])
+    for name in ("kernel, first", "kernel, again", "report"):
+        rows.append([f"{name}, processor s", *(number(r[when][name]["processor_s"]) for when in ("before", "after"))])
+    setting = (
+        f"`benchmarks/trained_network.py`; {r['data']}, n = {r['n']}, m = {r['m']}, ten classes; a residual network of Flax "
+        f"with {r['before']['parameters']} parameters, {r['dtype']}, {r['steps']} steps of Adam in "
+        f"{number(r['training']['processor_s'])} s of processor time; {r['cores']} cores, JAX {r['jax']}, load "
+        f"{number(r['load_average'], 2)}, at most {number(r['peak_gb'], 2)} GB. JPEG: the images were decoded from re-encoded files. Information in nats, of "
+        "the linearised Laplace posterior; disagreement is of linearised from real training at the end of a short run, 0 for none. "
+        f"I(X;Z) can be no more than ln {r['m']} = {number(math.log(r['m']))}."
+    )
+    return section("trained-network", "A trained residual network on CIFAR-10", setting,
+                   table(["", "before training", "after"], rows))  # fmt: skip
 
 
 def laplace() -> str:
@@ -809,7 +837,7 @@ def hostile_arguments() -> str:
 def page() -> str:
     """The whole page."""
     sections = (
-        speed, first_calls, posterior, empirical_kernels, laplace, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, generalization, leaving_one_out, bottleneck, layered, variational,
+        speed, first_calls, posterior, empirical_kernels, trained_network, laplace, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, generalization, leaving_one_out, bottleneck, layered, variational,
         jax_versions, hostile_arguments,
     )  # fmt: skip
     text = "\n\n".join([HEAD.strip(), *(make() for make in sections)]) + "\n"

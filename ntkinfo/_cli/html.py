@@ -159,7 +159,8 @@ def _explained(text: str) -> str:
 
 def _image(self, tokens, i, options, env) -> str:
     token = tokens[i]
-    return f'<img src="{data_uri((env["folder"] / token.attrs["src"]).read_bytes())}" alt="{html.escape(token.content)}">'
+    source = data_uri((env["folder"] / token.attrs["src"]).read_bytes())
+    return f'<img src="{source}" alt="{html.escape(token.content)}">'
 
 
 def _nothing(self, tokens, i, options, env) -> str:

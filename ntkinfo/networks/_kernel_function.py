@@ -42,7 +42,9 @@ def reason(error: Exception) -> str:
     if "is immutable" in text and library == "flax":
         return f"a layer is in training mode ({text.split(' (http')[0]}). Use running averages, and no mutable state."
     if ("PRNG" in text and library != "builtins") or "requires a key" in text or "RngCount" in text:
-        return f"it draws at random ({text.split(' (http')[0]}). Turn dropout off: nothing here hands on random keys."
+        drawn = f"it draws at random ({text.split(' (http')[0]}). Turn dropout off: nothing here hands on random keys."
+        carry = " Recurrent layers of nnx draw where they are given no `initial_carry`."
+        return drawn + carry if "RngCount" in text else drawn
     if "Dropout" in text:
         return 'its `Dropout` draws at random. Make it `Dropout(rate, mode="test")`: nothing here hands on random keys.'
     if "MaskedArray" in text:
