@@ -455,6 +455,9 @@ class KrylovEnsemble:
 
     def _sums_of(self, run, probes) -> SpectralSums:
         coefficients = run.basis.T @ np.concatenate([self.targets, probes], axis=1)
+        ritz = np.linalg.eigvalsh(run.ntk)
+        # Their decomposition, in float64, moves eigenvalues by some units in the last place of the largest one.
+        moved = self.rounding_of_eigenvalues + float(np.finfo(np.float64).eps) * np.max(ritz, initial=0.0)
         return _spectral_sums.make(
             run,
             coefficients,
@@ -462,7 +465,7 @@ class KrylovEnsemble:
             self._check_ritz_values,
             (self.n, self.k),
             np.dtype(self.x.dtype),
-            (self._floor(np.linalg.eigvalsh(run.ntk)), self.rounding_of_eigenvalues),
+            (self._floor(ritz), float(moved)),
         )
 
     @functools.cached_property
