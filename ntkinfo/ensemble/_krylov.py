@@ -46,7 +46,8 @@ class Prediction:
       variance: (T, m), likewise.
       error: what is known of the errors: `error.mean` like `mean`, `error.variance` like `variance`; absolute values,
         of truncation (from the residuals of the steps taken) and of rounding (of the kernels as they are stored).
-        Estimates that are made not to fall below the true error, no bounds.
+        Estimates that are made not to fall below the true error, no bounds. Of singular="project" they are those of
+        an ensemble that never learns what is projected out, which is more where kernels are stored in float32.
       tolerance: the error that was asked for: of means as a share of the root mean square of the labels, of variances
         of the prior variances.
       steps: Lanczos steps of each batch of test inputs.
