@@ -46,7 +46,8 @@ class Prediction:
       variance: (T, m), likewise.
       error: what is known of the errors: `error.mean` like `mean`, `error.variance` like `variance`; absolute values,
         of truncation (from the residuals of the steps taken) and of rounding (of the kernels as they are stored).
-        Estimates that are made not to fall below the true error, no bounds.
+        Estimates that are made not to fall below the true error, no bounds. Of singular="project" they are those of
+        an ensemble that never learns what is projected out, which is more where kernels are stored in float32.
       tolerance: the error that was asked for: of means as a share of the root mean square of the labels, of variances
         of the prior variances.
       steps: Lanczos steps of each batch of test inputs.
@@ -455,6 +456,9 @@ class KrylovEnsemble:
 
     def _sums_of(self, run, probes) -> SpectralSums:
         coefficients = run.basis.T @ np.concatenate([self.targets, probes], axis=1)
+        ritz = np.linalg.eigvalsh(run.ntk)
+        # Their decomposition, in float64, moves eigenvalues by some units in the last place of the largest one.
+        moved = self.rounding_of_eigenvalues + float(np.finfo(np.float64).eps) * np.max(ritz, initial=0.0)
         return _spectral_sums.make(
             run,
             coefficients,
@@ -462,7 +466,7 @@ class KrylovEnsemble:
             self._check_ritz_values,
             (self.n, self.k),
             np.dtype(self.x.dtype),
-            (self._floor(np.linalg.eigvalsh(run.ntk)), self.rounding_of_eigenvalues),
+            (self._floor(ritz), float(moved)),
         )
 
     @functools.cached_property
