@@ -16,9 +16,9 @@ from tests.scripts import script
 ROOT = Path(__file__).resolve().parents[2]
 ALL = [(paper, name) for paper, about in registry.PAPERS.items() for name in about.figures]
 # Some seconds of compilation or training each; two are computed by other tests below.
-SLOW = {("2006.04641", name) for name in ("curves", "bifurcation", "exponents", "variational")}
+SLOW = {("2006.04641", name) for name in ("curves", "bifurcation", "exponents", "variational", "images")}
 SLOW |= {("2302.02432", "bounds"), ("2103.01045", "table"), ("2207.09408", "ranking"), ("2305.18887", "ranking")}
-SLOW |= {("1703.00810", name) for name in (*"356", "weights")} | {("1911.09189", name) for name in "13"}
+SLOW |= {("1703.00810", name) for name in (*"356", "weights", "images")} | {("1911.09189", name) for name in "13"}
 
 
 def gallery():
@@ -50,7 +50,7 @@ def test_what_there_is_not_is_refused_with_what_there_is(capsys):
     for given, said in (
         (["1911.0918"], "did you mean 1911.09189? They are 1911.09189 (figures 1, 2, 3); 2006.04641"),
         (["1911.09189", "--figure=7"], "--figure must be one of 1, 2, 3 for 1911.09189; got '7'"),
-        (["2006.04641", "--figure=curve"], "one of curves, bifurcation, exponents, variational"),
+        (["2006.04641", "--figure=curve"], "one of curves, bifurcation, exponents, variational, images"),
     ):
         assert __main__.main(["reproduce", *given]) == 2
         error = capsys.readouterr().err

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ntkinfo import bottleneck, datasets, plot, variational
-from ntkinfo._cli.papers import error_exponents
+from ntkinfo._cli.papers import error_exponents, variational_images
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
 
 # β -> (I(X;Z)/H(X), I(Z;Y)/I(X;Y)) of the bottleneck and of the dual (Markov decoder). Source: theory, section 8.
@@ -153,4 +153,5 @@ FIGURES = error_exponents.FIGURES | {
         "data; one draw.",
         trained,
     ),
+    "images": variational_images.IMAGES,
 }

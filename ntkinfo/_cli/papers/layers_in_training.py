@@ -6,6 +6,7 @@ import numpy as np
 
 from ntkinfo import bottleneck, datasets, finite, plot
 from ntkinfo._cli.papers.figure import Claim, Figure, Found
+from ntkinfo._cli.papers.layers_of_images import IMAGES
 from ntkinfo._cli.papers.weights_in_training import WEIGHTS
 from ntkinfo._common import tables
 
@@ -298,4 +299,5 @@ FIGURES = {
         convergence,
     ),
     "weights": WEIGHTS,
+    "images": IMAGES,
 }

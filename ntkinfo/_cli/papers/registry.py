@@ -35,7 +35,7 @@ PAPERS = {
     ),
     "2006.04641": Paper(
         "dual_bottleneck", "Piran, Shwartz-Ziv & Tishby 2020", "The Dual Information Bottleneck",
-        ("curves", "bifurcation", "exponents", "variational"),
+        ("curves", "bifurcation", "exponents", "variational", "images"),
     ),
     "2302.02432": Paper(
         "supersamples", "Wang & Mao 2023",
@@ -48,7 +48,7 @@ PAPERS = {
     "1703.00810": Paper(
         "layers_in_training", "Shwartz-Ziv & Tishby 2017",
         "Opening the Black Box of Deep Neural Networks via Information",
-        ("2", "3", "4", "5", "6", "7", "weights"),
+        ("2", "3", "4", "5", "6", "7", "weights", "images"),
     ),
     "2207.09408": Paper(
         "input_compression", "Galloway et al. 2022",
