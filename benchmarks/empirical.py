@@ -1,4 +1,4 @@
-"""Claim: the empirical tangent kernel costs no more than 1.2 times the best of neural-tangents' implementations.
+"""Claim: the empirical tangent kernel takes at most 1.2 times the processor time of the best of neural-tangents' ways.
 
 Ours (`ni.kernels.empirical`, "trace") beside the three implementations of `neural_tangents.empirical_ntk_fn` (Jacobian
 contraction, NTK-vector products, structured derivatives), jitted and with `vmap_axes=0`, as its documentation says, and
