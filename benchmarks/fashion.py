@@ -1,13 +1,16 @@
 """How long all 60,000 images of Fashion-MNIST, 100 test inputs and all times, take the Krylov engine: extrapolated.
 
-Not run in full: measured at smaller n and carried on by a cost model, which is an extrapolation. In float32, kernels
-evaluated tile by tile for every product (storage="none"), a fully connected ReLU network with three hidden layers:
+Not run in full: a cost model, whose parts are measured one by one, is held against whole runs that it was not made of.
+In float32, kernels evaluated tile by tile for every product (storage="none"), a fully connected ReLU network with three
+hidden layers, tiles of 1024 rows:
 
-    processor = (steps + 1) tiles (seconds per tile) + (seconds per flop) 8 n q²,      q = columns of the basis
+    processor = first + tiles (steps · product + totals) + 8 n q² · flop + projections(q),      q = 101 · steps
 
-The seconds of a tile are measured at each n, on tiles of the 60,000 images as well; steps are measured with stored
-kernels and carried on by a power of n. The model is held against whole runs that it was not made of. Beside it the
-features engine on all images (pixels and a constant: a linear network), which is exact and is run in full.
+first: compilation, and a whole run at n = 512 less what the model says of the rest; product: a tile of both kernels
+evaluated and multiplied with 101 columns; totals: a tile summed; flop: of the products that keep the basis orthogonal;
+projections: eigendecompositions (q, q) and means, variances and errors of the looks on the way and of the last one,
+measured at each q. Steps are those of whole runs, carried on to 60,000 by a power of n: that is the extrapolation.
+Beside it the features engine on all images (pixels and a constant: a linear network), exact, and run in full.
 
     uv run python benchmarks/fashion.py --part tiles
 """
@@ -27,12 +30,13 @@ import numpy as np
 
 import ntkinfo as ni
 from ntkinfo import stax
+from ntkinfo.ensemble import _projection
 from ntkinfo.kernels import evaluated
 
 OUT = Path(__file__).parent / "results" / "fashion.json"
-N, M, TOLERANCE, TILE = 60_000, 100, 1e-3, 1024
+N, M, TOLERANCE, TILE, SMALL = 60_000, 100, 1e-3, 1024, 512
 TIMES = np.concatenate([[0.0], np.geomspace(0.1, 1e6, 58), [np.inf]]).astype(np.float32)
-PARTS = ("tiles", "steps", "whole", "features")
+PARTS = ("tiles", "projections", "first", "steps", "whole", "features")
 
 
 def network():
@@ -46,32 +50,55 @@ def images(n):
     return [np.asarray(part, np.float32) for part in (data.x_train, data.y_train, data.x_test)]
 
 
+def seconds(function, count=3):
+    """Processor seconds of a call, the first one left out."""
+    function()
+    start = time.process_time()
+    for _ in range(count):
+        function()
+    return (time.process_time() - start) / count
+
+
 def tiles(n, count=3):
-    """Processor seconds of a tile of both kernels, evaluated and multiplied with M + 1 columns."""
-    x, _, _ = images(n)
-    rows = np.linspace(0, n - TILE * count, 1).astype(int)[0]
-    few = jax.numpy.asarray(x[rows : rows + TILE * count])
+    """Processor seconds of a tile of both kernels of n images: evaluated and multiplied, and evaluated and summed."""
+    few = jax.numpy.asarray(images(n)[0][-TILE * count :])
     held = evaluated(network()[2], few, batch_size=TILE)
     columns = np.random.default_rng(0).normal(size=(len(few), M + 1))
-    held.products(columns, progress=False)
-    start = time.process_time()
-    held.products(columns, progress=False)
     pairs = count * (count + 1) // 2
-    return {"seconds per tile": (time.process_time() - start) / pairs, "tiles measured": pairs}
+    return {
+        "product": seconds(lambda: held.products(columns, progress=False)) / pairs,
+        "totals": seconds(lambda: held.totals(progress=False), 1) / pairs,
+        "tiles measured": pairs,
+    }
+
+
+def projections(steps):
+    """Processor seconds of all looks at the errors of a run of that many steps: of every second step, and the last."""
+    rng, noise, taken = np.random.default_rng(0), _projection.Noise(1e-9, 1e-9, 1e-3, 1e-3, 1e-7), 0.0
+    every = TIMES.astype(float)
+    watched = every[np.unique(np.linspace(0, len(every) - 1, 16).astype(int))]
+    for count, s in [*((count, watched) for count in range(2, steps + 1, 2)), (steps, every)]:
+        q = count * (M + 1)
+        a = rng.normal(size=(q, q)) / np.sqrt(q)
+        parts = (a @ a.T + 1e-3 * np.eye(q), np.eye(q), a[:, :1], a[:, :M], a[:, :M], np.ones(M), a[: M + 1], M + 1)
+        start = time.process_time()
+        _projection.moments(_projection.Projection(*parts), s, lambda values: values, noise)
+        taken += time.process_time() - start
+    return taken
 
 
 def krylov(n, storage):
     """A whole run: steps, and its processor seconds."""
     x, y, x_test = images(n)
     options = {"engine": "krylov", "storage": storage, "tolerance": TOLERANCE, "singular": "project"}
-    start = time.process_time()
+    wall, start = time.perf_counter(), time.process_time()
     ens = ni.Ensemble.fit(network(), x, y, progress=False, **options)
     z = ens.predict(x_test, TIMES, progress=False)
-    seconds = time.process_time() - start
     return {
         "steps": max(z.steps),
         "reached": z.reached,
-        "processor": seconds,
+        "processor": time.process_time() - start,
+        "wall": time.perf_counter() - wall,
         "largest error told of a mean": float(z.error.mean.max()),
     }
 
@@ -94,32 +121,56 @@ def linear(n):
 
 def model(results):
     """The extrapolation to N, from what is there; and the same for sizes that were run whole."""
-    steps = {int(n): row["steps"] for n, row in results.get("steps", {}).items()}
-    rates = {int(n): row["seconds per tile"] for n, row in results.get("tiles", {}).items()}
-    if len(steps) < 3 or not rates:
+    runs = results.get("steps", {}) | results.get("whole", {})
+    steps = {int(n): row["steps"] for n, row in runs.items() if int(n) > SMALL}
+    if len(steps) < 3 or str(N) not in results.get("tiles", {}) or not results.get("projections"):
         return {}
     sizes = np.array(sorted(steps))
     slope, level = np.polyfit(np.log(sizes), np.log([steps[n] for n in sizes]), 1)
-    rate = rates.get(N, max(rates.values()))
+    known = {int(count): value for count, value in results["projections"].items()}
+
+    def rest(n, count):
+        near = min((there for there in results["tiles"] if int(there) >= n), key=int)
+        rates, blocks, q = results["tiles"][near], -(-n // TILE), count * (M + 1)
+        # The last tile of a row is less than whole.
+        pairs = n * (n + TILE) / (2 * TILE**2) if blocks > 1 else (n / TILE) ** 2
+        looks = float(
+            np.exp(np.interp(np.log(count), np.log(sorted(known)), np.log([known[c] for c in sorted(known)])))
+        )
+        return {
+            "products": count * pairs * rates["product"],
+            "totals": pairs * rates["totals"],
+            "orthogonal": 8 * n * q**2 * results["seconds per flop"],
+            "projections": looks,
+        }
+
+    first = 0.0
+    if "first" in results:
+        small = results["first"][str(SMALL)]
+        first = max(small["processor"] - sum(rest(SMALL, small["steps"]).values()), 0.0)
 
     def processor(n, count):
-        blocks, q = -(-n // TILE), min(count * (M + 1), n)
-        return (count + 1) * blocks * (blocks + 1) / 2 * rate + 8 * n * q**2 * results["seconds per flop"]
+        return {"first": first} | rest(n, count)
 
     expected = float(np.exp(level) * N**slope)
-    checks = {
-        n: {"measured": row["processor"], "by the model": processor(int(n), row["steps"])}
-        for n, row in results.get("whole", {}).items()
-    }
+    parts, more = processor(N, expected), processor(N, 1.5 * expected)
+    checks = {}
+    for n, row in results.get("whole", {}).items():
+        told = processor(int(n), row["steps"])
+        checks[n] = {
+            "measured": row["processor"],
+            "by the model": sum(told.values()),
+            "ratio": row["processor"] / sum(told.values()),
+        }
     return {
         "extrapolated": True,
         "exponent of the steps": float(slope),
         "steps": expected,
-        "seconds per tile": rate,
-        "processor hours": processor(N, expected) / 3600,
-        "hours of two cores": processor(N, expected) / 7200,
+        "parts, processor seconds": parts,
+        "processor hours": sum(parts.values()) / 3600,
+        "hours of two cores": sum(parts.values()) / 7200,
         # Half as many steps again, as a margin of the power law.
-        "hours of two cores with half as many steps again": processor(N, 1.5 * expected) / 7200,
+        "hours of two cores with half as many steps again": sum(more.values()) / 7200,
         "whole runs": checks,
     }
 
@@ -127,11 +178,7 @@ def model(results):
 def seconds_per_flop():
     """Of float64 products of the shapes that a basis is made orthogonal by."""
     a = np.random.default_rng(0).normal(size=(20_000, 400))
-    a.T @ a[:, : M + 1]
-    start = time.process_time()
-    for _ in range(4):
-        a.T @ a[:, : M + 1]
-    return (time.process_time() - start) / (4 * 2 * 20_000 * 400 * (M + 1))
+    return seconds(lambda: a.T @ a[:, : M + 1], 4) / (2 * 20_000 * 400 * (M + 1))
 
 
 def main():
@@ -142,9 +189,18 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
-    defaults = {"tiles": [8000, N], "steps": [2000, 4000, 8000], "whole": [2000, 4000], "features": [N]}
+    defaults = {
+        "tiles": [8000, N],
+        "projections": [4, 8, 14, 22],
+        "first": [SMALL],
+        "steps": [2000, 4000, 8000],
+        "whole": [2000, 4000, 8000],
+        "features": [N],
+    }
     measure = {
         "tiles": tiles,
+        "projections": projections,
+        "first": lambda n: krylov(n, "none"),
         "steps": lambda n: krylov(n, "float32"),
         "whole": lambda n: krylov(n, "none"),
         "features": linear,
