@@ -355,7 +355,7 @@ def _ascended(landscape, s, who):
         for _ in range(MAX_STEPS):
             plain, newton, value, left = landscape.newton(at, of)
             still = np.where(np.abs(value - before) <= ROUNDING, still + 1, 0)
-            # A plain step never loses. What it gains counts where log G is not concave: Newton's step may be wild there.
+            # A plain step never loses; where log G is not concave, Newton's must gain more than that does.
             wild = ~np.isfinite(left)
             least = value.copy()
             least[wild] = landscape.log_g(plain[wild], of[wild]) if wild.any() else 0
