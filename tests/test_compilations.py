@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 X, KEY, T = RNG.normal(size=(14, 3)), jax.random.key(0), np.array([1.0, 10.0])
 Y = np.sign(X[:, :1])
 NET = architectures.network(depth=1)
-HALF, TABLE = np.full((14, 2), 0.5), RNG.random((14, 3))
+HALF, TABLE, LAYERS = np.full((14, 2), 0.5), RNG.random((14, 3)), [stax.Dense(4), stax.Erf()]
 FINITE = stax.serial(stax.Dense(4), stax.Erf(), stax.Dense(1))
 
 
@@ -49,6 +49,7 @@ CALLS = {
         lambda n, scale: cmi.supersample(NET, scale * X[: n - n % 2], Y[: n - n % 2], T, draws=4, key=KEY),
         5,
     ),
+    "layers": (lambda n, scale: ni.layers.information(LAYERS, scale * X[:n], snr=10.0), 6),
     "ib": (
         lambda n, scale: ni.bottleneck.ib(TABLE[:n] / TABLE[:n].sum(), [2.0, 9.0], certificate=True),
         0,
@@ -58,7 +59,7 @@ CALLS = {
 
 
 # Whose programs take long to compile.
-SLOW = ("content", "train", "value", "select", "supersample")
+SLOW = ("content", "train", "value", "select", "supersample", "layers")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CALLS])
