@@ -113,9 +113,9 @@ def information(
             )
     x = check.inputs("x", x)
     _check_options(len(x), snr, method, key, n_samples)
-    grams = jnp.stack(
-        [kernels.kernels(_covariance(tuple(net[: depth + 1]), x.ndim), x).nngp for depth in range(len(net))]
-    )
+    of_layers = [kernels.kernels(_covariance(tuple(net[: depth + 1]), x.ndim), x).nngp for depth in range(len(net))]
+    # Known arrays on the host, where nothing is compiled for their shapes.
+    grams = jnp.asarray(np.stack(of_layers)) if check.concrete(*of_layers) else jnp.stack(of_layers)
     if check.concrete(x) and np.any(np.asarray(x)) and not np.any(np.asarray(grams)[0]):
         raise ValueError(
             f"`x` must be larger, or `net` not be zero: the kernel of its first layer underflows in {x.dtype}."

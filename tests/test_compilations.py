@@ -49,7 +49,7 @@ CALLS = {
         lambda n, scale: cmi.supersample(NET, scale * X[: n - n % 2], Y[: n - n % 2], T, draws=4, key=KEY),
         5,
     ),
-    "layers": (lambda n, scale: ni.layers.information(LAYERS, scale * X[:n], snr=10.0), 6),
+    "layers": (lambda n, scale: ni.layers.information(LAYERS, scale * X[:n], snr=10.0), 4),
     "ib": (
         lambda n, scale: ni.bottleneck.ib(TABLE[:n] / TABLE[:n].sum(), [2.0, 9.0], certificate=True),
         0,
