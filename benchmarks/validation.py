@@ -170,6 +170,31 @@ def first_calls() -> str:
     )
 
 
+def tables_of_thousands() -> str:
+    """`benchmarks/tables.py`."""
+    what = (
+        "`benchmarks/tables.py`: processor seconds, and by how much a call raises the peak memory of its process (0 where "
+        "an earlier call took as much); what a bottleneck found."
+    )
+    rows = load("tables")["rows"].values()
+    settings = sorted({f"JAX {row['jax']}, NumPy {row['numpy']}, {row['cores']} cores" for row in rows})
+    load_there = number(max(row["load"] for row in rows))
+    cells = []
+    for row in rows:
+        for call in row["calls"]:
+            found = [f"{call[name]} {name}" for name in ("clusters", "transitions") if name in call]
+            found += ["not converged"] * (not call.get("converged", True))
+            cells.append(
+                [row["what"].rstrip("."), call["call"], number(call["seconds"]), f"{call['mb']:.0f}", ", ".join(found)]
+            )
+    return section(
+        "tables",
+        "Large tables",
+        f"{what} {listed(settings)}; processes ready to run elsewhere on the machine: at most {load_there}.",
+        table(["what", "call", "processor s", "MB", "found"], cells),
+    )
+
+
 def posterior() -> str:
     """`benchmarks/posterior.py`."""
     r = load("posterior")
@@ -846,7 +871,7 @@ def hostile_arguments() -> str:
 def page() -> str:
     """The whole page."""
     sections = (
-        speed, first_calls, posterior, empirical_kernels, trained_network, laplace, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, generalization, leaving_one_out, bottleneck, layered, variational,
+        speed, first_calls, tables_of_thousands, posterior, empirical_kernels, trained_network, laplace, many_data, counted_samples, finite_networks, published_figure, parameters, bounds, generalization, leaving_one_out, bottleneck, layered, variational,
         jax_versions, hostile_arguments,
     )  # fmt: skip
     text = "\n\n".join([HEAD.strip(), *(make() for make in sections)]) + "\n"

@@ -4,6 +4,7 @@ The m inputs have the Gram matrix K_l of layer l, so that distances of activatio
 noise they make a mixture of m Gaussians in at most m - 1 dimensions.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -112,15 +113,19 @@ def information(
             )
     x = check.inputs("x", x)
     _check_options(len(x), snr, method, key, n_samples)
-    grams = jnp.stack([kernels.kernels(_covariance(net[: depth + 1], x.ndim), x).nngp for depth in range(len(net))])
-    if check.concrete(x) and np.any(np.asarray(x)) and not np.any(np.asarray(grams[0])):
+    of_layers = [kernels.kernels(_covariance(tuple(net[: depth + 1]), x.ndim), x).nngp for depth in range(len(net))]
+    # Known arrays on the host, where nothing is compiled for their shapes.
+    grams = jnp.asarray(np.stack(of_layers)) if check.concrete(*of_layers) else jnp.stack(of_layers)
+    if check.concrete(x) and np.any(np.asarray(x)) and not np.any(np.asarray(grams)[0]):
         raise ValueError(
             f"`x` must be larger, or `net` not be zero: the kernel of its first layer underflows in {x.dtype}."
         )
     return _channel(grams, y, snr, method, key, n_samples)
 
 
-def _covariance(net, rank: int):
+# Kept, so that a later call for the same layers finds the programs of the one before.
+@functools.lru_cache(maxsize=64)
+def _covariance(net: tuple, rank: int):
     """The NNGP kernel of layers as a kernel function, of the positions of an image together; asks for no other kernel.
 
     Layers without parameters alone have no tangent kernel.
@@ -220,7 +225,7 @@ def _check_noise(grams, noise, units) -> None:
     """Refuses layers whose power, or its noise, leaves the normal numbers: they would be 0 or infinite."""
     if not check.concrete(grams, noise):
         return
-    power, limits = np.asarray(jnp.trace(grams, axis1=1, axis2=2)), jnp.finfo(noise.dtype)
+    power, limits = np.trace(np.asarray(grams), axis1=1, axis2=2), jnp.finfo(noise.dtype)
     least, scaled, noise = float(limits.tiny), np.asarray(1 if units is None else units), np.asarray(noise)
     for layer, (of_layer, of_noise, unit) in enumerate(np.broadcast(power, noise, scaled)):
         given = of_noise * unit if of_layer > 0 else of_noise

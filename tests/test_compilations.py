@@ -14,6 +14,7 @@ RNG = np.random.default_rng(0)
 X, KEY, T = RNG.normal(size=(14, 3)), jax.random.key(0), np.array([1.0, 10.0])
 Y = np.sign(X[:, :1])
 NET = architectures.network(depth=1)
+HALF, TABLE, LAYERS = np.full((14, 2), 0.5), RNG.random((14, 3)), [stax.Dense(4), stax.Erf()]
 FINITE = stax.serial(stax.Dense(4), stax.Erf(), stax.Dense(1))
 
 
@@ -34,16 +35,31 @@ CALLS = {
         ),
         1,
     ),
-    "value": (lambda n, scale: examples.value(ens(n, scale), X[-2:]), 8),
+    "value": (lambda n, scale: examples.value(ens(n, scale), X[-2:]), 5),
     "ksg": (lambda n, scale: estimators.ksg(scale * X[:n, 0], X[:n, 1]), 0),
     "differential_entropy": (lambda n, scale: estimators.differential_entropy(scale * X[:n]), 0),
     "conditional": (lambda n, scale: estimators.conditional(scale * X[:n, 0], X[:n, 1], X[:n, 2]), 0),
-    "kde": (lambda n, scale: estimators.kde(scale * X[:n], variance=0.1, standardize=False), 2),
+    "kde": (lambda n, scale: estimators.kde(scale * X[:n], variance=0.1, standardize=False), 0),
+    "kde_pair": (lambda n, scale: estimators.kde_pair(scale * X[:n], Y[:n, 0] > 0, variance=0.1, standardize=True), 0),
+    "binned_layer": (lambda n, scale: estimators.binned_layer(scale * X[:n], HALF[:n], bins=4), 0),
+    "posterior": (lambda n, scale: ni.Posterior.fit(NET, scale * X[:n], Y[:n], noise=0.1).predict(X[-2:]), 1),
+    "forecast": (lambda n, scale: ni.learning.forecast(ens(n, scale)), 2),
+    "select": (lambda n, scale: examples.select(NET, scale * X[:n], 3), 12),
+    "supersample": (
+        lambda n, scale: cmi.supersample(NET, scale * X[: n - n % 2], Y[: n - n % 2], T, draws=4, key=KEY),
+        5,
+    ),
+    "layers": (lambda n, scale: ni.layers.information(LAYERS, scale * X[:n], snr=10.0), 4),
+    "ib": (
+        lambda n, scale: ni.bottleneck.ib(TABLE[:n] / TABLE[:n].sum(), [2.0, 9.0], certificate=True),
+        0,
+    ),
+    "critical_betas": (lambda n, scale: ni.bottleneck.critical_betas(TABLE[: n - 8, :2] / TABLE[: n - 8, :2].sum()), 0),
 }
 
 
 # Whose programs take long to compile.
-SLOW = ("content", "train", "value")
+SLOW = ("content", "train", "value", "select", "supersample", "layers")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CALLS])

@@ -34,6 +34,8 @@ MAX_CENTRES = 256
 # Of so many clusters, those closest to a split, both halves are starts that are always followed: the relative change of
 # their decoders, and the power iterations that find its direction.
 N_SPLIT, SPLIT_CHANGE, POWER_ITERATIONS = 8, 0.1, 30
+# A decoder that a plain step moves by no more than this stays where it is.
+_STILL = 1e-9
 # A Newton step ends at most this share of the way to the edge of the simplex; a curvature below this counts as it.
 _WITHIN, _FLAT = 0.9, 1e-12
 # Probabilities below this count as this where a label's curvature is divided by them.
@@ -295,8 +297,10 @@ def _maxima(problem, beta, clusters, of_rows) -> list[Maximum]:
     landscape = _Landscape(problem, beta, clusters)
     decoders = [np.exp(each[1]) for each in clusters]
     starts = []
-    for (log_p_z, _), s in zip(clusters, decoders, strict=True):
-        parts = [of_rows, s, tree_centres(problem, s, np.exp(log_p_z))]
+    for i, ((log_p_z, _), s) in enumerate(zip(clusters, decoders, strict=True)):
+        # From a decoder that stays where it is no ascent leads away.
+        moves = np.abs(landscape.step(s, np.full(len(s), i))[0] - s).max(axis=1) > _STILL
+        parts = [of_rows, s[moves], tree_centres(problem, s, np.exp(log_p_z))]
         if len(s) <= MAX_PAIRED:
             first, second = np.triu_indices(len(s), 1)
             parts.append((s[first] + s[second]) / 2)
@@ -341,7 +345,7 @@ def _flat_pair(s, who, decoders):
 
 
 def _ascended(landscape, s, who):
-    """Where the ascents from s (k, y) end: of each plain step and Newton's step the better one."""
+    """Where the ascents from s (k, y) end: plain steps, and Newton's steps that gain."""
     if s.shape[1] > _MANY_LABELS:
         return _extrapolated(landscape, s, who)
     result = s.copy()
@@ -351,7 +355,11 @@ def _ascended(landscape, s, who):
         for _ in range(MAX_STEPS):
             plain, newton, value, left = landscape.newton(at, of)
             still = np.where(np.abs(value - before) <= ROUNDING, still + 1, 0)
-            better = landscape.step(newton, of)[1] > landscape.step(plain, of)[1]
+            # A plain step never loses; where log G is not concave, Newton's must gain more than that does.
+            wild = ~np.isfinite(left)
+            least = value.copy()
+            least[wild] = landscape.log_g(plain[wild], of[wild]) if wild.any() else 0
+            better = landscape.log_g(newton, of) > least
             result[active] = at = np.where(better[:, None], newton, plain)
             going = (still < STILL_STEPS) & (left > ROUNDING)
             if not going.any():

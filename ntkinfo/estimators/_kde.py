@@ -9,16 +9,20 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ntkinfo._common import check, labels, results, tables
 from ntkinfo._common.results import Information, full
-from ntkinfo._numerics import pair_sums
+from ntkinfo._numerics import padding, pair_sums
 from ntkinfo._numerics.entropy import entropy
 from ntkinfo.estimators import _samples
 
 
 # With the usual optimisations, so that the sums are the same with labels and without, to the bit.
 @jax.jit
-def _bounds(t, variance, classes):
-    """Lower and upper bound of I(X;T), then of the average of I(X;T | Y = c), each (B,), of t (B, n, d)."""
+def _bounds(t, variance, classes, count):
+    """Lower and upper bound of I(X;T), then of the average of I(X;T | Y = c), each (B,), of t (B, n, d).
+
+    Of the n rows `count` are data; the others, of no class, only make neighbouring sizes share a program.
+    """
     n, d = t.shape[1:]
+    data = (jnp.arange(n) < count).astype(t.dtype)
     size = jnp.sum(classes, axis=0)
     log_size = jnp.log(jnp.where(size > 0, size, 1))
 
@@ -36,10 +40,10 @@ def _bounds(t, variance, classes):
                 share = jnp.where(member, near @ classes, 1)
                 return jnp.sum(jnp.where(member, classes[i] * (log_size - jnp.log(share)), 0))
 
-            whole = (jnp.log(n) - jnp.log(jnp.sum(near)) for near in (wide, narrow))
+            whole = (jnp.log(count) - jnp.log(near @ data) for near in (wide, narrow))
             return jnp.stack([*whole, within(wide), within(narrow)])
 
-        return jnp.mean(pair_sums.rows(row, n, n * d), axis=0)
+        return data @ pair_sums.rows(row, n, n * d) / count
 
     return jax.lax.map(of_layer, t).T
 
@@ -62,8 +66,11 @@ def _kde(t, classes, variance, standardize, unit) -> tuple[Information, Informat
             "variance, or standardize=False where it is meant.",
         )
     table = np.asarray(classes(n))
-    classes = jnp.asarray(table, t.dtype)
-    bounds = _bounds(t.reshape(-1, n, d), jnp.asarray(variance, t.dtype), classes)
+    rows, most = table.astype(t.dtype), n
+    if check.concrete(t) and padding.on_host(t):
+        most = padding.near(n)
+        t, rows = padding.repeat_last(np.asarray(t), most, axis=-2), padding.fill(rows, (most, rows.shape[1]))
+    bounds = _bounds(t.reshape(-1, most, d), jnp.asarray(variance, t.dtype), rows, np.asarray(n, t.dtype))
     check.finite_result("their distance in units of the noise", bounds, "`t` and `variance`")
     lower, upper, class_lower, class_upper = bounds.reshape((4, *lead))
     zero, i_xy = full(lower, 0.0), float(entropy(table.mean(axis=0)) - entropy(table).mean())
@@ -78,9 +85,11 @@ def _kde(t, classes, variance, standardize, unit) -> tuple[Information, Informat
 
 def _standardised(t):
     """Units of variance 1 over the rows, at each leading index; constant ones stay as they are."""
-    variance = jnp.var(t, axis=-2, keepdims=True)
+    xp = np if check.concrete(t) and padding.on_host(t) else jnp
+    t = xp.asarray(t)
+    variance = xp.var(t, axis=-2, keepdims=True)
     # The root is taken of what is positive only: its slope at 0 would be infinite.
-    return (t - jnp.mean(t, axis=-2, keepdims=True)) / jnp.sqrt(jnp.where(variance > 0, variance, 1))
+    return (t - xp.mean(t, axis=-2, keepdims=True)) / xp.sqrt(xp.where(variance > 0, variance, 1))
 
 
 def kde_pair(

@@ -51,7 +51,8 @@ def _error(source, index, residual, variance, read_labels):
 
 def error_of(y: Array, residual: Array, variance: Array, classes: Array) -> Array:
     """0-1 error (..., n) of one network: means y - residual (..., n, k), variances (..., n); labels y, classes (n,)."""
-    z = Gaussian(jnp.broadcast_to(y, residual.shape) - residual, variance)
+    # On the host: a difference of arrays of any length compiles nothing there.
+    z = Gaussian(jnp.asarray(np.asarray(y) - np.asarray(residual)), variance)
     if y.shape[1] == 1:
         return gaussian.sign_error(z, y)
     return 1.0 - gaussian.winning_of(z.mean, variance, classes)

@@ -162,7 +162,7 @@ def value(
     information, shared, residual, variance = parts[:4]
     probability = None
     if read.classes is not None:
-        probability = 1.0 - _groups.error_of(source.y, residual, variance, jnp.asarray(read.classes))
+        probability = jnp.asarray(1 - np.asarray(_groups.error_of(source.y, residual, variance, read.classes)))
     found = None
     if grouped is not None:
         found = GroupValue(*_groups.values(source, grouped, parts[4], read))
@@ -293,7 +293,7 @@ def _ensemble_parts(ens: Ensemble, test, grouped, batch_size):
         z = ens.predict(test, jnp.inf, batch_size=batch_size)
         _groups.refuse_certain(z.variance)
         influence, joint = _influence(ens, cross)
-        information = _ensemble_information(influence, joint / diagonal[None, :], residual, variance, z.variance)
+        information = _ensemble_information(influence, joint, diagonal, residual, variance, z.variance)
         at_test = (influence, joint, z.variance)
     found = None if grouped is None else _groups.OfEnsemble(ens, at_test)
     return information, None, residual, variance, found
@@ -308,8 +308,8 @@ def _influence(ens, cross):
 
 
 @compiling.jit
-def _ensemble_information(influence, joint, residual, variance, known):
-    k = residual.shape[1]
+def _ensemble_information(influence, joint, diagonal, residual, variance, known):
+    k, joint = residual.shape[1], joint / diagonal[None, :]
     without = known[:, None] + influence**2 * variance[None, :] + 2 * influence * joint
     # Not below rounding of what it is the difference of.
     without = jnp.maximum(without, float(jnp.finfo(known.dtype).eps) * known[:, None])

@@ -1,5 +1,7 @@
 """Errors forecast from the training set alone, and how labels lie along the eigenvectors of the kernel."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -59,18 +61,24 @@ def forecast(source: SourceOfForecast) -> Forecast:
     """
     source = posterior.dense("source", source, "`forecast`")
     found = examples.value(source)
-    squares = jnp.sum(found.residual**2, axis=1)
+    # On the host, where sums over examples of any number compile nothing.
+    squares = np.sum(np.asarray(found.residual) ** 2, axis=1)
     gibbs = gibbs_stderr = None
     if found.probability is not None:
-        wrong = 1.0 - found.probability
-        gibbs, gibbs_stderr = jnp.mean(wrong), _stderr(wrong)
-    inverse = 1 / (source.eigenvalues + (source.noise if isinstance(source, Posterior) else 0.0))
-    smooth = jnp.mean(inverse**2 * jnp.sum(source.y_rotated**2, axis=1)) / jnp.mean(inverse) ** 2
-    return Forecast(jnp.mean(squares), _stderr(squares), gibbs, gibbs_stderr, smooth)
+        wrong = 1 - np.asarray(found.probability)
+        gibbs, gibbs_stderr = _mean(wrong), _stderr(wrong)
+    noise = np.asarray(source.noise) if isinstance(source, Posterior) else 0
+    inverse = 1 / (np.asarray(source.eigenvalues) + noise)
+    smooth = np.mean(inverse**2 * np.sum(np.asarray(source.y_rotated) ** 2, axis=1)) / np.mean(inverse) ** 2
+    return Forecast(_mean(squares), _stderr(squares), gibbs, gibbs_stderr, jnp.asarray(smooth))
+
+
+def _mean(values):
+    return jnp.asarray(values.mean())
 
 
 def _stderr(values):
-    return jnp.std(values, ddof=1) / jnp.sqrt(len(values) * 1.0).astype(values.dtype)
+    return jnp.asarray(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 @pytree.dataclass()
