@@ -54,7 +54,7 @@ def jit(function: Callable | None = None, *, once: bool = False, **settings) -> 
         return plain
 
     @functools.cache
-    def quick():
+    def quick() -> Any:
         level = {"xla_backend_optimization_level": 0} if once else {}
         return jax.jit(function, compiler_options=options() | level, **settings)
 
