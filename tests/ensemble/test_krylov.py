@@ -473,3 +473,28 @@ def test_sums_tell_of_modes_that_near_duplicates_hide():
     # At the end of training the slowest modes are all that counts, and six steps have seen none of them.
     assert not sums.exhausted and np.max(shares(sums)) <= 1
     assert shares(dataclasses.replace(sums, pair=np.inf))[-1] > 100
+
+
+def test_sums_tell_what_rounding_of_the_decomposition_moves(monkeypatch):
+    _, krylov, _ = both("near-duplicates", "relu", tolerance=1e-1)
+    krylov = dataclasses.replace(krylov, tolerance=1e-5)
+    t, moved, eigh = np.array([1e2, 1e6, np.inf]), [], np.linalg.eigh
+    sums = krylov.spectral_sums()
+    # Nothing is truncated, nothing sampled: rounding is all there is.
+    assert sums.exhausted
+
+    def rounded(matrix):
+        """The decomposition of another matrix, as near to this one as LAPACK promises."""
+        values, vectors = eigh(matrix)
+        moved.append(np.finfo(np.float64).eps * values[-1])
+        return values - moved[-1], vectors
+
+    monkeypatch.setattr(np.linalg, "eigh", rounded)
+    others = krylov.spectral_sums()
+    np.testing.assert_allclose(sums.fine.nodes - others.fine.nodes, moved[-1], rtol=0.5)
+    found, other = (ni.information.parameter_distance(each, t) for each in (sums, others))
+    change = np.abs(found.value - other.value)
+    assert np.all(change <= found.truncation)
+    # Late in training the modes of near-duplicates count, and what the rounding of entries moves is less than that.
+    without = dataclasses.replace(sums, rounding=krylov.rounding_of_eigenvalues)
+    assert change[-1] > 2 * ni.information.parameter_distance(without, t).truncation[-1]
