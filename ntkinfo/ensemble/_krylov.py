@@ -366,12 +366,12 @@ class KrylovEnsemble:
         error = Gaussian(joined("mean_error"), joined("variance_error"))
         return Prediction(joined("mean"), joined("variance"), error, self.tolerance, steps, not reason, reason)
 
-    def _require_memory(self, columns: int, steps: int) -> None:
+    def _require_memory(self, columns: int, steps: int, fewer: str = "a smaller `batch_size`") -> None:
         q = min(self.n, columns * (steps + 1))
         memory.require(
             f"A Krylov basis of {q} columns for n = {self.n} training inputs",
             8 * (_BASIS_COPIES * self.n * min(columns, self.n) + 2 * self.n * q + 8 * q * q),
-            "Take a smaller `batch_size`, or fewer `max_steps`.",
+            f"Take {fewer}, or fewer `max_steps`.",
         )
 
     def _identity(self) -> dict[str, str]:
@@ -441,7 +441,7 @@ class KrylovEnsemble:
 
     def _sums(self, key: Array, n_probes: int, most: int) -> SpectralSums:
         """The core of `spectral_sums`."""
-        self._require_memory(n_probes + self.k, most)
+        self._require_memory(n_probes + self.k, most, "fewer `n_probes`")
         probes = np.asarray(jax.random.rademacher(key, (self.n, n_probes), jnp.int8), np.float64)
         run = BlockLanczos(np.concatenate([self.targets, probes], axis=1))
         sums = None
@@ -568,10 +568,12 @@ def _storage(storage: str, x: Array, mesh: Mesh | None, copies: int) -> str:
         if mesh is not None:
             raise ValueError('`mesh` must be None with storage="none", which stores no rows to be sharded.')
         return storage
+    remedies = ['storage="float32" (half of it)'] if storage == "float64" else []
+    remedies.append('storage="none" (evaluated for every product)' if mesh is None else "more devices, or fewer inputs")
     memory.require(
         f"`x` with n = {len(x)} training inputs and kernels stored in {storage}",
         share * needed(storage),
-        'Take storage="float32" (half of it) or "none" (evaluated for every product), or more devices.',
+        f"Take {', or '.join(remedies)}.",
     )
     return storage
 
