@@ -498,3 +498,19 @@ def test_sums_tell_what_rounding_of_the_decomposition_moves(monkeypatch):
     # Late in training the modes of near-duplicates count, and what the rounding of entries moves is less than that.
     without = dataclasses.replace(sums, rounding=krylov.rounding_of_eigenvalues)
     assert change[-1] > 2 * ni.information.parameter_distance(without, t).truncation[-1]
+
+
+def test_steps_move_the_bar_and_auto_keeps_what_is_kept(tmp_path, monkeypatch, capsys):
+    x, y, x_test = data(n=50)
+    options = {"engine": "krylov", "progress": False, "checkpoint": tmp_path}
+    assert ni.Ensemble.fit(net(), x, y, storage="float32", **options).storage == "float32"
+    # What was kept in float32 goes on in it, however much memory is free by now.
+    krylov = ni.Ensemble.fit(net(), x, y, **options)
+    assert krylov.storage == "float32"
+    krylov.predict(x_test, 1.0, batch_size=5, max_steps=4, progress=True)
+    shown = capsys.readouterr().err
+    assert "predictions" in shown and "8/8" in shown and "step" in shown
+    # Where nothing can be stored there is nothing to be kept.
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    assert ni.Ensemble.fit(net(), x + 1, y, **options | {"checkpoint": tmp_path / "none"}).storage == "none"
+    assert not list((tmp_path / "none").glob("*.npz"))
