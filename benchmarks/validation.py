@@ -391,6 +391,9 @@ def told_errors() -> list[str]:
             )
     networks = listed([f"n = {n}: {', '.join(activations_of(size))}" for n, size in r["sizes"].items()])
     refused = sum(size["summary"]["refused"] for size in r["sizes"].values())
+    lacking = [
+        f"{name}, n = {n}" for n, size in r["sizes"].items() for name, row in size["rows"].items() if _lacks(row)
+    ]
     text = (
         f"Are its errors told large enough? `benchmarks/coverage.py`; two hidden layers ({networks}), four kinds of data (plain, "
         "pairs of near-duplicates, one-hot labels, three dimensions), kernels in float64 and float32, tolerances 0.1 to 1e-5, "
@@ -398,14 +401,25 @@ def told_errors() -> list[str]:
         f"none above 3, in every row of the JSON (one network, data, storage and tolerance); sums that are sampled are drawn 60 times at n = 300 "
         f"and 4 times at n = 2000, and one draw that misses three standard errors misses most of its sums. {refused} of the runs were refused by name (a kernel singular to rounding)."
     )
+    if lacking:
+        text += f" {len(lacking)} rows have no sums: {'; '.join(lacking)}."
     return [
         text,
         table(["n", "numbers", "cells", "covered", "rows below 99 %", "largest share", "told / true, median"], rows),
     ]
 
 
+def _lacks(row) -> bool:
+    return "refused" not in row and "sums" not in row
+
+
 def activations_of(size) -> list[str]:
-    return list(dict.fromkeys(name.split(",")[0] for name in size["rows"]))
+    """Networks, with their data where these are not all four."""
+    kinds = {}
+    for name in size["rows"]:
+        activation, kind = name.split(", ")[:2]
+        kinds.setdefault(activation, {})[kind] = None
+    return [name if len(own) == 4 else f"{name} ({', '.join(own)})" for name, own in kinds.items()]
 
 
 def sixty_thousand() -> list[str]:

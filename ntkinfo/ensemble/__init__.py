@@ -11,6 +11,8 @@ from ntkinfo.ensemble._accepted import spectral as spectral
 from ntkinfo.ensemble._engine import ENGINES as ENGINES
 from ntkinfo.ensemble._engine import check_checkpoint as check_checkpoint
 from ntkinfo.ensemble._engine import choose as choose
+from ntkinfo.ensemble._engine import require_dense as require_dense
+from ntkinfo.ensemble._engine import require_solver as require_solver
 from ntkinfo.ensemble._ensemble import Ensemble, predictive
 from ntkinfo.ensemble._features import CrossFeatures, FeatureEnsemble
 from ntkinfo.ensemble._jackknife import PredictiveError, standard_error

@@ -94,15 +94,32 @@ def _solver_limit(x: Array) -> int:
     return _CUSOLVER_LIMITS.get(str(np.dtype(x.dtype)), _LAPACK_LIMIT)
 
 
-def require_dense(x: Array, kernel_fn: Callable) -> None:
-    """Refuses more training inputs than the dense engine can take, before anything is computed."""
-    many = "Take fewer (memory grows with n²), or float32"
-    if not isinstance(kernel_fn, kernels.EmpiricalKernel):
-        many += ', or engine="krylov"'
+def require_dense(
+    x: Array, kernel_fn: Callable, *, copies: int = _DENSE_COPIES, eigenvectors: bool = True, krylov: bool = True
+) -> None:
+    """Refuses more training inputs than a dense matrix can be made of, before anything is computed.
+
+    Args:
+      x: training inputs, (n, ...).
+      kernel_fn: their kernel.
+      copies: matrices n x n held at once.
+      eigenvectors: whether these are what is computed, of which there are no more than the solver takes.
+      krylov: whether engine="krylov" can take the place; never that of empirical kernels.
+    """
+    other = ', or engine="krylov"' if krylov and not isinstance(kernel_fn, kernels.EmpiricalKernel) else ""
+    fewer = "Take fewer (memory grows with n²)" + (", or float32" if x.dtype == np.float64 else "")
+    memory.require(
+        f"`x` with n = {len(x)} training inputs", copies * len(x) ** 2 * x.dtype.itemsize, f"{fewer}{other}."
+    )
+    if eigenvectors:
+        require_solver(x, f"Take fewer{other}.")
+
+
+def require_solver(x: Array, remedy: str = "Take fewer.") -> None:
+    """Refuses more training inputs, or rows of a kernel, than the solver of eigenproblems takes in their dtype."""
     n, limit = len(x), _solver_limit(x)
-    memory.require(f"`x` with n = {n} training inputs", _DENSE_COPIES * n**2 * x.dtype.itemsize, f"{many}.")
     if n > limit and not tracing.is_tracing():
         raise ValueError(
             f"`x` must have at most {limit} training inputs, the most whose eigenvectors can be computed here; got "
-            f"{n}. {many}."
+            f"{n}. {remedy}"
         )

@@ -127,7 +127,8 @@ class Ensemble:
             takes the first of these that fits into memory, in no more than the precision of `x`.
           mesh: of the Krylov engine: a mesh of devices to shard the rows of the kernels over, as of `distributed.mesh`.
           checkpoint: of the Krylov engine: a folder that rows of stored kernels are written to as they are evaluated; a
-            call with the same arguments goes on from there, on any number of devices and processes.
+            call with the same arguments goes on from there, on any number of devices and processes. Where "auto" has
+            come to "none", none are.
 
         Returns:
           An `Ensemble`, or under other engines a `KrylovEnsemble` or a `FeatureEnsemble`.

@@ -4,6 +4,7 @@ The eigenbasis of the dense engine is replaced by an orthonormal basis V of few 
 what is asked about; the formulas are the same, with Θ projected to VᵀΘV.
 """
 
+import contextlib
 import functools
 import os
 import warnings
@@ -195,7 +196,7 @@ class KrylovEnsemble:
         t = check.times("t", t)
         s = np.atleast_1d(np.asarray(t, np.float64)) / (self.n * self.k)
         parts = self._batches(
-            lambda x, most: self._predict_batch(x, s, most), x_test, {"t": content_hash(np.asarray(t))},
+            lambda x, *how: self._predict_batch(x, s, *how), x_test, {"t": content_hash(np.asarray(t))},
             batch_size=batch_size, max_steps=max_steps, checkpoint=checkpoint, progress=progress,
         )  # fmt: skip
         return self._assembled(parts, t)
@@ -211,7 +212,10 @@ class KrylovEnsemble:
         checkpoint,
         progress,
     ) -> list[dict[str, np.ndarray]]:
-        """What `predict(x, most)` makes of each batch of test inputs, read from a checkpoint where it is there."""
+        """What `predict(x, most, products)` makes of each batch of test inputs, read from a checkpoint if it is there.
+
+        `products` are those of both kernels, and move the bar.
+        """
         batch = min(BATCH if batch_size is None else check.integer("batch_size", batch_size), len(x_test))
         most = MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps)
         self._require_memory(batch + self.k, most)
@@ -221,14 +225,29 @@ class KrylovEnsemble:
             folder = Checkpoint(path, self._arguments(x_test, batch, most) | arguments)
         starts = range(0, len(x_test), batch)
         parts = []
-        for i in progress_bar.bar(range(len(starts)), desc="predictions", unit="batch", progress=progress):
-            part = None if folder is None else folder.load(f"batch_{i}")
-            if folder is None or not self._all_have(part is not None):
-                part = predict(x_test[starts[i] : starts[i] + batch], most)
-                if folder is not None:
-                    folder.save(f"batch_{i}", part)
-            parts.append(part)
+        # By steps: one batch of many training inputs takes minutes.
+        with self._steps(most * len(starts), "predictions", progress) as (shown, products):
+            for i in range(len(starts)):
+                part = None if folder is None else folder.load(f"batch_{i}")
+                if folder is None or not self._all_have(part is not None):
+                    part = predict(x_test[starts[i] : starts[i] + batch], most, products)
+                    if folder is not None:
+                        folder.save(f"batch_{i}", part)
+                shown.update((i + 1) * most - shown.n)
+                parts.append(part)
         return parts
+
+    @contextlib.contextmanager
+    def _steps(self, total: int, desc: str, progress: bool | None = None):
+        """A bar of Lanczos steps, and the products of both kernels that move it."""
+        with progress_bar.bar(total=total, desc=desc, unit="step", progress=progress) as shown:
+
+            def products(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+                both = self.stored.products(columns)
+                shown.update()
+                return both
+
+            yield shown, products
 
     def _all_have(self, found: bool) -> bool:
         """Whether all processes that kernels are sharded over have found something: they go on together."""
@@ -239,7 +258,7 @@ class KrylovEnsemble:
 
         return bool(np.all(multihost_utils.process_allgather(np.array(found))))
 
-    def _predict_batch(self, x_test: Array, s: np.ndarray, most: int) -> dict[str, np.ndarray]:
+    def _predict_batch(self, x_test: Array, s: np.ndarray, most: int, products: Callable) -> dict[str, np.ndarray]:
         """Means, variances and their errors of one batch, as arrays."""
         cross = kernels.kernels(self.kernel_fn, x_test, self.x, progress=False)
         nngp, ntk = (np.asarray(part, np.float64) for part in cross)
@@ -248,7 +267,7 @@ class KrylovEnsemble:
         watched = np.unique(np.linspace(0, len(s) - 1, _WATCHED_TIMES).astype(int))
         scales = self._label_scale(), np.maximum(prior, np.finfo(np.float64).tiny)
         while len(run.sizes) < most and not run.exhausted:
-            run.step(self.stored.products)
+            run.step(products)
             if len(run.sizes) % STRIDE or run.exhausted:
                 continue
             if self._worst(self._level(run, ntk, nngp, prior, s[watched]).truncation, scales) <= self.tolerance:
@@ -366,12 +385,12 @@ class KrylovEnsemble:
         error = Gaussian(joined("mean_error"), joined("variance_error"))
         return Prediction(joined("mean"), joined("variance"), error, self.tolerance, steps, not reason, reason)
 
-    def _require_memory(self, columns: int, steps: int) -> None:
+    def _require_memory(self, columns: int, steps: int, fewer: str = "a smaller `batch_size`") -> None:
         q = min(self.n, columns * (steps + 1))
         memory.require(
             f"A Krylov basis of {q} columns for n = {self.n} training inputs",
             8 * (_BASIS_COPIES * self.n * min(columns, self.n) + 2 * self.n * q + 8 * q * q),
-            "Take a smaller `batch_size`, or fewer `max_steps`.",
+            f"Take {fewer}, or fewer `max_steps`.",
         )
 
     def _identity(self) -> dict[str, str]:
@@ -441,17 +460,18 @@ class KrylovEnsemble:
 
     def _sums(self, key: Array, n_probes: int, most: int) -> SpectralSums:
         """The core of `spectral_sums`."""
-        self._require_memory(n_probes + self.k, most)
+        self._require_memory(n_probes + self.k, most, "fewer `n_probes`")
         probes = np.asarray(jax.random.rademacher(key, (self.n, n_probes), jnp.int8), np.float64)
         run = BlockLanczos(np.concatenate([self.targets, probes], axis=1))
         sums = None
-        while len(run.sizes) < most and not run.exhausted:
-            run.step(self.stored.products)
-            steps = len(run.sizes)
-            if (steps >= 3 and steps % STRIDE == 0) or run.exhausted:
-                sums = self._sums_of(run, probes)
-                if run.exhausted or sums.resolved(self.tolerance):
-                    break
+        with self._steps(most, "sums over the spectrum") as (_, products):
+            while len(run.sizes) < most and not run.exhausted:
+                run.step(products)
+                steps = len(run.sizes)
+                if (steps >= 3 and steps % STRIDE == 0) or run.exhausted:
+                    sums = self._sums_of(run, probes)
+                    if run.exhausted or sums.resolved(self.tolerance):
+                        break
         return self._sums_of(run, probes) if sums is None else sums
 
     def _sums_of(self, run, probes) -> SpectralSums:
@@ -519,9 +539,14 @@ def fit(
         _refuse_repeated(np.asarray(x))
     offset = kernels.offset(mean_fn, x, y.shape[1])
     targets = np.asarray(y, np.float64) - (0.0 if offset is None else np.asarray(offset, np.float64))
-    storage = _storage(storage, x, mesh, 2 if isinstance(kernel_fn, kernels.OneKernel) else 3)
+    if storage == "auto" and checkpoint is not None:
+        # As rows are kept already: how much memory was free then must not matter now.
+        kept = (Checkpoint.stored(check.path("checkpoint", checkpoint)) or {}).get("storage")
+        storage = kept if kept in ("float64", "float32") else storage
+    asked, storage = storage, _storage(storage, x, mesh, 2 if isinstance(kernel_fn, kernels.OneKernel) else 3)
     if storage == "none":
-        if checkpoint is not None:
+        # Where it was not asked for there is nothing to be kept, and all the same to be computed.
+        if checkpoint is not None and asked == "none":
             raise ValueError('`checkpoint` must be None with storage="none", which stores no rows that could be kept.')
         held = kernels.evaluated(kernel_fn, x, batch_size=batch_size)
     else:
@@ -568,10 +593,12 @@ def _storage(storage: str, x: Array, mesh: Mesh | None, copies: int) -> str:
         if mesh is not None:
             raise ValueError('`mesh` must be None with storage="none", which stores no rows to be sharded.')
         return storage
+    remedies = ['storage="float32" (half of it)'] if storage == "float64" else []
+    remedies.append('storage="none" (evaluated for every product)' if mesh is None else "more devices, or fewer inputs")
     memory.require(
         f"`x` with n = {len(x)} training inputs and kernels stored in {storage}",
         share * needed(storage),
-        'Take storage="float32" (half of it) or "none" (evaluated for every product), or more devices.',
+        f"Take {', or '.join(remedies)}.",
     )
     return storage
 

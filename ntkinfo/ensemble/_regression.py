@@ -1,6 +1,7 @@
 """Gaussian-process regression from a Krylov space of its kernel: means and variances with estimates of their errors."""
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import scipy.linalg
@@ -35,13 +36,13 @@ def regress(
     Source: theory, section 15.
     """
     parts = ens._batches(
-        lambda x, most: _batch(ens, x, noise, most), x_test, {"noise": repr(noise)},
+        lambda x, most, products: _batch(ens, x, noise, most, products), x_test, {"noise": repr(noise)},
         batch_size=batch_size, max_steps=max_steps, checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
     return ens._assembled(parts, np.zeros(()), _REMEDY)
 
 
-def _batch(ens: KrylovEnsemble, x_test: Array, noise: float, most: int) -> dict[str, np.ndarray]:
+def _batch(ens: KrylovEnsemble, x_test: Array, noise: float, most: int, products: Callable) -> dict[str, np.ndarray]:
     """Means, variances and their errors of one batch, with a leading axis of one."""
     cross = np.asarray(kernels.kernels(ens.kernel_fn, x_test, ens.x, progress=False).ntk, np.float64)
     prior = np.asarray(kernels.diagonal(ens.kernel_fn, x_test, kernel="ntk"), np.float64)
@@ -49,7 +50,7 @@ def _batch(ens: KrylovEnsemble, x_test: Array, noise: float, most: int) -> dict[
     scales = ens._label_scale(), np.maximum(prior, np.finfo(np.float64).tiny)
     last = _level(ens, run, cross, prior, noise)
     while len(run.sizes) < most and not run.exhausted:
-        run.step(ens.stored.products)
+        run.step(products)
         last = _level(ens, run, cross, prior, noise)
         if ens._worst(last.truncation, scales) <= ens.tolerance:
             break

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import ensemble, kernels, networks
-from ntkinfo._common import check, compiling, data, labels, memory, pickling, pytree, tables, tracing
+from ntkinfo._common import check, compiling, data, labels, pickling, pytree, tables, tracing
 from ntkinfo._numerics import eigenspaces, padding, regularised, variances
 from ntkinfo.datasets import Dataset
 from ntkinfo.gaussian import Gaussian
@@ -155,7 +155,7 @@ class Posterior:
             or vanishes beside the rounding of a singular kernel; an indefinite kernel, an unknown prior; a mean of
             another shape than the labels; scale="fit" under tracing, or with noise="fit_each"; under engine="krylov"
             scale="fit", a noise that is fitted or one for each label, an empirical kernel, and a noise that vanishes
-            beside the rounding of stored kernels.
+            beside the rounding of stored kernels; more memory or a larger matrix than there can be.
 
         Warns:
           UserWarning: "auto" has chosen the Krylov engine; the message says why.
@@ -194,11 +194,8 @@ class Posterior:
         if isinstance(kernel_fn, kernels.EmpiricalKernel):
             x, y = kernel_fn.rows(x), kernel_fn.targets(y)
         _check_noise(noise, y.shape[1], scale)
-        memory.require(
-            f"`x` with n = {len(x)} training inputs",
-            _FIT_COPIES * len(x) ** 2 * x.dtype.itemsize,
-            "Take fewer (memory grows with n²), or float32.",
-        )
+        # What is fitted, or of each label, asks for eigenvectors; Krylov posteriors have one noise, which is given.
+        ensemble.require_dense(x, kernel_fn, copies=_FIT_COPIES, eigenvectors=fitted, krylov=not fitted)
         q = getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size, progress=progress), prior)
         return cls._scaled(kernel_fn, x, y, q, noise, prior, prior_saw_data, mean_fn, scale)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ntkinfo import ensemble
 from ntkinfo._common import check, compiling, tracing
 from ntkinfo._numerics import eigenspaces, regularised
 from ntkinfo.posterior import _noise
@@ -57,6 +58,7 @@ def factorised(q: Array, residual: Array, noise: Any, semidefinite: bool) -> Fac
 def diagonalised(q: Array, residual: Array, noise: Any, known: Spectrum | None = None) -> Spectrum:
     """The `Spectrum` of a kernel (n, n) with labels less the prior mean (n, k), checked against the noise."""
     if known is None:
+        ensemble.require_solver(q)
         decompose = _diagonalise if check.concrete(q) else _diagonalise_coupled
         known = Spectrum(*decompose(q, residual))
     if not isinstance(noise, str) and np.ndim(noise):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import ntkinfo as ni
 from ntkinfo import datasets, kernels, mixture
 from ntkinfo._common import memory
+from ntkinfo.ensemble import _engine
 from tests.problems import network
 
 MEASURE = r"""
@@ -143,6 +145,93 @@ def test_what_does_not_fit_is_refused_before_it_begins(rng, request, call, messa
     request.getfixturevalue("little")
     with pytest.raises(ValueError, match=f"{message}.* of memory; 1 kB are free\\. "):
         call(x, y, ens)
+
+
+def fitted(fit, **options):
+    """A fit of 12 inputs, or of a kernel given by three features of them."""
+
+    def call(x, y, _):
+        net = kernels.features(lambda x: x) if options.get("engine") == "features" else network()
+        return fit(net, x, y, progress=False, **options)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def engines():
+    """Inputs, labels, and an ensemble of each engine that predicts."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 1))
+    krylov = fitted(ni.Ensemble.fit, engine="krylov")(x, y, None)
+    features = fitted(ni.Ensemble.fit, engine="features", singular="project")(x, y, None)
+    return x, y, types.SimpleNamespace(krylov=krylov, features=features)
+
+
+ROWS = "`x` with n = 12 training inputs"
+FEWER = r"Take fewer \(memory grows with n²\), or float32"
+STORED, BASIS = f"{ROWS} and kernels stored in", "A Krylov basis of 12 columns for n = 12 training inputs"
+NONE = r'storage="none" \(evaluated for every product\)\.'
+
+
+@pytest.mark.parametrize(
+    ("call", "message", "remedy"),
+    [
+        (fitted(ni.Ensemble.fit, engine="dense"), ROWS, rf'{FEWER}, or engine="krylov"\.'),
+        (fitted(ni.Posterior.fit, engine="dense"), ROWS, rf'{FEWER}, or engine="krylov"\.'),
+        # The Krylov engine fits no noise, and is no remedy.
+        (fitted(ni.Posterior.fit, noise="fit"), ROWS, rf"{FEWER}\."),
+        (
+            fitted(ni.Ensemble.fit, engine="krylov", storage="float64"),
+            f"{STORED} float64",
+            rf'Take storage="float32" \(half of it\), or {NONE}',
+        ),
+        (fitted(ni.Ensemble.fit, engine="krylov", storage="float32"), f"{STORED} float32", f"Take {NONE}"),
+        (fitted(ni.Posterior.fit, engine="krylov", storage="float32"), f"{STORED} float32", f"Take {NONE}"),
+        (
+            lambda x, y, ens: ni.Ensemble.fit(network(), x, y, engine="krylov", mesh=ni.distributed.mesh()),
+            f"{STORED} float32",
+            r"Take more devices, or fewer inputs\.",
+        ),
+        (lambda x, y, ens: ens.krylov.predict(x, 1.0), BASIS, "Take a smaller `batch_size`, or fewer `max_steps`"),
+        (lambda x, y, ens: ens.krylov.spectral_sums(), BASIS, "Take fewer `n_probes`, or fewer `max_steps`"),
+        (
+            fitted(ni.Ensemble.fit, engine="features", singular="project"),
+            "`net` with p = 3 features of n = 12 training inputs",
+            "Take fewer, by `ni.kernels.features",
+        ),
+        (
+            lambda x, y, ens: ens.features.predict(x, 1.0, joint=True),
+            "`x_test` with m = 12 inputs at 1 times",
+            "Take fewer inputs or times, or joint=False",
+        ),
+    ],
+)
+def test_every_engine_says_what_it_needs_what_there_is_and_what_to_do(
+    engines, little, monkeypatch, call, message, remedy
+):
+    monkeypatch.setattr(memory, "available", lambda: 100)
+    wanted = rf"{message} needs about [\d.]+ (kB|bytes) of memory; 100 bytes are free\. {remedy}"
+    with pytest.raises(ValueError, match=wanted):
+        call(*engines)
+
+
+def test_more_rows_than_the_solver_of_eigenproblems_takes_are_refused(rng, monkeypatch):
+    x, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 1))
+    post = ni.Posterior.fit(network(), x, y)
+    # LAPACK counts the 1 + 6n + 2n² words of its workspace in 32 bits.
+    fits = [1 + 6 * n + 2 * n**2 < 2**31 for n in (_engine._LAPACK_LIMIT, _engine._LAPACK_LIMIT + 1)]
+    assert fits == [True, False]
+    monkeypatch.setattr(_engine, "_LAPACK_LIMIT", 11)
+    most = (
+        "`x` must have at most 11 training inputs, the most whose eigenvectors can be computed here; got 12. Take fewer"
+    )
+    with pytest.raises(ValueError, match=rf'^{most}, or engine="krylov"\.$'):
+        ni.Ensemble.fit(network(), x, y, engine="dense")
+    for call in (lambda: ni.Posterior.fit(network(), x, y, noise="fit"), lambda: post.spectrum):
+        with pytest.raises(ValueError, match=rf"^{most}\.$"):
+            call()
+    # A Cholesky factor has no such limit.
+    assert np.isfinite(ni.Posterior.fit(network(), x, y, engine="dense").log_marginal_likelihood)
 
 
 def test_nothing_is_refused_under_tracing(rng, little):

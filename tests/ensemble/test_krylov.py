@@ -473,3 +473,44 @@ def test_sums_tell_of_modes_that_near_duplicates_hide():
     # At the end of training the slowest modes are all that counts, and six steps have seen none of them.
     assert not sums.exhausted and np.max(shares(sums)) <= 1
     assert shares(dataclasses.replace(sums, pair=np.inf))[-1] > 100
+
+
+def test_sums_tell_what_rounding_of_the_decomposition_moves(monkeypatch):
+    _, krylov, _ = both("near-duplicates", "relu", tolerance=1e-1)
+    krylov = dataclasses.replace(krylov, tolerance=1e-5)
+    t, moved, eigh = np.array([1e2, 1e6, np.inf]), [], np.linalg.eigh
+    sums = krylov.spectral_sums()
+    # Nothing is truncated, nothing sampled: rounding is all there is.
+    assert sums.exhausted
+
+    def rounded(matrix):
+        """The decomposition of another matrix, as near to this one as LAPACK promises."""
+        values, vectors = eigh(matrix)
+        moved.append(np.finfo(np.float64).eps * values[-1])
+        return values - moved[-1], vectors
+
+    monkeypatch.setattr(np.linalg, "eigh", rounded)
+    others = krylov.spectral_sums()
+    np.testing.assert_allclose(sums.fine.nodes - others.fine.nodes, moved[-1], rtol=0.5)
+    found, other = (ni.information.parameter_distance(each, t) for each in (sums, others))
+    change = np.abs(found.value - other.value)
+    assert np.all(change <= found.truncation)
+    # Late in training the modes of near-duplicates count, and what the rounding of entries moves is less than that.
+    without = dataclasses.replace(sums, rounding=krylov.rounding_of_eigenvalues)
+    assert change[-1] > 2 * ni.information.parameter_distance(without, t).truncation[-1]
+
+
+def test_steps_move_the_bar_and_auto_keeps_what_is_kept(tmp_path, monkeypatch, capsys):
+    x, y, x_test = data(n=50)
+    options = {"engine": "krylov", "progress": False, "checkpoint": tmp_path}
+    assert ni.Ensemble.fit(net(), x, y, storage="float32", **options).storage == "float32"
+    # What was kept in float32 goes on in it, however much memory is free by now.
+    krylov = ni.Ensemble.fit(net(), x, y, **options)
+    assert krylov.storage == "float32"
+    krylov.predict(x_test, 1.0, batch_size=5, max_steps=4, progress=True)
+    shown = capsys.readouterr().err
+    assert "predictions" in shown and "8/8" in shown and "step" in shown
+    # Where nothing can be stored there is nothing to be kept.
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    assert ni.Ensemble.fit(net(), x + 1, y, **options | {"checkpoint": tmp_path / "none"}).storage == "none"
+    assert not list((tmp_path / "none").glob("*.npz"))

@@ -178,4 +178,9 @@ def test_auto_takes_it_where_the_dense_one_does_not_fit(monkeypatch):
     monkeypatch.setattr(_engine, "_LAPACK_LIMIT", 30)
     with pytest.warns(UserWarning, match=r'engine="krylov" was chosen'):
         assert isinstance(ni.Posterior.fit(net(), x, y), ni.posterior.KrylovPosterior)
-    assert isinstance(ni.Posterior.fit(net(), x, y, noise="fit"), ni.Posterior)
+    # A noise to be fitted, or of each label, is of the dense engine, whose eigenvectors cannot be computed here.
+    for noise in ("fit", np.array([0.1])):
+        with pytest.raises(
+            ValueError, match=r"at most 30 training inputs, the most whose eigenvectors.* Take fewer\.$"
+        ):
+            ni.Posterior.fit(net(), x, y, noise=noise)
