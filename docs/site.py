@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "ntkinfo"
 _EDGE = re.compile(r'(\w+)(?:\["([^"]+)"\])? --> (\w+)(?:\["([^"]+)"\])?')
 _FLOWCHART = re.compile(r"```mermaid\nflowchart TD\n(.*?)```", re.DOTALL)
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)]+)\)")
+_OF_README = re.compile(r"<!-- README: (.+?) -->")
 _CITED = re.compile(r"([Tt]heory,?\s+sections?\s+)(\d+)")
 # What stands in the text for formulas until the page is HTML.
 _formulas: dict[str, str] = {}
@@ -73,9 +74,16 @@ def on_files(files, config):
 def on_page_markdown(markdown: str, page, **_) -> str:
     """Drawings become tables; files of the repository that are no pages are named without a link."""
     markdown = _FLOWCHART.sub(_table, markdown)
+    markdown = _OF_README.sub(_of_readme, markdown)
     if page.file.src_uri.startswith("notebooks/"):
         markdown = notebooks.mathematics(markdown, _formulas)
     return _OUTSIDE.sub(r"\1 (`\2`)", markdown) if "/" not in page.file.src_uri else markdown
+
+
+def _of_readme(match: re.Match) -> str:
+    """A section of the README, which is no page of the site."""
+    text = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    return re.search(rf"^## {re.escape(match[1])}\n.*?(?=^## )", text, re.MULTILINE | re.DOTALL)[0]
 
 
 def _table(match: re.Match) -> str:

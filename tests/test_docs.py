@@ -106,6 +106,13 @@ def test_public_names_that_documents_name_are_there(document):
         assert hasattr(ntkinfo, name), f"{document.name} names ni.{name}"
 
 
+def test_messages_that_troubleshooting_quotes_are_ours():
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    quoted = re.findall(r'\*\*"(.+?)"', (ROOT / "docs" / "troubleshooting.md").read_text())
+    parts = [part.strip() for message in quoted for part in message.split("...")]
+    assert len(quoted) > 3 and [part for part in parts if part not in source] == []
+
+
 def test_the_readme_names_every_public_module():
     text = (ROOT / "README.md").read_text()
     assert not [name for name in ntkinfo.__all__ if name not in ("ensemble", "posterior") and f"`ni.{name}" not in text]

@@ -58,7 +58,7 @@ def convolutional(x, labels, x_test, epochs: int, batch: int, rate: float, recor
         rows = jax.random.permutation(key, len(x))[: starts * batch].reshape(starts, batch)
         # At the weights that the epoch starts from.
         each = jax.lax.map(lambda some: jax.grad(loss)(params, x[some], y[some]), rows)
-        ratio = [jnp.linalg.norm(g.mean(0)) / jnp.sqrt(jnp.sum((g - g.mean(0)) ** 2) / starts) for g in each]
+        ratio = [jnp.linalg.norm(g.mean(0)) / jnp.sqrt(jnp.var(g, axis=0).sum()) for g in each]
 
         def step(params, some):
             return jax.tree.map(lambda w, g: w - rate * g, params, jax.grad(loss)(params, x[some], y[some])), None

@@ -22,7 +22,7 @@ def bounds(full: bool, seed: int) -> Found:
     """Digits parity at t = ∞: gap and bounds against n, true and random labels."""
     import jax
 
-    sizes, draws = ((50, 100, 200, 400), 128) if full else ((12, 24), 16)
+    sizes, draws = ((50, 100, 200, 400), 128) if full else ((24,), 16)
     data = datasets.digits(2 * max(sizes), task="parity", seed=seed)
     random = np.random.default_rng(seed).choice([-1.0, 1.0], size=2 * max(sizes))
     numbers: dict = {"n": list(sizes)}

@@ -136,7 +136,8 @@ def weights(full: bool, seed: int) -> Found:
             left.axhline(scale * exact[layer], color=f"C{layer}", lw=0.8, ls=":")
         left.axvline(epoch[settled], color="black", lw=0.8, ls="--")
         left.set(xscale="symlog", xlim=(0, None), xlabel="epoch", ylabel=f"entropy per weight [{unit}]")
-        left.legend(fontsize="small", title="dotted: infinite width")
+        left.legend(fontsize="small", title="dotted: infinite width\ndashed: training error settled",
+                    title_fontsize="small")  # fmt: skip
         names = list(between)
         means, errors = np.array([between[name] for name in names]).T
         right.errorbar(np.arange(len(names)), scale * means, 3 * scale * errors, fmt="o")
