@@ -57,8 +57,8 @@ def own_beta(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"] | I
 
     Example:
       >>> p = np.array([[0.4, 0.1], [0.1, 0.4]])
-      >>> curve = ib(p, 4.0)
-      >>> round(own_beta(p, curve.encoder).beta, 4)
+      >>> curve = ni.bottleneck.ib(p, 4.0)
+      >>> round(own_beta(p, curve.encoder[0]).beta, 4)
       4.0
     """
     check.on_host(locals())
