@@ -47,7 +47,7 @@ def test_notebooks_are_kept_as_text():
 def handwritten(prose, code):
     """Decimals and percentages of a text that are no parameter of the code, and so are results written by hand."""
     # Addresses of papers, and formulas, are no figures.
-    prose = re.sub(r"arXiv \d{4}\.\d{4,5}|\$\$.*?\$\$|chapters? \d+(\.\d+)*", "", prose, flags=re.DOTALL)
+    prose = re.sub(r"(?:arXiv|reproduce) \d{4}\.\d{4,5}|\$\$.*?\$\$|chapters? \d+(\.\d+)*", "", prose, flags=re.DOTALL)
     parameters = {float(number) for number in re.findall(r"(?<![\w.])\d+\.?\d*(?:e[+-]?\d+)?(?![\w.])", code)}
     found = [(number, float(number)) for number in re.findall(r"(?<![\w.])\d+\.\d+", prose)]
     found += [(f"{number} %", float(number) / 100) for number in re.findall(r"(\d+(?:\.\d+)?) ?%", prose)]

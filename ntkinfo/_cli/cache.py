@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 
-# Programs that compile faster are not worth a file.
-_LEAST_SECONDS = 0.2
+# Programs that compile faster are not worth a file; the environment may say otherwise.
+_LEAST_SECONDS, _OTHERWISE = 0.1, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 
 
 def folder() -> Path | None:
@@ -39,10 +39,9 @@ def used(wanted: bool = True):
             place.mkdir(parents=True, exist_ok=True)
         except OSError:
             place = None
-    settings = {} if place is None else {
-        "jax_compilation_cache_dir": str(place),
-        "jax_persistent_cache_min_compile_time_secs": _LEAST_SECONDS,
-    }  # fmt: skip
+    settings = {} if place is None else {"jax_compilation_cache_dir": str(place)}
+    if place is not None and _OTHERWISE not in os.environ:
+        settings["jax_persistent_cache_min_compile_time_secs"] = _LEAST_SECONDS
     if not wanted:
         settings = {"jax_enable_compilation_cache": False}
     elif getattr(jax.config, "jax_logging_level", None) == "NOTSET":

@@ -301,7 +301,7 @@ def _curve_filled(
         targets = padding.fill(targets, (rows, k), 1.0)
     else:
         targets = padding.fill(targets, (rows, k))
-    quantities = _small_quantities if filled.nngp_rotated.size <= _SMALL else _filled_quantities
+    quantities = _small_quantities if len(filled.eigenvalues) <= _SMALL else _filled_quantities
     fields, z, resolved, error = quantities(
         filled, cross, targets, classes, s, basis, noise, label_entropy, weights, sizes["n"], joint=joint, known=known
     )
@@ -367,8 +367,8 @@ def _quantities(
     return fields, z, resolved, error
 
 
-# Up to so many entries of a kernel, some 50 curves take as much longer as their program takes less to compile.
-_SMALL = 256**2
+# Up to so many eigenvalues, some 50 curves take as much longer as their program takes less to compile.
+_SMALL = 256
 _filled_quantities, _small_quantities = (
     compiling.jit(functools.partial(_quantities, floored=True), static_argnames=("joint", "known"), once=once)
     for once in (False, True)

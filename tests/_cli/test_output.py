@@ -202,7 +202,8 @@ def test_the_cache_of_programs(monkeypatch, tmp_path):
 def test_a_second_run_reads_its_programs_in_silence(tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    environment.pop("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", None)
+    # Every program gets a file, not those that took long on a busy machine.
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     given = ["--n-train=20", "--n-test=8", "--depth=1", "--times=0,10", f"--out={tmp_path / 'out'}"]
     runs = []
     for _ in range(2):
@@ -214,8 +215,7 @@ def test_a_second_run_reads_its_programs_in_silence(tmp_path):
         files = {path for path in (tmp_path / "cache" / "ntkinfo" / "jax").rglob("*-cache")}
         runs.append((done.stdout, files))
     (first, written), (second, kept) = runs
-    # A program that takes about the least time worth a file may be written by either run.
-    assert first == second and written <= kept and len(kept - written) < len(written) / 4
+    assert first == second and written == kept and written
 
 
 def test_the_page_says_nothing_of_places(tmp_path, keep_settings, undrawn):

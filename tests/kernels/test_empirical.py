@@ -197,6 +197,8 @@ def test_inside_jit_and_rectangular_blocks():
 
 
 def test_the_faster_way_is_taken_where_it_matters(monkeypatch):
+    # On a busy machine the derivatives of a few rows may take long enough for a trial of structured ones.
+    monkeypatch.setattr(_structured, "_WORTH_A_TRIAL", np.inf)
     times = iter([10.0, 20.0, 0.001])
     monkeypatch.setattr(_empirical, "_seconds", lambda call: next(times))
     x = normal(40, 12)
@@ -207,6 +209,7 @@ def test_the_faster_way_is_taken_where_it_matters(monkeypatch):
     # On short work nothing but a few rows is timed.
     times = iter([1e-6])
     monkeypatch.undo()
+    monkeypatch.setattr(_structured, "_WORTH_A_TRIAL", np.inf)
     monkeypatch.setattr(_empirical, "_seconds", lambda call: next(times))
     assert empirical(NETWORKS["dense"], 0)(x, None, "ntk").shape == (40, 40)
 
