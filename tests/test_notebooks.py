@@ -34,7 +34,7 @@ def cells(path, kind):
 
 
 def test_notebooks_are_kept_as_text():
-    assert len(NOTEBOOKS) == 6
+    assert len(NOTEBOOKS) == 7
     assert not [path for path in DOCS.FOLDER.iterdir() if path.suffix != ".py" and path.name != "__pycache__"]
     assert set(DOCS.SLOW) < {path.stem for path in NOTEBOOKS}
     for path in NOTEBOOKS:

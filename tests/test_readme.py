@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -45,3 +46,14 @@ def test_every_file_it_names_is_there():
     root = Path(__file__).parents[1]
     named = re.findall(r"`((?:benchmarks|notebooks)/\w+\.\w+)`|\]\(((?:benchmarks|notebooks)/[\w.]+)\)", README)
     assert named and all((root / (code or link)).exists() for code, link in named)
+
+
+def test_the_ratio_it_tells_is_the_one_measured():
+    result = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "empirical.json").read_text())
+    (told,) = re.findall(r"at most ([\d.]+) times the processor time .* with 128 and\s+512 inputs", README, re.DOTALL)
+    ratios = [
+        found["cpu_ratio_to_best_of_neural_tangents"]
+        for n in (128, 512)
+        for found in result[f"n = {n}"]["architectures"].values()
+    ]
+    assert len(ratios) == 10 and max(ratios) <= float(told) < max(ratios) + 0.1
