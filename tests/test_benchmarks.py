@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1] / "benchmarks"
 
 def test_the_bottleneck_claims_no_more_than_its_result():
     first = (ROOT / "bottleneck.py").read_text().splitlines()[0]
-    claimed = float(re.search(r"once compiled, .* at least (\d+) times as fast as embo", first)[1])
+    claimed = float(re.search(r"at least (\d+) times as fast as embo", first)[1])
     problems = json.loads((ROOT / "results" / "bottleneck.json").read_text())["problems"]
     ratios = [
         ratio["mean_excess"]["ratio"]
