@@ -22,6 +22,7 @@ import resource
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -51,7 +52,7 @@ def dense(rng):
     return apply, [normal(rng, 64, 192), normal(rng, 192, 192), normal(rng, 192, OUTPUTS)]
 
 
-def convolution(rng):
+def convolution(rng, widths=(24, 24)):
     def apply(p, x):
         x = x.reshape(-1, 8, 8, 1)
         for kernel in p[:-1]:
@@ -59,7 +60,10 @@ def convolution(rng):
             x = jax.nn.relu(x)
         return jnp.mean(x, axis=(1, 2)) @ p[-1]
 
-    return apply, [normal(rng, 3, 3, 1, 24), normal(rng, 3, 3, 24, 24), normal(rng, 24, OUTPUTS)]
+    return apply, [
+        *(normal(rng, 3, 3, *sides) for sides in pairwise((1, *widths))),
+        normal(rng, widths[-1], OUTPUTS),
+    ]
 
 
 def residual(rng):
@@ -257,21 +261,7 @@ def digits_alone():
     """Seconds and memory of it, compilation included."""
     from sklearn.datasets import load_digits
 
-    rng = np.random.default_rng(0)
-
-    def apply(p, x):
-        x = x.reshape(-1, 8, 8, 1)
-        for kernel in p[:-1]:
-            x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            x = jax.nn.relu(x)
-        return jnp.mean(x, axis=(1, 2)) @ p[-1]
-
-    params = [
-        normal(rng, 3, 3, 1, 32),
-        normal(rng, 3, 3, 32, 64),
-        normal(rng, 3, 3, 64, 140),
-        normal(rng, 140, OUTPUTS),
-    ]
+    apply, params = convolution(np.random.default_rng(0), (32, 64, 140))
     x = jnp.asarray(load_digits().data[:1000] / 16, jnp.float32)
     kernel = ni.kernels.empirical((apply, params))
     wall, processor = time.perf_counter(), time.process_time()

@@ -754,8 +754,8 @@ def bottleneck() -> str:
             rows,
         ),
         f"Cold we lose in {len([c for c in cold_ratios if c < 1])} of {len(cold_ratios)} rows. The script claims 4 times embo at "
-        f"equal excess: the smallest warm ratio beside it is {number(min(warm_embo), 3)}. When the sweeps were compiled it was 10.5, "
-        "and 0.2 cold.",
+        f"equal excess: the smallest warm ratio beside it is {number(min(warm_embo), 3)}. Compiled sweeps, which "
+        "ran before, were faster in later calls and much slower in the first.",
         "With a certificate:",
         table(["problem", "β", "worst gap, nats", "proven", "first call, s", "later call, s"], certified),
         "With two to four labels the gap is proven; with more the maximum behind it was searched for, which can miss it. The row "

@@ -358,7 +358,8 @@ def _ascended(landscape, s, who):
             # A plain step never loses; where log G is not concave, Newton's must gain more than that does.
             wild = ~np.isfinite(left)
             least = value.copy()
-            least[wild] = landscape.log_g(plain[wild], of[wild]) if wild.any() else 0
+            if wild.any():
+                least[wild] = landscape.log_g(plain[wild], of[wild])
             better = landscape.log_g(newton, of) > least
             result[active] = at = np.where(better[:, None], newton, plain)
             going = (still < STILL_STEPS) & (left > ROUNDING)

@@ -109,7 +109,7 @@ def _nearest(p_rz, rows, i_xz) -> tuple[float, float]:
     tolerance = _SAME * (1 + own)
     # No cluster is preferred to another: Z tells nothing of Y.
     if (distortion.max(axis=1) - nearest).max() <= tolerance:
-        return 0.0, max(i_xz, 0.0)
+        return 0.0, max(0.0, i_xz)
     beyond = distortion - nearest[:, None]
 
     def log_sum(beta):
@@ -131,4 +131,4 @@ def _nearest(p_rz, rows, i_xz) -> tuple[float, float]:
     else:
         beta = float(np.exp(brentq(slope, low, high, xtol=1e-12))) if slope(low) < 0 else 0.0
         least = i_xz + log_sum(beta)[0] + beta * excess
-    return beta, max(least, 0.0)
+    return beta, max(0.0, least)

@@ -154,7 +154,8 @@ def information_plane(
     if estimator == "kde" and p_x is not None:
         raise ValueError("`p_x` must be left out for the estimator 'kde', whose inputs are equally probable.")
     limits = _limits(source, range) if estimator == "binned" and width is None else _given(source, range)
-    p_xy = p * (1 / len(p) if weights is None else weights[:, None])
+    mass = np.full(len(p), 1 / len(p)) if weights is None else weights
+    p_xy = mass[:, None] * p
     label = _estimator_label(estimator, bins, width, range, variance)
 
     def measure(layer, values):
@@ -191,10 +192,9 @@ def information_plane(
     own_values = (None, None)
     if len(bounds) == 2:
         own_values, bounds = bounds, []
-    p_x = np.full(len(p), 1 / len(p)) if weights is None else weights
-    ceiling = float(entropy(p_x))
-    label_entropy = float(entropy(p_x @ p))
-    i_xy = label_entropy + float(p_x @ np.sum(plogp(p), axis=1))
+    ceiling = float(entropy(mass))
+    label_entropy = float(entropy(mass @ p))
+    i_xy = label_entropy + float(mass @ np.sum(plogp(p), axis=1))
     closest = None if curve is None else bottleneck.closest(curve, np.maximum(i_xt, 0), i_ty)
     return Plane(
         source.epochs,

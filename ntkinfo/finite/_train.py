@@ -153,7 +153,7 @@ def train(
         2 * n_networks * _gradient_descent.result_bytes(len(times), x, x_test, y.shape[1]) + vmap_size * per_network,
         "Train fewer, record fewer times, or pass train_outputs=False.",
     )
-    step_by_step = not traced and vmap_size == 1 and _gradient_descent.by_steps(config, x, per_network)
+    step_by_step = vmap_size == 1 and _gradient_descent.by_steps(config, x, per_network)
     config = config._replace(vmap_size=vmap_size, by_steps=step_by_step)
     arrays = (x, y, x_test, jnp.asarray(sizes, x.dtype), jnp.asarray(counts, jnp.int32))
     folder = None

@@ -16,6 +16,7 @@ MARKERS = "osD^vP"
 REFERENCE = "0.35"
 # A ceiling more than so many times as high as the axis without it is named, not drawn.
 FLATTENED = 2.5
+LEGEND = {"fontsize": "small", "title_fontsize": "small", "frameon": False, "alignment": "left", "columnspacing": 1.2}
 END = {"ms": 6.5, "mfc": "white", "mec": "black", "mew": 1.0}
 
 
@@ -26,9 +27,6 @@ def axes_of(ax):
         _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
-
-
-LEGEND = {"fontsize": "small", "title_fontsize": "small", "frameon": False, "alignment": "left", "columnspacing": 1.2}
 
 
 def draw_legend(ax, title=None):

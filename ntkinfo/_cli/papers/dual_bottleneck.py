@@ -117,18 +117,7 @@ def trained(full: bool, seed: int) -> Found:
         encoder=variational.encoders.mlp(2 * latent, (width, width)), steps=steps, record=5 if full else 20,
         progress=False,
     )  # fmt: skip
-    needed = variational.required_information(sweep)
-    i_xz = dict(zip(needed.objectives, np.asarray(needed.i_xz), strict=True))
-    claims = [
-        Claim("largest lower bound on I(Y;Z), less log 10", float(np.max(sweep.i_yz_lower)) - np.log(10), "at most", 0,
-              1e-6, unit="nats"),
-        Claim("largest lower bound on I(X;Z), less log m", float(np.max(sweep.i_xz_lower)) - np.log(len(data.x_test)),
-              "at most", 0.0, 1e-4, unit="nats"),
-        Claim(f"I(X;Z) that the dual needs over what VIB needs, at I(Y;Z) = {float(needed.i_yz):.3f} nats",
-              i_xz["dual"] / i_xz["vib"], "at most", 0.5, 0.0, "abstract"),
-    ]  # fmt: skip
-    fields = ("beta", "i_xz_lower", "i_xz_upper", "i_yz_lower", "error")
-    numbers = {name: getattr(sweep, name) for name in fields} | {"needed": i_xz, "objectives": list(sweep.objectives)}
+    claims, numbers = variational_images.in_the_plane(sweep, len(data.x_test))
     settings = {"n_train": n, "steps": steps, "betas": betas, "hidden": [width, width], "seed": seed}
     return Found(numbers, claims, lambda unit: plot.variational(sweep, unit=unit).figure, settings)
 

@@ -21,6 +21,23 @@ def images(full: bool, seed: int):
     return "digits", datasets.digits(n, min(m, 1797 - n), task="classes", dtype=np.float32, seed=seed)
 
 
+def in_the_plane(sweep, m: int) -> tuple[list[Claim], dict]:
+    """Claims about a sweep on m test images of ten classes in the information plane, and its numbers."""
+    needed = variational.required_information(sweep)
+    i_xz = dict(zip(needed.objectives, np.asarray(needed.i_xz), strict=True))
+    claims = [
+        Claim("largest lower bound on I(Y;Z), less log 10", float(np.max(sweep.i_yz_lower)) - np.log(10), "at most", 0,
+              1e-6, unit="nats"),
+        Claim("largest lower bound on I(X;Z), less log m", float(np.max(sweep.i_xz_lower)) - np.log(m),
+              "at most", 0.0, 1e-4, unit="nats"),
+        Claim(f"I(X;Z) that the dual needs over what VIB needs, at I(Y;Z) = {float(needed.i_yz):.3f} nats",
+              i_xz["dual"] / i_xz["vib"], "at most", 0.5, 0.0, "abstract"),
+    ]  # fmt: skip
+    fields = ("beta", "i_xz_lower", "i_xz_upper", "i_yz_lower", "error")
+    numbers = {field: getattr(sweep, field) for field in fields}
+    return claims, numbers | {"objectives": list(sweep.objectives), "needed": i_xz}
+
+
 def trained(full: bool, seed: int) -> Found:
     """VIB, CEB and the dual: I(X;Z) needed for the same I(Y;Z); errors under noise, and with few images."""
     import jax
@@ -34,8 +51,6 @@ def trained(full: bool, seed: int) -> Found:
         data.x_train, data.labels_train, betas=np.geomspace(0.5, 500, betas), **test, key=key_sweep, encoder=encoder,
         steps=steps, record=5, progress=False,
     )  # fmt: skip
-    needed = variational.required_information(sweep)
-    i_xz = dict(zip(needed.objectives, np.asarray(needed.i_xz), strict=True))
     spread, sizes = np.array([0.0, 0.5, 1.0, 2.0]), [n // 20, n // 4, n]
     noisy, errors = {}, {}
     for which, options in FITTED.items():
@@ -49,23 +64,14 @@ def trained(full: bool, seed: int) -> Found:
         )
         errors[which] = np.asarray(curve.error).mean(1)
     noisy = {which: np.asarray(values) for which, values in noisy.items()}
-    claims = [
-        Claim("largest lower bound on I(Y;Z), less log 10", float(np.max(sweep.i_yz_lower)) - np.log(10), "at most", 0,
-              1e-6, unit="nats"),
-        Claim("largest lower bound on I(X;Z), less log m", float(np.max(sweep.i_xz_lower)) - np.log(len(data.x_test)),
-              "at most", 0.0, 1e-4, unit="nats"),
-        Claim(f"I(X;Z) that the dual needs over what VIB needs, at I(Y;Z) = {float(needed.i_yz):.3f} nats",
-              i_xz["dual"] / i_xz["vib"], "at most", 0.5, 0.0, "abstract"),
+    claims, numbers = in_the_plane(sweep, len(data.x_test))
+    claims += [
         Claim(f"test error under noise of deviation {spread[-1]:g}: the dual's less VIB's",
               noisy["dual"][-1] - noisy["vib"][-1], "at most", 0.0, 0.0, "question"),
         Claim(f"test error with {sizes[0]} images: the dual's less VIB's", errors["dual"][0] - errors["vib"][0],
               "at most", 0.0, 0.0, "question"),
     ]  # fmt: skip
-    fields = ("beta", "i_xz_lower", "i_xz_upper", "i_yz_lower", "error")
-    numbers = {field: getattr(sweep, field) for field in fields} | {
-        "objectives": list(sweep.objectives), "needed": i_xz, "noise": {"deviation": spread, **noisy},
-        "images": {"n": sizes, **errors},
-    }  # fmt: skip
+    numbers |= {"noise": {"deviation": spread, **noisy}, "images": {"n": sizes, **errors}}
 
     def draw(unit: str):
         import matplotlib.pyplot as plt
