@@ -23,7 +23,7 @@ WITHOUT = {
     **dict.fromkeys(("datasets.cifar10", "datasets.fashion_mnist"), FILES),
     **dict.fromkeys(("ensemble.standard_error", "finite.kernel_flow", "networks.activations"), MINUTES),
     **dict.fromkeys(("variational.error_under_noise", "variational.learning_curve"), MINUTES),
-    **dict.fromkeys(("plot.animate", "plot.cmi", "plot.learning", "plot.training"), FIGURE),
+    **dict.fromkeys(("plot.animate", "plot.cmi", "plot.training"), FIGURE),
 }
 
 
