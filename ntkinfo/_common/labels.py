@@ -147,12 +147,21 @@ def entropy(labels: Labels) -> float:
             f"`label_entropy` must be given: h(Y) of {targets.shape[1]} outputs cannot be estimated from "
             f"{len(targets)} labels."
         )
-    sign, log_det = np.linalg.slogdet(np.atleast_2d(np.cov(targets.T)))
-    if sign <= 0:
+    covariance = np.atleast_2d(np.cov(targets.T))
+    if _singular(covariance, np.abs(targets).max(0), np.asarray(labels.targets).dtype):
         raise ValueError(
             "`label_entropy` must be given: the labels are constant or linearly dependent, so h(Y) is not finite."
         )
-    return float(0.5 * (targets.shape[1] * np.log(2 * np.pi * np.e) + log_det))
+    return float(0.5 * (targets.shape[1] * np.log(2 * np.pi * np.e) + np.linalg.slogdet(covariance)[1]))
+
+
+def _singular(covariance, largest, dtype) -> bool:
+    """Whether labels are constant, or linear functions of each other, up to the rounding of their dtype."""
+    std, eps = np.sqrt(np.diag(covariance)), float(np.finfo(np.float64).eps)
+    if (std <= 8 * eps * largest).any():
+        return True
+    correlations = np.linalg.eigvalsh(covariance / np.outer(std, std))
+    return bool(correlations[0] <= 8 * len(std) * float(np.finfo(dtype).eps))
 
 
 def check_entropy(value, n_classes: int = 0) -> None:

@@ -163,9 +163,8 @@ class Ensemble:
             options |= {"batch_size": batch_size, "checkpoint": checkpoint}
             return _krylov.fit(kernel_fn, x, y, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
-        if isinstance(kernel_fn, kernels.EmpiricalKernel):
-            x, y = kernel_fn.rows(x), kernel_fn.targets(y)
-            kernels.check_rank(kernel_fn, x, singular)
+        x, y = kernels.trained_on(kernel_fn, x, y)
+        kernels.check_rank(kernel_fn, x, singular)
         _engine.require_dense(x, kernel_fn)
         y = y.astype(x.dtype)
         offset = kernels.offset(mean_fn, x, y.shape[1])

@@ -96,6 +96,8 @@ def certificate(
     check.on_host({"x_test": x_test, "y_test": y_test, "t": t, "delta": delta})
     ens = ensemble.dense("ens", ens, "`certificate`")
     check.known("ens", ens)
+    # Outputs of one example are no independent examples.
+    kernels.refuse_full("ens", ens.kernel_fn)
     x_test, y_test, t = data.test_pair(x_test, y_test, t)
     if ens.prior_saw_data:
         raise ValueError(

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo import ensemble, mixture
+from ntkinfo import ensemble, kernels, mixture
 from ntkinfo._common import check, compiling, data, labels, pytree, tables, tracing
 from ntkinfo._common.quantities import QUANTITIES, catalogue, scaled
 from ntkinfo._common.results import Estimate, Information
@@ -181,6 +181,7 @@ def curve(
     krylov = isinstance(ens, KrylovEnsemble)
     if not krylov:
         ens = ensemble.exact("ens", ens, "`curve`")
+        kernels.refuse_full("ens", ens.kernel_fn)
     x_test, y_test, t = data.test_pair(x_test, y_test, t)
     check.flag("joint", joint, none=True)
     # Of more inputs than features the covariance is singular.

@@ -15,6 +15,7 @@ from ntkinfo.kernels._empirical import offset as offset
 from ntkinfo.kernels._empirical import refuse_full as refuse_full
 from ntkinfo.kernels._empirical import saw_data as saw_data
 from ntkinfo.kernels._empirical import scaled as scaled
+from ntkinfo.kernels._empirical import trained_on as trained_on
 from ntkinfo.kernels._features import FeatureKernel, features
 from ntkinfo.kernels._features import as_features as as_features
 from ntkinfo.kernels._given_again import check_same as check_same

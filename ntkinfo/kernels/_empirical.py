@@ -198,7 +198,8 @@ class EmpiricalKernel:
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(
                 f"`x1` and `x2` must hold floating-point numbers; got dtype {x.dtype}. Convert them first, for "
-                "instance with `np.asarray(x, float)`; what a network looks up by number is given one-hot."
+                "instance with `np.asarray(x, float)`; a network that looks entries up by number converts its inputs "
+                "itself (`x.astype(int)`)."
             )
         if x.shape in self._checked:
             return
@@ -550,6 +551,25 @@ def _networks_of(mean_fn) -> tuple:
         return (mean_fn.function.net,) if isinstance(mean_fn.function, _NetworkMean) else (mean_fn,)
     owner = getattr(mean_fn, "__self__", None)
     return owner.networks if isinstance(owner, EmpiricalKernel) else (mean_fn,)
+
+
+def trained_on(kernel_fn: Callable, x: Array, y: Array) -> tuple[Array, Array]:
+    """Inputs and labels as they are trained on: as they are, or the rows of an empirical kernel.
+
+    Raises:
+      ValueError: labels of other than all outputs, where each output of an input is a row.
+    """
+    if not isinstance(kernel_fn, EmpiricalKernel):
+        return x, y
+    rows, targets = kernel_fn.rows(x), kernel_fn.targets(y)
+    if len(rows) != len(targets):
+        k = len(rows) // len(x)
+        given = y.shape[1] if y.ndim == 2 else 1
+        raise ValueError(
+            f'`y` must have the {k} outputs of the network, ({len(x)}, {k}), for a kernel with outputs="full"; got '
+            f"{given}. Give `x` and `y` as they are, not `kernel.rows(x)`: rows are made of them."
+        )
+    return rows, targets
 
 
 def inputs_like(name: str, x: Any, trained: Array, kernel_fn: Callable) -> Array:

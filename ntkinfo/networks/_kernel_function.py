@@ -15,6 +15,13 @@ _LIBRARIES = {
     "haiku": ("Haiku function", "from_haiku(transformed, params)"),
     "torch": ("PyTorch module", "from_apply(apply_fn, params)` of the same network in JAX"),
 }
+# Of states that begin in a dtype of their own, as recurrent layers' of float32 beside inputs of float64.
+_ONE_DTYPE = "Make the initial state in the dtype of the inputs, or give inputs in that of the state (`x.astype(...)`)."
+# Kernels are of floating-point inputs.
+_NUMBERS = (
+    "Give the numbers as floating-point inputs, and convert them inside: "
+    "`from_apply(lambda params, x: apply(params, x.astype(int)), params)`."
+)
 # What batch norm and dropout do in training mode, and why that is no network with an output for each input.
 TRAINING = "outputs then depend on the batch, or on chance."
 
@@ -47,6 +54,10 @@ def reason(error: Exception) -> str:
         return drawn + carry if "RngCount" in text else drawn
     if "Dropout" in text:
         return 'its `Dropout` draws at random. Make it `Dropout(rate, mode="test")`: nothing here hands on random keys.'
+    if "carry" in text and "equal types" in text:
+        return f"{text[:-1] if text.endswith(':') else text}: parameters take the dtype of the inputs. {_ONE_DTYPE}"
+    if "nteger" in text and any(word in text for word in ("Input type", "ndexer", "integer dtype")):
+        return f"it looks entries up by number ({text.rstrip('.')}). {_NUMBERS}"
     if "MaskedArray" in text:
         return "it returns a masked array. Take its apply function through `stax.unmask_fn`."
     names = [frame.f_code.co_qualname for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from ntkinfo._common import check, tables
+from ntkinfo._common import labels as _labels
 from ntkinfo._common.data import FIELDS
 from ntkinfo.networks._network import Network, as_network, cast
 
@@ -183,9 +184,11 @@ def report(
     check.number("delta", delta, 0, 1, ends=False)
     check.integer("n_samples", n_samples, least=2)
     x, x_test = check.inputs("data.x_train", data.x_train), check.inputs("data.x_test", data.x_test)
-    y, y_test = (check.array(f"data.{name}", getattr(data, name), 2) for name in ("y_train", "y_test"))
+    y, y_test = (check.array(f"data.{name}", getattr(data, name), (1, 2)) for name in ("y_train", "y_test"))
+    y, y_test = (array[:, None] if array.ndim == 1 else array for array in (y, y_test))
     x_test, y, y_test = (array.astype(x.dtype) for array in (x_test, y, y_test))
     task = "regression" if getattr(data, "task", None) == "regression" else "auto"
+    _check_entropy(y_test, task)
 
     kernel = kernels.empirical(net, around="laplace", origin=origin)
     tangent = kernels.kernels(kernel, x, progress=progress).ntk
@@ -200,7 +203,7 @@ def report(
     labels = y_test if classes is None else classes
     decoder = {"noise": sigma2} if task == "regression" else options
     eigenvalues = np.maximum(np.asarray(post.eigenvalues)[::-1], 0.0)
-    losses = {name: _measured(information, value, labels_, task) for name, value, labels_ in
+    losses = {name: _measured(information, value, wanted, task) for name, value, wanted in
               (("train", start, y), ("test", start_test, y_test))}  # fmt: skip
     bounds, no_bounds = _bounds(information, post, y, task, delta)
     return NetworkReport(
@@ -230,6 +233,19 @@ def report(
         bounds=bounds,
         no_bounds=no_bounds,
     )
+
+
+def _check_entropy(y_test, task) -> None:
+    """Refuses numbers as labels that have no entropy to compare I(Y;Z) with."""
+    read = _labels.read("data.y_test", y_test, len(y_test), task)
+    try:
+        _labels.entropy(read)
+    except ValueError as error:
+        rank = np.linalg.matrix_rank(np.asarray(y_test) - np.mean(y_test, axis=0)[None])
+        raise ValueError(
+            "`data.y_test` must hold numbers that vary, in more rows than outputs, or classes (±1, one-hot): h(Y) is "
+            f"that of their covariance; got shape {y_test.shape}, of rank {rank} about the mean."
+        ) from error
 
 
 def _alignment(post, values) -> np.ndarray:

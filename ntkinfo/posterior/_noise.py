@@ -174,7 +174,8 @@ def fit_scale(q: Array, y: Array, noise: float | np.ndarray | None) -> tuple[flo
             explained = "exactly" if best == 0 else "not at all"
             where = f"the {end} share of noise tried, where the kernel explains the residuals {explained}"
         warnings.warn(
-            f'scale="fit" stopped at {where}: the marginal likelihood still grows there. Give values you can defend.',
+            f'scale="fit" (`prior_variance` of a report) stopped at {where}: the marginal likelihood still grows '
+            "there. Give values you can defend.",
             stacklevel=4,
         )
         found = float(grid[best])

@@ -191,8 +191,7 @@ class Posterior:
             options |= {"checkpoint": checkpoint}
             return _krylov.fit(kernel_fn, x, y, batch_size=batch_size, progress=progress, **options, **krylov_options)  # pyright: ignore
         mean_fn = kernels.mean_function(mean, kernel_fn)
-        if isinstance(kernel_fn, kernels.EmpiricalKernel):
-            x, y = kernel_fn.rows(x), kernel_fn.targets(y)
+        x, y = kernels.trained_on(kernel_fn, x, y)
         _check_noise(noise, y.shape[1], scale)
         # What is fitted, or of each label, asks for eigenvectors; Krylov posteriors have one noise, which is given.
         ensemble.require_dense(x, kernel_fn, copies=_FIT_COPIES, eigenvectors=fitted, krylov=not fitted)

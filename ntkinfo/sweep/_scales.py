@@ -181,9 +181,24 @@ def _at(name: str, value, scales: np.ndarray) -> int:
     return int(near[0])
 
 
+# What `build` meets that makes Python or NumPy numbers of its scales.
+_CONVERTED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
 @compiling.jit(static_argnums=0)
 def _block(build, scales, x1, x2):
-    return kernels.evaluate(networks.kernel_function(build(*scales)), x1, x2)
+    try:
+        return kernels.evaluate(networks.kernel_function(build(*scales)), x1, x2)
+    except _CONVERTED as error:
+        raise TypeError(
+            "`build` must take floating-point numbers as they come: scales are inputs of its compiled kernels, and no "
+            "Python numbers there. Leave out `float`, `int`, NumPy's functions (`jnp` has the same) and `if` on "
+            f"them; what must be known is an axis of integers or text of `sweep.grid`. {str(error).splitlines()[0]}"
+        ) from error
 
 
 def scales(

@@ -7,6 +7,7 @@ from scipy.stats import norm
 
 import ntkinfo as ni
 from ntkinfo import information
+from ntkinfo._common import labels
 from ntkinfo._numerics import normal_rule
 from ntkinfo.gaussian import Gaussian
 from tests.problems import network, problem
@@ -301,6 +302,17 @@ def z_of(k=1):
         (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise="best"), ValueError, "one of 'fit'"),
         (lambda: information.label_information(z_of(), [0, 1, 1, 0], noise=-1.0), ValueError, "must be positive"),
         (lambda: information.label_information(z_of(), np.full(4, 0.5)), ValueError, "`label_entropy` must be given"),
+        # Constant up to rounding: the mean of 0.3 is not 0.3.
+        (
+            lambda: labels.entropy(labels.read("y", np.full((30, 1), 0.3), 30, "regression")),
+            ValueError,
+            "constant or linearly dependent",
+        ),
+        (
+            lambda: labels.entropy(labels.read("y", np.arange(30.0)[:, None] / 7 @ [[1, 3.1]] + 0.1, 30, "regression")),
+            ValueError,
+            "constant or linearly dependent",
+        ),
         (lambda: information.losses(z_of(), np.ones((4, 2))), ValueError, r"= \(4, 1\) of the predictions"),
         (lambda: information.losses(z_of(), np.ones(4), noise=0.0), ValueError, "`noise` must be positive"),
         (lambda: information.losses(z_of(), np.array([1, 0, 1, 0])), TypeError, "floating-point targets; got integers"),

@@ -25,6 +25,11 @@ def apply(p, x):
 NET = networks.from_apply(apply, PARAMS)
 
 
+def linear_rows():
+    """An ensemble with a row for each output of an input."""
+    return ni.Ensemble.fit(empirical(NET, "full", around="laplace", origin="initialisation"), X, jnp.sign(Y), mean=NET)
+
+
 def jacobian(x):
     """J, (n k, P), with outputs (n k,)."""
     leaves = jax.tree.leaves(jax.jit(jax.jacrev(apply))(PARAMS, x))
@@ -282,6 +287,19 @@ def test_error_bars_of_an_untrained_network_cover_digits():
         (lambda: ni.Posterior.fit(empirical(NET), X, Y, prior="nngp"), ValueError, '`prior` must be "ntk"'),
         (lambda: ni.Posterior.fit(empirical(NET), X, Y, scale="best"), ValueError, "`scale` must be one of 'fit'"),
         (lambda: ni.Posterior.fit(empirical(NET), X, Y, scale=0.0), ValueError, "`scale` must be positive"),
+        (
+            lambda: ni.Ensemble.fit(empirical(NET, "full"), X, Y[:, :1], mean=NET),
+            ValueError,
+            r"`y` must have the 2 outputs of the network, \(5, 2\).*got 1",
+        ),
+        (
+            lambda: ni.Posterior.fit(empirical(NET, "full"), X, jnp.ones((5, 3))),
+            ValueError,
+            r"`y` must have the 2 outputs of the network, \(5, 2\).*got 3",
+        ),
+        # Two outputs of one example are not two examples.
+        (lambda: ni.information.curve(linear_rows(), X_TEST, jnp.ones((8, 1)), T), ValueError, "one row for each ex"),
+        (lambda: ni.certificate(linear_rows(), X_TEST, jnp.ones((8, 1)), T), ValueError, "one row for each example"),
         (
             lambda: ni.Ensemble.fit(empirical((lambda p, x: x @ p, jnp.ones((3, 1)))), X, Y[:, :1]),
             ValueError,

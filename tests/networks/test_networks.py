@@ -105,6 +105,21 @@ def test_arrays_of_equinox_that_do_not_train_are_told_by_their_gradient():
     np.testing.assert_allclose(found, (X @ X.T) * (slopes @ slopes.T) / 2, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("apply", "message"),
+    [
+        (lambda p, x: jax.lax.scan(lambda c, _: (c + x @ p, None), jnp.zeros((4, 2), jnp.float32), None, 2)[0],
+         "parameters take the dtype of the inputs. Make the initial state in the dtype"),
+        (lambda p, x: p[x].mean(1), r"looks entries up by number .*`from_apply\(lambda params, x"),
+    ],
+)  # fmt: skip
+def test_dtypes_of_a_networks_own_functions_are_explained(apply, message):
+    """Recurrent layers with a state of float32, and tables of entries: inputs of float64 do not fit."""
+    net = networks.from_apply(apply, np.ones((3, 2)))
+    with pytest.raises(ValueError, match=f"`net` cannot be applied to inputs .*{message}"):
+        net(X)
+
+
 def test_equinox():
     eqx = pytest.importorskip("equinox")
 

@@ -82,6 +82,12 @@ def test_regression_has_no_errors_and_what_is_no_data_is_refused():
     for name in ("noise", "prior_variance"):
         with pytest.raises(ValueError, match=f"`{name}` must lie in"):
             networks.report(net, data, key=KEY, **{name: 1e308})
+    vectors = types.SimpleNamespace(y_train=data.y_train[:, 0], y_test=data.y_test[:, 0], **arrays)
+    again = networks.report(net, vectors, key=KEY, progress=False, noise=0.5, prior_variance=0.1)
+    assert again.log_evidence == found.log_evidence and again.coverage == found.coverage
+    constant = types.SimpleNamespace(y_train=data.y_train, y_test=np.full((30, 1), 0.3), **arrays)
+    with pytest.raises(ValueError, match=r"`data.y_test` must hold numbers that vary.*\(30, 1\), of rank 0"):
+        networks.report(net, constant, key=KEY, progress=False)
     with pytest.raises(TypeError, match="`data` must be a `Dataset`"):
         networks.report(net, digits.x_train, key=KEY)
     with pytest.raises(ValueError, match=r"`mean` must return \(40, 2\) numbers"):

@@ -48,6 +48,18 @@ def test_blocks_are_the_whole(data, monkeypatch):
         np.testing.assert_allclose(blocked.values[name], value, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("convert", [float, np.sqrt, lambda w: w if w > 1 else 2 * w], ids=["float", "numpy", "if"])
+def test_scales_that_are_made_numbers_of_are_named(data, convert):
+    for swept in (
+        lambda: sweep.scales(lambda w, b: network(w_std=convert(w)), *data, w_std=[1.0]),
+        lambda: ni.sweep.grid(
+            lambda w: network(w_std=convert(w)), ni.datasets.gaussian(12, 4), TIMES, axes={"w": [1.0, 2.0]}
+        ),
+    ):
+        with pytest.raises(TypeError, match="`build` must take floating-point numbers as they come"):
+            swept()
+
+
 def test_interrupted_sweep_goes_on(data, tmp_path, monkeypatch):
     computed = []
     cell = sweep.curve_of
