@@ -30,6 +30,7 @@ def read(path: Path, **options):
 
     if not {"sep", "delimiter"} & set(options):
         options["sep"] = separator(path)
+    options.setdefault("skipinitialspace", True)
     table = pd.read_csv(path, **options)
     if options.get("sep") == ";" and "decimal" not in options:
         texts = (table[name].dropna() for name in table.columns if not pd.api.types.is_numeric_dtype(table[name]))

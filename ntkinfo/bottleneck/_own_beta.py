@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import ArrayLike, Bool, Float, Int
 
 from ntkinfo import discrete
 from ntkinfo._common import check, tables
@@ -33,7 +33,9 @@ class OwnBeta(NamedTuple):
     _repr_html_ = tables.html
 
 
-def own_beta(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"] | Int[ArrayLike, " x"]) -> OwnBeta:
+def own_beta(
+    p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"] | Int[ArrayLike, " x"] | Bool[ArrayLike, " x"]
+) -> OwnBeta:
     """β of an encoder by its own decoder: argmin_β E_x D[p(z|x) ‖ p_β(z|x)], with the least divergence in nats.
 
         p_β(z|x) = p(z)/N(x,β) · exp(-β D[p(y|x) ‖ p(y|z)]),     p(z) and p(y|z) those of the encoder itself
@@ -45,7 +47,8 @@ def own_beta(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"] | I
 
     Args:
       p_xy: joint distribution, (x, y).
-      encoder: p(z|x), (x, z); or the cluster of each input, (x,) integers, such as `estimators.layer_cells` of a layer.
+      encoder: p(z|x), (x, z); or the cluster of each input, (x,) integers or booleans, such as
+        `estimators.layer_cells` of a layer.
 
     Returns:
       An `OwnBeta`, exact up to rounding, two numbers of float64.
@@ -73,7 +76,7 @@ def own_beta(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"] | I
     # Inputs of the same p(y|x) count together.
     rows, row = np.unique(p_y_given_x, axis=0, return_inverse=True)
     row = row.ravel()
-    if np.issubdtype(host.dtype, np.integer) and host.ndim == 1:
+    if host.dtype.kind in "iub" and host.ndim == 1:
         if host.shape != p_x.shape:
             raise ValueError(f"`encoder` must have one cluster for each of the {len(p_x)} inputs; got {host.shape}.")
         z = np.unique(host, return_inverse=True)[1]

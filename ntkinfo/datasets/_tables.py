@@ -60,13 +60,14 @@ def from_arrays(
       Dataset.
 
     Warns:
-      UserWarning: rows left out because their inputs repeat earlier ones; columns (or channels) whose standard
-        deviations differ more than a hundredfold where one number scales all; columns that vary in the test rows only.
+      UserWarning: rows left out because their inputs repeat earlier ones; labels that are numbers as text; columns (or
+        channels) whose standard deviations differ more than a hundredfold where one number scales all; columns that
+        vary in the test rows only.
 
     Raises:
       TypeError: inputs that are no numbers, such as columns of text; an object as target.
       ValueError: missing, NaN or infinite values (columns are named), shapes that do not fit, constant targets, a task
-        that `y` does not allow, more rows asked for than there are.
+        that `y` does not allow, more rows asked for than there are; a `y` with the index of `x` in another order.
 
     Example:
       >>> import numpy as np
@@ -81,6 +82,8 @@ def from_arrays(
         check.option("task", task, TASKS)
     if not isinstance(name, str):
         raise TypeError(f"`name` must be text; got {check.described(name)}.")
+    _same_order("x", x, "y", y)
+    _same_order("x_test", x_test, "y_test", y_test)
     pair = _pair("x", x, "y", y)
     if (x_test is None) != (y_test is None):
         missing = "x_test" if x_test is None else "y_test"
@@ -94,6 +97,7 @@ def from_arrays(
                 refuse_unlike(key, this, other)
     if task is None:
         task = _task(pair[1])
+        _warn_of_numbers(pair[1])
     return _dataset.split(
         name, *pair, n_train, n_test, test=test, task=task, flat=flat, seed=seed, dtype=dtype,
         scale=_scale.kind(pair[0], scale), warn=True,
@@ -127,7 +131,7 @@ def csv(
       seed: of the permutation that chooses the rows.
       dtype: float64 or float32.
       **read: passed on to `pandas.read_csv`, such as sep="|". Semicolons or tabulators in place of commas, and commas
-        before decimals beside semicolons, are found out from the file.
+        before decimals beside semicolons, are found out from the file; blanks after separators are left out.
 
     Returns:
       Dataset, named after the file.
@@ -159,7 +163,8 @@ def csv(
     try:
         table = csv_files.read(path, **read)
     except (ValueError, OSError, TypeError, pd.errors.ParserError) as error:
-        raise ValueError(f"{path} cannot be read as CSV: {error}") from error
+        remedy = ' Pass its encoding, such as encoding="latin-1".' if isinstance(error, UnicodeDecodeError) else ""
+        raise ValueError(f"{path} cannot be read as CSV: {str(error).strip()}.{remedy}") from error
     targets = _names("target", target, table, path)
     inputs = [each for each in table.columns if each not in targets]
     if columns is not None:
@@ -175,6 +180,13 @@ def csv(
         )
     if not inputs:
         raise ValueError(f"{path} must have columns besides the target {', '.join(targets)}; it has none.")
+    if not len(table):
+        raise ValueError(f"{path} must have rows below its line of names; it has none.")
+    remedy = (
+        "Leave them out by `columns`, or encode them first. Marks of missing values and of numbers are options of "
+        'pandas: `na_values="?"`, `decimal=","`, `thousands=","`.'
+    )
+    _refuse_text("x", table[inputs], remedy)
     y = table[targets[0]] if isinstance(target, str) else table[targets]
     return from_arrays(
         table[inputs], y, n_train, n_test, task=task, scale=scale, seed=seed, dtype=dtype, name=path.stem
@@ -190,7 +202,8 @@ def _names(argument, given, table, path) -> list[str]:
         if each not in table.columns:
             there = [str(column) for column in table.columns]
             shown = ", ".join(there[:20]) + (", …" if len(there) > 20 else "")
-            raise ValueError(f"`{argument}` must be one of the columns of {path.name}, {shown}; got {each!r}.")
+            remedy = ' One column alone: pass the separator, such as sep="|".' if len(there) == 1 else ""
+            raise ValueError(f"`{argument}` must be one of the columns of {path.name}, {shown}; got {each!r}.{remedy}")
     return list(names)
 
 
@@ -207,24 +220,75 @@ def _pair(x_name, x, y_name, y) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
+def _same_order(x_name, x, y_name, y) -> None:
+    """Refuses a table and a series of the same rows in another order, which would be paired wrongly."""
+    indices = [getattr(value, "index", None) for value in (x, y)]
+    if not all(hasattr(index, "equals") and index.is_unique for index in indices) or indices[0].equals(indices[1]):
+        return
+    if len(indices[0]) == len(indices[1]) and indices[0].isin(indices[1]).all():
+        raise ValueError(
+            f"`{y_name}` must have its rows in the order of `{x_name}`; got the same index in another order. Take "
+            f"`{y_name}.loc[{x_name}.index]`, or `reset_index(drop=True)` of both if they are in one order."
+        )
+
+
+def _warn_of_numbers(y) -> None:
+    """Says where names of classes read like measurements."""
+    if y.dtype.kind != "U":
+        return
+    names = np.unique(y)
+    shown = next((name for name in names if not name.strip().lstrip("+-").isdigit()), None)
+    try:
+        # Decimals with commas too, which pandas leaves as text.
+        [float(name.replace(",", ".")) for name in names]
+    except ValueError:
+        return
+    if shown is not None:
+        warnings.warn(
+            f"`y` holds numbers as text, such as {str(shown)!r}, which are taken for names of {len(names)} classes: "
+            "convert them for regression, for instance by `y.astype(float)`.",
+            stacklevel=3,
+        )
+
+
 def _is_frame(value) -> bool:
     return hasattr(value, "columns") and hasattr(value, "dtypes") and hasattr(value, "to_numpy")
 
 
 def _inputs(name, value) -> np.ndarray:
     if _is_frame(value):
+        if not value.shape[1]:
+            raise ValueError(f"`{name}` must have columns; got a table of shape {value.shape}.")
         _refuse_missing(name, value)
-        text = [str(column) for column, kind in value.dtypes.items() if getattr(kind, "kind", "O") not in "fiub"]
-        if text:
-            raise TypeError(
-                f"`{name}` must hold numbers; got columns of other kinds: {_listed(text)}. Encode them first, for "
-                "instance by `pandas.get_dummies`, or leave them out."
-            )
+        _refuse_text(name, value, "Encode them first, for instance by `pandas.get_dummies`, or leave them out.")
         value = value.to_numpy(dtype=np.result_type(*(_numpy_kind(kind) for kind in value.dtypes)))
     array = np.asarray(check.values(name, value))
     if array.dtype.kind not in "fiub":
         raise TypeError(f"`{name}` must hold real numbers; got {check.described(array)}.")
     return array.astype(np.uint8) if array.dtype.kind == "b" else array
+
+
+def _refuse_text(name, frame, remedy: str) -> None:
+    """Refuses columns that hold no numbers, with the first entry of each that is none."""
+    found, remedies = [], []
+    for at, (column, kind) in enumerate(frame.dtypes.items()):
+        if getattr(kind, "kind", "O") in "fiub":
+            continue
+        entry = next((each for each in frame.iloc[:, at] if not _is_number(each)), None)
+        found.append(f"{column}" if entry is None else f"{column} ({check.described(entry)})")
+        if entry is None:
+            remedies = [f"Numbers kept as objects are converted by `{name}.astype(float)`."]
+    if found:
+        told = " ".join([remedy, *remedies])
+        raise TypeError(f"`{name}` must hold numbers; got columns of other kinds: {_listed(found)}. {told}")
+
+
+def _is_number(entry) -> bool:
+    try:
+        float(entry)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _targets(name, value) -> np.ndarray:
@@ -251,15 +315,15 @@ def _targets(name, value) -> np.ndarray:
 
 
 def _numpy_kind(kind) -> np.dtype:
-    """The dtype of NumPy behind one of pandas, which may be able to hold missing values."""
-    return getattr(kind, "numpy_dtype", kind)
+    """The dtype of NumPy behind one of pandas, which may be able to hold missing values, or be sparse."""
+    return getattr(kind, "numpy_dtype", getattr(kind, "subtype", kind))
 
 
 def _refuse_missing(name, value) -> None:
     missing = value.isna()
     if getattr(value, "ndim", 1) == 2:
         counts = missing.sum()
-        where = [f"{column!r} ({counts[column]})" for column in counts.index[counts > 0]]
+        where = [f"{column!r} ({count})" for column, count in counts.items() if count]
         if where:
             raise ValueError(f"`{name}` must have no missing values; got some in {_listed(where)}. Drop or fill them.")
     elif missing.any():

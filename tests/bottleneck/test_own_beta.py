@@ -63,6 +63,11 @@ def test_hard_labels_have_beta_one_whatever_the_encoder(rng):
     assert own_beta(np.eye(3)[y] / 60, y).beta == np.inf
 
 
+def test_clusters_may_be_booleans(table):
+    clusters = np.arange(len(table)) % 2
+    assert own_beta(table, clusters == 1) == own_beta(table, clusters)
+
+
 @pytest.mark.parametrize(
     ("encoder", "said"),
     [

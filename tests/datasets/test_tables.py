@@ -98,7 +98,7 @@ def broken(frame, column, value):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda f: datasets.from_arrays(f, f["price"]), TypeError, r"got columns of other kinds: kind, grade\."),
+        (lambda f: datasets.from_arrays(f, f["price"]), TypeError, r"other kinds: kind \('.*'\), grade \('.*'\)\. Encode"),
         (
             lambda f: datasets.from_arrays(f[INPUTS].astype(float).mask(f["age"] > 60), f["price"]),
             ValueError,
@@ -149,13 +149,25 @@ def test_files_that_do_not_fit_are_named(frame, tmp_path):
         datasets.csv(path, 3)
     with pytest.raises(ValueError, match="`columns` must leave out the target; got \\['price'\\]"):
         datasets.csv(path, "price", columns=["price", "age"])
-    with pytest.raises(TypeError, match=r"got columns of other kinds: kind, grade\. Encode them first"):
+    with pytest.raises(TypeError, match=r"columns of other kinds: kind \('.*'\), grade \('[abc]'\)\. Leave them"):
         datasets.csv(path, "price")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         datasets.csv(tmp_path / "other.csv", "price")
     frame[["price"]].to_csv(path, index=False)
     with pytest.raises(ValueError, match="must have columns besides the target price"):
         datasets.csv(path, "price")
+    path.write_text("price,age\n")
+    with pytest.raises(ValueError, match="must have rows below its line of names"):
+        datasets.csv(path, "price")
+    path.write_text("price,age\n1.0,2\n2.0,?\n3.0,4\n")
+    with pytest.raises(TypeError, match=r"other kinds: age \('\?'\).*`na_values"):
+        datasets.csv(path, "price")
+    path.write_text("price|age\n1.0|2\n")
+    with pytest.raises(ValueError, match=r"columns of mine.csv, price\|age; got 'price'. One column alone"):
+        datasets.csv(path, "price")
+    path.write_bytes("größe,age\n1.0,2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r'cannot be read as CSV: .*Pass its encoding, such as encoding="latin-1"'):
+        datasets.csv(path, "age")
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="cannot be read as CSV"):
         datasets.csv(path, "price")
@@ -190,6 +202,9 @@ def test_files_of_spreadsheets_are_read_as_the_plain_one(frame, tmp_path):
     for options in (dict(sep=";"), dict(sep=";", decimal=","), dict(sep="\t"), dict(encoding="utf-8-sig")):
         table.to_csv(path, index=False, **options)
         same(datasets.csv(path, "kind", n_train=30), want)
+    table.to_csv(path, index=False)
+    path.write_text(path.read_text().replace(",", ", "))
+    same(datasets.csv(path, "kind", n_train=30), want)
     table.to_csv(path)
     with pytest.warns(UserWarning, match=r"first column of mine\.csv has no name and numbers the rows; it is left out"):
         same(datasets.csv(path, "kind", n_train=30), want)
@@ -197,3 +212,38 @@ def test_files_of_spreadsheets_are_read_as_the_plain_one(frame, tmp_path):
     # A column without a name that numbers nothing is a feature.
     table.rename(columns={"size": ""}).to_csv(path, index=False)
     same(datasets.csv(path, "kind", n_train=30), want)
+
+
+def test_sparse_columns_are_columns(frame):
+    x = frame[INPUTS]
+    sparse = pd.DataFrame({name: pd.arrays.SparseArray(x[name].to_numpy()) for name in x})
+    same(datasets.from_arrays(sparse, frame["kind"], n_train=30), datasets.from_arrays(x, frame["kind"], n_train=30))
+
+
+def test_rows_in_another_order_are_not_paired(frame):
+    x, y = frame[INPUTS], frame["kind"].sample(frac=1.0, random_state=0)
+    with pytest.raises(ValueError, match=r"`y` must have its rows in the order of `x`; .*`y.loc\[x.index\]`"):
+        datasets.from_arrays(x, y)
+    with pytest.raises(ValueError, match="`y_test` must have its rows in the order of `x_test`"):
+        datasets.from_arrays(x, frame["kind"], x_test=x[:20], y_test=frame["kind"][:20][::-1])
+    # By position where the index says nothing of the order.
+    datasets.from_arrays(x.iloc[10:], frame["kind"].iloc[10:].reset_index(drop=True), n_train=20)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (lambda x: x[[]], ValueError, r"`x` must have columns; got a table of shape \(40, 0\)"),
+        (lambda x: x.astype(object), TypeError, r"other kinds: size, age, smokes.*converted by `x.astype\(float\)`"),
+        (lambda x: pd.DataFrame(x.to_numpy(float), columns=["a", "a", "b"]).mask(np.arange(120).reshape(40, 3) < 3),
+         ValueError, r"missing values; got some in 'a' \(1\), 'a' \(1\), 'b' \(1\)"),
+    ],
+)  # fmt: skip
+def test_odd_tables_are_refused_by_name(frame, x, error, message):
+    with pytest.raises(error, match=message):
+        datasets.from_arrays(x(frame[INPUTS]), frame["kind"])
+
+
+def test_numbers_as_text_are_told(frame):
+    with pytest.warns(UserWarning, match=r"`y` holds numbers as text, such as '.*', .*names of 40 classes"):
+        datasets.from_arrays(frame[INPUTS], frame["price"].astype(str))
