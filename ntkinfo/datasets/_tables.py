@@ -261,7 +261,12 @@ def _inputs(name, value) -> np.ndarray:
             raise ValueError(f"`{name}` must have columns; got a table of shape {value.shape}.")
         _refuse_missing(name, value)
         _refuse_text(name, value, "Encode them first, for instance by `pandas.get_dummies`, or leave them out.")
-        value = value.to_numpy(dtype=np.result_type(*(_numpy_kind(kind) for kind in value.dtypes)))
+        dtype = np.result_type(*(_numpy_kind(kind) for kind in value.dtypes))
+        if any(hasattr(kind, "fill_value") for kind in value.dtypes):
+            # pandas joins sparse columns of several fill values with a warning.
+            value = np.stack([np.asarray(value.iloc[:, at], dtype) for at in range(value.shape[1])], axis=1)
+        else:
+            value = value.to_numpy(dtype=dtype)
     array = np.asarray(check.values(name, value))
     if array.dtype.kind not in "fiub":
         raise TypeError(f"`{name}` must hold real numbers; got {check.described(array)}.")
@@ -320,14 +325,15 @@ def _numpy_kind(kind) -> np.dtype:
 
 
 def _refuse_missing(name, value) -> None:
-    missing = value.isna()
     if getattr(value, "ndim", 1) == 2:
-        counts = missing.sum()
-        where = [f"{column!r} ({count})" for column, count in counts.items() if count]
+        counts = [int(value.iloc[:, at].isna().sum()) for at in range(value.shape[1])]
+        where = [f"{column!r} ({count})" for column, count in zip(value.columns, counts, strict=True) if count]
         if where:
             raise ValueError(f"`{name}` must have no missing values; got some in {_listed(where)}. Drop or fill them.")
-    elif missing.any():
-        raise ValueError(f"`{name}` must have no missing values; got {int(missing.sum())}. Drop or fill such rows.")
+    elif value.isna().any():
+        raise ValueError(
+            f"`{name}` must have no missing values; got {int(value.isna().sum())}. Drop or fill such rows."
+        )
 
 
 def _same_columns(x, x_test) -> None:
