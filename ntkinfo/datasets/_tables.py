@@ -222,10 +222,11 @@ def _pair(x_name, x, y_name, y) -> tuple[np.ndarray, np.ndarray]:
 
 def _same_order(x_name, x, y_name, y) -> None:
     """Refuses a table and a series of the same rows in another order, which would be paired wrongly."""
-    indices = [getattr(value, "index", None) for value in (x, y)]
-    if not all(hasattr(index, "equals") and index.is_unique for index in indices) or indices[0].equals(indices[1]):
+    # Lists have a method of that name.
+    first, second = (value.index if hasattr(value, "iloc") else None for value in (x, y))
+    if first is None or second is None or first.equals(second) or not (first.is_unique and second.is_unique):
         return
-    if len(indices[0]) == len(indices[1]) and indices[0].isin(indices[1]).all():
+    if len(first) == len(second) and first.isin(second).all():
         raise ValueError(
             f"`{y_name}` must have its rows in the order of `{x_name}`; got the same index in another order. Take "
             f"`{y_name}.loc[{x_name}.index]`, or `reset_index(drop=True)` of both if they are in one order."
