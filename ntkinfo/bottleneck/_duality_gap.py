@@ -378,8 +378,8 @@ def _extrapolated(landscape, s, who):
         new, value = landscape.step(point[0], who[active])
         return (new,), -value
 
-    def norm(change, _):
-        return np.linalg.norm(change[0], axis=1)
+    def norm(changes, _):
+        return [np.linalg.norm(change, axis=1) for (change,) in changes]
 
     def project(extrapolated, second):
         # Outside the simplex there is no decoder: there the ascent goes on by plain steps.

@@ -80,7 +80,8 @@ def improve(problem: Problem, beta: float, log_p_z, log_p_y_given_z, *, toleranc
 
 
 def _free_energy(problem, grid, log_p_z, log_p_y_given_z) -> float:
-    return float(_sweeps.log_encoder(problem, grid, 1.0, log_p_z[None], log_p_y_given_z[None])[1][0])
+    counts = np.full(1, len(log_p_z))
+    return float(_sweeps.free_energies(problem, grid, 1.0, log_p_z[None], log_p_y_given_z[None], counts)[0])
 
 
 def _apart(found: _duality_gap.Maximum, gap_tolerance: float) -> np.ndarray:
