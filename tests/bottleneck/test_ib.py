@@ -373,7 +373,6 @@ def test_one_beta_alone_reaches_what_a_grid_and_the_certificate_reach(dual, beta
 
 
 def test_clusters_are_merged_wherever_an_empty_one_stands():
-    problem = Problem.from_joint(TOY, False)
     decoders = np.log([[0.5, 0.5], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]])
     masses = np.array([0.0, 0.2, 0.3, 0.5])
     for order in itertools.permutations(range(4)):
