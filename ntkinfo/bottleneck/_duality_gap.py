@@ -41,7 +41,7 @@ _WITHIN, _FLAT = 0.9, 1e-12
 # Probabilities below this count as this where a label's curvature is divided by them.
 _SMALLEST = 1e-100
 # Sums of exponentials below this, or above its inverse, are made again relative to the largest.
-_LEAST_TOTAL = 1e-200
+_LEAST_TOTAL, _OVERFLOWING = 1e-200, 600.0
 # Pivots above this are those of a matrix that curves up in all directions.
 _CURVED = 1e-6
 # Of fewer inputs threads, which do little at a time, wait for one another.
@@ -109,8 +109,7 @@ def climb(problem: Problem, beta: float, log_p_z, log_p_y_given_z, s) -> float:
     """log G at the local maximum that the ascent from a decoder s (y,) ends at."""
     landscape = _Landscape(problem, np.full(1, float(beta)), [(np.asarray(log_p_z), np.asarray(log_p_y_given_z))])
     who = np.zeros(1, int)
-    with np.errstate(over="ignore"):
-        return float(landscape.log_g(_ascended(landscape, np.asarray(s)[None], who), who)[0])
+    return float(landscape.log_g(_ascended(landscape, np.asarray(s)[None], who), who)[0])
 
 
 def row_starts(problem: Problem) -> np.ndarray:
@@ -150,9 +149,7 @@ def maxima(
     found: list = [None] * len(beta)
 
     def run(part):
-        # What overflows is computed again.
-        with np.errstate(over="ignore"):
-            return _maxima(problem, beta[part], [clusters[i] for i in part], of_rows)
+        return _maxima(problem, beta[part], [clusters[i] for i in part], of_rows)
 
     for part, results in zip(parts, parallel.map(run, parts), strict=True):
         for i, result in zip(part, results, strict=True):
@@ -239,7 +236,8 @@ class _Landscape:
     def odds(self, s, who):
         """Weights of inputs at points (k, x), not normalised, the mean features they give (k, y), and log G there."""
         odds = self.logits(s, who)
-        np.exp(odds, out=odds)
+        # What would overflow is computed again.
+        np.exp(np.minimum(odds, _OVERFLOWING, out=odds), out=odds)
         moments = odds @ self.with_ones
         total, shift = moments[:, :1], np.zeros((len(s), 1))
         # Near the optimum G is at most 1, and there is nothing to overflow; where there is, relative to the largest.

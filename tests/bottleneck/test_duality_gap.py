@@ -145,7 +145,7 @@ def test_stability_matrices_are_the_curvature_of_log_g(dual):
     landscape = _duality_gap._Landscape(problem(p_x, rows, dual), np.full(1, beta), [clusters])
     s, who = _duality_gap.maximise(problem(p_x, rows, dual), beta, *clusters).s[None], np.zeros(1, int)
     weights, _ = landscape.weights(s, who)
-    root, matrix = landscape.scaled(s, weights, weights @ landscape.problem.features)
+    root, matrix = landscape.scaled(s, weights, np.ones((len(s), 1)), weights @ landscape.problem.features)
     v = np.random.default_rng(0).normal(size=(5, 3))
     v -= np.sum(v * root, axis=1, keepdims=True) * root
     np.testing.assert_allclose(landscape.product(s, weights, v), v @ matrix[0], atol=1e-14)
