@@ -6,7 +6,7 @@ the sweeps. Clusters that die do so at once: at fixed decoders F is convex in th
 constraint that they are positive.
 
 Source: theory, section 7 (large tables); Wang 2007 (masses and all missing clusters at once); Nocedal & Wright 2006,
-algorithm 7.1 (conjugate gradients).
+algorithms 7.1 and 5.3 (conjugate gradients, preconditioned).
 """
 
 import numpy as np
@@ -17,9 +17,10 @@ from ntkinfo.bottleneck._distortion import Problem, distortion, log_sum_exp, slo
 
 # Newton steps, conjugate gradients of each, and exchanges of a masses' problem, at most.
 _MAX_STEPS, _MAX_GRADIENTS, _MAX_EXCHANGES = 10, 400, 60
-# Conjugate gradients after which the second derivatives of at most so many unknowns are factored, and what is added to
-# them until they curve up in all directions.
-_CHEAP_GRADIENTS, _MAX_FACTORED, _SHIFTS = 80, 3000, (0.0, 1e-9, 1e-7, 1e-5, 1e-3, 0.1)
+# Conjugate gradients after which the second derivatives of at most so many unknowns are factored, if these times the
+# inputs are at most so many; and what is added to them until they curve up in all directions.
+_CHEAP_GRADIENTS, _MAX_FACTORED, _MAX_ENTRIES = 80, 3000, 2**22
+_SHIFTS = (0.0, 1e-9, 1e-7, 1e-5, 1e-3, 0.1)
 # Shares of a step that are tried where it is too long.
 _SHORTER = (0.5, 0.2, 0.05, 0.01)
 # Masses below this are none.
@@ -102,7 +103,8 @@ class _Directions:
     def at(self, now: Point):
         """The direction from a point."""
         shape = now.gradient.shape
-        small = now.gradient.size <= _MAX_FACTORED
+        size = now.gradient.size
+        small = size <= _MAX_FACTORED and size * len(now.problem.p_x) <= _MAX_ENTRIES
         if self.solve is None or self.solve.shape != shape:
             self.solve = None
             step, ended = _conjugate_gradients(now, None, _CHEAP_GRADIENTS if small else _MAX_GRADIENTS)
