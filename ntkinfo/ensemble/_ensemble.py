@@ -284,7 +284,8 @@ class Ensemble:
           ValueError: inputs of another shape than trained on, NaN or Inf, negative times.
 
         Cost: T m n² flops for T times, not more than about 80 times' worth where the values of t are concrete: the
-          variances of many times are then expanded in few functions (relative error about 1e-10).
+          variances of many times are then expanded in few functions (relative error about 1e-10), above 1024 training
+          inputs in fewer still: those of the eigenvalues that lie together.
 
         Source: Lee et al. 2019 (arXiv 1902.06720), eqs. 14-15; theory, section 1.
         """
@@ -303,7 +304,11 @@ class Ensemble:
         basis = self.time_basis(t, joint_with=len(x_test) if joint else None)
         s = jnp.atleast_1d(self.rescaled_time(t))
         if tracing.is_known(self, cross, s) and not (joint and times * m**2 > _MAX_FILLED_ENTRIES):
-            z = _predict(*self.filled(cross, s, basis), joint)
+            engine, cross, s, basis = self.filled(cross, s, basis)
+            if basis is not None and not joint and self.n > _MAX_FILLED and padding.on_host(self.nngp_rotated):
+                # Of so many modes most lie close together.
+                basis = spectral_filters.parted(np.asarray(basis), np.asarray(engine.eigenvalues), np.asarray(s))
+            z = _predict(engine, cross, s, basis, joint)
             shapes = Gaussian((times, m, self.k), (times, m), (times, m, m) if joint else None)
             z = Gaussian(
                 *(None if part is None else padding.cut(part, shape) for part, shape in zip(z, shapes, strict=True))
@@ -560,9 +565,12 @@ def _diagonalise(nngp, ntk, y):
 def _diagonalise_coupled(nngp, ntk, y):
     # The rounding error that `spectrum` takes for zero.
     eigenvalues, u, coupling = eigenspaces.eigh(ntk, np.sqrt(len(ntk)))
-    nngp_rotated = u.T @ (nngp @ u)
     # Symmetric up to rounding; exactly so, half of it suffices for every quadratic form.
-    nngp_rotated = 0.5 * (nngp_rotated + nngp_rotated.T)
+    if len(ntk) > _MAX_FILLED:
+        nngp_rotated = spectral_filters.symmetric_product(u, nngp @ u)
+    else:
+        nngp_rotated = u.T @ (nngp @ u)
+        nngp_rotated = 0.5 * (nngp_rotated + nngp_rotated.T)
     return eigenvalues, u, nngp_rotated, u.T @ y, coupling
 
 
