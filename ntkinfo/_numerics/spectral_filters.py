@@ -233,21 +233,20 @@ def _parted_forms(vectors, functions, nngp_rotated, basis):
     m, n = vectors.shape
     blocks, whole = _blocks(n), jnp.matmul(basis.whole.T, functions)
     few = [part.T @ whole[:, block] for part, block in zip(basis.parts, blocks, strict=True)]
-    of_time = [basis.whole @ part for part in basis.parts]
     # From the diagonal on to the right; eigenvalues ascend, and the first blocks need the fewest functions.
     rows = [jnp.concatenate([0.5 * nngp_rotated[b, b], nngp_rotated[b, b.stop :]], axis=1) for b in blocks]
     chunk = max(1, min(m, n // (2 * max(len(each) for each in few))))
 
     def of_points(b):
         scaled = [b[:, None, block] * each[None, :, :] for block, each in zip(blocks, few, strict=True)]
-        total = jnp.zeros((len(b), len(functions)), b.dtype)
+        total = jnp.zeros((len(b), len(whole), len(whole)), b.dtype)
         for i, row in enumerate(rows):
             product = (scaled[i].reshape(-1, row.shape[0]) @ row).reshape(*scaled[i].shape[:2], -1)
             for j in range(i, len(blocks)):
                 at = slice(blocks[j].start - blocks[i].start, blocks[j].stop - blocks[i].start)
                 gram = jnp.einsum("cri,cqi->crq", product[:, :, at], scaled[j])
-                total += jnp.einsum("tr,crq,tq->ct", of_time[i], gram, of_time[j], optimize=[(0, 1), (0, 1)])
-        return 2 * total
+                total += jnp.einsum("pr,crq,sq->cps", basis.parts[i], gram, basis.parts[j], optimize=[(0, 1), (0, 1)])
+        return 2 * jnp.einsum("tr,crq,tq->ct", basis.whole, total, basis.whole, optimize=[(0, 1), (0, 1)])
 
     return _mapped(of_points, vectors, chunk, len(functions))
 

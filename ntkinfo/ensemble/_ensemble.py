@@ -304,11 +304,7 @@ class Ensemble:
         basis = self.time_basis(t, joint_with=len(x_test) if joint else None)
         s = jnp.atleast_1d(self.rescaled_time(t))
         if tracing.is_known(self, cross, s) and not (joint and times * m**2 > _MAX_FILLED_ENTRIES):
-            engine, cross, s, basis = self.filled(cross, s, basis)
-            if basis is not None and not joint and self.n > _MAX_FILLED and padding.on_host(self.nngp_rotated):
-                # Of so many modes most lie close together.
-                basis = spectral_filters.parted(np.asarray(basis), np.asarray(engine.eigenvalues), np.asarray(s))
-            z = _predict(engine, cross, s, basis, joint)
+            z = _predict(*self.filled(cross, s, basis), joint)
             shapes = Gaussian((times, m, self.k), (times, m), (times, m, m) if joint else None)
             z = Gaussian(
                 *(None if part is None else padding.cut(part, shape) for part, shape in zip(z, shapes, strict=True))
@@ -446,6 +442,10 @@ class Ensemble:
         if basis is not None:
             few = min(padding.near(basis.shape[1]), times) if self.n <= padding.SMALL else basis.shape[1]
             basis = jnp.asarray(padding.fill(basis, (times, few)))
+            if cross.prior.ndim == 1 and n > _MAX_FILLED and padding.on_host(self.nngp_rotated):
+                # Of so many modes most lie close together; covariances ask for all functions to rounding.
+                filled_s = padding.fill(s, (times,))
+                basis = spectral_filters.parted(*(np.asarray(a) for a in (basis, engine.eigenvalues, filled_s)))
         offset = None if cross.offset is None else padding.fill(cross.offset, (rows, self.k))
         return engine, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), basis
 
