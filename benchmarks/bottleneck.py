@@ -172,11 +172,15 @@ def ours(p_xy, betas, dual):
     return rows, bound, worst
 
 
-def measure(name, p_xy, betas, python, dual, limit):
+def measure(name, p_xy, betas, python, dual, limit, kept=()):
     rows, bound, worst = ours(p_xy, betas, dual)
     record = {"problem": name, "n_beta": len(betas), "worst_gap": worst, "load": os.getloadavg()[0], "methods": []}
     for method, first, seconds, values in rows:
         record["methods"].append({"name": method, "first_call": first, "seconds": seconds, **excess(values, bound)})
+    if kept:
+        record["methods"] += [each for each in kept if not each["name"].startswith("ours")]
+        record["ratios"] = ratios(record["methods"])
+        return record
     with tempfile.TemporaryDirectory() as folder:
         table = str(Path(folder) / "table.npz")
         np.savez(table, p_xy=p_xy, beta=betas)
@@ -234,6 +238,9 @@ def main():
     parser.add_argument("--peers", help="a Python interpreter with the peers")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--limit", type=int, default=60, help="seconds for one peer")
+    parser.add_argument(
+        "--ours", action="store_true", help="ours only; the rows of peers are kept as they were measured"
+    )
     parser.add_argument("--problems", nargs="+", help="by name, as in the result; the others' rows are kept")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--table", help=argparse.SUPPRESS)
@@ -259,7 +266,8 @@ def main():
     for name, p_xy, betas, dual in problems:
         if options.problems and name not in options.problems:
             continue
-        record = measure(name, p_xy, betas, None if options.quick else options.peers, dual, options.limit)
+        known = records.get(name, {"methods": ()})["methods"] if options.ours else ()
+        record = measure(name, p_xy, betas, None if options.quick else options.peers, dual, options.limit, known)
         records[name] = record
         print(f"\n{name}: {len(betas)} β, worst certified gap {record['worst_gap']:.1e}")
         for each in record["methods"]:
