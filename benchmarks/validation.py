@@ -99,6 +99,11 @@ def speed() -> str:
         f"float64, {r['cores']} cores, JAX {r['jax']}; median of {r['repeats']} rounds, later calls: compilation is not "
         f"counted. Fit took {number(r['seconds']['fit'])} s, predict {number(r['seconds']['predict'])} s."
     )
+    if r.get("load", 0) > 1:
+        setting += (
+            f" Processes ready to run elsewhere on the machine when it began: {number(r['load'])}; seconds on the wall are "
+            "then those of fewer cores."
+        )
     means = values["largest difference of means from neural-tangents"]
     variances = values["largest difference of variances from neural-tangents"]
     agreement = (
@@ -121,8 +126,9 @@ def beside_peer(r) -> str:
     tables = [table(head, _ratios(r["beside_neural_tangents"]))]
     if "many_times" in r:
         many = r["many_times"]
+        before = f", measured before {many['before']}" if "before" in many else ""
         tables += [
-            f"The same at {many['times']} times:",
+            f"The same at {many['times']} times{before}:",
             table(head, _ratios(many["beside_neural_tangents"])),
         ]
     text = (
@@ -756,11 +762,10 @@ def bottleneck() -> str:
             rows,
         ),
         f"Cold we lose in {len([c for c in cold_ratios if c < 1])} of {len(cold_ratios)} rows. The smallest warm ratio beside "
-        f"embo is {number(min(warm_embo), 3)}; the script claims no more.",
+        f"embo is {number(min(warm_embo), 3)}.",
         "With a certificate:",
         table(["problem", "β", "worst gap, nats", "proven", "first call, s", "later call, s"], certified),
-        "With two to four labels the gap is proven; with more the maximum behind it was searched for, which can miss it. The row "
-        "of 4096 x 2 is of the solver before it ran in NumPy.",
+        "With two to four labels the gap is proven; with more the maximum behind it was searched for, which can miss it.",
         f"On the 12-bit task {listed(names)} ended with: {listed(sorted({why for _, why in failed}))}. They are given the whole "
         "table; ours merges inputs of equal p(y|x) first, which is exact. dit took "
         f"{number(dit['seconds'], 2)} s for one β of the 64 × 8 table, with an excess of {number(dit['excess_of_first'], 1)}.",
