@@ -75,14 +75,14 @@ def free_energies(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z, count
 def _exponents(problem, beta, alpha, log_p_z, log_p_y_given_z):
     """(log p(z) - β d(x, z))/α, (B, z, x)."""
     vector, number = slopes(problem, log_p_y_given_z)
-    scale = beta / alpha
+    scale, width = beta / alpha, problem.features.shape[1] + 2
     # The parts that depend on z alone and on x alone come with the product.
-    left = np.empty((*log_p_z.shape, vector.shape[2] + 2))
+    left = np.empty((*log_p_z.shape, width))
     np.multiply(scale[:, None, None], vector, out=left[:, :, :-2])
     left[:, :, -2] = log_p_z / alpha - scale[:, None] * number
     left[:, :, -1] = -scale[:, None]
     right = np.concatenate([problem.features, np.ones_like(problem.own)[:, None], problem.own[:, None]], axis=1)
-    return (left.reshape(-1, left.shape[2]) @ right.T).reshape(*log_p_z.shape, -1)
+    return (left.reshape(-1, width) @ right.T).reshape(*log_p_z.shape, -1)
 
 
 def _odds(problem, beta, alpha, log_p_z, log_p_y_given_z):

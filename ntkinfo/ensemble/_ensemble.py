@@ -439,15 +439,16 @@ class Ensemble:
         if cross.prior.ndim > 1 and rows > m:
             prior = np.array(prior)
             prior[range(m, rows), range(m, rows)] = 1.0
+        spanning = None
         if basis is not None:
             few = min(padding.near(basis.shape[1]), times) if self.n <= padding.SMALL else basis.shape[1]
-            basis = jnp.asarray(padding.fill(basis, (times, few)))
+            spanning = jnp.asarray(padding.fill(basis, (times, few)))
             if cross.prior.ndim == 1 and n > _MAX_FILLED and padding.on_host(self.nngp_rotated):
                 # Of so many modes most lie close together; covariances ask for all functions to rounding.
                 filled_s = padding.fill(s, (times,))
-                basis = spectral_filters.parted(*(np.asarray(a) for a in (basis, engine.eigenvalues, filled_s)))
+                spanning = spectral_filters.parted(*(np.asarray(a) for a in (spanning, engine.eigenvalues, filled_s)))
         offset = None if cross.offset is None else padding.fill(cross.offset, (rows, self.k))
-        return engine, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), basis
+        return engine, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), spanning
 
     # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.
 
