@@ -86,6 +86,14 @@ def certified_bottleneck(n):
 CASES = (fit_and_predict, curve, informations, finite_ensemble, certified_bottleneck)
 
 
+def processor():
+    """The CPU's name, where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def wall(call):
     start = time.perf_counter()
     jax.block_until_ready(call())
@@ -135,8 +143,9 @@ def main(argv=None):
         print("no accelerator here: everything runs on the CPU, at small sizes")
     devices = [*accelerators[:1], jax.devices("cpu")[0]]
     record = {"n": n, "accelerator": bool(accelerators), "jax": jax.__version__, "cores": os.cpu_count(), "devices": []}
+    record["load"] = os.getloadavg()[0]
     for device in devices:
-        name = device.device_kind if device.platform != "cpu" else platform.processor() or platform.machine()
+        name = device.device_kind if device.platform != "cpu" else processor()
         product = min(2 * n, 8192) if device.platform != "cpu" else min(n, 2000)
         at_most, rows = limits(device, product), measure(device, n)
         # An eigendecomposition takes some 9 n³ operations, the products with its eigenvectors 2 n³ each.

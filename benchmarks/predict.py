@@ -189,6 +189,7 @@ def main():
         options.out.write_text(json.dumps(record | {"many_times": found}, indent=1))
         print(json.dumps(found, indent=1))
         return
+    load = os.getloadavg()[0]
     net = architectures.network(depth=3)
     x, y, x_test = problem(n, m)
     t, t_many = jnp.logspace(-1, 8, options.times), jnp.logspace(-1, 8, 10 * options.times)
@@ -264,6 +265,7 @@ def main():
     print(f"\npredict multiplies by K~ for {few} functions of time: {flops:.3g} flops, {rate:.1f} GFLOP/s")
     record = {
         "n": n, "m": m, "times": options.times, "repeats": repeats, "jax": jax.__version__, "cores": os.cpu_count(),
+        "load": load,
         "machine": platform.machine(), "blas_threads": os.environ["OPENBLAS_NUM_THREADS"], "seconds": seconds,
         "predict_train": train, "seconds_all": rounds, "processes": options.processes, "beside_neural_tangents": beside,
         "rows": [{"name": name, "value": float(value), "target": target} for name, value, target in rows],

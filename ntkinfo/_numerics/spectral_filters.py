@@ -45,6 +45,24 @@ class Filters(NamedTuple):
     growth_twice: Array
 
 
+class PartedBasis(NamedTuple):
+    """A basis over times, and of its span what a block of neighbouring eigenvalues needs: far fewer functions.
+
+    Attributes:
+      whole: orthonormal columns, (T, r).
+      parts: for each of `BLOCKS` blocks of eigenvalues orthonormal columns (r, r_b).
+    """
+
+    whole: Array
+    parts: tuple[Array, ...]
+
+    def spanned(self, functions: Array) -> Array:
+        """The projections of functions (T, n) on what their blocks need, (T, n)."""
+        few = self.whole.T @ functions
+        of_blocks = [q @ (q.T @ few[:, block]) for q, block in zip(self.parts, _blocks(few.shape[1]), strict=True)]
+        return self.whole @ jnp.concatenate(of_blocks, axis=1)
+
+
 def filters(eigenvalues: Array, s: Array) -> Filters:
     """The spectral filters of eigenvalues λ (n,) at rescaled times s (T,)."""
     return Filters(
@@ -99,19 +117,51 @@ def time_basis(eigenvalues: np.ndarray, s: np.ndarray, *, fine: bool = False) ->
     On the host, since its width r depends on the values. Found from samples in λ that are dense on a log scale, in
     which the functions are analytic; nine decades of time need about 70, or 90 if `fine`, down to rounding.
     """
+    density, tolerances = (_FINE_SAMPLES, _FINE_TOLERANCE) if fine else (_SAMPLES, _TOLERANCE)
+    functions = _sampled(eigenvalues, s, density)
+    if functions is None:
+        return np.zeros((len(s), 1), s.dtype)
+    return _span(functions, tolerances[str(eigenvalues.dtype)]).astype(s.dtype)
+
+
+def parted(basis: np.ndarray, eigenvalues: np.ndarray, s: np.ndarray) -> PartedBasis:
+    """A basis (T, r) of `time_basis` with what blocks of ascending eigenvalues (n,) need of it; on the host.
+
+    Most eigenvalues of a large problem lie close together, where functions of time are fewer than over all of them.
+    """
+    parts = []
+    for block in _blocks(len(eigenvalues)):
+        functions = _sampled(eigenvalues[block], s, _SAMPLES)
+        if functions is None:
+            parts.append(np.zeros((basis.shape[1], 1), basis.dtype))
+        else:
+            # Closer than the whole: in most blocks the multiple of eight has room for it.
+            parts.append(_span(basis.T @ functions, _TOLERANCE[str(eigenvalues.dtype)] / 10).astype(basis.dtype))
+    return PartedBasis(basis, tuple(parts))
+
+
+def _sampled(eigenvalues, s, density):
+    """1 - e^{-sλ} (T, samples) between the least and the largest positive eigenvalue; None where there is none."""
     positive = eigenvalues[eigenvalues > 0]
     if positive.size == 0:
-        return np.zeros((len(s), 1), s.dtype)
-    density, tolerances = (_FINE_SAMPLES, _FINE_TOLERANCE) if fine else (_SAMPLES, _TOLERANCE)
+        return None
     low, high = np.log(positive.min()), np.log(positive.max())
     samples = np.exp(np.linspace(low, high, int(density * (high - low)) + 16))
-    functions = -np.expm1(-s.astype(np.float64)[:, None] * samples[None, :].astype(np.float64))
+    return -np.expm1(-s.astype(np.float64)[:, None] * samples[None, :].astype(np.float64))
+
+
+def _span(functions, tolerance):
+    """Orthonormal columns that span those of `functions` to a tolerance, relative to the largest."""
     left, weight, _ = np.linalg.svd(functions, full_matrices=False)
-    tolerance = tolerances[str(eigenvalues.dtype)]
     kept = max(1, int(np.sum(weight > tolerance * weight[0])))
     # A multiple of eight: neighbouring problems then share one compiled program.
-    kept = min(-(-kept // 8) * 8, left.shape[1])
-    return left[:, :kept].astype(s.dtype)
+    return left[:, : min(-(-kept // 8) * 8, left.shape[1])]
+
+
+def _blocks(n: int) -> list[slice]:
+    """`BLOCKS` slices of n numbers, fewer where these are few."""
+    edges = [n * i // BLOCKS for i in range(BLOCKS + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges) if stop > start]
 
 
 def symmetric_half(nngp_rotated: Array) -> list[Array]:
@@ -119,13 +169,22 @@ def symmetric_half(nngp_rotated: Array) -> list[Array]:
 
     Multiplying by them costs a little more than half of a multiplication by K̃.
     """
-    n = len(nngp_rotated)
-    edges = [n * i // BLOCKS for i in range(BLOCKS + 1)]
     return [
-        jnp.concatenate([nngp_rotated[:start, start:stop], 0.5 * nngp_rotated[start:stop, start:stop]])
-        for start, stop in itertools.pairwise(edges)
-        if stop > start
+        jnp.concatenate([nngp_rotated[: block.start, block], 0.5 * nngp_rotated[block, block]])
+        for block in _blocks(len(nngp_rotated))
     ]
+
+
+def symmetric_product(a: Array, b: Array) -> Array:
+    """aᵀb of matrices (m, n) whose product (n, n) is symmetric, exactly so: from its blocks above the diagonal."""
+    n, columns = a.shape[1], []
+    for block in _blocks(n):
+        above = a[:, : block.start].T @ b[:, block]
+        own = 0.5 * (a[:, block].T @ b[:, block])
+        below = jnp.zeros((n - block.stop, own.shape[1]), own.dtype)
+        columns.append(jnp.concatenate([above, own, below]))
+    half = jnp.concatenate(columns, axis=1)
+    return half + half.T
 
 
 def half_matmul(vectors: Array, columns: list[Array]) -> Array:
@@ -133,22 +192,26 @@ def half_matmul(vectors: Array, columns: list[Array]) -> Array:
     return jnp.concatenate([vectors[..., : len(column)] @ column for column in columns], axis=-1)
 
 
-def quadratic_forms(vectors: Array, functions: Array, nngp_rotated: Array, basis: Array | None = None) -> Array:
+def quadratic_forms(
+    vectors: Array, functions: Array, nngp_rotated: Array, basis: Array | PartedBasis | None = None
+) -> Array:
     """The sums Σ_ij h_ti b_xi K̃_ij b_xj h_tj for all times t and points x.
 
     Args:
       vectors: b, (m, n).
       functions: h, (T, n).
       nngp_rotated: K̃ = UᵀKU, (n, n), symmetric.
-      basis: orthonormal columns (T, r) that span `functions`, or None to take the times one by one. Gradients with
-        respect to times are right only without it.
+      basis: orthonormal columns (T, r) that span `functions`, also with their parts, or None to take the times one by
+        one. Gradients with respect to times are right only without it.
 
     Returns:
       (T, m).
 
-    Cost: about m r n² flops (1.1 times that), r the number of times or of basis functions; the working set stays
-    below one n × n matrix.
+    Cost: about m r n² flops (1.1 times that), r the number of times or of basis functions, in the mean of blocks where
+      these have their own; the working set stays below one n × n matrix.
     """
+    if isinstance(basis, PartedBasis):
+        return _parted_forms(vectors, functions, nngp_rotated, basis)
     columns = symmetric_half(nngp_rotated)
     few = functions if basis is None else jnp.matmul(basis.T, functions)
     n, r = vectors.shape[1], few.shape[0]
@@ -163,6 +226,34 @@ def quadratic_forms(vectors: Array, functions: Array, nngp_rotated: Array, basis
         gram = jnp.einsum("cri,cqi->crq", product, scaled)
         return 2 * jnp.einsum("tr,crq,tq->ct", basis, gram, basis, optimize=[(0, 1), (0, 1)])
 
+    return _mapped(of_points, vectors, chunk, len(functions))
+
+
+def _parted_forms(vectors, functions, nngp_rotated, basis):
+    m, n = vectors.shape
+    blocks, whole = _blocks(n), jnp.matmul(basis.whole.T, functions)
+    few = [part.T @ whole[:, block] for part, block in zip(basis.parts, blocks, strict=True)]
+    # From the diagonal on to the right; eigenvalues ascend, and the first blocks need the fewest functions.
+    rows = [jnp.concatenate([0.5 * nngp_rotated[b, b], nngp_rotated[b, b.stop :]], axis=1) for b in blocks]
+    chunk = max(1, min(m, n // (2 * max(len(each) for each in few))))
+
+    def of_points(b):
+        scaled = [b[:, None, block] * each[None, :, :] for block, each in zip(blocks, few, strict=True)]
+        total = jnp.zeros((len(b), len(whole), len(whole)), b.dtype)
+        for i, row in enumerate(rows):
+            product = (scaled[i].reshape(-1, row.shape[0]) @ row).reshape(*scaled[i].shape[:2], -1)
+            for j in range(i, len(blocks)):
+                at = slice(blocks[j].start - blocks[i].start, blocks[j].stop - blocks[i].start)
+                gram = jnp.einsum("cri,cqi->crq", product[:, :, at], scaled[j])
+                total += jnp.einsum("pr,crq,sq->cps", basis.parts[i], gram, basis.parts[j], optimize=[(0, 1), (0, 1)])
+        return 2 * jnp.einsum("tr,crq,tq->ct", basis.whole, total, basis.whole, optimize=[(0, 1), (0, 1)])
+
+    return _mapped(of_points, vectors, chunk, len(functions))
+
+
+def _mapped(of_points, vectors, chunk, times):
+    """What a function makes of so many vectors (m, n) at a time, (T, m)."""
+    m, n = vectors.shape
     padded = jnp.pad(vectors, ((0, -m % chunk), (0, 0)))
     values = jax.lax.map(of_points, padded.reshape(-1, chunk, n))
-    return values.reshape(-1, len(functions))[:m].T
+    return values.reshape(-1, times)[:m].T

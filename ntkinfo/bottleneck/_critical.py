@@ -363,7 +363,7 @@ def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
             log_p_z, log_p_y_given_z = new
             if change <= 8 * np.finfo(float).eps:
                 break
-        *merged, _, count = _sweeps.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
+        *merged, count = _sweeps.merge(betas, log_p_z, log_p_y_given_z)
         log_p_z, log_p_y_given_z = (each[:, : int(count[0])] for each in merged)
         done += steps
         if change <= 8 * np.finfo(float).eps or done >= MAX_STEPS:
@@ -372,7 +372,7 @@ def _fixed_point(problem, beta, clusters: _Clusters) -> _Clusters:
         near = done >= SLOW_STEPS or _is_near(log_p_z[0], log_p_y_given_z[0], *refined)
         if near and _newton.is_minimum(problem, float(beta), *refined):
             log_p_z, log_p_y_given_z = (np.maximum(each, np.log(SMALLEST_PROBABILITY))[None] for each in refined)
-            *merged, _, count = _sweeps.merge(problem, betas, 1.0, log_p_z, log_p_y_given_z)
+            *merged, count = _sweeps.merge(betas, log_p_z, log_p_y_given_z)
             log_p_z, log_p_y_given_z = (each[:, : int(count[0])] for each in merged)
             break
         steps *= 4

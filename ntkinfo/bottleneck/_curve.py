@@ -14,7 +14,8 @@ from jaxtyping import ArrayLike, Float
 from ntkinfo import discrete
 from ntkinfo._common import check, parallel, tables
 from ntkinfo._numerics import entropy
-from ntkinfo.bottleneck._distortion import Problem, decode, distortion, log_decode, slopes
+from ntkinfo.bottleneck import _sweeps
+from ntkinfo.bottleneck._distortion import Problem, decoder, distortion, log_decoder, slopes
 from ntkinfo.bottleneck._encoders import Encoders
 
 if TYPE_CHECKING:
@@ -204,37 +205,47 @@ class Measured(NamedTuple):
     n_clusters: Array
 
 
-def measure(problem: Problem, beta: float, alpha: float, encoder: np.ndarray) -> Measured:
-    """Everything that follows from an encoder (x, z) of the problem at one β."""
-    p_xz = problem.p_x[:, None] * encoder
-    p_z = p_xz.sum(axis=0)
+def measure(problem: Problem, beta: Float[np.ndarray, " b"], alpha: float, encoders: np.ndarray) -> Measured:
+    """Everything that follows from encoders (B, x, z) of the problem, each at its β."""
+    p_xz = problem.p_x[:, None] * encoders
+    moments = p_xz.swapaxes(1, 2) @ np.insert(problem.features, 0, 1.0, axis=1)
+    p_z = moments[:, :, 0]
     used = p_z > 0
-    p_x_given_z = np.where(used[:, None], (p_xz / np.where(used, p_z, 1)).T, problem.p_x[None, :])
-    p_x_given_z /= p_x_given_z.sum(axis=1)[:, None]
-    of_y = decode(problem, p_x_given_z)
-    log_p_y_given_z = log_decode(problem, p_x_given_z)
+    mean = moments[:, :, 1:] / np.where(used, p_z, 1)[:, :, None]
+    if not used.all():
+        mean = np.where(used[:, :, None], mean, problem.p_x @ problem.features)
+    of_y, log_p_y_given_z = decoder(problem, mean), log_decoder(problem, mean)
     pairs = distortion(problem, log_p_y_given_z)
     # A difference of two sums: below their rounding it is none, however large the β it is multiplied by.
-    sums = 1 + np.abs(problem.own)[:, None] + np.abs(slopes(problem, log_p_y_given_z)[1])[None, :]
-    pairs = np.where(pairs > 4 * np.finfo(float).eps * sums, pairs, 0.0)
+    sums = 1 + np.abs(problem.own)[:, None]
+    if problem.dual:
+        sums = sums + np.abs(slopes(problem, log_p_y_given_z)[1])[:, None, :]
+    pairs *= pairs > 4 * float(np.finfo(float).eps) * sums
     i_xz = entropy.mutual_information(p_xz)
     # I(X;Z), or H(Z) - α H(Z|X) for α below 1.
-    rate = i_xz + (1 - alpha) * (entropy.entropy(p_z) - i_xz)
+    rate = i_xz if alpha == 1 else i_xz + (1 - alpha) * (entropy.entropy(p_z) - i_xz)
     return Measured(
         i_xz,
-        entropy.mutual_information(p_xz.T @ problem.p_y_given_x),
-        entropy.mutual_information(p_z[:, None] * of_y),
-        rate + beta * np.sum(p_xz * np.where(p_xz > 0, pairs, 0)),
+        entropy.mutual_information(p_xz.swapaxes(1, 2) @ problem.p_y_given_x),
+        entropy.mutual_information(p_z[:, :, None] * of_y),
+        rate + beta * np.einsum("bxz,bxz->b", p_xz, pairs),
         of_y,
         p_z,
-        np.sum(used),
+        np.sum(used, axis=1),
     )
 
 
 def measure_all(problem: Problem, beta: Float[np.ndarray, " b"], alpha: float, encoders) -> Measured:
-    """`measure` for every β of its encoder, the fields with the axis of β first."""
-    parts = parallel.map(lambda i: measure(problem, float(beta[i]), alpha, encoders[i]), list(range(len(beta))))
-    return Measured(*(np.stack(field) for field in zip(*parts, strict=True)))
+    """`measure` in parts of what a core's cache holds; encoders may be computed as they are asked for."""
+    parts = _sweeps.slices(len(beta), encoders.shape[1] * encoders.shape[2])
+
+    def run(part):
+        return measure(problem, beta[part], alpha, np.asarray(encoders[part]))
+
+    # Threads that do little wait for one another.
+    large = encoders.shape[1] * encoders.shape[2] >= _sweeps.THREADED
+    found = list((parallel.map if large else map)(run, parts))
+    return Measured(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
 
 def finish(

@@ -40,8 +40,16 @@ _STILL = 1e-9
 _WITHIN, _FLAT = 0.9, 1e-12
 # Probabilities below this count as this where a label's curvature is divided by them.
 _SMALLEST = 1e-100
+# Sums of exponentials below this, or above its inverse, are made again relative to the largest.
+_LEAST_TOTAL, _OVERFLOWING = 1e-200, 600.0
+# Pivots above this are those of a matrix that curves up in all directions.
+_CURVED = 1e-6
+# Of fewer inputs threads, which do little at a time, wait for one another.
+_THREADED = 256
+# Eigenvalues of so few matrices take no longer than what there is to call for all at once.
+_FEW = 24
 # Numbers for points times inputs held at once: what stays in the cache of a CPU core.
-_ENTRIES = 2**15
+_ENTRIES = 2**16
 # Of more labels the matrices of Newton's steps cost more than the plain steps that they save.
 _MANY_LABELS, _MAX_CYCLES = 16, 300
 
@@ -135,13 +143,15 @@ def maxima(
     if of_rows is None:
         of_rows = row_starts(problem)
     # Neighbouring β take about as long: every core takes its β at even distances.
-    n = max(min(parallel.cores(), len(beta) // 8), 1)
+    large = len(problem.p_x) >= _THREADED
+    n = max(min(parallel.cores(), len(beta) // 8), 1) if large else 1
     parts = [np.arange(len(beta))[i::n] for i in range(n)]
     found: list = [None] * len(beta)
-    for part, results in zip(
-        parts, parallel.map(lambda part: _maxima(problem, beta[part], [clusters[i] for i in part], of_rows), parts),
-        strict=True,
-    ):  # fmt: skip
+
+    def run(part):
+        return _maxima(problem, beta[part], [clusters[i] for i in part], of_rows)
+
+    for part, results in zip(parts, parallel.map(run, parts), strict=True):
         for i, result in zip(part, results, strict=True):
             found[i] = result
     return found
@@ -203,6 +213,11 @@ class _Landscape:
         features = self.problem.features
         return (features[:, :, None] * features[:, None, :]).reshape(len(features), -1)
 
+    @functools.cached_property
+    def with_ones(self):
+        """1 and the features, (x, 1 + y)."""
+        return np.insert(self.problem.features, 0, 1.0, axis=1)
+
     def logits(self, s, who):
         """log c(x) - β d(x, s), (k, x), whose log-sum-exp is log G."""
         vector, number = slopes(self.problem, log_floored(s))
@@ -212,39 +227,52 @@ class _Landscape:
         return logits
 
     def log_g(self, s, who):
-        return np.concatenate([log_sum_exp(self.logits(s[i], who[i]))[:, 0] for i in self.parts(len(s))])
+        return np.concatenate([self.odds(s[i], who[i])[3] for i in self.parts(len(s))])
 
     def parts(self, n):
         """Slices of `n` points, few enough of each to stay in a core's cache."""
         return [slice(i, i + self.n_at_once) for i in range(0, n, self.n_at_once)]
 
+    def odds(self, s, who):
+        """Weights of inputs at points (k, x), not normalised, the mean features they give (k, y), and log G there."""
+        odds = self.logits(s, who)
+        # What would overflow is computed again.
+        np.exp(np.minimum(odds, _OVERFLOWING, out=odds), out=odds)
+        moments = odds @ self.with_ones
+        total, shift = moments[:, :1], np.zeros((len(s), 1))
+        # Near the optimum G is at most 1, and there is nothing to overflow; where there is, relative to the largest.
+        within = (total[:, 0] > _LEAST_TOTAL) & (total[:, 0] < 1 / _LEAST_TOTAL)
+        if not within.all():
+            i = np.flatnonzero(~within)
+            logits = self.logits(s[i], who[i])
+            shift[i] = logits.max(axis=1, keepdims=True)
+            odds[i] = np.exp(logits - shift[i])
+            moments[i] = odds[i] @ self.with_ones
+        return odds, total, moments[:, 1:] / total, (shift + np.log(total))[:, 0]
+
     def weights(self, s, who):
         """The weights e^{logits}/G (k, x) that inputs have at points, and log G there."""
-        weights = self.logits(s, who)
-        largest = weights.max(axis=1, keepdims=True)
-        weights -= largest
-        np.exp(weights, out=weights)
-        total = weights.sum(axis=1, keepdims=True)
-        weights /= total
-        return weights, (largest + np.log(total))[:, 0]
+        odds, total, _, value = self.odds(s, who)
+        odds /= total
+        return odds, value
 
     def step(self, s, who):
         """The next points, and log G at those given."""
-        weights, value = self.weights(s, who)
-        return decoder(self.problem, weights @ self.problem.features), value
+        _, _, mean, value = self.odds(s, who)
+        return decoder(self.problem, mean), value
 
-    def scaled(self, s, weights, mean):
+    def scaled(self, s, odds, total, mean):
         """√s (k, y), and the stability matrices (k, y, y) of points in coordinates δs = √s v.
 
         About a stationary point log G changes by -β vᵀ(1 - β M) v/2, for both distortions: M is
         s^{-½} Cov[p(y|x)] s^{-½}, or for the dual s^{½} Cov[log p(y|x)] s^{½} on changes that keep Σ s = 1, of the
-        covariance under the weights.
+        covariance under the weights odds/total.
 
         Source: theory, sections 7 and 8.
         """
         root = np.sqrt(np.maximum(s, _SMALLEST))
         n_labels = s.shape[1]
-        matrix = (weights @ self.products).reshape(-1, n_labels, n_labels) - mean[:, :, None] * mean[:, None, :]
+        matrix = (odds @ self.products / total).reshape(-1, n_labels, n_labels) - mean[:, :, None] * mean[:, None, :]
         if not self.problem.dual:
             return root, matrix / root[:, :, None] / root[:, None, :]
         matrix = matrix * root[:, :, None] * root[:, None, :]
@@ -270,26 +298,55 @@ class _Landscape:
 
         That is the quadratic form's, ∞ where it does not curve down in all directions.
         """
-        features, beta = self.problem.features, self.beta[who, None]
-        weights, value = self.weights(s, who)
-        mean = weights @ features
+        beta = self.beta[who, None]
+        odds, total, mean, value = self.odds(s, who)
         plain = decoder(self.problem, mean)
-        root, matrix = self.scaled(s, weights, mean)
+        root, matrix = self.scaled(s, odds, total, mean)
         if self.problem.dual:
             change = mean - log_floored(s)
             force = root * (change - np.sum(s * change, axis=1, keepdims=True))
         else:
             force = (plain - s) / root
-        curvature, vectors = np.linalg.eigh(matrix)
-        curvature = 1 - beta * curvature
-        along = (force[:, None, :] @ vectors)[:, 0]
-        size = np.maximum(np.abs(curvature), _FLAT)
-        left = np.where(curvature.min(axis=1) > 0, np.sum(along**2 / size, axis=1) * beta[:, 0] / 2, np.inf)
-        change = root * (vectors @ (along / size)[:, :, None])[:, :, 0]
+        curved = np.eye(s.shape[1]) - beta[:, :, None] * matrix
+        if len(s) > _FEW:
+            solution, up = _solved(curved, force)
+        else:
+            solution, up = np.empty_like(force), np.full(len(s), False)
+        left = np.where(up, np.sum(force * solution, axis=1) * beta[:, 0] / 2, np.inf)
+        if not up.all():
+            i = np.flatnonzero(~up)
+            curvature, vectors = np.linalg.eigh(curved[i])
+            along = (force[i, None, :] @ vectors)[:, 0]
+            size = np.maximum(np.abs(curvature), _FLAT)
+            solution[i] = (vectors @ (along / size)[:, :, None])[:, :, 0]
+            gain = np.sum(along**2 / size, axis=1) * beta[i, 0] / 2
+            left[i] = np.where(curvature.min(axis=1) > 0, gain, np.inf)
+        change = root * solution
         room = np.divide(s, -change, out=np.full_like(s, np.inf), where=change < 0).min(axis=1, keepdims=True)
         new = s + np.minimum(_WITHIN * room, 1) * change
         new = np.where(s > _SMALLEST, new, plain)
         return plain, new / new.sum(axis=1, keepdims=True), value, left
+
+
+def _solved(matrices, right):
+    """Solutions (k, y) of symmetric matrices (k, y, y), and which of these have no pivot near or below 0, (k,).
+
+    By L D Lᵀ of all at once: of many small matrices LAPACK's eigenvalues, one after the other, take several times as
+    long.
+    """
+    a, x, n = np.ascontiguousarray(np.moveaxis(matrices, 0, -1)), np.ascontiguousarray(right.T), len(right.T)
+    up = np.full(len(right), True)
+    for i in range(n):
+        up &= a[i, i] > _CURVED
+        pivot = np.where(up, a[i, i], 1.0)
+        a[i, i] = pivot
+        factor = a[i + 1 :, i] / pivot
+        a[i + 1 :, i + 1 :] -= factor[:, None] * a[None, i + 1 :, i]
+        x[i + 1 :] -= factor * x[i]
+    for i in reversed(range(n)):
+        # What stands below a pivot is D L.
+        x[i] = (x[i] - np.sum(a[i + 1 :, i] * x[i + 1 :], axis=0)) / a[i, i]
+    return x.T.copy(), up
 
 
 def _maxima(problem, beta, clusters, of_rows) -> list[Maximum]:
@@ -348,24 +405,27 @@ def _ascended(landscape, s, who):
     """Where the ascents from s (k, y) end: plain steps, and Newton's steps that gain."""
     if s.shape[1] > _MANY_LABELS:
         return _extrapolated(landscape, s, who)
-    result = s.copy()
-    for part in landscape.parts(len(s)):
-        at, of, active = s[part], who[part], np.arange(len(s))[part]
-        before, still = np.full(len(at), -np.inf), np.zeros(len(at), int)
-        for _ in range(MAX_STEPS):
-            plain, newton, value, left = landscape.newton(at, of)
-            still = np.where(np.abs(value - before) <= ROUNDING, still + 1, 0)
+    result, active = s.copy(), np.arange(len(s))
+    before, still = np.full(len(s), -np.inf), np.zeros(len(s), int)
+    for _ in range(MAX_STEPS):
+        going = np.full(len(active), False)
+        for part in landscape.parts(len(active)):
+            here = active[part]
+            of = who[here]
+            plain, newton, value, left = landscape.newton(result[here], of)
+            still[here] = np.where(np.abs(value - before[here]) <= ROUNDING, still[here] + 1, 0)
+            before[here] = value
             # A plain step never loses; where log G is not concave, Newton's must gain more than that does.
             wild = ~np.isfinite(left)
             least = value.copy()
             if wild.any():
                 least[wild] = landscape.log_g(plain[wild], of[wild])
             better = landscape.log_g(newton, of) > least
-            result[active] = at = np.where(better[:, None], newton, plain)
-            going = (still < STILL_STEPS) & (left > ROUNDING)
-            if not going.any():
-                break
-            active, at, of, before, still = active[going], at[going], of[going], value[going], still[going]
+            result[here] = np.where(better[:, None], newton, plain)
+            going[part] = (still[here] < STILL_STEPS) & (left > ROUNDING)
+        active = active[going]
+        if not len(active):
+            break
     return result
 
 
@@ -378,8 +438,8 @@ def _extrapolated(landscape, s, who):
         new, value = landscape.step(point[0], who[active])
         return (new,), -value
 
-    def norm(change, _):
-        return np.linalg.norm(change[0], axis=1)
+    def norm(changes, _):
+        return [np.linalg.norm(change, axis=1) for (change,) in changes]
 
     def project(extrapolated, second):
         # Outside the simplex there is no decoder: there the ascent goes on by plain steps.
@@ -423,8 +483,9 @@ def _halves(landscape, i, decoders):
     directions, sizes = [], []
     for part in landscape.parts(len(decoders)):
         s = decoders[part]
-        weights, _ = landscape.weights(s, np.full(len(s), i))
+        who = np.full(len(s), i)
         if s.shape[1] > _MANY_LABELS:
+            weights, _ = landscape.weights(s, who)
             # Any vector will do that no direction of the problem is orthogonal to.
             r = np.cos(1.0 + np.arange(s.size)).reshape(s.shape)
             for _ in range(POWER_ITERATIONS):
@@ -433,7 +494,8 @@ def _halves(landscape, i, decoders):
                 r = r / np.where(length > 0, length, 1)
             size = np.sum(r * landscape.product(s, weights, r), axis=1)
         else:
-            values, vectors = np.linalg.eigh(landscape.scaled(s, weights, weights @ landscape.problem.features)[1])
+            odds, total, mean, _ = landscape.odds(s, who)
+            values, vectors = np.linalg.eigh(landscape.scaled(s, odds, total, mean)[1])
             r, size = vectors[:, :, -1], values[:, -1]
         sizes.append(size)
         directions.append(np.sqrt(s) * r)

@@ -7,7 +7,7 @@ from jaxtyping import ArrayLike, Float
 
 from ntkinfo import discrete
 from ntkinfo._common import check, memory, parallel, progress
-from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver
+from ntkinfo.bottleneck import _curve, _deterministic, _partitions, _solver, _sweeps
 from ntkinfo.bottleneck._curve import BottleneckCurve
 from ntkinfo.bottleneck._distortion import Problem, log_sum_exp
 from ntkinfo.bottleneck._encoders import Encoders, OfClusters
@@ -285,10 +285,11 @@ def _search(
                 problem, grid, solution, gap_tolerance=_GAP_TOLERANCE, solve_options=options
             )
     used = int(_solver.n_used(solution).max())
-    of_beta = OfClusters(problem, grid, alpha, solution.log_p_z[:, :used], solution.log_p_y_given_z[:, :used])
-    encoders = Encoders(of_beta, np.arange(len(grid)), np.arange(len(merged)), used)
+    of = problem, grid, alpha, solution.log_p_z[:, :used], solution.log_p_y_given_z[:, :used]
     if len(grid) * len(p_xy) * used <= _MOST_ENTRIES:
-        encoders = np.asarray(encoders)
+        encoders = _sweeps.encoders(*of)
+    else:
+        encoders = Encoders(OfClusters(*of), np.arange(len(grid)), np.arange(len(merged)), used)
     measured = _curve.measure_all(problem, grid, alpha, encoders)
     # Of many clusters duality tells sooner than the length of a step that nothing is left to gain.
     converged = (solution.residual <= 10 * tolerance) | (_solver.are_many(solution) & (left <= _GAP_TOLERANCE))

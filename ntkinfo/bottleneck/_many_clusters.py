@@ -14,8 +14,8 @@ from ntkinfo.bottleneck._distortion import Problem, log_floored
 
 # Clusters whose merging costs less than the first, in nats, are one at the start; less than the last at the end.
 _COARSE, _FINE = 1e-6, 1e-10
-# Sweeps of a round, and of one that is near the optimum: log G below this.
-_SWEEPS, _LAST_SWEEPS, _NEAR = 24, 192, 1e-5
+# Sweeps of a round.
+_SWEEPS = 24
 # Rounds without a gain after which nothing more is expected; rounds at most, fewer where the encoder has more entries
 # than this number says (x z rounds).
 _PATIENCE, _LEAST_ROUNDS, _MOST_ROUNDS, _ENTRIES_OF_ROUNDS = 3, 6, 30, 2**24
@@ -39,18 +39,13 @@ def improve(problem: Problem, beta: float, log_p_z, log_p_y_given_z, *, toleranc
     """
     grid, starts = np.full(1, float(beta)), _duality_gap.row_starts(problem)
     log_z, log_s = np.asarray(log_p_z), np.asarray(log_p_y_given_z)
-    best, merging, n_sweeps, idle = (
-        (_free_energy(problem, grid, log_z, log_s), np.inf, log_z, log_s),
-        _COARSE,
-        _SWEEPS,
-        0,
-    )
+    best, merging, idle = (_free_energy(problem, grid, log_z, log_s), np.inf, log_z, log_s), _COARSE, 0
     rounds = _ENTRIES_OF_ROUNDS // (len(problem.p_x) * len(log_z))
     for _ in range(min(max(rounds, _LEAST_ROUNDS), _MOST_ROUNDS)):
         log_z = _newton_cg.masses(problem, beta, log_z, log_s)
         needed = np.isfinite(log_z)
         log_z, log_s = _sweeps.merged(beta, log_z[needed], log_s[needed], merging)
-        options = {"tolerance": tolerance, "max_steps": n_sweeps}
+        options = {"tolerance": tolerance, "max_steps": _SWEEPS}
         swept = _sweeps.solve(problem, grid, 1.0, log_z[None], log_s[None], **options)
         count = int(_sweeps.n_used(swept)[0])
         swept = swept.log_p_z[0, :count], swept.log_p_y_given_z[0, :count]
@@ -71,7 +66,6 @@ def improve(problem: Problem, beta: float, log_p_z, log_p_y_given_z, *, toleranc
             break
         if gain < 10 * merging:
             merging = max(merging / 10, _FINE)
-        n_sweeps = _LAST_SWEEPS if found.log_g < _NEAR else _SWEEPS
         missing = log_floored(_apart(found, gap_tolerance))
         share = _sweeps.best_share(problem, grid, log_z[None], log_s[None], missing[None])[0]
         log_z = np.concatenate([log_z + np.log1p(-share), np.full(len(missing), np.log(share / len(missing)))])
@@ -80,7 +74,8 @@ def improve(problem: Problem, beta: float, log_p_z, log_p_y_given_z, *, toleranc
 
 
 def _free_energy(problem, grid, log_p_z, log_p_y_given_z) -> float:
-    return float(_sweeps.log_encoder(problem, grid, 1.0, log_p_z[None], log_p_y_given_z[None])[1][0])
+    counts = np.full(1, len(log_p_z))
+    return float(_sweeps.free_energies(problem, grid, 1.0, log_p_z[None], log_p_y_given_z[None], counts)[0])
 
 
 def _apart(found: _duality_gap.Maximum, gap_tolerance: float) -> np.ndarray:

@@ -6,16 +6,21 @@ the sweeps. Clusters that die do so at once: at fixed decoders F is convex in th
 constraint that they are positive.
 
 Source: theory, section 7 (large tables); Wang 2007 (masses and all missing clusters at once); Nocedal & Wright 2006,
-algorithm 7.1 (conjugate gradients).
+algorithms 7.1 and 5.3 (conjugate gradients, preconditioned).
 """
 
 import numpy as np
 import scipy.linalg
 
+from ntkinfo.bottleneck import _newton
 from ntkinfo.bottleneck._distortion import Problem, distortion, log_sum_exp, slopes
 
 # Newton steps, conjugate gradients of each, and exchanges of a masses' problem, at most.
 _MAX_STEPS, _MAX_GRADIENTS, _MAX_EXCHANGES = 10, 400, 60
+# Conjugate gradients after which the second derivatives of at most so many unknowns are factored, if these times the
+# inputs are at most so many; and what is added to them until they curve up in all directions.
+_CHEAP_GRADIENTS, _MAX_FACTORED, _MAX_ENTRIES = 80, 3000, 2**22
+_SHIFTS = (0.0, 1e-9, 1e-7, 1e-5, 1e-3, 0.1)
 # Shares of a step that are tried where it is too long.
 _SHORTER = (0.5, 0.2, 0.05, 0.01)
 # Masses below this are none.
@@ -85,26 +90,88 @@ class Point:
         return self.scale * np.concatenate([of_a[:, None], of_u], axis=1)
 
 
-def _direction(now: Point):
-    """Newton's step in scaled unknowns, (z, 1 + y), by conjugate gradients, until they meet negative curvature."""
+class _Directions:
+    """Newton's steps in scaled unknowns, (z, 1 + y), by conjugate gradients, until they meet negative curvature.
+
+    Where clusters are alike these take hundreds of products; then they are preconditioned by the factor of the second
+    derivatives, if there are not too many of these, and by the same at the next points for as long as it helps.
+    """
+
+    def __init__(self):
+        self.solve = None
+
+    def at(self, now: Point):
+        """The direction from a point."""
+        shape = now.gradient.shape
+        size = now.gradient.size
+        small = size <= _MAX_FACTORED and size * len(now.problem.p_x) <= _MAX_ENTRIES
+        if self.solve is None or self.solve.shape != shape:
+            self.solve = None
+            step, ended = _conjugate_gradients(now, None, _CHEAP_GRADIENTS if small else _MAX_GRADIENTS)
+            if ended or not small:
+                return step
+        else:
+            step, ended = _conjugate_gradients(now, self.solve, _CHEAP_GRADIENTS // 4)
+            if ended:
+                return step
+        self.solve = _Factor(now)
+        return _conjugate_gradients(now, self.solve, _CHEAP_GRADIENTS)[0]
+
+
+class _Factor:
+    """The factor of the second derivatives at a point, in scaled unknowns, damped where they curve down."""
+
+    def __init__(self, now: Point):
+        self.shape = now.gradient.shape
+        n_z, width = self.shape
+        matrix = _newton.derivatives(now.problem, now.beta, now.alpha, now.log_p_z, now.log_s).hessian
+        scale = now.scale.ravel()
+        matrix = matrix * scale
+        matrix *= scale[:, None]
+        # The normalisations, along which nothing changes, made curved: √p(z), and √p(y|z) of each cluster.
+        blocks = matrix.reshape(n_z, width, n_z, width)
+        root, roots, z = np.sqrt(now.p_z), np.sqrt(now.s), np.arange(n_z)
+        blocks[:, 0, :, 0] += root[:, None] * root
+        blocks[z, 1:, z, 1:] += roots[:, :, None] * roots[:, None, :]
+        diagonal, shift = np.arange(len(matrix)), 0.0
+        # What does not move has no scale.
+        matrix[diagonal, diagonal] += np.where(scale > 0, 0, 1)
+        for more in _SHIFTS:
+            matrix[diagonal, diagonal] += more - shift
+            shift = more
+            try:
+                self.factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+                return
+            except np.linalg.LinAlgError:
+                continue
+        self.factor = np.eye(len(matrix)), True
+
+    def __call__(self, residual):
+        return scipy.linalg.cho_solve(self.factor, residual.ravel(), check_finite=False).reshape(self.shape)
+
+
+def _conjugate_gradients(now: Point, precondition, most: int):
+    """The step (z, 1 + y) after at most so many products, and whether it ended before: near enough, or downhill."""
     step, residual = np.zeros_like(now.gradient), -now.gradient
-    along, square = residual.copy(), float(np.vdot(residual, residual))
     # No nearer than the next step asks for, nor than rounding allows.
-    enough = square * min(0.01, max(now.length, 1e-5)) ** 2
-    for _ in range(_MAX_GRADIENTS):
+    enough = float(np.vdot(residual, residual)) * min(0.01, max(now.length, 1e-5)) ** 2
+    nearer = residual if precondition is None else precondition(residual)
+    along, square = nearer.copy(), float(np.vdot(residual, nearer))
+    for _ in range(most):
         product = now.product(along)
         curvature = float(np.vdot(along, product))
         if curvature <= 1e-11 * float(np.vdot(along, along)):
-            return step if step.any() else along
+            return (step if step.any() else along), True
         share = square / curvature
         step += share * along
         residual -= share * product
-        new = float(np.vdot(residual, residual))
-        if new <= enough:
-            break
-        along = residual + (new / square) * along
+        if float(np.vdot(residual, residual)) <= enough:
+            return step, True
+        nearer = residual if precondition is None else precondition(residual)
+        new = float(np.vdot(residual, nearer))
+        along = nearer + (new / square) * along
         square = new
-    return step
+    return step, False
 
 
 def refine(problem: Problem, beta: float, alpha: float, log_p_z, log_p_y_given_z, *, tolerance: float):
@@ -120,11 +187,11 @@ def refine(problem: Problem, beta: float, alpha: float, log_p_z, log_p_y_given_z
     if alpha == 1:
         log_p_z = masses(problem, beta, log_p_z, u)
         used = np.flatnonzero(np.isfinite(log_p_z))
-    now = Point(problem, beta, alpha, log_p_z[used], u[used])
+    now, directions = Point(problem, beta, alpha, log_p_z[used], u[used]), _Directions()
     for _ in range(_MAX_STEPS):
         if now.length <= tolerance:
             break
-        step = now.scale * _direction(now)
+        step = now.scale * directions.at(now)
         # A cluster that is about to die asks for a long step, which must not make those of the others short.
         step /= np.maximum(1, np.abs(step).max(axis=1, keepdims=True) / 2)
         for share in (1.0, *_SHORTER):

@@ -29,8 +29,8 @@ from ntkinfo.bottleneck._sweeps import (
     MANY_INPUTS,
     Solution,
     best_share,
+    encoders,
     is_used,
-    log_encoder,
     measured,
     merge_costs,
     n_used,
@@ -392,6 +392,4 @@ def merge_down_to(
 
 def encoder(problem: Problem, beta: float, alpha, log_p_z, log_p_y_given_z) -> np.ndarray:
     """p(z|x), (x, z), of the clusters (z,) and (z, y) at one β; clusters not in use get 0."""
-    log_p_z = np.where(is_used(log_p_z), log_p_z, -np.inf)
-    clusters = log_p_z[None], log_p_y_given_z[None]
-    return np.exp(log_encoder(problem, np.full(1, float(beta)), alpha, *clusters)[0][0]).T
+    return encoders(problem, np.full(1, float(beta)), alpha, log_p_z[None], log_p_y_given_z[None])[0]

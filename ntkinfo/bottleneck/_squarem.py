@@ -12,7 +12,7 @@ def squarem_step(step, point, *, norm, project, longest: float = np.inf):
     Args:
       step: point → (next point, objectives (B,) at the point given); never raises an objective.
       point: a tuple of arrays of leading axis B, one iteration each.
-      norm: (difference of points, point after one step) → their lengths (B,).
+      norm: (differences of points, point after one step) → the lengths (B,) of each of them.
       project: (extrapolated point, point after two steps) → valid points to go on from.
       longest: the extrapolation is at most this many times a step.
 
@@ -24,13 +24,15 @@ def squarem_step(step, point, *, norm, project, longest: float = np.inf):
     second, objective = step(first)
     change = tuple(new - old for new, old in zip(first, point, strict=True))
     turn = tuple(new - old - before for new, old, before in zip(second, first, change, strict=True))
-    length, curvature = norm(change, first), norm(turn, first)
+    length, curvature = norm((change, turn), first)
     a = np.clip(length / np.where(curvature > 0, curvature, 1), 1, longest)
     extrapolated = tuple(
-        old + 2 * _along(a, s) * s + _along(a, t) ** 2 * t for old, s, t in zip(point, change, turn, strict=True)
+        old + _along(a, s) * (2 * s + _along(a, t) * t) for old, s, t in zip(point, change, turn, strict=True)
     )
     third, objective_extrapolated = step(project(extrapolated, second))
     better = objective_extrapolated <= objective
+    if better.all():
+        return third, objective, length
     new = tuple(np.where(_along(better, a), a, b) for a, b in zip(third, second, strict=True))
     return new, objective, length
 

@@ -30,6 +30,10 @@ MERGE_TOLERANCE = 1e-10
 # Of more inputs, alike ones are merged before the first step: a step costs the square of their number.
 MANY_INPUTS = 256
 EMPTY = float(np.log(SMALLEST_PROBABILITY))
+# Sums of exponentials below this, or above its inverse, are made again relative to the largest.
+_LEAST_TOTAL = 1e-200
+# Elements (z, x) of a step from which on several are computed at once: threads that do little wait for one another.
+THREADED = 2**16
 
 
 class Solution(NamedTuple):
@@ -48,24 +52,58 @@ class Solution(NamedTuple):
     residual: np.ndarray
 
 
-def log_encoder(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
-    """log p(z|x) (B, z, x) of clusters (B, z) and (B, z, y), and the free energies (B,)."""
-    logits = _logits(problem, beta, alpha, log_p_z, log_p_y_given_z)
-    log_total = log_sum_exp(logits, 1)
-    return logits - log_total, _free_energy(problem, beta, alpha, log_total[:, 0])
+def encoders(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z) -> np.ndarray:
+    """p(z|x), (B, x, z), of clusters (B, z) and (B, z, y); those not in use get 0."""
+    made = np.empty((len(beta), len(problem.p_x), log_p_z.shape[1]))
+    log_p_z = np.where(is_used(log_p_z), log_p_z, -np.inf)
+    for part in slices(len(beta), log_p_z.shape[1] * len(problem.p_x)):
+        odds, total, _ = _odds(problem, beta[part], alpha, log_p_z[part], log_p_y_given_z[part])
+        np.divide(odds.swapaxes(1, 2), total[:, :, None], out=made[part])
+    return made
 
 
-def _logits(problem, beta, alpha, log_p_z, log_p_y_given_z):
-    """(log p(z) - β d(x, z))/α without the part of d that depends on x alone, (B, z, x)."""
+def free_energies(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z, counts) -> np.ndarray:
+    """F (B,) of clusters (B, z) and (B, z, y), of which the first `counts` (B,) are in use."""
+    found = np.empty(len(beta))
+    for part in _chunks(counts, len(problem.p_x)):
+        width = int(counts[part].max())
+        _, total, shift = _odds(problem, beta[part], alpha, log_p_z[part, :width], log_p_y_given_z[part, :width])
+        found[part] = -alpha * ((shift + np.log(total)) @ problem.p_x)
+    return found
+
+
+def _exponents(problem, beta, alpha, log_p_z, log_p_y_given_z):
+    """(log p(z) - β d(x, z))/α, (B, z, x)."""
     vector, number = slopes(problem, log_p_y_given_z)
-    scaled = (beta / alpha)[:, None, None] * vector
-    logits = (scaled.reshape(-1, vector.shape[2]) @ problem.features.T).reshape(*log_p_z.shape, -1)
-    logits += ((log_p_z - beta[:, None] * number) / alpha)[:, :, None]
-    return logits
+    scale, width = beta / alpha, problem.features.shape[1] + 2
+    # The parts that depend on z alone and on x alone come with the product.
+    left = np.empty((*log_p_z.shape, width))
+    np.multiply(scale[:, None, None], vector, out=left[:, :, :-2])
+    left[:, :, -2] = log_p_z / alpha - scale[:, None] * number
+    left[:, :, -1] = -scale[:, None]
+    right = np.concatenate([problem.features, np.ones_like(problem.own)[:, None], problem.own[:, None]], axis=1)
+    return (left.reshape(-1, width) @ right.T).reshape(*log_p_z.shape, -1)
 
 
-def _free_energy(problem, beta, alpha, log_total):
-    return beta * (problem.p_x @ problem.own) - alpha * (log_total @ problem.p_x)
+def _odds(problem, beta, alpha, log_p_z, log_p_y_given_z):
+    """e^{(log p(z) - β d(x, z))/α - shift(x)} (B, z, x), their sums over z (B, x), and the shifts (B, x).
+
+    Exponents are never above 0, and for most β never all far below: a shift is made only where the sums ask for it.
+    """
+    of = problem, beta, alpha, log_p_z, log_p_y_given_z
+    odds, shift = _exponents(*of), np.zeros((len(beta), len(problem.p_x)))
+    with np.errstate(over="ignore"):
+        np.exp(odds, out=odds)
+    total = (np.ones((1, odds.shape[1])) @ odds)[:, 0]
+    within = ((total > _LEAST_TOTAL) & (total < 1 / _LEAST_TOTAL)).all(axis=1)
+    if not within.all():
+        i = np.flatnonzero(~within)
+        exponents = _exponents(problem, beta[i], alpha, log_p_z[i], log_p_y_given_z[i])
+        shift[i] = exponents.max(axis=1)
+        exponents -= shift[i][:, None]
+        odds[i] = np.exp(exponents, out=exponents)
+        total[i] = odds[i].sum(axis=1)
+    return odds, total, shift
 
 
 def blahut_arimoto_step(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
@@ -73,19 +111,17 @@ def blahut_arimoto_step(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z)
 
     F never rises.
     """
-    odds = _logits(problem, beta, alpha, log_p_z, log_p_y_given_z)
-    largest = odds.max(axis=1)
-    odds -= largest[:, None]
-    np.exp(odds, out=odds)
-    total = odds.sum(axis=1)
-    free_energy = _free_energy(problem, beta, alpha, largest + np.log(total))
+    odds, total, shift = _odds(problem, beta, alpha, log_p_z, log_p_y_given_z)
+    free_energy = -alpha * ((shift + np.log(total)) @ problem.p_x)
     weighted = np.empty((len(beta), len(problem.p_x), 1 + problem.features.shape[1]))
     weighted[:, :, 0] = problem.p_x / total
-    weighted[:, :, 1:] = weighted[:, :, :1] * problem.features
+    np.multiply(weighted[:, :, :1], problem.features, out=weighted[:, :, 1:])
     # Masses and mean features in one product.
     moments = odds @ weighted
     p_z = moments[:, :, 0]
     used = p_z > SMALLEST_PROBABILITY
+    if used.all():
+        return log_floored(p_z), log_decoder(problem, moments[:, :, 1:] / p_z[:, :, None]), free_energy
     mean = moments[:, :, 1:] / np.where(used, p_z, 1)[:, :, None]
     return (
         log_floored(p_z),
@@ -94,10 +130,13 @@ def blahut_arimoto_step(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z)
     )
 
 
-def _lengths(change, solution):
+def _lengths(changes, solution):
     """Lengths (B,) of changes of (log p(z), log p(y|z)), weighted by mass: what a dying cluster does counts little."""
-    per_cluster = np.sum(np.exp(solution[1]) * change[1] ** 2, axis=2)
-    return np.sqrt(np.sum(np.exp(solution[0]) * (change[0] ** 2 + per_cluster), axis=1))
+    mass = np.exp(solution[0])
+    joint = mass[:, :, None] * np.exp(solution[1])
+    return [
+        np.sqrt(np.einsum("bz,bz,bz->b", mass, a, a) + np.einsum("bzy,bzy,bzy->b", joint, u, u)) for a, u in changes
+    ]
 
 
 def _normalised(logarithms, _=None):
@@ -125,42 +164,35 @@ def _run(problem, beta, alpha, log_p_z, log_p_y_given_z, cycles, tolerance):
     return log_p_z, log_p_y_given_z, residual
 
 
-def merge(problem: Problem, beta, alpha, log_p_z, log_p_y_given_z):
+def merge(beta, log_p_z, log_p_y_given_z):
     """Equal clusters as one, those without mass left out, sorted by mass, for each β of a batch.
 
     Returns:
-      log p(z) (B, z), log p(y|z) (B, z, y), the free energies (B,), and how many clusters are left (B,).
+      log p(z) (B, z), log p(y|z) (B, z, y), and how many clusters are left (B,).
     """
     order = np.argsort(-log_p_z, axis=1, kind="stable")
     log_p_z = np.take_along_axis(log_p_z, order, 1)
     log_p_y_given_z = np.take_along_axis(log_p_y_given_z, order[:, :, None], 1)
-    counts = np.empty(len(beta), int)
-    for i, one_beta in enumerate(beta):
-        mass, decoders = np.exp(log_p_z[i]), np.exp(log_p_y_given_z[i])
-        # Without mass altogether: what they leave is below rounding.
-        some = int(np.sum(mass > 1e-3 * MERGE_TOLERANCE))
-        target = _merge_targets(float(one_beta), mass[:some], decoders[:some], log_p_y_given_z[i, :some])
-        own = np.arange(some)
-        if (target == own).all() and (mass[:some] > MERGE_TOLERANCE).all():
-            log_p_z[i, some:], counts[i] = EMPTY, some
-            continue
-        merged, centre = np.zeros(some), np.zeros((some, decoders.shape[1]))
-        np.add.at(merged, target, mass[:some])
-        np.add.at(centre, target, mass[:some, None] * decoders[:some])
+    mass, decoders = np.exp(log_p_z), np.exp(log_p_y_given_z)
+    # Without mass altogether: what they leave is below rounding.
+    some = mass > 1e-3 * MERGE_TOLERANCE
+    target = _merge_targets(beta, np.where(some, mass, 0), decoders, log_p_y_given_z, MERGE_TOLERANCE)
+    counts, places = some.sum(axis=1), np.arange(mass.shape[1])
+    log_p_z[~some] = EMPTY
+    changed = np.flatnonzero(((target != places) | (some & (mass <= MERGE_TOLERANCE))).any(axis=1))
+    for i in changed:
+        few = int(counts[i])
+        merged, centre = np.zeros(few), np.zeros((few, decoders.shape[2]))
+        np.add.at(merged, target[i, :few], mass[i, :few])
+        np.add.at(centre, target[i, :few], mass[i, :few, None] * decoders[i, :few])
         kept = np.flatnonzero(merged > MERGE_TOLERANCE)
         kept = kept[np.argsort(-merged[kept], kind="stable")]
         counts[i] = len(kept)
         log_p_z[i], log_p_y_given_z[i, : len(kept)] = EMPTY, log_floored(centre[kept] / merged[kept, None])
         log_p_z[i, : len(kept)] = np.log(merged[kept])
     most = int(counts.max())
-    free_energy = np.empty(len(beta))
-    for part in _chunks(counts, len(problem.p_x)):
-        width = int(counts[part].max())
-        clusters = log_p_z[part, :width], log_p_y_given_z[part, :width]
-        log_total = log_sum_exp(_logits(problem, beta[part], alpha, *clusters), 1)[:, 0]
-        free_energy[part] = _free_energy(problem, beta[part], alpha, log_total)
     log_p_y_given_z[:, most:] = log_p_y_given_z[:, :1]
-    return log_p_z, log_p_y_given_z, free_energy, counts
+    return log_p_z, log_p_y_given_z, counts
 
 
 def merged(beta: float, log_p_z, log_p_y_given_z, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +201,8 @@ def merged(beta: float, log_p_z, log_p_y_given_z, tolerance: float) -> tuple[np.
         order = np.argsort(-log_p_z, kind="stable")
         log_p_z, log_p_y_given_z = log_p_z[order], log_p_y_given_z[order]
         mass, decoders = np.exp(log_p_z), np.exp(log_p_y_given_z)
-        target = _merge_targets(beta, mass, decoders, log_p_y_given_z, tolerance)
+        grid, batch = np.full(1, float(beta)), (mass[None], decoders[None], log_p_y_given_z[None])
+        target = _merge_targets(grid, *batch, tolerance)[0]
         kept = np.unique(target)
         if len(kept) == len(mass):
             return log_p_z, log_p_y_given_z
@@ -179,36 +212,58 @@ def merged(beta: float, log_p_z, log_p_y_given_z, tolerance: float) -> tuple[np.
         log_p_z, log_p_y_given_z = np.log(sums[kept]), log_floored(centres[kept] / sums[kept, None])
 
 
-def _merge_targets(beta, mass, decoders, log_decoders, tolerance=MERGE_TOLERANCE):
-    """Which cluster, itself or a heavier one, each cluster (z,), heaviest first, is to become one with."""
-    n, own = len(mass), np.arange(len(mass))
-    entropy = -np.sum(decoders * log_decoders, axis=1)
-    squares, pairs = np.sum(decoders**2, axis=1), []
+def _merge_targets(beta, mass, decoders, log_decoders, tolerance):
+    """Which cluster, itself or a heavier one, each cluster (B, z), heaviest first, is to become one with.
+
+    Clusters of mass 0 stay as they are.
+    """
+    n_beta, n = mass.shape
+    entropy = -np.sum(decoders * log_decoders, axis=2).ravel()
+    flat_mass, flat_decoders, own, close = mass.ravel(), decoders.reshape(n_beta * n, -1), np.arange(n), []
+    # By Pinsker's inequality the cost is at least β ‖p - p'‖²/2 over 1/m + 1/m': few pairs need a closer look, where
+    # ‖p - p'‖² < ball + ball'. Some ten roundings of it are left to it; what has no mass has no ball.
+    rounding = 1e-14
+    ball = 2 * tolerance / (beta[:, None] * np.where(mass > 0, mass, 1))
+    ball = np.where(mass > 0, ball, -1e300)
+    outside = np.sum(decoders**2, axis=2) - ball
+    left = np.concatenate([-2 * decoders, outside[:, :, None] - rounding, np.ones((n_beta, n, 1))], axis=2)
+    right = np.concatenate([decoders, np.ones((n_beta, n, 1)), outside[:, :, None]], axis=2).swapaxes(1, 2)
     for start in range(1, n, 512):
         rows = own[start : start + 512]
-        # By Pinsker's inequality the cost is at least β m m'/(m + m') ‖p - p'‖²/2: few pairs need a closer look.
-        squared = squares[rows, None] + squares[None] - 2 * decoders[rows] @ decoders.T
-        harmonic = mass[rows, None] * mass[None] / (mass[rows, None] + mass[None])
-        close = (beta * harmonic * (squared - 1e-14) < 2 * tolerance) & (own[None] < rows[:, None])
-        for part in np.array_split(np.argwhere(close), max(1, np.count_nonzero(close) // 2**16)):
-            if not len(part):
-                continue
-            i, j = rows[part[:, 0]], part[:, 1]
-            cost = beta * merge_costs(mass, decoders, entropy, i, j)[0]
+        before = int(rows[-1])
+        apart = left[:, rows] @ right[:, :, :before]
+        pair = np.flatnonzero((apart < 0) & (own[:before] < rows[:, None]))
+        first, place = np.divmod(pair, len(rows) * before)
+        i, j = np.divmod(place, before)
+        i, j = first * n + rows[i], first * n + j
+        # And it is at most β Σ (p - p')²/p'' over 1/m + 1/m', p'' their mean.
+        both = ball.ravel()[i] + ball.ravel()[j]
+        sure = 2 * (apart.ravel()[pair] + both + 2 * rounding) < both * decoders.min(axis=(1, 2))[first]
+        close.append(np.stack([i, j, sure]))
+    i, j, sure = np.concatenate(close, axis=1) if close else np.zeros((3, 0), int)
+    target, goes = np.arange(n_beta * n), np.zeros(n_beta * n, bool)
+    # Those that are close to others for sure go to the heaviest of them, without a closer look.
+    sure = np.flatnonzero(sure)[::-1]
+    target[i[sure]] = j[sure]
+    goes[i[sure]] = True
+    left = ~goes[i] & ~goes[j]
+    i, j, pairs = i[left], j[left], []
+    for part in np.array_split(np.stack([i, j]), max(1, len(i) // 2**16), axis=1):
+        if part.size:
+            cost = beta[part[0] // n] * merge_costs(flat_mass, flat_decoders, entropy, *part)[0]
             cheap = cost < tolerance
-            pairs.append(np.stack([i[cheap], j[cheap], cost[cheap]]))
-    target = own.copy()
+            pairs.append(np.stack([*part[:, cheap], cost[cheap]]))
     if pairs:
         i, j, cost = np.concatenate(pairs, axis=1)
         i, j = i.astype(int), j.astype(int)
         # To the nearest of those that are close to no heavier one; where none of them is close enough, to none.
-        goes = np.isin(own, i)
+        goes[i] = True
         allowed = ~goes[j]
         i, j, cost = i[allowed], j[allowed], cost[allowed]
         order = np.lexsort((cost, i))
         first = np.unique(i[order], return_index=True)[1]
         target[i[order][first]] = j[order][first]
-    return target
+    return target.reshape(n_beta, n) - n * np.arange(n_beta)[:, None]
 
 
 def merge_costs(mass, decoders, entropy, i, j):
@@ -235,6 +290,12 @@ def _chunks(counts, n_x):
     return parts
 
 
+def slices(n: int, size: int) -> list[slice]:
+    """Slices of `n` items of `size` elements each, of what is computed at once."""
+    n_at_once = max(1, _BATCH_ELEMENTS // size)
+    return [slice(i, i + n_at_once) for i in range(0, n, n_at_once)]
+
+
 def is_used(log_p_z) -> np.ndarray:
     """Which clusters are in use."""
     return log_p_z > EMPTY + np.log(2)
@@ -254,7 +315,7 @@ def solve(
     """
     beta = np.asarray(beta, np.float64)
     log_p_z, log_p_y_given_z = np.array(log_p_z, np.float64), np.array(log_p_y_given_z, np.float64)
-    residual, free_energy = np.full(len(beta), np.inf), np.full(len(beta), np.inf)
+    residual = np.full(len(beta), np.inf)
     counts = np.full(len(beta), log_p_z.shape[1])
     pending, done, cycles = np.arange(len(beta)), 0, max(1, min(8, max_steps // 3))
 
@@ -267,25 +328,27 @@ def solve(
 
     if log_p_z.shape[1] > MANY_INPUTS:
         for i in range(len(beta)):
-            *clusters, _, counts[[i]] = merge(problem, *take([i], log_p_z.shape[1]))
+            *clusters, counts[[i]] = merge(beta[[i]], log_p_z[[i]], log_p_y_given_z[[i]])
             put([i], log_p_z.shape[1], clusters)
     while len(pending) and done < max_steps:
 
         def run(part, cycles=cycles):
             width = int(counts[part].max())
             *clusters, lengths = _run(problem, *take(part, width), cycles, tolerance)
-            return width, merge(problem, beta[part], alpha, *clusters), lengths
+            return width, merge(beta[part], *clusters), lengths
 
         parts = [pending[part] for part in _chunks(counts[pending], len(problem.p_x))]
-        for part, (width, merged, lengths) in zip(parts, parallel.map(run, parts), strict=True):
+        large = len(problem.p_x) * int(counts[pending].max()) >= THREADED
+        for part, (width, merged, lengths) in zip(parts, (parallel.map if large else map)(run, parts), strict=True):
             put(part, width, merged)
-            free_energy[part], counts[part], residual[part] = merged[2], merged[3], lengths
+            counts[part], residual[part] = merged[2], lengths
         done += 3 * cycles
         cycles = min(2 * cycles, 256)
         pending = pending[residual[pending] > tolerance]
         if callback is not None:
             callback(len(beta) - len(pending))
     most = max(int(counts.max(initial=1)), 1)
+    free_energy = free_energies(problem, beta, alpha, log_p_z, log_p_y_given_z, counts)
     return Solution(log_p_z[:, :most], log_p_y_given_z[:, :most], free_energy, residual)
 
 
@@ -297,7 +360,7 @@ def measured(problem: Problem, beta, alpha: float, log_p_z, log_p_y_given_z) -> 
     for i in range(len(beta)):
         here = now[0][[i]], now[1][[i]]
         *new, free_energy[[i]] = blahut_arimoto_step(problem, beta[[i]], alpha, *here)
-        residual[[i]] = _lengths(tuple(a - b for a, b in zip(new, here, strict=True)), new)
+        residual[[i]] = _lengths([tuple(a - b for a, b in zip(new, here, strict=True))], new)[0]
     return Solution(*now, free_energy, residual)
 
 

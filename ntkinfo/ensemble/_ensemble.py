@@ -283,7 +283,8 @@ class Ensemble:
           ValueError: inputs of another shape than trained on, NaN or Inf, negative times.
 
         Cost: T m n² flops for T times, not more than about 80 times' worth where the values of t are concrete: the
-          variances of many times are then expanded in few functions (relative error about 1e-10).
+          variances of many times are then expanded in few functions (relative error about 1e-10), above 1024 training
+          inputs in fewer still: those of the eigenvalues that lie together.
 
         Source: Lee et al. 2019 (arXiv 1902.06720), eqs. 14-15; theory, section 1.
         """
@@ -437,11 +438,16 @@ class Ensemble:
         if cross.prior.ndim > 1 and rows > m:
             prior = np.array(prior)
             prior[range(m, rows), range(m, rows)] = 1.0
+        spanning = None
         if basis is not None:
             few = min(padding.near(basis.shape[1]), times) if self.n <= padding.SMALL else basis.shape[1]
-            basis = jnp.asarray(padding.fill(basis, (times, few)))
+            spanning = jnp.asarray(padding.fill(basis, (times, few)))
+            if cross.prior.ndim == 1 and n > _MAX_FILLED and padding.on_host(self.nngp_rotated):
+                # Of so many modes most lie close together; covariances ask for all functions to rounding.
+                filled_s = padding.fill(s, (times,))
+                spanning = spectral_filters.parted(*(np.asarray(a) for a in (spanning, engine.eigenvalues, filled_s)))
         offset = None if cross.offset is None else padding.fill(cross.offset, (rows, self.k))
-        return engine, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), basis
+        return engine, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), spanning
 
     # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.
 
@@ -559,9 +565,12 @@ def _diagonalise(nngp, ntk, y):
 def _diagonalise_coupled(nngp, ntk, y):
     # The rounding error that `spectrum` takes for zero.
     eigenvalues, u, coupling = eigenspaces.eigh(ntk, np.sqrt(len(ntk)))
-    nngp_rotated = u.T @ (nngp @ u)
     # Symmetric up to rounding; exactly so, half of it suffices for every quadratic form.
-    nngp_rotated = 0.5 * (nngp_rotated + nngp_rotated.T)
+    if len(ntk) > _MAX_FILLED:
+        nngp_rotated = spectral_filters.symmetric_product(u, nngp @ u)
+    else:
+        nngp_rotated = u.T @ (nngp @ u)
+        nngp_rotated = 0.5 * (nngp_rotated + nngp_rotated.T)
     return eigenvalues, u, nngp_rotated, u.T @ y, coupling
 
 

@@ -135,7 +135,7 @@ def variances(
     nngp: Float[Array, "m n"] | None,
     prior: Float[Array, " m"] | None,
     nngp_rotated: Float[Array, "n n"],
-    basis: Float[Array, "T r"] | None = None,
+    basis: Float[Array, "T r"] | spectral_filters.PartedBasis | None = None,
     extra: Coupled | None = None,
 ) -> Float[Array, "T m"]:
     """The diagonals (T, m) of `covariances`, whose arguments these are, at a fraction of their cost.
@@ -148,7 +148,10 @@ def variances(
         value = spectral_filters.quadratic_forms(vectors, functions, nngp_rotated, basis)
         if nngp is not None:
             # The same functions in both terms: their sum is then the variance of a predictor, which is not negative.
-            spanned = functions if basis is None else basis @ (basis.T @ functions)
+            if isinstance(basis, spectral_filters.PartedBasis):
+                spanned = basis.spanned(functions)
+            else:
+                spanned = functions if basis is None else basis @ (basis.T @ functions)
             value = own[None, :] + value - 2 * spanned @ (vectors * nngp).T
         return numerics.resolved(value, error)
     columns = spectral_filters.symmetric_half(nngp_rotated)

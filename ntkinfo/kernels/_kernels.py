@@ -25,6 +25,8 @@ from ntkinfo.kernels._features import FeatureKernel
 # A block holds about this many kernel entries: large enough to keep the processor busy, small beside n x n matrices.
 _ENTRIES = 2**20
 _LARGEST_BLOCK = 1024
+# Rows of a block of a symmetric matrix: smaller ones hold fewer entries that are known or beyond the matrix.
+_SYMMETRIC_BLOCK = 512
 # Rows of a block of images that are flattened: from some eight on a pair takes as long in larger ones.
 _POSITIONS_BLOCK = 16
 # Matrices of all pairs held at once: both kernels, and their blocks while they are put together.
@@ -311,6 +313,9 @@ def _evaluated(kernel_fn, x1, x2, batch_size, devices, progress, names=("NNGP", 
     elif len(rows) == 1 and (x2 is None or len(x2) <= size) and not devices:
         both = _one_block(kernel_fn, x1, x2, size)
     elif x2 is None:
+        if batch_size is None and not devices:
+            size = min(size, _SYMMETRIC_BLOCK)
+            rows = _starts(len(x1), size)
         both = _symmetric(kernel_fn, x1, rows, size, devices, progress)
     else:
         both = _rectangular(kernel_fn, x1, x2, size, devices, progress)

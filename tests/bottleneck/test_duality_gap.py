@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from ntkinfo.bottleneck import _duality_gap
 from ntkinfo.bottleneck._distortion import Problem
@@ -145,7 +146,7 @@ def test_stability_matrices_are_the_curvature_of_log_g(dual):
     landscape = _duality_gap._Landscape(problem(p_x, rows, dual), np.full(1, beta), [clusters])
     s, who = _duality_gap.maximise(problem(p_x, rows, dual), beta, *clusters).s[None], np.zeros(1, int)
     weights, _ = landscape.weights(s, who)
-    root, matrix = landscape.scaled(s, weights, weights @ landscape.problem.features)
+    root, matrix = landscape.scaled(s, weights, np.ones((len(s), 1)), weights @ landscape.problem.features)
     v = np.random.default_rng(0).normal(size=(5, 3))
     v -= np.sum(v * root, axis=1, keepdims=True) * root
     np.testing.assert_allclose(landscape.product(s, weights, v), v @ matrix[0], atol=1e-14)
@@ -153,3 +154,25 @@ def test_stability_matrices_are_the_curvature_of_log_g(dual):
     values = [landscape.log_g(s + sign * step * root * v, np.zeros(5, int)) for sign in (-1, 0, 1)]
     wanted = -beta * np.sum(v * (v - beta * v @ matrix[0]), axis=1)
     np.testing.assert_allclose((values[0] - 2 * values[1] + values[2]) / step**2, wanted, rtol=1e-4)
+
+
+def test_small_systems_are_solved_all_at_once_and_those_that_curve_down_named(rng):
+    a = rng.normal(size=(30, 5, 5))
+    matrices = a @ a.swapaxes(1, 2) + 0.1 * np.eye(5)
+    matrices[::3] -= 2 * np.linalg.eigvalsh(matrices[::3])[:, :1, None] * np.eye(5)
+    right = rng.normal(size=(30, 5))
+    solution, up = _duality_gap._solved(matrices, right)
+    np.testing.assert_array_equal(up, np.arange(30) % 3 != 0)
+    np.testing.assert_allclose((matrices[up] @ solution[up][:, :, None])[:, :, 0], right[up], atol=1e-9)
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_values_far_from_the_optimum_do_not_overflow(dual):
+    p_x, rows = joint(6, seed=2)
+    beta, clusters = 2e4, (np.zeros(1), np.log(rows[:1]))
+    case = problem(p_x, rows, dual)
+    landscape = _duality_gap._Landscape(case, np.full(1, beta), [clusters])
+    s = rows[1:5]
+    exponents = landscape.logits(s, np.zeros(4, int))
+    assert exponents.max() > 710
+    np.testing.assert_allclose(landscape.log_g(s, np.zeros(4, int)), logsumexp(exponents, axis=1), rtol=1e-12)

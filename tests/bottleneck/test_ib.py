@@ -373,14 +373,11 @@ def test_one_beta_alone_reaches_what_a_grid_and_the_certificate_reach(dual, beta
 
 
 def test_clusters_are_merged_wherever_an_empty_one_stands():
-    problem = Problem.from_joint(TOY, False)
     decoders = np.log([[0.5, 0.5], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]])
     masses = np.array([0.0, 0.2, 0.3, 0.5])
     for order in itertools.permutations(range(4)):
         arrays = _distortion.log_floored(masses[list(order)]), decoders[list(order)]
-        log_p_z, log_p_y_given_z, _, count = _sweeps.merge(
-            problem, jnp.ones(1), 1.0, *(array[None] for array in arrays)
-        )
+        log_p_z, log_p_y_given_z, count = _sweeps.merge(np.ones(1), *(array[None] for array in arrays))
         assert int(count[0]) == 2
         np.testing.assert_allclose(np.exp(log_p_z[0, :2]), [0.7, 0.3])
         np.testing.assert_allclose(np.exp(log_p_y_given_z[0, :2]), [[0.1, 0.9], [0.9, 0.1]])

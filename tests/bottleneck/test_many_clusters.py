@@ -49,6 +49,35 @@ def test_products_are_those_of_the_matrix(dual, alpha, rng):
     np.testing.assert_allclose(point.product(direction), product, atol=1e-11)
 
 
+@pytest.mark.parametrize("dual", [False, True])
+def test_the_factor_solves_for_what_products_make(dual, rng):
+    problem = Problem.from_joint(rng.dirichlet(np.ones(60)).reshape(20, 3), dual)
+    clusters = np.log(rng.dirichlet(np.ones(4))), np.log(rng.dirichlet(np.ones(3), size=4))
+    clusters = _newton.refine(problem, 30.0, 1.0, *clusters)
+    point = _newton_cg.Point(problem, 30.0, 1.0, *clusters)
+    # A change of the unknowns that no normalisation takes away.
+    wanted = rng.normal(size=(4, 4))
+    roots = np.sqrt(point.s)
+    wanted[:, 0] -= np.sqrt(point.p_z) * (np.sqrt(point.p_z) @ wanted[:, 0])
+    wanted[:, 1:] -= roots * np.sum(roots * wanted[:, 1:], axis=1, keepdims=True)
+    np.testing.assert_allclose(_newton_cg._Factor(point)(point.product(wanted)), wanted, atol=1e-8)
+
+
+def test_steps_of_the_factor_end_where_the_gradient_is_gone(table, monkeypatch):
+    monkeypatch.setattr(_newton_cg, "_CHEAP_GRADIENTS", 8)
+    problem = Problem.from_joint(table, False)
+    clusters, last = (np.log(problem.p_x), problem.log_p_y_given_x), np.inf
+    for _ in range(12):
+        log_p_z, log_s = _newton_cg.refine(problem, 15.0, 1.0, *clusters, tolerance=1e-11)
+        used = np.isfinite(log_p_z)
+        clusters = log_p_z[used], log_s[used]
+        point = _newton_cg.Point(problem, 15.0, 1.0, *clusters)
+        assert point.value < last + 1e-13
+        last = point.value
+    # No plain steps from Z = X end lower.
+    assert point.length < 1e-7 and last <= dense(table, 15.0, 2000) + 1e-9
+
+
 def test_masses_at_fixed_decoders_meet_the_conditions_of_their_optimum(table, rng):
     problem, beta = Problem.from_joint(table, False), 12.0
     decoders = np.concatenate([problem.p_y_given_x, rng.dirichlet(np.ones(10), 30)])

@@ -11,7 +11,8 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import stax
-from ntkinfo._numerics import spectrum
+from ntkinfo._numerics import spectral_filters, spectrum
+from ntkinfo.ensemble import _ensemble
 from tests.problems import network, problem
 from tests.references import ensemble as reference
 
@@ -99,6 +100,35 @@ def test_many_times_in_few_functions_are_the_times_one_by_one(rng, decades):
     one_by_one = jnp.concatenate([ens.predict(x_test, part).variance for part in np.array_split(t, 12)])
     # 1e-8 of the predictor's scale, the prior variance, is promised.
     np.testing.assert_allclose(many, one_by_one, atol=1e-9 * float(one_by_one.max()), rtol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_functions_of_blocks_of_eigenvalues_are_the_times_one_by_one(rng, monkeypatch, dtype):
+    monkeypatch.setattr(_ensemble, "_MAX_FILLED", 16)
+    x, y, x_test, _ = (part.astype(dtype) for part in problem(rng, n=60, m=11, d=20))
+    ens = ni.Ensemble.fit(network(depth=3), x, y)
+    t = np.concatenate([[0.0], np.logspace(-2, 7, 94), [np.inf]]).astype(dtype)
+    s, eigenvalues = np.asarray(ens.rescaled_time(t)), np.asarray(ens.eigenvalues)
+    whole = np.asarray(ens.time_basis(jnp.asarray(t)))
+    parts = spectral_filters.parted(whole, eigenvalues, s)
+    assert len(parts.parts) == 8 and max(part.shape[1] for part in parts.parts) < whole.shape[1]
+    # What blocks keep spans the functions of time at their eigenvalues.
+    functions = np.asarray(spectral_filters.growth(eigenvalues, s))
+    within = 1e-9 if dtype is np.float64 else 1e-5
+    np.testing.assert_allclose(parts.spanned(functions), functions, atol=within)
+    many = ens.predict(x_test, t).variance
+    assert many.dtype == dtype
+    one_by_one = jnp.concatenate([ens.predict(x_test, part).variance for part in np.split(t, 4)])
+    scale = float(one_by_one.max())
+    np.testing.assert_allclose(many, one_by_one, atol=within * scale, rtol=10 * within)
+
+
+def test_products_of_a_rotation_are_symmetric(rng):
+    a = rng.normal(size=(21, 21))
+    k, u = a @ a.T, np.linalg.qr(rng.normal(size=(21, 21)))[0]
+    found = np.asarray(spectral_filters.symmetric_product(u, k @ u))
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(found, u.T @ k @ u, atol=1e-12)
 
 
 def test_scalar_and_vector_times_and_one_output_as_a_vector(rng):
