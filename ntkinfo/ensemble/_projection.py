@@ -130,12 +130,12 @@ def moments(
     size = np.mean(np.maximum(np.diagonal(nngp)[:width], 0.0)) if len(values) else 0.0
     cross_size = np.linalg.norm(cross_ntk, axis=0) / np.sqrt(max(len(values), 1))
     dropped = values == 0
-    unlearned = np.zeros(m)
+    unlearned, resolved, dropped_size = np.zeros(m), 1.0, 0.0
     if noise.resolution > 0 and dropped.any():
         # Of inputs that repeat nothing is left beside rounding: there is nothing to be learned.
         whole, part = (np.linalg.norm(cross_ntk[rows], axis=0) for rows in (slice(None), dropped))
         unlearned = np.maximum(part - ROUNDING_FACTOR * noise.evaluation * whole, 0.0)
-        resolved = noise.resolution * np.max(values, initial=0.0) or 1.0
+        resolved = noise.resolution * float(np.max(values, initial=0.0)) or 1.0
         dropped_size = np.linalg.norm(nngp[np.ix_(dropped, dropped)], 2) + noise.nngp * np.sqrt(dropped.sum())
     # Orthogonal transformations leave errors of the size of a matrix's norm, not of its entries.
     entry = noise.ntk + _DECOMPOSITION * eps * np.max(values, initial=0.0) / np.sqrt(max(len(values), 1))
