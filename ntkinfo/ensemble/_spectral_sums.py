@@ -370,7 +370,8 @@ def to_arrays(sums: SpectralSums) -> dict[str, np.ndarray]:
 def from_arrays(arrays: dict[str, np.ndarray], sizes: tuple[int, int], dtype: np.dtype) -> SpectralSums:
     """The sums that `to_arrays` made these of."""
     levels = [Measures(*(arrays[f"{level}_{name}"] for name in Measures._fields)) for level in ("fine", "coarse")]
-    numbers: list = [arrays[name].item() for name in _NUMBERS]
+    # Files of before lack the last number.
+    numbers: list = [arrays[name].item() for name in _NUMBERS if name in arrays]
     return SpectralSums(levels[0], levels[1], *sizes, dtype, bool(arrays["exhausted"]), int(arrays["steps"]), *numbers)
 
 
