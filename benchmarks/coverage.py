@@ -15,6 +15,7 @@ import os
 import platform
 import warnings
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -150,7 +151,7 @@ def rows_of(activation, kind, n, keys, known, numbers=NUMBERS):
         ens = dataclasses.replace(fitted(storage), tolerance=tolerance)
 
         def post():
-            found = posterior(storage)
+            found: Any = posterior(storage)
             return dataclasses.replace(found, process=dataclasses.replace(found.process, tolerance=tolerance))
 
         return {
