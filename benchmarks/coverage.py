@@ -9,11 +9,13 @@ kinds of numbers of a row by itself. Nothing is timed, so it may share a machine
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import platform
 import warnings
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -29,6 +31,7 @@ OUT = Path(__file__).parent / "results" / "coverage.json"
 TIMES = np.array([0.0, 0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e6, np.inf])
 LAYERS = {"relu": stax.Relu, "erf": stax.Erf, "gelu": stax.Gelu}
 KINDS = ("plain", "near-duplicates", "one-hot", "ill-conditioned")
+NUMBERS = ("predictions", "sums", "posterior predictions", "posterior sums")
 STORAGES, TOLERANCES = ("float64", "float32"), (1e-1, 1e-3, 1e-5)
 NOISE, M = 0.1, 8
 # What the dense engine itself rounds off, relative to a sum.
@@ -85,14 +88,23 @@ def of_sums(found, wanted):
 
 
 def judged(shares):
+    """What shares (cells,), or (draws, cells) of draws of the probes, come to.
+
+    Cells of one draw miss together: the standard error of what is covered is that over draws.
+    """
     seen = shares[shares > 0]
-    return {
-        "cells": len(shares),
+    found = {
+        "cells": shares.size,
         "covered": float(np.mean(shares <= 1)),
         "largest share": float(shares.max()),
         # How generous errors are: 0.1 is ten times too large.
         "median share": float(np.median(seen)) if len(seen) else 0.0,
     }
+    if shares.ndim == 2 and len(shares) > 1:
+        by_draw = np.mean(shares <= 1, axis=1)
+        found |= {"draws": len(shares), "draws with misses": int(np.sum(by_draw < 1))}
+        found["standard error"] = float(np.std(by_draw, ddof=1) / np.sqrt(len(shares)))
+    return found
 
 
 def posterior_of(post):
@@ -104,40 +116,61 @@ def names_of(activation, kind):
     return [f"{activation}, {kind}, {storage}, {tolerance:g}" for storage in STORAGES for tolerance in TOLERANCES]
 
 
-def is_whole(row):
-    """Whether a row has all four kinds of numbers, or says why not."""
-    return "refused" in row or "posterior sums" in row
+def is_whole(row, kinds=NUMBERS):
+    """Whether a row has all kinds of numbers, or says why not."""
+    return "refused" in row or all(kind in row for kind in kinds)
 
 
-def rows_of(activation, kind, n, keys, known):
-    """Name and row of every storage and tolerance; numbers that the `known` rows have are not computed again."""
+def rows_of(activation, kind, n, keys, known, numbers=NUMBERS):
+    """Name and row of every storage and tolerance; `numbers` that the `known` rows have are not computed again."""
     net, (x, y, x_test) = network(activation), data(kind, n)
-    dense = ni.Ensemble.fit(net, x, y, engine="dense", singular="project", progress=False)
-    wanted, exact = dense.predict(x_test, TIMES), sums(dense, TIMES)
-    s = dense.filters(dense.rescaled_time(TIMES))
-    own = np.asarray(dense.rounding_errors(dense.cross_kernels(x_test), s))
-    bayes = ni.Posterior.fit(net, x, y, noise=NOISE, prior="ntk", engine="dense", progress=False)
-    z_bayes, exact_bayes = bayes.predict(x_test), posterior_of(bayes)
-    for storage in STORAGES:
+
+    @functools.cache
+    def dense():
+        ens = ni.Ensemble.fit(net, x, y, engine="dense", singular="project", progress=False)
+        wanted, exact = ens.predict(x_test, TIMES), sums(ens, TIMES)
+        s = ens.filters(ens.rescaled_time(TIMES))
+        return wanted, exact, np.asarray(ens.rounding_errors(ens.cross_kernels(x_test), s))
+
+    @functools.cache
+    def bayes():
+        post = ni.Posterior.fit(net, x, y, noise=NOISE, prior="ntk", engine="dense", progress=False)
+        return post.predict(x_test), posterior_of(post)
+
+    @functools.cache
+    def fitted(storage):
+        return ni.Ensemble.fit(net, x, y, engine="krylov", storage=storage, progress=False)
+
+    @functools.cache
+    def posterior(storage):
         options = {"engine": "krylov", "storage": storage, "progress": False}
-        fitted = ni.Ensemble.fit(net, x, y, **options)
-        posterior = ni.Posterior.fit(net, x, y, noise=NOISE, prior="ntk", **options)
+        return ni.Posterior.fit(net, x, y, noise=NOISE, prior="ntk", **options)
+
+    def numbers_of(storage, tolerance):
+        # The same kernels, judged anew.
+        ens = dataclasses.replace(fitted(storage), tolerance=tolerance)
+
+        def post():
+            found: Any = posterior(storage)
+            return dataclasses.replace(found, process=dataclasses.replace(found.process, tolerance=tolerance))
+
+        return {
+            "predictions": lambda: of_predictions(ens.predict(x_test, TIMES), dense()[0], dense()[2]),
+            "sums": lambda: of_draws(ens, keys, dense()[1]),
+            "posterior predictions": lambda: of_predictions(post().predict(x_test), bayes()[0], 1e-13),
+            "posterior sums": lambda: of_sums(posterior_of(post()), bayes()[1]),
+        }
+
+    for storage in STORAGES:
         for tolerance in TOLERANCES:
-            # The same kernels, judged anew.
-            ens = dataclasses.replace(fitted, tolerance=tolerance)
-            post = dataclasses.replace(posterior, process=dataclasses.replace(posterior.process, tolerance=tolerance))
             name = f"{activation}, {kind}, {storage}, {tolerance:g}"
             row = dict(known.get(name, {}))
-            if is_whole(row):
+            if is_whole(row, numbers):
                 continue
             try:
-                if "predictions" not in row:
-                    row["predictions"] = judged(of_predictions(ens.predict(x_test, TIMES), wanted, own))
-                if "sums" not in row:
-                    row["sums"] = judged(of_draws(ens, keys, exact))
-                if "posterior predictions" not in row:
-                    row["posterior predictions"] = judged(of_predictions(post.predict(x_test), z_bayes, 1e-13))
-                row["posterior sums"] = judged(of_sums(posterior_of(post), exact_bayes))
+                for number, shares in numbers_of(storage, tolerance).items():
+                    if number in numbers and number not in row:
+                        row[number] = judged(shares())
             except ValueError as error:
                 # float32 does not hold it, and says so.
                 row["refused"] = str(error)[:80]
@@ -153,7 +186,7 @@ def of_draws(ens, keys, exact):
         if drawn.exhausted:
             # Nothing is sampled of a whole spectrum.
             break
-    return np.concatenate(found)
+    return np.stack(found)
 
 
 def summary(rows):
@@ -167,12 +200,27 @@ def summary(rows):
             total["cells"] += part["cells"]
             total["covered"] += part["cells"] * part["covered"]
             total["largest share"] = max(total["largest share"], part["largest share"])
-            total["rows below 99 %"] = total.get("rows below 99 %", 0) + (part["covered"] < 0.99)
+            below = part["covered"] < 0.99, part["covered"] + 2 * part.get("standard error", 0.0) < 0.99
+            for label, one in zip(("rows below 99 %", "by more than two standard errors"), below, strict=True):
+                total[label] = total.get(label, 0) + int(one)
             total.setdefault("median shares", []).append(part["median share"])
     for total in found.values():
         total["covered"] /= total["cells"]
         total["median of median shares"] = float(np.median(total.pop("median shares")))
     return found | {"refused": sum("refused" in row for row in rows.values())}
+
+
+def write(sizes, out):
+    for size in sizes.values():
+        size["summary"] = summary(size["rows"])
+    report = {
+        "sizes": sizes,
+        "times": [float(t) for t in TIMES[:-1]] + ["inf"],
+        "noise": NOISE,
+        "test inputs": M,
+        "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
+    }
+    out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def main():
@@ -181,6 +229,7 @@ def main():
     parser.add_argument("--activations", nargs="+", default=["relu", "erf"], choices=LAYERS)
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS, help="of data")
     parser.add_argument("--keys", type=int, default=60, help="draws of the probes; all sums of one miss together")
+    parser.add_argument("--numbers", nargs="+", default=NUMBERS, choices=NUMBERS, help="of these only")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -189,20 +238,12 @@ def main():
         rows = sizes.setdefault(str(n), {"rows": {}})["rows"]
         for activation in options.activations:
             for kind in options.kinds:
-                if all(is_whole(rows.get(name, {})) for name in names_of(activation, kind)):
+                if all(is_whole(rows.get(name, {}), options.numbers) for name in names_of(activation, kind)):
                     continue
-                for name, row in rows_of(activation, kind, n, options.keys, rows):
+                for name, row in rows_of(activation, kind, n, options.keys, rows, options.numbers):
                     rows[name] = row
                     print(n, name, json.dumps(row), flush=True)
-                sizes[str(n)]["summary"] = summary(rows)
-                report = {
-                    "sizes": sizes,
-                    "times": [float(t) for t in TIMES[:-1]] + ["inf"],
-                    "noise": NOISE,
-                    "test inputs": M,
-                    "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
-                }
-                options.out.write_text(json.dumps(report, indent=1) + "\n")
+                    write(sizes, options.out)
         print(n, json.dumps(sizes[str(n)].get("summary")), flush=True)
 
 

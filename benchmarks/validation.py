@@ -391,10 +391,9 @@ def told_errors() -> list[str]:
         kinds = {name: part for name, part in size["summary"].items() if name != "refused"}
         for name, part in kinds.items():
             share = f"{100 * part['covered']:.4g} %"
-            below, usual = part["rows below 99 %"], 1 / part["median of median shares"]
-            rows.append(
-                [n, name, str(part["cells"]), share, str(below), number(part["largest share"], 3), number(usual, 2)]
-            )
+            below = f"{part['rows below 99 %']} ({part['by more than two standard errors']})"
+            usual = 1 / part["median of median shares"]
+            rows.append([n, name, str(part["cells"]), share, below, number(part["largest share"], 3), number(usual, 2)])
     networks = listed([f"n = {n}: {', '.join(activations_of(size))}" for n, size in r["sizes"].items()])
     refused = sum(size["summary"]["refused"] for size in r["sizes"].values())
     lacking = [
@@ -404,19 +403,33 @@ def told_errors() -> list[str]:
         f"Are its errors told large enough? `benchmarks/coverage.py`; two hidden layers ({networks}), four kinds of data (plain, "
         "pairs of near-duplicates, one-hot labels, three dimensions), kernels in float64 and float32, tolerances 0.1 to 1e-5, "
         f"{len(r['times'])} times, beside the dense engine: the true error as a share of the one told. The target is 99 % covered and "
-        f"none above 3, in every row of the JSON (one network, data, storage and tolerance); sums that are sampled are drawn 60 times at n = 300 "
-        f"and 4 times at n = 2000, and one draw that misses three standard errors misses most of its sums. {refused} of the runs were refused by name (a kernel singular to rounding)."
+        f"none above 3, in every row of the JSON (one network, data, storage and tolerance); sums that are sampled are drawn {draws_of(r)}, "
+        "and one draw that misses three standard errors misses most of its sums at once: the standard error of a row's share is that over draws "
+        f"(in parentheses the rows that lie below by more than two of it). {refused} of the runs were refused by name (a kernel singular to rounding)."
     )
     if lacking:
         text += f" {len(lacking)} rows have no sums: {'; '.join(lacking)}."
     return [
         text,
-        table(["n", "numbers", "cells", "covered", "rows below 99 %", "largest share", "told / true, median"], rows),
+        table(
+            ["n", "numbers", "cells", "covered", "rows below 99 % (surely)", "largest share", "told / true, median"],
+            rows,
+        ),
     ]
 
 
 def _lacks(row) -> bool:
     return "refused" not in row and "sums" not in row
+
+
+def draws_of(r) -> str:
+    """How many draws of the probes there are, of each n."""
+    found = []
+    for n, size in r["sizes"].items():
+        draws = {row["sums"]["draws"] for row in size["rows"].values() if "draws" in row.get("sums", {})}
+        few, most = (str(end(draws)) for end in (min, max))
+        found.append(f"{few if few == most else f'{few} to {most}'} times at n = {n}")
+    return listed(found)
 
 
 def activations_of(size) -> list[str]:

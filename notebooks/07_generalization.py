@@ -108,8 +108,7 @@ pd.Series(ranks, name="area under the curve").round(3)
 # ## What more examples would bring
 #
 # The squared error of the mean prediction over the number of training examples, predicted from the spectrum of the kernel on all of
-# them, and measured on random training sets. Up to half of them: beyond, the prediction for the others is a small difference of
-# large sums.
+# them, and measured on random training sets.
 
 # %%
 sizes = [12, 25, 50, 100]

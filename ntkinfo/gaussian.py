@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, compiling, tables
+from ntkinfo._common import check, compiling, eigenproblems, tables
 from ntkinfo._numerics import normal_rule, variance_ratio
 from ntkinfo._numerics.cholesky import cholesky
 
@@ -84,6 +84,8 @@ class Gaussian(NamedTuple):
         if self.covariance is None:
             return p.mean[ahead] + jnp.sqrt(p.variance)[*ahead, ..., None] * normal
         covariance = _check_arguments("self", self, joint=True).covariance
+        what = "`self` must be of at most {} points"
+        eigenproblems.require(what, p.mean.shape[-2], p.mean.dtype, "Draw at fewer.")
         root, smallest = _roots(covariance)
         if check.concrete(smallest) and np.any(np.asarray(smallest) < -1e3 * jnp.finfo(smallest.dtype).eps):
             raise ValueError(

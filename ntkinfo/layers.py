@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, mixture, stax
-from ntkinfo._common import check, compiling, pytree, tables
+from ntkinfo._common import check, compiling, eigenproblems, memory, pytree, tables
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.results import Information
 
@@ -112,7 +112,7 @@ def information(
                 f"{check.described(layer)} in it."
             )
     x = check.inputs("x", x)
-    _check_options(len(x), snr, method, key, n_samples)
+    _check_options(len(x), len(net), x.dtype, snr, method, key, n_samples)
     of_layers = [kernels.kernels(_covariance(tuple(net[: depth + 1]), x.ndim), x).nngp for depth in range(len(net))]
     # Known arrays on the host, where nothing is compiled for their shapes.
     grams = jnp.asarray(np.stack(of_layers)) if check.concrete(*of_layers) else jnp.stack(of_layers)
@@ -179,8 +179,8 @@ def of_activations(
         raise ValueError(f"`activations` must be of the same inputs; got {[len(layer) for layer in layers]} rows.")
     for layer in layers:
         check.small_enough("activations", layer)
-    _check_options(m, snr, method, key, n_samples)
     dtype = jnp.result_type(*layers)
+    _check_options(m, len(layers), dtype, snr, method, key, n_samples)
     # In units of the largest, so that no product underflows.
     largest = jnp.stack([jnp.max(jnp.abs(layer)).astype(dtype) for layer in layers])
     for number, layer in enumerate(layers):
@@ -193,7 +193,7 @@ def of_activations(
     return _channel(jnp.stack(grams), y, snr, method, key, n_samples, units**2)
 
 
-def _check_options(m, snr, method, key, n_samples):
+def _check_options(m, n_layers, dtype, snr, method, key, n_samples):
     if m < 2:
         raise ValueError(f"`x` or `activations` must be of at least two inputs, which layers tell apart; got {m}.")
     check.positive("snr", snr, scalar=True)
@@ -203,6 +203,13 @@ def _check_options(m, snr, method, key, n_samples):
         mixture.require_key(key, f"the {method} estimator")
     elif key is not None:
         check.key("key", key)
+    # Gram matrices, their points, and eigenvectors of one with the solver's workspace.
+    memory.require(
+        f"`x` or `activations` of {m} inputs in {n_layers} layers",
+        (3 * n_layers + 5) * m**2 * np.dtype(dtype).itemsize,
+        "Take fewer inputs.",
+    )
+    eigenproblems.require("`x` or `activations` must be of at most {} inputs", m, dtype, "Take fewer.")
 
 
 def _channel(grams, y, snr, method, key, n_samples, units=None) -> LayerChannel:

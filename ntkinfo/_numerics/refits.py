@@ -36,6 +36,12 @@ class Rows(NamedTuple):
     own: np.ndarray
 
 
+def n_bytes(n: int, k: int, times: int, rows: int, threads: int) -> float:
+    """About what `whole` of n examples and `predict` at so many rows and times, in so many threads at once, hold."""
+    each = 5 * n**2 + 4 * rows * n + times * rows * (k + 1)
+    return 8.0 * (6 * n**2 + threads * each)
+
+
 def whole(eigenvectors, eigenvalues, nngp_rotated, y_rotated) -> Whole:
     """From the eigendecomposition Θ = U diag(λ) Uᵀ, UᵀKU and UᵀY."""
     precision = float(np.finfo(np.asarray(y_rotated).dtype).eps)

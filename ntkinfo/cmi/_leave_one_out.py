@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Num
 
 from ntkinfo import bounds, ensemble, examples, gaussian, kernels
-from ntkinfo._common import check, labels, parallel, pytree, tables
+from ntkinfo._common import check, labels, memory, parallel, pytree, tables
 from ntkinfo._numerics import refits
 from ntkinfo._numerics.entropy import plogp
 from ntkinfo.ensemble import Ensemble
@@ -154,6 +154,10 @@ def _binary_kl(train_error: float, information: float, share: float) -> float:
 
 def _errors(ens: Ensemble, times: np.ndarray, classes: Array) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (T, n + 1) of an error at the example left out, and at each of the others, mean over U."""
+    n, k = ens.n, ens.y.shape[1]
+    # Those of all pairs of examples, three times over.
+    needed = refits.n_bytes(n, k, len(times), n, min(parallel.cores(), n)) + 3 * 8 * len(times) * n**2
+    memory.require(f"`ens` with n = {n} training inputs at {len(times)} times", needed, "Take fewer inputs or times.")
     full = refits.whole(ens.eigenvectors, ens.eigenvalues, ens.nngp_rotated, ens.y_rotated)
     y = np.asarray(ens.y, np.float64)
     offset, every = y - full.y, np.arange(ens.n)

@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, kernels, mixture, networks
-from ntkinfo._common import check, compiling, labels, memory, parallel, pytree, tables
+from ntkinfo._common import check, compiling, eigenproblems, labels, memory, parallel, pytree, tables
 from ntkinfo.cmi import _moments, _outcomes
 
 # Groups of draws whose differences give standard errors, and networks drawn for each choice with several classes.
@@ -161,6 +161,8 @@ def supersample(
         8 * (6 * len(x) ** 2 + times.size * n * (16 + 8 * k + outputs * draws * (3 + 2 * k))),
         "Take fewer examples, times or draws.",
     )
+    what = "`x` must have at most {} pairs"
+    eigenproblems.require(what, n, np.dtype(np.float64), "Take fewer.", host=True)
     key_choices, key_losses, key_outputs = jax.random.split(key, 3)
     sides = _choices(n, draws, enumerated, key_choices)
     both = kernels.kernels(kernel_fn, x, batch_size=batch_size)

@@ -4,21 +4,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
 from ntkinfo import kernels
-from ntkinfo._common import check, memory, tracing
+from ntkinfo._common import check, eigenproblems, memory, tracing
 from ntkinfo.ensemble import _krylov
 
 ENGINES = ("auto", "dense", "krylov", "features")
 # Matrices n x n held at once by the dense engine: both kernels, eigenvectors, and the workspace that finds them.
 _DENSE_COPIES = 8
-# From so many rows on the solvers of symmetric eigenproblems fail: LAPACK counts its workspace in 32 bits, and
-# cuSOLVER's workspace does not fit, sooner in float64.
-_LAPACK_LIMIT = 32_766
-_CUSOLVER_LIMITS = {"float64": 16_384, "float32": 25_000}
 
 
 def choose(
@@ -75,7 +70,7 @@ def check_checkpoint(checkpoint: Any, chosen: str) -> None:
 def _why_not_dense(x: Array) -> str | None:
     """Why n inputs are too many for the dense engine, or None."""
     n = len(x)
-    limit = _solver_limit(x)
+    limit = eigenproblems.limit(x.dtype)
     if n > limit:
         return f"n = {n} training inputs are more than the {limit} whose eigenvectors can be computed"
     needed = _DENSE_COPIES * n**2 * x.dtype.itemsize
@@ -86,12 +81,6 @@ def _why_not_dense(x: Array) -> str | None:
             f"{memory.readable(there)} are free"
         )
     return None
-
-
-def _solver_limit(x: Array) -> int:
-    if jax.default_backend() == "cpu":
-        return _LAPACK_LIMIT
-    return _CUSOLVER_LIMITS.get(str(np.dtype(x.dtype)), _LAPACK_LIMIT)
 
 
 def require_dense(
@@ -117,9 +106,4 @@ def require_dense(
 
 def require_solver(x: Array, remedy: str = "Take fewer.") -> None:
     """Refuses more training inputs, or rows of a kernel, than the solver of eigenproblems takes in their dtype."""
-    n, limit = len(x), _solver_limit(x)
-    if n > limit and not tracing.is_tracing():
-        raise ValueError(
-            f"`x` must have at most {limit} training inputs, the most whose eigenvectors can be computed here; got "
-            f"{n}. {remedy}"
-        )
+    eigenproblems.require("`x` must have at most {} training inputs", len(x), x.dtype, remedy)

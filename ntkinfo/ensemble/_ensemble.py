@@ -327,6 +327,13 @@ class Ensemble:
         check.flag("joint", joint)
         t = check.times("t", t)
         times = jnp.atleast_1d(t)
+        # Covariances and what they are made of, means, and some products of the eigenvectors.
+        n_entries = (joint * 3 * times.size + 4) * self.n**2 + times.size * self.n * (self.k + 2)
+        memory.require(
+            f"`t` of {times.size} times at n = {self.n} training inputs",
+            n_entries * self.x.dtype.itemsize,
+            "Take fewer times" + (" (each has a covariance, n²), or joint=False." if joint else "."),
+        )
         forms = None if joint else self._train_forms(times)
         z = _predict_train(self, times, joint) if forms is None else _resolved_train(self, times, forms)
         return z if t.ndim else jax.tree.map(lambda a: a[0], z)

@@ -34,6 +34,8 @@ STORAGES = ("auto", "float64", "float32", "none")
 BATCH, MAX_STEPS = 128, 40
 # Steps between two looks at the errors, and times looked at before the last.
 STRIDE, _WATCHED_TIMES = 2, 16
+# A direction is a difference of equal inputs where its sums over them are below this.
+_REPEATED = 1e-6
 # What the basis and its projections need beside the kernels: columns of n numbers.
 _BASIS_COPIES = 4
 
@@ -48,7 +50,8 @@ class Prediction:
       error: what is known of the errors: `error.mean` like `mean`, `error.variance` like `variance`; absolute values,
         of truncation (from the residuals of the steps taken) and of rounding (of the kernels as they are stored).
         Estimates that are made not to fall below the true error, no bounds. Of singular="project" they are those of
-        an ensemble that never learns what is projected out, which is more where kernels are stored in float32.
+        an ensemble that never learns what float64 would project out; what float32 projects out beside that counts as
+        an error, which is large late in training.
       tolerance: the error that was asked for: of means as a share of the root mean square of the labels, of variances
         of the prior variances.
       steps: Lanczos steps of each batch of test inputs.
@@ -309,7 +312,14 @@ class KrylovEnsemble:
         evaluation = float(jnp.finfo(self.x.dtype).eps)
         ntk = self.stored.epsilon * totals.ntk_spread + evaluation * np.sqrt(totals.ntk_square) / self.n
         nngp = self.stored.epsilon * totals.nngp_spread + evaluation * totals.nngp_trace / self.n
-        return _projection.Noise(float(ntk), float(nngp), totals.ntk_pair, totals.nngp_pair, evaluation)
+        pairs = totals.ntk_pair, totals.nngp_pair
+        return _projection.Noise(float(ntk), float(nngp), *pairs, evaluation, self._resolution)
+
+    @property
+    def _resolution(self) -> float:
+        """Share of the largest eigenvalue that float64 does not tell from zero below; 0 where nothing less is held."""
+        eps = float(np.finfo(np.float64).eps)
+        return eps * float(np.sqrt(self.n)) if self.stored.epsilon > eps else 0.0
 
     @property
     def rounding_of_eigenvalues(self) -> float:
@@ -376,6 +386,11 @@ class KrylovEnsemble:
         if worst > self.tolerance:
             if truncation <= self.tolerance:
                 remedy = "Rounding of the kernels as they are held is why: compute and store them in float64"
+                if self.x.dtype == np.float64 and self.storage == "float32":
+                    remedy = (
+                        'Rounding of the kernels as they are stored is why: take storage="float64", or "none" '
+                        "(evaluated for every product), or ask for earlier times"
+                    )
             reason = (
                 f"The error of the predictions is up to {worst:.2g} of the scale of labels and prior variances, above "
                 f"tolerance={self.tolerance:.2g}. {remedy}."
@@ -432,7 +447,8 @@ class KrylovEnsemble:
 
         Args:
           key: random key of the probes; None takes `jax.random.key(0)`.
-          n_probes: random probes, at least 8; standard errors fall like the inverse root of their number.
+          n_probes: random probes, at least 8; standard errors fall like the inverse root of their number. Those of few
+            are widened, so that three of them cover 99.7 % (Student's t).
           max_steps: most Lanczos steps; None takes up to 40.
           checkpoint: a folder that they are written to; a call with the same arguments reads them there.
 
@@ -448,7 +464,7 @@ class KrylovEnsemble:
         most = MAX_STEPS if max_steps is None else check.integer("max_steps", max_steps, least=3)
         folder = None
         if checkpoint is not None:
-            arguments = {"key": content_hash(key), "n_probes": str(n_probes), "max_steps": str(most), "sums": "2"}
+            arguments = {"key": content_hash(key), "n_probes": str(n_probes), "max_steps": str(most), "sums": "3"}
             folder = Checkpoint(check.path("checkpoint", checkpoint), self._identity() | arguments)
             stored = folder.load("sums")
             if self._all_have(stored is not None) and stored is not None:
@@ -477,6 +493,12 @@ class KrylovEnsemble:
     def _sums_of(self, run, probes) -> SpectralSums:
         coefficients = run.basis.T @ np.concatenate([self.targets, probes], axis=1)
         ritz = np.linalg.eigvalsh(run.ntk)
+        floor = self._floor(ritz)
+        count = int(np.sum(ritz <= floor))
+        unknown = False
+        if self._resolution > 0 and count:
+            vectors = np.linalg.eigh(run.ntk)[1][:, :count]
+            unknown = not self._repeated(run.basis[:, : len(ritz)] @ vectors)
         # Their decomposition, in float64, moves eigenvalues by some units in the last place of the largest one.
         moved = self.rounding_of_eigenvalues + float(np.finfo(np.float64).eps) * np.max(ritz, initial=0.0)
         return _spectral_sums.make(
@@ -486,8 +508,17 @@ class KrylovEnsemble:
             self._check_ritz_values,
             (self.n, self.k),
             np.dtype(self.x.dtype),
-            (self._floor(ritz), float(moved)),
+            (floor, float(moved)),
+            self._resolution * float(np.max(ritz, initial=0.0)) if unknown else 0.0,
         )
+
+    def _repeated(self, directions: np.ndarray) -> bool:
+        """Whether directions (n, r) are differences of equal inputs alone, which have no eigenvalue in truth."""
+        rows = np.asarray(self.x).reshape(self.n, -1)
+        _, group = np.unique(rows, axis=0, return_inverse=True)
+        sums = np.zeros((group.max() + 1, directions.shape[1]))
+        np.add.at(sums, group.ravel(), directions)
+        return bool(np.all(np.linalg.norm(sums, axis=0) <= _REPEATED))
 
     @functools.cached_property
     def default_sums(self) -> SpectralSums:

@@ -54,6 +54,8 @@ class Noise(NamedTuple):
       ntk_pair: the least eigenvalue of Θ, as far as pairs of inputs tell, see `kernels.Totals`.
       nngp_pair: the same of K.
       evaluation: unit in the last place of kernels as they are evaluated.
+      resolution: share of the largest eigenvalue that float64 does not tell from zero below, where Θ is held in less:
+        what is projected out there may be learned all the same. 0 where Θ is held in float64.
     """
 
     ntk: float
@@ -61,6 +63,7 @@ class Noise(NamedTuple):
     ntk_pair: float
     nngp_pair: float
     evaluation: float
+    resolution: float = 0.0
 
 
 class Level(NamedTuple):
@@ -97,6 +100,9 @@ def moments(
     block, and K for what it is along the least Ritz vectors. A share of that is what they come to (`SHARE`). Where
     inputs that are alike prove an eigenvalue far below all Ritz values, all of it at that one is added.
 
+    Directions W that are projected out since Θ is held in float32 may have an eigenvalue λ ≥ 0: what they would have
+    added to a is Wᵀ Θ_*ᵀ times f(λ), at most f at what float64 resolves.
+
     Args:
       projection: of the kernels.
       s: rescaled times.
@@ -123,6 +129,14 @@ def moments(
     width = max(len(beyond), 1)
     size = np.mean(np.maximum(np.diagonal(nngp)[:width], 0.0)) if len(values) else 0.0
     cross_size = np.linalg.norm(cross_ntk, axis=0) / np.sqrt(max(len(values), 1))
+    dropped = values == 0
+    unlearned, resolved, dropped_size = np.zeros(m), 1.0, 0.0
+    if noise.resolution > 0 and dropped.any():
+        # Of inputs that repeat nothing is left beside rounding: there is nothing to be learned.
+        whole, part = (np.linalg.norm(cross_ntk[rows], axis=0) for rows in (slice(None), dropped))
+        unlearned = np.maximum(part - ROUNDING_FACTOR * noise.evaluation * whole, 0.0)
+        resolved = noise.resolution * float(np.max(values, initial=0.0)) or 1.0
+        dropped_size = np.linalg.norm(nngp[np.ix_(dropped, dropped)], 2) + noise.nngp * np.sqrt(dropped.sum())
     # Orthogonal transformations leave errors of the size of a matrix's norm, not of its entries.
     entry = noise.ntk + _DECOMPOSITION * eps * np.max(values, initial=0.0) / np.sqrt(max(len(values), 1))
     for i, time in enumerate(s):
@@ -146,6 +160,10 @@ def moments(
         variance_rounding[i] = ROUNDING_FACTOR * (2 * entry * length * slope + noise.nngp * length**2)
         variance_rounding[i] += ROUNDING_FACTOR * cancelled
         variance[i] = np.where(lost, 0.0, value)
+        if unlearned.any():
+            off = _reach(resolved, time) * unlearned
+            mean_rounding[i] += off[:, None] * np.linalg.norm(targets[dropped], axis=0)[None, :]
+            variance_rounding[i] += 2 * off * np.linalg.norm(gradient[dropped], axis=0) + off**2 * dropped_size
         left = np.linalg.norm(beyond @ weights, axis=0)
         left_targets = np.linalg.norm(beyond @ (reach[:, None] * targets), axis=0)
         longest = _reach(least, time)

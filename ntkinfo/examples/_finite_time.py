@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from ntkinfo._common import parallel
+from ntkinfo._common import memory, parallel
 from ntkinfo._numerics import refits
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.examples import _groups
@@ -20,6 +20,9 @@ def values(ens: Ensemble, t: np.ndarray, test, groups, read, batch_size) -> tupl
       read: `Labels` of the ensemble.
       batch_size: rows of a block of kernel evaluation.
     """
+    n, m = ens.n, 0 if test is None else len(test)
+    needed = refits.n_bytes(n, ens.k, len(t), m + 1, min(parallel.cores(), n))
+    memory.require(f"`source` with n = {n} training inputs at {len(t)} times", needed, "Take fewer inputs or times.")
     full = refits.whole(ens.eigenvectors, ens.eigenvalues, ens.nngp_rotated, ens.y_rotated)
     further, known = None, None
     if test is not None:

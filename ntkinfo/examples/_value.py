@@ -6,7 +6,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, posterior
-from ntkinfo._common import check, compiling, labels, pytree, tables
+from ntkinfo._common import check, compiling, labels, memory, pytree, tables
 from ntkinfo._numerics import eigenspaces, spectral_filters
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.examples import _factor, _finite_time, _groups
@@ -146,6 +146,10 @@ def value(
     if test is not None:
         check.known("test", test)
         test = kernels.inputs_like("test", test, source.x, source.kernel_fn)
+    # The inverse of the kernel, and products of the eigenvectors.
+    memory.require(
+        f"`source` with n = {source.n} training inputs", 4 * source.n**2 * source.x.dtype.itemsize, "Take fewer."
+    )
     grouped = None if groups is None else _groups.read(groups, source.n)
     if t is not None:
         check.known("t", t)

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from ntkinfo import kernels
-from ntkinfo._common import tracing
+from ntkinfo._common import memory, tracing
 from ntkinfo._common.errors import has_diverged
 
 METHODS = ("euler", "heun")
@@ -88,6 +88,7 @@ def segments(t: np.ndarray, learning_rate: float) -> tuple[np.ndarray, np.ndarra
 
 def stability_limit(kernel_fn: Callable, x: Array, y: Array) -> float:
     """2 n k / λ_max for the tangent kernel of the training inputs at infinite width; see `finite.stability_limit`."""
+    memory.require(f"`x` with n = {len(x)} training inputs", 4 * 8 * len(x) ** 2, "Take fewer.")
     eigenvalues = np.linalg.eigvalsh(np.asarray(kernels.kernels(kernel_fn, x).ntk, np.float64))
     return 2 * y.size / float(eigenvalues[-1])
 

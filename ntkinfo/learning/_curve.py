@@ -1,6 +1,7 @@
-"""Learning curves of kernel regression from the spectrum of a pool, corrected for the pool being finite."""
+"""Learning curves of kernel regression from the spectrum of a finite pool, from which examples are drawn."""
 
 import math
+import warnings
 from typing import Any
 
 import jax
@@ -12,12 +13,15 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, mixture, networks
-from ntkinfo._common import check, labels, memory, pytree, tables
+from ntkinfo._common import check, eigenproblems, labels, memory, pytree, tables
 from ntkinfo._numerics import spectrum
 from ntkinfo.posterior import PRIORS
 
+# Share of the error that a prediction from the pool may be off by where it is known.
+_TRUSTED = 0.15
 
-@pytree.dataclass()
+
+@pytree.dataclass("reason")
 class LearningCurve:
     """Errors and information over numbers of training examples. Arrays (sizes,). Made by `curve`.
 
@@ -27,11 +31,13 @@ class LearningCurve:
         An estimate without an error bar: see `measured`.
       train_error: predicted likewise on the examples trained on.
       pool_error: predicted for the whole pool, those trained on among it.
-      information: E I(f;Y|X) = (k/2) E log det(I + Q/σ²) in nats predicted, of n examples; too low by some
-        per cent where n is no small part of the pool. None without noise.
+      information: E I(f;Y|X) = (k/2) E log det(I + Q/σ²) in nats predicted, of n examples of the pool. None without
+        noise.
       effective_dimension: Σ λ_i/(λ_i + κ), modes learned; at most n.
       measured: mean squared error on the rest of the pool over random training sets; None where none were drawn.
       stderr: its standard error over training sets; None likewise.
+      reason: why `error` is not to be relied on beyond half the pool, as a sentence; empty where nothing speaks
+        against it, or no n is as large.
     """
 
     n: Array
@@ -42,11 +48,13 @@ class LearningCurve:
     effective_dimension: Array
     measured: Array | None = None
     stderr: Array | None = None
+    reason: str = ""
 
     _table = tables.Table(
         ("size",),
         nats="information",
         plain="n error train_error pool_error effective_dimension measured stderr",
+        totals="reason",
     )
     to_dataframe = tables.to_dataframe
     __repr__ = tables.one_line
@@ -67,15 +75,16 @@ def curve(
 ) -> LearningCurve:
     """The error after training on n examples of a pool, predicted from its spectrum, for many n at once.
 
-    With Θ = N U diag(λ) Uᵀ of the pool of N examples and v = UᵀY/√N, κ solves Σ λ_i/(λ_i + κ) + σ²/κ = n, and with the
-    learnabilities L_i = λ_i/(λ_i + κ)
+    With Θ = U diag(λ) Uᵀ of the pool of N examples and v = UᵀY/√N, κ solves Σ (λ_i + σ²)/(λ_i + κ) = n, and with the
+    learnabilities L_i = λ_i/(λ_i + κ), without noise
 
-        pool_error = n/(n - Σ L_i²) Σ (1 - L_i)² v_i²,      train_error = (σ²/(nκ))² pool_error,
-        error      = (pool_error - (n/N) train_error) / (1 - n/N).
+        error      = n/(n - Σ L_i²) Σ (1 - L_i)² v_i² / (1 - n/N),      train_error = 0,
 
-    The last line takes the training examples out of the pool again. It is an approximation for kernels whose features
-    behave like Gaussian ones: on parities of digits and of Fashion-MNIST's class numbers within 15 % up to n = 0.43 N,
-    and too low where n is large (`benchmarks/generalization.py`); ask for `draws` to see.
+    and with it as theory, section 14, says; for a small part of a large pool those are the formulas of Bordelon et al.
+    It is an approximation for eigenvectors that lie as random ones do among the examples: on parities of digits and of
+    Fashion-MNIST's class numbers within 15 % up to n = 0.43 N, and too low where n is large (`benchmarks/
+    generalization.py`), since some examples are harder than others. By how much can be told at n = N - 1, where leaving
+    one out is exact: `reason` says so where that is more than 15 % and n more than half the pool.
 
     Args:
       net: a network of `ntkinfo.stax`, or any function `kernel_fn(x1, x2, get)`.
@@ -91,6 +100,9 @@ def curve(
 
     Returns:
       `LearningCurve` of arrays (sizes,), (1,) for a single n; estimates.
+
+    Warns:
+      UserWarning: `LearningCurve.reason`, where nothing is measured beside it.
 
     Raises:
       TypeError: arrays of a wrong kind, sizes that are no integers; traced arguments.
@@ -124,24 +136,25 @@ def curve(
         check.integer("batch_size", batch_size)
     kernels.refuse_full("net", kernel_fn)
     memory.require(f"`x` with {len(x)} examples", 5 * 8 * len(x) ** 2, "Take a smaller pool.")
+    pool = "`x` must be a pool of at most {} examples"
+    eigenproblems.require(pool, len(x), np.dtype(np.float64), "Take a smaller pool.", host=True)
     matrix = np.asarray(getattr(kernels.kernels(kernel_fn, x, batch_size=batch_size), prior), np.float64)
     ridge, targets, total = float(np.asarray(noise)), np.asarray(y, np.float64), len(x)
     rates, u = np.linalg.eigh(matrix)
     floor = spectrum.check_semidefinite("prior", rates.astype(x.dtype))
     resolved = rates[0] + ridge > floor
-    rates = np.where(rates > floor, rates, 0.0) / total
+    rates = np.where(rates > floor, rates, 0.0)
     if ridge == 0 and max(sizes) >= np.sum(rates > 0):
         raise ValueError(
             f"`n` must be less than the rank of the kernel of the pool with noise 0; got {max(sizes)} and rank "
             f"{int(np.sum(rates > 0))} of {total}. Leave repeated inputs out, or take a noise."
         )
     power = np.sum((u.T @ targets) ** 2, axis=1) / total
-    rows = np.array([_predict(rates, power, size, ridge, total) for size in sizes])
-    information = None
-    if ridge > 0:
-        information = y.shape[1] * np.array(
-            [_gain(rates, size, ridge, kappa) for size, kappa in zip(sizes, rows[:, 4], strict=True)]
-        )
+    rows = np.array([_predict(rates, power, size, ridge) for size in sizes])
+    information = y.shape[1] * rows[:, 4] if ridge > 0 else None
+    reason = _reason(rates, u, targets, power, ridge, sizes)
+    if reason and not draws:
+        warnings.warn(reason, stacklevel=2)
     measured = stderr = None
     if draws:
         seeds = np.random.default_rng(np.asarray(jax.random.randint(key, (4,), 0, 2**31 - 1)))
@@ -153,13 +166,32 @@ def curve(
     def array(value):
         return None if value is None else jnp.asarray(value, x.dtype)
 
-    error, train_error, pool_error, dimension, _ = rows.T
+    error, train_error, pool_error, dimension = rows.T[:4]
     result = LearningCurve(
         jnp.asarray(sizes), *(array(part) for part in (error, train_error, pool_error, information, dimension)),
-        array(measured), array(stderr),
+        array(measured), array(stderr), reason,
     )  # fmt: skip
     check.finite_result("the curve", result, "`x`, `y` and `noise`")
     return result
+
+
+def _reason(rates, u, targets, power, ridge, sizes) -> str:
+    """Why errors beyond half the pool are not to be relied on; empty where they are."""
+    total = len(rates)
+    if 2 * max(sizes) <= total or rates[0] + ridge <= 0:
+        # With null directions and no noise no example is left out exactly; sizes are below the rank.
+        return ""
+    inverse = 1 / (rates + ridge)
+    left_out = ((u * inverse) @ (u.T @ targets)) / (u**2 @ inverse)[:, None]
+    exact = float(np.mean(np.sum(left_out**2, axis=1)))
+    told = _predict(rates, power, total - 1, ridge)[0]
+    if abs(told - exact) <= _TRUSTED * exact:
+        return ""
+    return (
+        f"Errors beyond half the pool of {total} examples are predicted badly: at n = {total - 1}, where leaving one "
+        f"out tells the mean squared error exactly, {exact:.3g}, the prediction is {told:.3g}. Take a larger pool, or "
+        "measure them beside (`draws`)."
+    )
 
 
 def _sizes(n, total: int) -> list[int]:
@@ -177,25 +209,32 @@ def _sizes(n, total: int) -> list[int]:
     return sizes
 
 
-def _predict(rates, power, n, ridge, total):
-    """Error, error on the training set and on the pool, effective dimension, κ."""
+def _predict(rates, power, n, ridge):
+    """Error, error on the training set and on the pool, effective dimension, information of one output, κ."""
+    total = len(rates)
     kappa = _kappa(rates, n, ridge)
     learned = rates / (rates + kappa)
-    pool = n / (n - np.sum(learned**2)) * np.sum((1 - learned) ** 2 * power)
-    train = (ridge / (n * kappa)) ** 2 * pool
-    error = (pool - n / total * train) / (1 - n / total)
-    return error, train, pool, np.sum(learned), kappa
+    share, part = n / total, float(np.mean(learned))
+    # Of Θ⁻¹ + D/σ² = (Θ⁻¹ + w) + (D/σ² + v) - 1/m: m is the mean variance given the training examples, as is v that
+    # of those not trained on, and s follows from changes of w.
+    m, s = kappa * part, kappa**2 * float(np.mean(learned**2))
+    inside, outside = m / (1 + m * (1 / ridge - 1 / kappa)) if ridge > 0 else 0.0, m / (1 - part)
+    inner, outer = share * inside**2, (1 - share) * outside**2
+    spread = s - (inner + outer) * (s / m**2 - 1)
+    left = float(np.sum((kappa / (rates + kappa)) ** 2 * power))
+    error, train = (side**2 / spread * left for side in (outside, inside))
+    gain = _gain(rates, n, ridge, kappa) if ridge > 0 else 0.0
+    return error, train, share * train + (1 - share) * error, total * part, gain, kappa
 
 
 def _kappa(rates, n, ridge):
-    """κ > 0 with Σ λ/(λ + κ) + δ/κ = n, which the left side, decreasing, meets once."""
+    """κ > δ with Σ (λ + δ)/(λ + κ) = n, which the left side, decreasing, meets once."""
 
     def excess(log_kappa):
-        kappa = math.exp(log_kappa)
-        return float(np.sum(rates / (rates + kappa)) + ridge / kappa - n)
+        return float(np.sum((rates + ridge) / (rates + math.exp(log_kappa))) - n)
 
-    # Without the κ beside λ the left side is larger: an upper end, a little more for what rounding does to it.
-    high = math.log((float(rates.sum()) + ridge) / n) + 1e-9
+    # Without the λ below the left side is larger: an upper end, a little more for what rounding does to it.
+    high = math.log((float(rates.sum()) + len(rates) * ridge) / n) + 1e-9
     low = high - 1.0
     while excess(low) < 0:
         low -= 2.0
@@ -203,8 +242,10 @@ def _kappa(rates, n, ridge):
 
 
 def _gain(rates, n, ridge, kappa):
-    """½ E log det(I + Θ_n/δ): its derivative by δ is that of the trace of the resolvent, 1/κ."""
-    return 0.5 * (np.sum(np.log1p(rates / kappa)) + ridge / kappa - n + n * math.log(n * kappa / ridge))
+    """½ E log det(I + Θ_n/δ)."""
+    total, part = len(rates), float(np.mean(rates / (rates + kappa)))
+    unseen = total * math.log1p(-part) + n * math.log1p(kappa * part / (ridge * (1 - part)))
+    return 0.5 * (float(np.sum(np.log1p(rates / kappa))) + unseen)
 
 
 def _measure(matrix, targets, n, ridge, null, seeds):

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import ntkinfo as ni
-from ntkinfo import datasets, kernels, mixture
-from ntkinfo._common import memory
-from ntkinfo.ensemble import _engine
+from ntkinfo import datasets, ensemble, kernels, mixture, stax
+from ntkinfo._common import eigenproblems, memory
 from tests.problems import network
 
 MEASURE = r"""
@@ -119,6 +118,18 @@ def little(monkeypatch):
             lambda x, y, ens: ni.Ensemble.fit(network(), x, y, engine="dense"),
             r"`x` with n = 12 training inputs needs about 9\.22 kB",
         ),
+        (lambda x, y, ens: ens.predict_train(np.ones(3)), "`t` of 3 times at n = 12 training inputs needs about"),
+        (lambda x, y, ens: ens.predict_train(1.0, joint=True), "`t` of 1 times at n = 12 training inputs needs about"),
+        (
+            lambda x, y, ens: ni.cmi.leave_one_out(ens, [1.0, 2.0]),
+            "`ens` with n = 12 training inputs at 2 times needs about",
+        ),
+        (lambda x, y, ens: ni.cmi.leave_one_out(ens), "`source` with n = 12 training inputs needs about"),
+        (lambda x, y, ens: ni.finite.stability_limit(network(), x, y), "`x` with n = 12 training inputs needs about"),
+        (
+            lambda x, y, ens: ni.layers.information([stax.Dense(4), stax.Relu()], x, snr=1.0),
+            "`x` or `activations` of 12 inputs in 2 layers needs about",
+        ),
         (
             lambda x, y, ens: ni.Posterior.fit(network(), x, y, noise="fit"),
             r"`x` with n = 12 training inputs needs about 6\.91 kB",
@@ -141,7 +152,7 @@ def little(monkeypatch):
 )
 def test_what_does_not_fit_is_refused_before_it_begins(rng, request, call, message):
     x, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 1))
-    ens = ni.Ensemble.fit(network(), x, y)
+    ens = ni.Ensemble.fit(network(), x, np.sign(y))
     request.getfixturevalue("little")
     with pytest.raises(ValueError, match=f"{message}.* of memory; 1 kB are free\\. "):
         call(x, y, ens)
@@ -219,9 +230,9 @@ def test_more_rows_than_the_solver_of_eigenproblems_takes_are_refused(rng, monke
     x, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 1))
     post = ni.Posterior.fit(network(), x, y)
     # LAPACK counts the 1 + 6n + 2n² words of its workspace in 32 bits.
-    fits = [1 + 6 * n + 2 * n**2 < 2**31 for n in (_engine._LAPACK_LIMIT, _engine._LAPACK_LIMIT + 1)]
+    fits = [1 + 6 * n + 2 * n**2 < 2**31 for n in (eigenproblems._LAPACK_LIMIT, eigenproblems._LAPACK_LIMIT + 1)]
     assert fits == [True, False]
-    monkeypatch.setattr(_engine, "_LAPACK_LIMIT", 11)
+    monkeypatch.setattr(eigenproblems, "_LAPACK_LIMIT", 11)
     most = (
         "`x` must have at most 11 training inputs, the most whose eigenvectors can be computed here; got 12. Take fewer"
     )
@@ -230,8 +241,32 @@ def test_more_rows_than_the_solver_of_eigenproblems_takes_are_refused(rng, monke
     for call in (lambda: ni.Posterior.fit(network(), x, y, noise="fit"), lambda: post.spectrum):
         with pytest.raises(ValueError, match=rf"^{most}\.$"):
             call()
+    z = ni.gaussian.Gaussian(np.zeros((12, 1)), np.ones(12), np.eye(12))
+    others = {
+        "`self` must be of at most 11 points": lambda: z.sample(jax.random.key(0)),
+        "`x` must be a pool of at most 11 examples": lambda: ni.learning.curve(network(), x, y, [3]),
+        "`x` or `activations` must be of at most 11 inputs": lambda: ni.layers.information([stax.Dense(4)], x, snr=1.0),
+        "`x` must have at most 11 pairs": lambda: ni.cmi.supersample(
+            network(), *pairs, 1.0, draws=4, key=jax.random.key(0)
+        ),
+    }
+    pairs = rng.normal(size=(24, 3)), np.sign(rng.normal(size=(24, 1)))
+    for message, call in others.items():
+        with pytest.raises(ValueError, match=f"^{message}, the most whose eigenvectors can be computed here; got 12"):
+            call()
     # A Cholesky factor has no such limit.
     assert np.isfinite(ni.Posterior.fit(network(), x, y, engine="dense").log_marginal_likelihood)
+
+
+def test_accelerators_take_no_matrix_whose_bytes_are_no_32_bit_number(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for dtype, most in ((np.float64, 16_383), (np.float32, 23_170)):
+        assert eigenproblems.limit(np.dtype(dtype)) == most
+        assert most**2 * np.dtype(dtype).itemsize < 2**31 <= (most + 1) ** 2 * np.dtype(dtype).itemsize
+        # What is decomposed on the host is not an accelerator's.
+        assert eigenproblems.limit(np.dtype(dtype), host=True) == 32_766
+    with pytest.raises(ValueError, match=r"at most 16383 training inputs.* got 16384\. Take fewer\.$"):
+        ensemble.require_solver(np.zeros((16_384, 1)))
 
 
 def test_nothing_is_refused_under_tracing(rng, little):

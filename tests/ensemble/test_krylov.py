@@ -9,8 +9,8 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import stax
-from ntkinfo._common import memory
-from ntkinfo.ensemble import _engine
+from ntkinfo._common import eigenproblems, memory
+from ntkinfo.ensemble import _spectral_sums
 from ntkinfo.kernels import _sharded
 from tests.scripts import script
 
@@ -277,6 +277,52 @@ def test_a_spectrum_seen_whole_is_exact():
     np.testing.assert_allclose(estimate.stderr, 0.0, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:The error of the predictions")
+@pytest.mark.parametrize("activation", ["erf", "gelu"])
+def test_what_float32_projects_out_beside_float64_is_part_of_the_errors(activation):
+    x, y, x_test = data("near-duplicates", 100)
+    options = {"singular": "project", "progress": False}
+    dense = ni.Ensemble.fit(net(activation), x, y, engine="dense", **options)
+    krylov = ni.Ensemble.fit(net(activation), x, y, engine="krylov", storage="float32", **options)
+    share, p = ratios(dense, krylov, x_test)
+    # Unlearned they would be 100 times as far off as told.
+    assert np.mean(share <= 1) >= 0.99 and share.max() <= 3
+    assert not p.reached and 'storage="float64"' in p.reason
+    assert np.max(p.error.mean[3]) < 1e-3, "early in training they are told small"
+    sums = coverage.of_sums(coverage.sums(krylov, TIMES), coverage.sums(dense, TIMES))
+    assert np.max(sums) <= 1
+    unlearned = dataclasses.replace(krylov.default_sums, resolution=0.0)
+    assert np.max(coverage.of_sums(coverage.sums(unlearned, TIMES), coverage.sums(dense, TIMES))) > 1
+
+
+def test_equal_inputs_in_float32_lose_nothing():
+    x, y, x_test = data("plain", 100)
+    x = np.where(np.arange(100)[:, None] % 2, np.roll(x, 1, axis=0), x)
+    options = {"singular": "project", "progress": False}
+    dense = ni.Ensemble.fit(net(), x, y, engine="dense", **options)
+    krylov = ni.Ensemble.fit(net(), x, y, engine="krylov", storage="float32", **options)
+    share, p = ratios(dense, krylov, x_test)
+    assert np.max(share) <= 1 and p.reached and np.max(p.error.mean) < 1e-3
+    assert krylov.default_sums.resolution == 0
+    assert np.max(coverage.of_sums(coverage.sums(krylov, TIMES), coverage.sums(dense, TIMES))) <= 1
+
+
+@pytest.mark.parametrize("probes", [8, 32])
+def test_three_standard_errors_cover_what_they_do_of_a_known_spread(rng, probes):
+    # Quadratures with weights from normal probes, whose mean is known.
+    q, draws = 12, 4000
+    nodes, exact = np.linspace(1.0, 0.1, q), 2 * np.exp(-3 * np.linspace(1.0, 0.1, q)).sum()
+    moments = np.array([2.0 * q, 2 * nodes.sum(), 2 * np.sum(nodes**2)])
+    missed = 0
+    for _ in range(draws):
+        samples = 2 + rng.normal(size=(q, probes))
+        measures = _spectral_sums.Measures(nodes, nodes, samples, samples, np.zeros(q, bool), moments, moments[:2])
+        value, stderr = _spectral_sums._sum(np.exp(-3 * nodes), measures, "trace")
+        missed += abs(value - exact) > 3 * stderr
+    # 0.27 % of them, within four standard errors; of 8 probes without Student's t it were 3 %.
+    assert missed / draws < 0.0027 + 4 * np.sqrt(0.0027 / draws)
+
+
 @pytest.mark.slow
 def test_standard_errors_are_honest_over_200_repetitions():
     dense, krylov, _ = both()
@@ -330,7 +376,7 @@ def test_options_are_checked(options, match):
 def test_auto_is_dense_where_that_fits_and_says_why_where_it_does_not(monkeypatch):
     x, y, x_test = data(n=40)
     assert isinstance(ni.Ensemble.fit(net(), x, y), ni.Ensemble)
-    monkeypatch.setattr(_engine, "_LAPACK_LIMIT", 30)
+    monkeypatch.setattr(eigenproblems, "_LAPACK_LIMIT", 30)
     with pytest.warns(UserWarning, match="n = 40 training inputs are more than the 30"):
         krylov = ni.Ensemble.fit(net(), x, y)
     assert krylov.predict(x_test, 1.0).reached

@@ -41,20 +41,68 @@ def test_with_noise_the_information_too(digits):
 @pytest.mark.parametrize("ridge", [0.0, 0.3])
 def test_the_equation_is_solved(ridge, rng):
     rates = rng.exponential(size=40) ** 3
-    for n in (1, 7, 30):
+    for n in (1, 7, 30, 39):
         kappa = _curve._kappa(rates, n, ridge)
-        np.testing.assert_allclose(np.sum(rates / (rates + kappa)) + ridge / kappa, n, rtol=1e-10)
+        np.testing.assert_allclose(np.sum((rates + ridge) / (rates + kappa)), n, rtol=1e-10)
     if ridge:
-        # The derivative of the information by the ridge is that of ½ log det(I + Θ/δ): ½ (1/κ - n/δ).
+        # The derivative of the information by the ridge is ½ [tr(Θ_n + δ)⁻¹ - n/δ], the trace from M on the examples.
         def gain(delta):
             return _curve._gain(rates, 7, delta, _curve._kappa(rates, 7, delta))
 
+        kappa = _curve._kappa(rates, 7, ridge)
+        m = np.mean(kappa * rates / (rates + kappa))
+        inside = 1 / (1 / ridge + 1 / m - 1 / kappa)
         slope = (gain(ridge + 1e-5) - gain(ridge - 1e-5)) / 2e-5
-        np.testing.assert_allclose(slope, 0.5 * (1 / _curve._kappa(rates, 7, ridge) - 7 / ridge), rtol=1e-6)
-        assert gain(1e9) == pytest.approx(0.5 * 7 * rates.sum() / 1e9, rel=1e-4)
+        np.testing.assert_allclose(slope, 0.5 * 7 * ((ridge - inside) / ridge**2 - 1 / ridge), rtol=1e-6)
+        assert gain(1e9) == pytest.approx(0.5 * 7 * rates.mean() / 1e9, rel=1e-4)
 
 
-@pytest.mark.slow
+def test_predictions_without_replacement_are_those_of_random_eigenvectors(rng):
+    """Errors, training errors and information up to nearly the whole pool, by random training sets."""
+    total, draws = 120, 200
+    rates = np.arange(1, total + 1.0) ** -1.3 * 50 + 0.02
+    u = np.linalg.qr(rng.normal(size=(total, total)))[0]
+    matrix, y = (u * rates) @ u.T, u @ np.sqrt(rates) + 0.3 * rng.normal(size=total)
+    power = (u.T @ y) ** 2 / total
+    for ridge, n in ((0.0, 100), (0.05, 90), (1.0, 60), (1.0, 115), (30.0, 90)):
+        found = []
+        for _ in range(draws):
+            order = rng.permutation(total)
+            kept, rest = order[:n], order[n:]
+            own = matrix[np.ix_(kept, kept)]
+            weights = np.linalg.solve(own + ridge * np.eye(n), y[kept])
+            gain = 0.5 * np.linalg.slogdet(np.eye(n) + own / ridge)[1] if ridge else 0.0
+            squares = [np.mean((matrix[np.ix_(rows, kept)] @ weights - y[rows]) ** 2) for rows in (rest, kept)]
+            found.append([*squares, gain])
+        error, train, pool, _, gain, _ = _curve._predict(rates, power, n, ridge)
+        mean, stderr = np.mean(found, axis=0), np.std(found, axis=0) / np.sqrt(draws)
+        np.testing.assert_allclose(error, mean[0], atol=4 * stderr[0], rtol=0.02)
+        np.testing.assert_allclose(train, mean[1], atol=4 * stderr[1] + 1e-12, rtol=0.02)
+        np.testing.assert_allclose(gain, mean[2], rtol=2e-3)
+        np.testing.assert_allclose(pool, (n * train + (total - n) * error) / total, rtol=1e-12)
+    # All examples: the whole determinant, exactly.
+    whole = 0.5 * np.sum(np.log1p(rates / 0.3))
+    assert _curve._gain(rates, total, 0.3, _curve._kappa(rates, total - 1e-9, 0.3)) == pytest.approx(whole, rel=1e-9)
+
+
+def test_beyond_half_the_pool_a_bad_prediction_says_so(digits):
+    net, x, y = digits
+    x, y = x[:120], y[:120]
+    assert not ni.learning.curve(net, x, y, [30, 60]).reason
+    with pytest.warns(UserWarning, match=r"beyond half the pool of 120 examples.*at n = 119.*`draws`"):
+        found = ni.learning.curve(net, x, y, [60, 110])
+    # Left out one by one, each with its own refit.
+    matrix = np.asarray(ni.kernels.kernels(net, x).ntk)
+    left = [
+        y[i] - matrix[i, rest] @ np.linalg.solve(matrix[np.ix_(rest, rest)], y[rest])
+        for i in range(120)
+        for rest in [np.delete(np.arange(120), i)]
+    ]
+    assert f"exactly, {np.mean(np.square(left)):.3g}" in found.reason
+    # Measured errors stand beside: no warning.
+    assert ni.learning.curve(net, x, y, [110], draws=2, key=jax.random.key(0)).reason == found.reason
+
+
 def test_random_features_with_many_modes(rng):
     """Gaussian features, for which the theory is made: within 5 % off the pool."""
     modes = np.arange(1, 401) ** -1.2
@@ -62,9 +110,9 @@ def test_random_features_with_many_modes(rng):
     y = features @ (rng.normal(size=(400, 1)) * np.sqrt(modes)) + 0.1 * rng.normal(size=(1500, 1))
     matrix = features @ features.T
     rates, u = np.linalg.eigh(matrix)
-    power, rates = np.sum((u.T @ y) ** 2, axis=1) / 1500, np.maximum(rates, 0) / 1500
-    error = _curve._predict(rates, power, 100, 0.05, 1500)[0]
-    measured = [_curve._measure(matrix, y, 100, 0.05, rng) for _ in range(10)]
+    power, rates = np.sum((u.T @ y) ** 2, axis=1) / 1500, np.maximum(rates, 0)
+    error = _curve._predict(rates, power, 100, 0.05)[0]
+    measured = [_curve._measure(matrix, y, 100, 0.05, None, rng) for _ in range(10)]
     np.testing.assert_allclose(error, np.mean(measured), rtol=0.05)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import ntkinfo as ni
 from ntkinfo import kernels
-from ntkinfo.ensemble import _engine
+from ntkinfo._common import eigenproblems
 from tests.ensemble.test_krylov import _Slope, data, net
 
 N, M = 200, 8
@@ -175,7 +175,7 @@ def test_what_needs_the_whole_inverse_is_refused_with_the_remedy():
 def test_auto_takes_it_where_the_dense_one_does_not_fit(monkeypatch):
     x, y, _ = data(n=40)
     assert isinstance(ni.Posterior.fit(net(), x, y), ni.Posterior)
-    monkeypatch.setattr(_engine, "_LAPACK_LIMIT", 30)
+    monkeypatch.setattr(eigenproblems, "_LAPACK_LIMIT", 30)
     with pytest.warns(UserWarning, match=r'engine="krylov" was chosen'):
         assert isinstance(ni.Posterior.fit(net(), x, y), ni.posterior.KrylovPosterior)
     # A noise to be fitted, or of each label, is of the dense engine, whose eigenvectors cannot be computed here.
