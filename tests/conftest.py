@@ -85,10 +85,10 @@ def pytest_collection_finish():
     """What was imported and collected stays: the collector of garbage need not walk through it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 50, 100)
 
 
-MAPS, MOST_MAPS, LOOK_EVERY = Path("/proc/self/maps"), 30_000, 10
+MAPS, MOST_MAPS, LOOK_EVERY = Path("/proc/self/maps"), 40_000, 30
 
 
 def pytest_runtest_teardown(item, nextitem, looked=[0]):  # noqa: B006 - one counter for the process
