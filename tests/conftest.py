@@ -7,13 +7,14 @@ from pathlib import Path
 
 # Before JAX loads: small factorisations starve each other when every one of them asks for all the cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# What tests compile themselves is compiled as `ntkinfo/_common/compiling.py` does, by the version pinned here. Others
-# may not know these flags, and end the process where they do not: the smoke sets run with the defaults.
+# Most of the time of the tests is compilation, and what runs once on a few numbers is ready soonest without optimised
+# machine code. `XLA_FLAGS= pytest` compiles as users do, and so do the smoke sets: other versions of JAX than the one
+# pinned here may not know these flags, and end the process where they do not.
 if importlib.metadata.version("jaxlib").startswith("0.9."):
     os.environ.setdefault(
         "XLA_FLAGS",
-        "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
-        " --xla_cpu_parallel_codegen_split_count=1",
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
     )
 
 import jax
@@ -22,6 +23,8 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests share next to no programs: to look for each on disk costs more than it brings. Processes of tests do share some.
+jax.config.update("jax_enable_compilation_cache", False)
 
 # Shapes in the signatures of public functions, checked at every call.
 pytest_plugins = ["tests.typed"]
@@ -78,7 +81,14 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
-MAPS, MOST_MAPS, LOOK_EVERY = Path("/proc/self/maps"), 30_000, 10
+def pytest_collection_finish():
+    """What was imported and collected stays: the collector of garbage need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)
+
+
+MAPS, MOST_MAPS, LOOK_EVERY = Path("/proc/self/maps"), 40_000, 30
 
 
 def pytest_runtest_teardown(item, nextitem, looked=[0]):  # noqa: B006 - one counter for the process

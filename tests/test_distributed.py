@@ -101,7 +101,7 @@ print("written", *written)
 
 
 def environment(devices, **more):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "OMPI", "JAX_COORD"))}
     return kept | {"XLA_FLAGS": flags, "PJRT_NPROC": "16", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | more
 

@@ -5,6 +5,7 @@ Of the processor time of a first call 94 to 99 % is compilation.
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,12 +25,13 @@ _ACCEPTED = "compiler_options" in inspect.signature(jax.jit).parameters
 
 @functools.cache
 def options() -> dict[str, int | bool]:
-    """The options of the compiler for the CPU, as far as it knows them."""
+    """The options of the compiler for the CPU, as far as it knows them; what `XLA_FLAGS` says of one of them stays."""
     try:
         jax.jit(lambda: 0).lower().compile(compiler_options=_LEVEL | _EMITTERS)
+        known = _LEVEL | _EMITTERS
     except RuntimeError:
-        return _LEVEL
-    return _LEVEL | _EMITTERS
+        known = _LEVEL
+    return {name: value for name, value in known.items() if name not in os.environ.get("XLA_FLAGS", "")}
 
 
 def jit(function: Callable | None = None, *, once: bool = False, **settings) -> Any:

@@ -4,6 +4,7 @@ With Θ = U diag(λ) Uᵀ, every time enters through the n numbers 1 - e^{-sλ} 
 times are numerically few, so the variances of any number of times cost what a few dozen cost.
 """
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -63,6 +64,8 @@ class PartedBasis(NamedTuple):
         return self.whole @ jnp.concatenate(of_blocks, axis=1)
 
 
+# One program where a call outside of others would compile one for every operation.
+@functools.partial(jax.jit, inline=True)
 def filters(eigenvalues: Array, s: Array) -> Filters:
     """The spectral filters of eigenvalues λ (n,) at rescaled times s (T,)."""
     return Filters(

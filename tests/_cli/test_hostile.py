@@ -29,8 +29,8 @@ ENDS = {
 }
 
 
-# Hostile in figures, too; with any other option those of a small job are the same.
-DRAWN = ("--w-std", "--b-std", "--noise", "--times", "--betas", "--learning-rate", "--unit")
+# Hostile in figures, too; with any other option those of a small job are the same (biases do there what weights do).
+DRAWN = ("--w-std", "--noise", "--times", "--betas", "--learning-rate", "--unit")
 
 
 # The main job under its name is the main job.

@@ -174,7 +174,15 @@ def test_dependencies_do_not_speak_to_the_user(monkeypatch, capsys, tmp_path):
     assert lines == [f"ntkinfo: warning: {text}" for text in ("two lines", "number 0", "number 1")]
 
 
-def test_the_cache_of_programs(monkeypatch, tmp_path):
+@pytest.fixture
+def cache_of_programs():
+    """As users have it: the tests do without."""
+    jax.config.update("jax_enable_compilation_cache", True)
+    yield
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
+def test_the_cache_of_programs(monkeypatch, tmp_path, cache_of_programs):
     before = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     # The user's own place wins, and so does the wish for none.

@@ -85,13 +85,26 @@ NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for 
 def test_the_first_derivative_is_the_tangent_kernel(rng, name):
     """The proof of the construction, also for a batch with itself, where variance and cross-covariance coincide."""
     net, shape = ARCHITECTURES[name]()
+
+    def plain(a, b):
+        return kernels.evaluate(net[2], a, b), correlated.kernel(net[2], a, b, 1.0)
+
+    def derivatives(a, b):
+        return correlated.TangentAndHessian(net[2])(a, b)
+
+    @jax.jit
+    def together(a, b):
+        return plain(a, b), derivatives(a, b)
+
+    def apart(a, b):
+        return plain(a, b), jax.jit(derivatives)(a, b)
+
     # Operation by operation dense layers share what they compile; the shapes of images are each layer's own.
-    compiled = jax.jit if len(shape) > 2 else lambda function: function
+    both = together if len(shape) > 2 else apart
     x1, x2 = rng.normal(size=shape), rng.normal(size=(3, *shape[1:]))
     for a, b in ((x1, None), (x1, x2)):
-        nngp, ntk = compiled(lambda a, b: kernels.evaluate(net[2], a, b))(a, b)
-        slope, bend = jax.jit(lambda a, b: correlated.TangentAndHessian(net[2])(a, b))(a, b)
-        assert relative(compiled(lambda a, b: correlated.kernel(net[2], a, b, 1.0))(a, b), nngp) < 1e-12
+        ((nngp, ntk), at_one), (slope, bend) = both(a, b)
+        assert relative(at_one, nngp) < 1e-12
         assert relative(slope, ntk) < 1e-10
         assert np.isfinite(bend).all()
     symmetric = np.asarray(kernels.hessian(net, x1))

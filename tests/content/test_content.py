@@ -46,16 +46,16 @@ def equicorrelated(rho, labels):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
-@pytest.mark.parametrize("method", content.METHODS)
-def test_exact_orthants(rng, n, method):
+def test_exact_orthants(rng, n):
     for _ in range(2):
         kernel, labels = covariance(rng, n), rng.choice([-1.0, 1.0], size=n)
         truth = exact(kernel, labels)
-        c = content.of_kernel(kernel, labels, key=KEY, method=method)
-        assert abs(c.value - truth) <= 5 * c.stderr + 1e-6
-        assert c.lower <= truth + 1e-6 and truth <= c.upper + 1e-6
-        assert c.upper <= content.upper_bound(kernel, labels, form="published") + 1e-12
-        assert c.reliable and 1 <= c.effective_samples <= 4096 * (1 + 1e-9)
+        for method in content.METHODS:
+            c = content.of_kernel(kernel, labels, key=KEY, method=method)
+            assert abs(c.value - truth) <= 5 * c.stderr + 1e-6
+            assert c.lower <= truth + 1e-6 and truth <= c.upper + 1e-6
+            assert c.upper <= content.upper_bound(kernel, labels, form="published") + 1e-12
+            assert c.reliable and 1 <= c.effective_samples <= 4096 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("rho", [0.1, 0.5, 0.9])

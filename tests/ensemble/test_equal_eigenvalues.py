@@ -51,6 +51,7 @@ def test_functions_of_matrices_with_close_eigenvalues_have_their_derivative(gap)
     direction, left, right = rng.normal(size=(6, 6)), rng.normal(size=(4, 6)), rng.normal(size=(6, 3))
     direction = direction + direction.T
 
+    @jax.jit
     def values(matrix):
         eigenvalues, vectors, coupling = eigenspaces.eigh(0.5 * (matrix + matrix.T), 6.0)
         parts = (lambda rates: jnp.exp(-2.0 * rates), eigenvalues)
@@ -60,10 +61,10 @@ def test_functions_of_matrices_with_close_eigenvalues_have_their_derivative(gap)
 
     frechet = scipy.linalg.expm_frechet(-2.0 * matrix, -2.0 * direction, compute_expm=False)
     expected = left @ frechet @ right, np.diag(left @ frechet @ left.T), np.trace(right.T @ frechet @ right)
-    forward = jax.jvp(values, (matrix,), (direction,))[1]
+    forward = jax.jit(lambda *at: jax.jvp(values, at[:1], at[1:])[1])(matrix, direction)
     for derivative, truth in zip(forward, expected, strict=True):
         np.testing.assert_allclose(derivative, truth, rtol=1e-8, atol=1e-9)
-    reverse = jax.grad(lambda matrix: values(matrix)[2])(jnp.asarray(matrix))
+    reverse = jax.jit(jax.grad(lambda matrix: values(matrix)[2]))(jnp.asarray(matrix))
     np.testing.assert_allclose(jnp.vdot(reverse, direction), expected[2], rtol=1e-8)
 
 

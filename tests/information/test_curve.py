@@ -23,8 +23,12 @@ def setting(k=1, regression=False):
     return ni.Ensemble.fit(network(outputs=k), x, y), x_test, y_test
 
 
-@pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize(("k", "regression"), [(1, False), (3, False), (1, True), (2, True)])
+# With the joint divergence there is everything that there is without: the other kinds of labels without are slow.
+ONE_BY_ONE = [(1, False, False), *((k, real, True) for k, real in ((1, False), (3, False), (1, True), (2, True)))]
+ONE_BY_ONE += [pytest.param(*one, False, marks=pytest.mark.slow) for one in ((3, False), (1, True), (2, True))]
+
+
+@pytest.mark.parametrize(("k", "regression", "joint"), ONE_BY_ONE)
 def test_curve_is_its_quantities_one_by_one(k, regression, joint):
     ens, x_test, y_test = setting(k, regression)
     key = jax.random.key(0)

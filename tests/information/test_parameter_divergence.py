@@ -164,7 +164,7 @@ def measured(net, x, y, s, key, draws, steps):
     return values.mean(), values.std(ddof=1) / np.sqrt(draws)
 
 
-@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_trained_networks_have_it_and_not_the_linear_part_alone(k):
     """Within 3 standard errors of the total; the linear part is more than 5 away."""
     rng = np.random.default_rng(0)

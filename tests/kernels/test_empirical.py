@@ -72,13 +72,11 @@ X1, X2 = normal(5, 12), normal(3, 12)
 
 def by_reverse_mode(apply, params, x1, x2):
     """Θ̂ in blocks (a, b, k, k), from whole Jacobians of the batch."""
-    jacobians = [
-        jnp.concatenate(
-            [leaf.reshape(len(x), 2, -1) for leaf in jax.tree.leaves(jax.jit(jax.jacrev(apply))(params, x))], axis=2
-        )
-        for x in (x1, x2)
-    ]
-    return np.asarray(jnp.einsum("icp,jdp->ijcd", *jacobians))
+    jacobian, jacobians = jax.jit(jax.jacrev(apply)), []
+    for x in (x1, x2):
+        leaves = [np.asarray(leaf).reshape(len(x), 2, -1) for leaf in jax.tree.leaves(jacobian(params, x))]
+        jacobians.append(np.concatenate(leaves, axis=2))
+    return np.einsum("icp,jdp->ijcd", *jacobians)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -286,8 +284,8 @@ def test_rows_are_dealt_out_to_devices():
         assert np.isfinite(np.asarray(ens.predict(other, 1.0).mean)).all()
         """
     )
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
-                                "PJRT_NPROC": "16"}  # fmt: skip
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PJRT_NPROC": "16"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
 

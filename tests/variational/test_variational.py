@@ -505,7 +505,8 @@ def test_refusals(options, error, message):
 
 
 def test_refusals_of_the_rest(rng):
-    fit = V.fit(X, Y, beta=2.0, key=KEY, steps=1, latent=2, progress=False)
+    small = {"key": KEY, "steps": 1, "latent": 2, "encoder": encoders.linear(4), "progress": False}
+    fit = V.fit(X, Y, beta=2.0, **small)
     with pytest.raises(ValueError, match="kind the fit was trained on"):
         V.measure(fit, X[:, :2], Y, key=KEY)
     with pytest.raises(ValueError, match="classes from 0 to 2"):
@@ -530,7 +531,7 @@ def test_refusals_of_the_rest(rng):
         fit.predict(X, key=0)
     with pytest.raises(TypeError, match="one random key"):
         V.fit(X, Y, beta=2.0, key=0)
-    of_regression = V.fit(X, X[:, 0], beta=2.0, key=KEY, steps=1, latent=2, task="regression", progress=False)
+    of_regression = V.fit(X, X[:, 0], beta=2.0, task="regression", **small)
     with pytest.raises(ValueError, match="`label_entropy`"):
         V.measure(of_regression, X, X[:, 0], key=KEY, label_entropy=np.nan)
     assert float(V.measure(of_regression, X, X[:, 0], key=KEY, label_entropy=-1.0).label_entropy) == -1.0
@@ -545,7 +546,7 @@ def test_refusals_of_the_rest(rng):
 
 
 def test_a_beta_that_trains_to_nothing_is_warned_of():
-    options = dict(key=KEY, steps=1, latent=2, progress=False)
+    options = dict(key=KEY, steps=1, latent=2, encoder=encoders.linear(4), progress=False)
     with pytest.warns(UserWarning, match="`beta` of at most 1 makes a Z that is independent of x optimal.*pass 1/β"):
         V.fit(X, Y, beta=1.0, **options)
     # No warning (an error here): CEB at β is the IB at β + 1, and a schedule may begin below 1.
@@ -555,7 +556,8 @@ def test_a_beta_that_trains_to_nothing_is_warned_of():
 
 def test_a_table_of_label_noise_follows_the_rows_of_a_learning_curve():
     table = np.full((12, 3), 0.1) + 0.7 * np.eye(3)[Y]
-    options = dict(objective="dual", beta=0.0, gamma=5.0, latent=2, steps=2, record=1, repeats=1, progress=False)
+    options = dict(objective="dual", beta=0.0, gamma=5.0, latent=2, encoder=encoders.linear(4), steps=2, record=1)
+    options |= dict(repeats=1, progress=False)
     both = [
         V.learning_curve(X, Y, [6], x_test=X, y_test=Y, key=KEY, label_noise=noise, **options)
         # The same p̃(y|x), as a function of the inputs.
