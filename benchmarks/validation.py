@@ -397,6 +397,8 @@ def many_data() -> str:
         )
         if "reference" in r["sizes"][n]:
             setting += " True errors there are distances from the Krylov engine at a tolerance of 10⁻⁶ (reference)."
+        else:
+            setting += " True errors there were not measured."
     return section("many-data", "Many data", setting, table(head, rows), *told_errors(), *sixty_thousand())
 
 
