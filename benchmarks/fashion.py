@@ -183,9 +183,9 @@ def model(results):
         rates, blocks, q = results["tiles"][near], -(-n // TILE), count * (M + 1)
         # The last tile of a row is less than whole.
         pairs = n * (n + TILE) / (2 * TILE**2) if blocks > 1 else (n / TILE) ** 2
-        looks = float(
-            np.exp(np.interp(np.log(count), np.log(sorted(known)), np.log([known[c] for c in sorted(known)])))
-        )
+        counts, taken = np.log(sorted(known)), np.log([known[c] for c in sorted(known)])
+        more = max(np.log(count) - counts[-1], 0.0) * (taken[-1] - taken[-2]) / (counts[-1] - counts[-2])
+        looks = float(np.exp(np.interp(np.log(count), counts, taken) + more))
         return {
             "products": count * pairs * rates["product"],
             "totals": pairs * rates["totals"],
