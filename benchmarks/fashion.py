@@ -211,6 +211,11 @@ def model(results):
             "by the model": sum(told.values()),
             "ratio": row["processor"] / sum(told.values()),
         }
+    stopped = {
+        n: {"steps by the power law": float(np.exp(level) * int(n) ** slope)}
+        | {"by the model for the steps taken": sum(processor(int(n), row["steps"]).values())}
+        for n, row in results.get("unfinished", {}).items()
+    }
     return {
         "extrapolated": True,
         "exponent of the steps": float(slope),
@@ -221,6 +226,7 @@ def model(results):
         # Half as many steps again, as a margin of the power law.
         "hours of two cores with half as many steps again": sum(more.values()) / 7200,
         "whole runs": checks,
+        "unfinished": stopped,
     }
 
 

@@ -471,6 +471,15 @@ def sixty_thousand() -> list[str]:
         f"measured. The model against whole runs: {checks}. Measured on a machine that was busy with other work.",
         f"The features engine was run on all 60,000 in full (pixels and a constant, p = {exact['rank']}, exact): predictions at 60 "
         f"times and a posterior with fitted noise in {number(exact['processor'], 3)} s of processor.",
+        *(
+            f"**A run at n = {n} was stopped before it had reached the tolerance**: {row['steps']} steps in float32 with kernels evaluated "
+            f"for every product, {number(row['processor'])} s of processor, where the power law says "
+            f"{number(m['unfinished'][n]['steps by the power law'], 2)} steps. The cost of so many steps is that of the model "
+            f"({number(m['unfinished'][n]['by the model for the steps taken'])} s with one pass for sums that was not made); their number is "
+            "not. What holds it up is not known: with inputs in float64 18 steps were enough at n = 16000, in either storage. The hours "
+            "above are for inputs of which the power law holds."
+            for n, row in r.get("unfinished", {}).items()
+        ),
         *on_the_command_line(r["command"]),
     ]
 
