@@ -10,7 +10,8 @@ first: compilation, and a whole run at n = 512 less what the model says of the r
 evaluated and multiplied with 101 columns; totals: a tile summed; flop: of the products that keep the basis orthogonal;
 projections: eigendecompositions (q, q) and means, variances and errors of the looks on the way and of the last one,
 measured at each q. Steps are those of whole runs, carried on to 60,000 by a power of n: that is the extrapolation.
-Beside it the features engine on all images (pixels and a constant: a linear network), exact, and run in full.
+Beside it the features engine on all images (pixels and a constant: a linear network), exact, and run in full; and the
+main job of the command line on 20,000 images, stopped in the middle of its kernels and resumed.
 
     uv run python benchmarks/fashion.py --part tiles
 """
@@ -19,6 +20,11 @@ import argparse
 import json
 import os
 import platform
+import re
+import subprocess
+import sys
+import tempfile
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -36,7 +42,9 @@ from ntkinfo.kernels import evaluated
 OUT = Path(__file__).parent / "results" / "fashion.json"
 N, M, TOLERANCE, TILE, SMALL = 60_000, 100, 1e-3, 1024, 512
 TIMES = np.concatenate([[0.0], np.geomspace(0.1, 1e6, 58), [np.inf]]).astype(np.float32)
-PARTS = ("tiles", "projections", "first", "steps", "whole", "features")
+PARTS = ("tiles", "projections", "first", "steps", "whole", "features", "command")
+# Seconds after which the command is stopped, for it to go on from its checkpoint.
+STOPPED_AFTER = 60
 
 
 def network():
@@ -119,6 +127,47 @@ def linear(n):
     }
 
 
+def command(n):
+    """`python -m ntkinfo` on n images with the options of the documentation, stopped once and resumed: each process."""
+    with tempfile.TemporaryDirectory() as folder:
+        line = [sys.executable, "-m", "ntkinfo", "--engine", "krylov", "--n-train", str(n), "--data", "fashion"]
+        line += ["--n-test", str(M), "--checkpoint", f"{folder}/kept", "--out", f"{folder}/out"]
+        processes, told = [], Path(folder, "told")
+        for limit in (STOPPED_AFTER, None):
+            start = time.perf_counter()
+            with told.open("w") as stream:
+                child = subprocess.Popen(line, stdout=stream, stderr=stream)
+            timer = threading.Timer(limit or 0.0, child.terminate)
+            if limit:
+                timer.start()
+            _, status, used = os.wait4(child.pid, 0)
+            timer.cancel()
+            processes.append(
+                {
+                    "stopped": bool(status),
+                    "wall": time.perf_counter() - start,
+                    "processor": used.ru_utime + used.ru_stime,
+                    "peak memory, GB": used.ru_maxrss / 1e6,
+                }
+            )
+        curve = np.genfromtxt(f"{folder}/out/curve.csv", delimiter=",", names=True)
+        return {"processes": processes} | errors_of(curve, told.read_text())
+
+
+def errors_of(curve, told):
+    """Of a curve.csv: the largest errors over time, and what was said of the tolerance."""
+    error = np.maximum(
+        curve["input_information"] - curve["input_information_lower"],
+        curve["input_information_upper"] - curve["input_information"],
+    )
+    missed = re.search(r"error of the predictions is up to ([0-9.e-]+)", told)
+    return {
+        "largest error of I(X;Z|D)": float(error.max()),
+        "largest error of the mean's squared error": float(curve["mean_mse_truncation"].max()),
+        "error of the predictions, above the tolerance": float(missed[1]) if missed else None,
+    }
+
+
 def model(results):
     """The extrapolation to N, from what is there; and the same for sizes that were run whole."""
     runs = results.get("steps", {}) | results.get("whole", {})
@@ -134,9 +183,9 @@ def model(results):
         rates, blocks, q = results["tiles"][near], -(-n // TILE), count * (M + 1)
         # The last tile of a row is less than whole.
         pairs = n * (n + TILE) / (2 * TILE**2) if blocks > 1 else (n / TILE) ** 2
-        looks = float(
-            np.exp(np.interp(np.log(count), np.log(sorted(known)), np.log([known[c] for c in sorted(known)])))
-        )
+        counts, taken = np.log(sorted(known)), np.log([known[c] for c in sorted(known)])
+        more = max(np.log(count) - counts[-1], 0.0) * (taken[-1] - taken[-2]) / (counts[-1] - counts[-2])
+        looks = float(np.exp(np.interp(np.log(count), counts, taken) + more))
         return {
             "products": count * pairs * rates["product"],
             "totals": pairs * rates["totals"],
@@ -162,6 +211,11 @@ def model(results):
             "by the model": sum(told.values()),
             "ratio": row["processor"] / sum(told.values()),
         }
+    stopped = {
+        n: {"steps by the power law": float(np.exp(level) * int(n) ** slope)}
+        | {"by the model for the steps taken": sum(processor(int(n), row["steps"]).values())}
+        for n, row in results.get("unfinished", {}).items()
+    }
     return {
         "extrapolated": True,
         "exponent of the steps": float(slope),
@@ -172,6 +226,7 @@ def model(results):
         # Half as many steps again, as a margin of the power law.
         "hours of two cores with half as many steps again": sum(more.values()) / 7200,
         "whole runs": checks,
+        "unfinished": stopped,
     }
 
 
@@ -196,6 +251,7 @@ def main():
         "steps": [2000, 4000, 8000],
         "whole": [2000, 4000, 8000],
         "features": [N],
+        "command": [20_000],
     }
     measure = {
         "tiles": tiles,
@@ -204,6 +260,7 @@ def main():
         "steps": lambda n: krylov(n, "float32"),
         "whole": lambda n: krylov(n, "none"),
         "features": linear,
+        "command": command,
     }[options.part]
     for n in options.sizes or defaults[options.part]:
         results.setdefault(options.part, {})[str(n)] = measure(n)

@@ -377,10 +377,34 @@ def many_data() -> str:
             cells = [number(row["processor"]), number(row["peak memory, GB"]), str(max(row.get("steps", [0])) or "")]
             rows.append([n, name, *cells, *shown])
     head = ["n", "engine", "processor s", "GB", "steps", "largest error of a mean", "as told", "covered"]
+    alone = [n for n, contenders in r["sizes"].items() if all(row["alone"] for row in contenders.values())]
+    both = {n: contenders for n, contenders in r["sizes"].items() if {"dense", "krylov"} <= set(contenders)}
+    ratios = [f"{number(c['krylov']['processor'] / c['dense']['processor'], 2)} at n = {n}" for n, c in both.items()]
+    largest = max(both, key=int)
+    walls = [both[largest][name]["wall"] for name in ("krylov", "dense")]
+    slopes = [
+        f"{name} n^{number(slope['processor'], 2)} and n^{number(slope['peak memory, GB'], 2)}"
+        for name, slope in r["slopes"].items()
+    ]
+    beyond = [n for n in r["sizes"] if n not in both]
     setting = (
-        "`benchmarks/scale.py`; the Krylov engine beside the dense one, on MNIST images: fit and predictions at every time, and "
-        f"the errors that it tells beside the true ones. {r['remark']}"
+        f"`benchmarks/scale.py`; the Krylov engine beside the dense one, on {r['data']}: fit and predictions at every time, {r['m']} "
+        f"test inputs, {r['times']} times, and the errors that it tells beside the true ones. Krylov / dense in processor time: "
+        f"{listed(ratios)}; on the wall at n = {largest}, where both had the machine to themselves, {number(walls[0] / walls[1], 2)} "
+        f"({number(walls[0])} of {number(walls[1])} s). Slopes in processor time and memory, over the three largest sizes: {listed(slopes)}. "
+        f"Measured with nothing beside it: n = {listed(alone)}; the others on a machine busy with other work, where processor times count."
     )
+    if beyond:
+        n = max(beyond, key=int)
+        dense = 2.0 ** (3 * math.log2(int(n) / int(largest))) * both[largest]["dense"]["processor"]
+        setting += (
+            f" At n = {n} the dense engine was not run: it asks for {number(8 * 8 * int(n) ** 2 / 1e9)} GB, and would take "
+            f"{number(dense, 2)} s if it goes on like n³ (extrapolated)."
+        )
+        if "reference" in r["sizes"][n]:
+            setting += " True errors there are distances from the Krylov engine at a tolerance of 10⁻⁶ (reference)."
+        else:
+            setting += " True errors there were not measured."
     return section("many-data", "Many data", setting, table(head, rows), *told_errors(), *sixty_thousand())
 
 
@@ -466,7 +490,38 @@ def sixty_thousand() -> list[str]:
         f"measured. The model against whole runs: {checks}. Measured on a machine that was busy with other work.",
         f"The features engine was run on all 60,000 in full (pixels and a constant, p = {exact['rank']}, exact): predictions at 60 "
         f"times and a posterior with fitted noise in {number(exact['processor'], 3)} s of processor.",
+        *(
+            f"**A run at n = {n} was stopped before it had reached the tolerance**: {row['steps']} steps in float32 with kernels evaluated "
+            f"for every product, {number(row['processor'])} s of processor, where the power law says "
+            f"{number(m['unfinished'][n]['steps by the power law'], 2)} steps. The cost of so many steps is that of the model "
+            f"({number(m['unfinished'][n]['by the model for the steps taken'])} s with one pass for sums that was not made); their number is "
+            "not. What holds it up is not known: with inputs in float64 18 steps were enough at n = 16000, in either storage. The hours "
+            "above are for inputs of which the power law holds."
+            for n, row in r.get("unfinished", {}).items()
+        ),
+        *on_the_command_line(r["command"]),
     ]
+
+
+def on_the_command_line(sizes) -> list[str]:
+    """Runs of the main job, of `benchmarks/fashion.py`."""
+    lines = []
+    for n, row in sizes.items():
+        processes = row["processes"]
+        taken = [sum(process[name] for process in processes) for name in ("wall", "processor")]
+        missed = row["error of the predictions, above the tolerance"]
+        reached = (
+            "it reached its tolerance" if missed is None else
+            f"the most steps, 40, end at errors of {number(missed, 2)} of the labels' scale, above the tolerance of 0.001, and it says so"
+        )  # fmt: skip
+        lines.append(
+            f"`python -m ntkinfo --engine krylov --n-train {n} --data fashion --n-test 100 --checkpoint kept` (float64, erf), stopped by "
+            f"SIGTERM after {number(processes[0]['wall'], 2)} s among its kernels and started again: {number(taken[1])} s of processor, "
+            f"{number(taken[0])} s on the wall of a busy machine, at most "
+            f"{number(max(process['peak memory, GB'] for process in processes))} GB. The largest error of I(X;Z|D) is "
+            f"{number(row['largest error of I(X;Z|D)'], 2)} nats; {reached}."
+        )
+    return lines
 
 
 def counted_samples() -> str:

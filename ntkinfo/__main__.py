@@ -39,7 +39,7 @@ def main(given: list[str] | None = None) -> int:
     options = arguments.parse(job, given)
     try:
         with warnings.catch_warnings(), cache.used(not options.no_compilation_cache):
-            warnings.showwarning = _Warnings()
+            warnings.showwarning = _Warnings(job)
             _run(job)(options)
     except KeyboardInterrupt:
         print("ntkinfo: interrupted", file=sys.stderr)
@@ -65,14 +65,14 @@ def _run(job):
 class _Warnings:
     """Shows each warning for users once; what dependencies say to programmers, such as deprecations, never."""
 
-    def __init__(self):
-        self.seen = set()
+    def __init__(self, job: str | None):
+        self.job, self.seen = job, set()
 
     def __call__(self, message, category, *_, **__):
         text = " ".join(str(message).split())
         if issubclass(category, UserWarning | RuntimeWarning) and text not in self.seen:
             self.seen.add(text)
-            print(f"ntkinfo: warning: {text}", file=sys.stderr)
+            print(f"ntkinfo: warning: {arguments.as_typed(text, self.job)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

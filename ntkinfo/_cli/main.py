@@ -13,6 +13,7 @@ from ntkinfo._cli.arguments import integer, number, option
 
 # Those of `Ensemble.fit`, which is imported only when it is needed.
 ENGINES = ("auto", "dense", "krylov")
+STORAGES = ("auto", "float64", "float32", "none")
 EPILOG = activations.listed("closed forms")
 
 
@@ -40,6 +41,13 @@ class Options(data_options.DataOptions):
         "where that fits", choices=ENGINES,
     )  # fmt: skip
     tolerance: float = option(1e-3, number(0, 1, ends=False), "error that predictions may have, of --engine krylov")
+    max_steps: int | None = option(
+        None, integer(1, 10**4), "most Lanczos steps of a batch of test inputs, of --engine krylov", default_text="40"
+    )
+    storage: str = option(
+        "auto", None, "of the kernels under --engine krylov: how they are held; none evaluates them for every product, "
+        "and auto takes what fits", choices=STORAGES,
+    )  # fmt: skip
     delta: float = option(0.05, number(0, 1, ends=False), "probability with which a bound may fail")
     finite: int = option(
         0, integer(0, 10**6), "how many finite networks to train and overlay, at least 4", default_text="0, none"
@@ -119,6 +127,9 @@ def run(options: Options) -> None:
             "--checkpoint keeps finite networks and what --engine krylov computes: give --finite, take that engine, or "
             "leave it out"
         )
+    for name in ("max_steps", "storage"):
+        if options.engine != "krylov" and getattr(options, name) != getattr(Options(), name):
+            raise ValueError(f"{arguments.flag(name)} is of --engine krylov: take that engine, or leave it out")
     data = data_options.dataset(options, flat=options.architecture != "conv")
 
     import jax
@@ -141,11 +152,12 @@ def run(options: Options) -> None:
     rows = options.checkpoint / "kernels" if options.checkpoint is not None and options.engine == "krylov" else None
     ens: Any = Ensemble.fit(
         net, data.x_train, data.y_train, singular=options.singular, engine=options.engine, tolerance=options.tolerance,
-        checkpoint=rows,
+        storage=options.storage, checkpoint=rows,
     )  # fmt: skip
-    krylov, networks_folder, krylov_options = isinstance(ens, KrylovEnsemble), options.checkpoint, {}
+    krylov, networks_folder = isinstance(ens, KrylovEnsemble), options.checkpoint
+    krylov_options: dict[str, Any] = {"max_steps": options.max_steps} if krylov else {}
     if krylov and options.checkpoint is not None:
-        krylov_options, networks_folder = {"checkpoint": options.checkpoint / "curve"}, options.checkpoint / "networks"
+        krylov_options["checkpoint"], networks_folder = options.checkpoint / "curve", options.checkpoint / "networks"
     label_options = {"label_entropy": None, "task": "regression" if data.task == "regression" else "classes"}
     if data.mutual_information is not None:
         # y = a.x + noise of variance 1: h(Y) = h(noise) + I(X;Y).
@@ -159,7 +171,8 @@ def run(options: Options) -> None:
     out.write("curve.csv", lambda path: curve.to_dataframe().to_csv(path, index=False))
     shown = times[report.rows(len(times))]
     if krylov:
-        guaranteed = report.uncertified(ens, curve, shown[np.isfinite(shown)], options.delta, krylov_options)
+        folder = krylov_options.get("checkpoint")
+        guaranteed = report.uncertified(ens, curve, shown[np.isfinite(shown)], options.delta, folder)
     else:
         guaranteed = certificate(
             ens, data.x_test, data.y_test, shown[np.isfinite(shown)], delta=options.delta, task=label_options["task"]

@@ -1,6 +1,7 @@
 """The page that the main job writes: a table, figures, and a sentence for each number."""
 
 import io
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def rows(n_times: int) -> np.ndarray:
     return np.unique(np.linspace(0, n_times - 1, _ROWS).round().astype(int))
 
 
-def uncertified(ens: KrylovEnsemble, curve: Curve, t: np.ndarray, delta: float, options: dict) -> Certificate:
+def uncertified(ens: KrylovEnsemble, curve: Curve, t: np.ndarray, delta: float, folder: Path | None) -> Certificate:
     """What a certificate says where there are no eigenvectors: the linear part of the divergence, and no bound.
 
     Args:
@@ -50,9 +51,9 @@ def uncertified(ens: KrylovEnsemble, curve: Curve, t: np.ndarray, delta: float, 
       curve: its curve, whose errors on test inputs are shown.
       t: finite times of the curve.
       delta: as in `certificate`.
-      options: the checkpoint of the curve, where it has one.
+      folder: the checkpoint of the curve, where it has one.
     """
-    sums = ens.default_sums if not options else ens.spectral_sums(checkpoint=options["checkpoint"] / "sums")
+    sums = ens.default_sums if folder is None else ens.spectral_sums(checkpoint=folder / "sums")
     linear = parameter_divergence(sums, t, curvature=False).linear
     errors: Any = curve.losses.gibbs_error
     at = np.searchsorted(np.asarray(curve.t), t)
@@ -112,6 +113,11 @@ class Report(NamedTuple):
 
     def _error(self, columns, name) -> float | None:
         """The largest error over time of a quantity that is estimated by the Krylov engine; None of any other."""
+        errors = self._errors(columns, name)
+        return None if errors is None else float(np.max(errors))
+
+    def _errors(self, columns, name) -> np.ndarray | None:
+        """The errors (T,), truncation and two standard errors, of a quantity that is estimated by the Krylov engine."""
         if f"{name}_truncation" in columns:
             error = columns[f"{name}_truncation"]
         elif self._estimated and f"{name}_lower" in columns:
@@ -120,7 +126,7 @@ class Report(NamedTuple):
             )
         else:
             return None
-        return float(np.max(error + 2 * columns.get(f"{name}_stderr", 0.0)))
+        return error + 2 * columns.get(f"{name}_stderr", 0.0)
 
     @property
     def _estimated(self) -> bool:
@@ -237,8 +243,7 @@ class Report(NamedTuple):
             f"- The outputs have moved {scale * last['output_divergence']:.4g} {unit} away from their prior per test "
             "input" + (f", and {scale * last['output_divergence_joint']:.4g} {unit} all together."
                if "output_divergence_joint" in last else "."),
-            f"- The parameters have travelled a root mean square distance of {last['parameter_distance'] ** 0.5:.4g}; "
-            f"the trace of their Fisher information is "
+            self._distance(columns) + f"; the trace of their Fisher information is "
             f"{float(getattr(curve.fisher_trace, 'value', curve.fisher_trace)):.4g}.",
             f"- One network's expected squared error on the test inputs is smallest at t = {columns['t'][best]:.4g} "
             f"({columns['gibbs_mse'][best]:.4g}); averaging the ensemble lowers the last one from "
@@ -281,6 +286,20 @@ class Report(NamedTuple):
             f"One network does best on test inputs when training stops at t = {t:.4g}: there its output tells "
             f"{'at least ' if error is None else ''}{label:.3g} {unit} about the label{wrong}."
         )
+
+    def _distance(self, columns):
+        """How far the parameters have travelled, as far as that is known."""
+        squared, errors = columns["parameter_distance"], self._errors(columns, "parameter_distance")
+        start, i, when = "- The parameters have travelled a root mean square distance of ", len(squared) - 1, ""
+        if errors is not None and errors[-1] > 0.5 * squared[-1]:
+            # Late times ask for the smallest eigenvalues, which are found last. At t = 0 nothing is travelled.
+            known = np.flatnonzero((errors <= 0.1 * squared) & (squared > 0))
+            if not len(known):
+                return "- How far the parameters have travelled is not known: its error is above half of it"
+            i = int(known[-1])
+            when = f" up to t = {columns['t'][i]:.4g}, and how far at the end of the times shown is not known"
+        error = "" if errors is None else f" ± {errors[i] / (2 * squared[i] ** 0.5 or 1.0):.2g}"
+        return f"{start}{squared[i] ** 0.5:.4g}{error}{when}"
 
     def _guarantees(self):
         c = self.certificate

@@ -136,6 +136,7 @@ def curve(
     label_entropy: float | None = None,
     task: str = "auto",
     batch_size: int | None = None,
+    max_steps: int | None = None,
     checkpoint: str | os.PathLike | None = None,
 ) -> Curve:
     """Every quantity of theory sections 2, 3, 4 (outputs) and 5 over a vector of times, in one compiled program.
@@ -157,6 +158,7 @@ def curve(
       task: "auto", "classes" or "regression".
       batch_size: rows of a block of kernel evaluation; under engine="krylov" test inputs that share a Krylov space.
         None chooses.
+      max_steps: of engine="krylov": most Lanczos steps of a batch of test inputs; None takes up to 40.
       checkpoint: of engine="krylov": a folder that predictions and sums over the spectrum are written to as they come;
         a call with the same arguments goes on from there.
 
@@ -196,9 +198,11 @@ def curve(
         check.integer("batch_size", batch_size)
     if krylov:
         ensemble.refuse_joint(joint, "False or None")
-    elif checkpoint is not None:
-        engine = "features" if isinstance(ens, FeatureEnsemble) else "dense"
-        raise ValueError(f'`checkpoint` must be None under engine="{engine}", which computes all at once.')
+    else:
+        for name, given in (("max_steps", max_steps), ("checkpoint", checkpoint)):
+            if given is not None:
+                engine = "features" if isinstance(ens, FeatureEnsemble) else "dense"
+                raise ValueError(f'`{name}` must be None under engine="{engine}", which computes all at once.')
     if not isinstance(ens, Ensemble) and isinstance(x_test, CrossKernels):
         engine = "krylov" if krylov else "features"
         raise ValueError(
@@ -236,8 +240,9 @@ def curve(
         check.on_host({"x_test": x_test, "y_test": y_test, "t": t, "noise": noise})
         targets = np.asarray(read.targets, np.dtype(ens.y.dtype))
         z, fields = _krylov_curve.fields(
-            ens, x_test, t, targets, classes, float(np.asarray(noise)), batch_size=batch_size, checkpoint=checkpoint
-        )
+            ens, x_test, t, targets, classes, float(np.asarray(noise)), batch_size=batch_size, max_steps=max_steps,
+            checkpoint=checkpoint,
+        )  # fmt: skip
         pair = _krylov.pair(z, one_hot.astype(targets.dtype), **options)
         if read.classes is None:
             decoded = _decoder.gaussian_density(z.gaussian, targets, noise, ceiling, known=known)

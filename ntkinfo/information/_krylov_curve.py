@@ -21,6 +21,7 @@ def fields(
     noise: float,
     *,
     batch_size: int | None,
+    max_steps: int | None,
     checkpoint: str | os.PathLike | None,
 ) -> tuple[Prediction, dict[str, Any]]:
     """The prediction at the test inputs and every field of a `Curve` that does not depend on how z is drawn.
@@ -29,7 +30,10 @@ def fields(
       UserWarning: variances that their errors do not tell from zero.
     """
     folder = None if checkpoint is None else check.path("checkpoint", checkpoint)
-    z = ens.predict(x_test, t, batch_size=batch_size, checkpoint=None if folder is None else folder / "predictions")
+    z = ens.predict(
+        x_test, t, batch_size=batch_size, max_steps=max_steps,
+        checkpoint=None if folder is None else folder / "predictions",
+    )  # fmt: skip
     unknown = _krylov.unresolved(z)
     if unknown.any():
         rows = np.flatnonzero(unknown.any(axis=0))

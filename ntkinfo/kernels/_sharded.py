@@ -6,6 +6,7 @@ then small beside them. Where not even that fits, the kernels are evaluated anew
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ from ntkinfo.kernels._row_shards import RowShards
 TILE_ROWS = 1024
 # Inputs whose kernel gives the mean that is split off; any number near it serves.
 _MEAN_INPUTS = 256
+# Bytes that addresses of arrays are to be multiples of, for JAX to use them as they are.
+_ALIGNMENT = 64
 
 
 class Totals(NamedTuple):
@@ -222,7 +225,7 @@ def stored(
         first = part(0)
         return StoredKernels(first, first if same else part(1), *fields)
     size = _kernels.block_size(x) if batch_size is None else batch_size
-    arrays = [np.zeros((tiles * rows, n), dtype) for _ in range(1 if same else 2)]
+    arrays = [_zeros((tiles * rows, n), dtype) for _ in range(1 if same else 2)]
     known = _known_blocks(shards, arrays, n, size)
     for i, j, both in _tiles(kernel_fn, x, size, progress, "kernels", known):
         for array, tile, mean in zip(arrays, both, means, strict=False):
@@ -268,7 +271,7 @@ def stored_of_rows(
     tiles = -(-n // size)
 
     def put(array):
-        filled = np.zeros((tiles * size, n), array.dtype)
+        filled = _zeros((tiles * size, n), array.dtype)
         filled[:n] = array
         return _put(filled.reshape(tiles, 1, size, n), x)
 
@@ -305,10 +308,19 @@ def _known_blocks(shards: RowShards | None, arrays: list[np.ndarray], n: int, si
     return known
 
 
+def _zeros(shape: tuple[int, int], dtype) -> np.ndarray:
+    """Zeros where JAX can take them over on a CPU: of other addresses it makes a copy, of the size of a kernel."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
+    return memory[first : first + size].view(dtype).reshape(shape)
+
+
 def _put(array: np.ndarray, x: Array) -> Array:
     # float64 stays float64 where JAX is set to float32.
     with parallel.enable_x64(True):
-        return jax.device_put(array, next(iter(x.devices())))
+        # What is copied is copied in the background: the next one must not begin before this one is let go.
+        return jax.block_until_ready(jax.device_put(array, next(iter(x.devices()))))
 
 
 def _diagonals(kernel_fn, x):

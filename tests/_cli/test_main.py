@@ -1,6 +1,7 @@
 import dataclasses
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 import ntkinfo as ni
 from ntkinfo import __main__
 from ntkinfo._cli import arguments, data_options, generalization, main, report
+from ntkinfo.ensemble import _krylov
 from tests.problems import network, problem
 
 # The sizes of the other files here, whose programs are then the same.
@@ -112,6 +114,8 @@ def test_times():
         (["--finite", "3"], "--finite must be 0, or at least 4"),
         (["--noise", "0", *SMALL], "--noise must be from 1e-12 to 1e+12; got '0'"),
         (["--checkpoint", "folder", *SMALL], "--checkpoint keeps finite networks and what --engine krylov"),
+        (["--max-steps", "50", *SMALL], "--max-steps is of --engine krylov"),
+        (["--storage", "float32", "--engine", "dense", *SMALL], "--storage is of --engine krylov"),
         (["--activation", "linear", *SMALL, "--n-train", "80"], "singular"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
         (["--activaton=relu"], "did you mean --activation?"),
@@ -164,6 +168,7 @@ def test_columns_of_a_table_reach_the_kernel_alike(tmp_path, rng):
 def test_many_data_are_written_as_they_come_and_read_again(tmp_path, capsys, keep_settings):
     given = ["--engine", "krylov", "--n-train", "200", "--n-test", "12", "--activation", "relu", "--depth", "1"]
     given += ["--times", "0,1:1e4:4", "--checkpoint", str(tmp_path / "kept"), "--out", str(tmp_path / "out")]
+    given += ["--max-steps", "39", "--storage", "float32"]
     assert __main__.main(given) == 0
     told = capsys.readouterr().out
     assert "largest errors over all times" in told and "KL params" not in told
@@ -174,6 +179,7 @@ def test_many_data_are_written_as_they_come_and_read_again(tmp_path, capsys, kee
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.npz")}
     # What all rows share, one block of rows, one batch of predictions, and sums.
     assert len(kept) == 4
+    assert '"max_steps": "39"' in (tmp_path / "kept" / "curve" / "predictions" / "arguments.json").read_text()
     assert __main__.main(given) == 0
     assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.npz")}
     pd.testing.assert_frame_equal(table, pd.read_csv(tmp_path / "out" / "curve.csv"))
@@ -182,3 +188,23 @@ def test_many_data_are_written_as_they_come_and_read_again(tmp_path, capsys, kee
 def test_the_engines_are_those_of_the_library():
     # Features are of kernels given by them, which a job on data has none of.
     assert (*main.ENGINES, "features") == ni.ensemble.ENGINES
+    assert main.STORAGES == _krylov.STORAGES
+
+
+def test_a_distance_is_told_as_far_as_it_is_known():
+    t, squared = np.array([0.0, 1.0, 10.0, np.inf]), np.array([0.0, 4.0, 16.0, 25.0])
+    curve = types.SimpleNamespace(output_divergence=types.SimpleNamespace(truncation=0.0))
+    page = report.Report(curve, *[None] * 5)
+
+    def told(errors):
+        return page._distance({"t": t, "parameter_distance": squared, "parameter_distance_truncation": errors})
+
+    assert told(np.array([0.0, 0.1, 0.2, 1.0])) == (
+        "- The parameters have travelled a root mean square distance of 5 ± 0.1"
+    )
+    assert told(np.array([0.0, 0.1, 0.8, 30.0])).endswith(
+        "distance of 4 ± 0.1 up to t = 10, and how far at the end of the times shown is not known"
+    )
+    assert "is not known: its error" in told(np.array([0.0, 1.0, 8.0, 30.0]))
+    exact = page._distance({"t": t, "parameter_distance": squared})
+    assert exact == "- The parameters have travelled a root mean square distance of 5"

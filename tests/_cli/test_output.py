@@ -165,13 +165,13 @@ def test_dependencies_do_not_speak_to_the_user(monkeypatch, capsys, tmp_path):
         for i in range(3):
             warnings.warn("old name", DeprecationWarning, stacklevel=1)
             warnings.warn("old name", FutureWarning, stacklevel=1)
-            warnings.warn("two\nlines", UserWarning, stacklevel=1)
+            warnings.warn("two\nlines of `n_train`", UserWarning, stacklevel=1)
             warnings.warn(f"number {i % 2}", RuntimeWarning, stacklevel=1)
 
     monkeypatch.setattr(__main__.main_job, "run", noisy)
     assert __main__.main([]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"ntkinfo: warning: {text}" for text in ("two lines", "number 0", "number 1")]
+    assert lines == [f"ntkinfo: warning: {text}" for text in ("two lines of --n-train", "number 0", "number 1")]
 
 
 @pytest.fixture

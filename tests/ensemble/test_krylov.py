@@ -399,6 +399,24 @@ def test_memory_is_looked_at_before_it_is_spent(monkeypatch):
     assert ni.Ensemble.fit(net(), x, y, engine="krylov").storage == "none"
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere kernels are copied to the device")
+def test_stored_kernels_are_not_copied(monkeypatch):
+    """On a CPU the arrays that kernels are evaluated into become those of JAX: two matrices are held, and no third."""
+    filled, zeros = [], _sharded._zeros
+
+    def kept(shape, dtype):
+        filled.append(zeros(shape, dtype))
+        return filled[-1]
+
+    monkeypatch.setattr(_sharded, "_zeros", kept)
+    x, y, _ = data(n=50)
+    for storage in ("float64", "float32"):
+        filled.clear()
+        held = ni.Ensemble.fit(net(), x, y, engine="krylov", storage=storage, progress=False).stored
+        for array, own in zip((held.nngp, held.ntk), filled, strict=True):
+            assert array.unsafe_buffer_pointer() == own.ctypes.data and array.dtype == storage
+
+
 def test_float32_inputs_keep_their_precision_and_tell_their_errors():
     x, y, x_test = (part.astype(np.float32) for part in data())
     krylov = ni.Ensemble.fit(net(), x, y, engine="krylov")

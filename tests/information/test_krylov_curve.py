@@ -151,6 +151,7 @@ def test_a_test_input_that_was_trained_on_is_told_of():
     assert found.input_information.lower[-1] == 0
 
 
+@pytest.mark.filterwarnings("ignore:.* predictive variances")
 def test_what_was_written_is_read_again(tmp_path, monkeypatch):
     dense, krylov, x_test = both(tolerance=1e-2)
     first = ni.information.curve(krylov, x_test, SIGNS, T, noise=0.3, batch_size=4, checkpoint=tmp_path)
@@ -165,6 +166,11 @@ def test_what_was_written_is_read_again(tmp_path, monkeypatch):
         np.testing.assert_array_equal(column, again.columns()[name], err_msg=name)
     with pytest.raises(ValueError, match='`checkpoint` must be None under engine="dense"'):
         ni.information.curve(dense, x_test, SIGNS, T, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match='`max_steps` must be None under engine="dense"'):
+        ni.information.curve(dense, x_test, SIGNS, T, max_steps=50)
+    # Far too few, and it says so.
+    with pytest.warns(UserWarning, match="Allow more steps"):
+        ni.information.curve(krylov, x_test, SIGNS, T, noise=0.3, max_steps=1)
 
 
 def test_what_the_engine_cannot_give_is_refused_with_the_remedy():
