@@ -1,5 +1,8 @@
 """Sizes of arrays rounded up to few, so that neighbouring sizes share a compiled program."""
 
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,3 +48,26 @@ def cut(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return array
     inside = tuple(slice(length) for length in shape)
     return jnp.asarray(np.asarray(array)[inside]) if on_host(array) else array[inside]
+
+
+def rowwise(program: Callable, *arrays: jax.Array | np.ndarray):
+    """`program(*arrays)`, known arrays of n rows, each row for itself: filled up on the host to few numbers of rows."""
+    n = len(arrays[0])
+    if near(n) == n or not all(on_host(array) for array in arrays):
+        return program(*arrays)
+    found = program(*(repeat_last(np.asarray(array), near(n)) for array in arrays))
+    return jax.tree.map(lambda rows: cut(rows, (n, *rows.shape[1:])), found)
+
+
+def draws(function: Callable, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`function(key, shape)` of `jax.random`, numbers drawn each for itself, on the host for few numbers of draws.
+
+    The same numbers: the first so many of more draws are those of fewer, where keys are counted through (the default).
+    """
+    total = math.prod(shape)
+    counted = getattr(jax.config, "jax_threefry_partitionable", True) and (
+        key.dtype == np.uint32 or "fry" in str(key.dtype)
+    )
+    if not counted or not on_host(key):
+        return function(key, shape)
+    return jnp.asarray(np.asarray(function(key, (near(total),)))[:total].reshape(shape))
