@@ -160,8 +160,13 @@ def learn(cls, build, x, y, init, noise, objective, prior, factor, max_steps, sh
         start, unravel = ravel_pytree({name: jnp.asarray(np.log(value)) for name, value in init.items()})
         rows, targets = (jnp.asarray(np.asarray(value, np.float64)) for value in (x, y))
         kernel = _prior_name(build, init, prior)
-        function = _function(build, unravel, objective, kernel, noise)
+        program = _program(build, tuple((name, np.shape(value)) for name, value in init.items()), objective, kernel)
+        fixed = None if noise is None else jnp.asarray(noise, np.float64)
         count, found = targets.size, {}
+
+        def function(logs, x, y):
+            return program(logs, x, y, fixed)
+
         worst = None
 
         def negative(logs):
@@ -208,25 +213,46 @@ def learn(cls, build, x, y, init, noise, objective, prior, factor, max_steps, sh
     at_limit = tuple(name for name, yes in touched.items() if yes)
     _warn(objective, parameters, at_limit, converged, len(path) - 1, factor)
     variance = _plain(parameters["noise"]) if "noise" in parameters else noise
-    posterior = cls.fit(
-        build(_numbers(parameters)), x, y, noise=variance, prior=kernel, prior_saw_data=True, progress=show
-    )
+    net = build(_numbers(parameters))
+    if len(x) > padding.SMALL or x.ndim > 2 or isinstance(net, kernels.EmpiricalKernel | kernels.FeatureKernel):
+        posterior = cls.fit(net, x, y, noise=variance, prior=kernel, prior_saw_data=True, progress=show)
+    else:
+        # By a program of which the parameters are arguments: that of a network has them as constants.
+        rows = padding.repeat_last(np.asarray(x), padding.near(len(x)))
+        q = padding.cut(_prior_kernel(build, tuple(_numbers(parameters)), kernel)(_numbers(parameters), rows), 2 * x.shape[:1])
+        kernel_fn = networks.kernel_function(net)
+        posterior = cls.from_kernel(kernel_fn, x, y, q, noise=variance, prior=kernel, prior_saw_data=True)
     arrays = ({name: jnp.asarray(one) for name, one in each.items()} for each in (parameters, gradient))
     parameters, gradient = arrays
     numbers = (jnp.asarray(np.array(value)), gradient, jnp.asarray(np.array(path)))
     return LearnedPosterior(posterior, parameters, *numbers, objective, at_limit, converged, len(path) - 1)
 
 
-def _function(build: Callable, unravel, objective: str, prior: str, noise):
-    """The objective in nats and its gradient, of the logarithms of the parameters, inputs and targets."""
+@functools.lru_cache(maxsize=16)
+def _program(build: Callable, shapes: tuple, objective: str, prior: str):
+    """The objective in nats and its gradient, of the logarithms of the parameters, inputs, targets and a fixed noise.
 
-    def value(logs, x, y):
+    Kept, so that it is not compiled again for the same function `build`.
+    """
+    _, unravel = ravel_pytree({name: np.zeros(shape) for name, shape in shapes})
+
+    def value(logs, x, y, noise):
         parameters = {name: jnp.exp(one) for name, one in unravel(logs).items()}
         variance = parameters.pop("noise", noise)
         q = getattr(kernels.evaluate(networks.kernel_function(build(parameters)), x), prior)
         return _OBJECTIVES[objective](0.5 * (q + q.T), y, variance)
 
     return compiling.jit(jax.value_and_grad(value))
+
+
+@functools.lru_cache(maxsize=16)
+def _prior_kernel(build: Callable, names: tuple[str, ...], prior: str):
+    """The prior kernel (n, n) of parameters and inputs (n, ...)."""
+
+    def kernel(parameters, x):
+        return getattr(kernels.evaluate(networks.kernel_function(build(parameters)), x), prior)
+
+    return compiling.jit(kernel)
 
 
 def _prior_name(build, init, prior) -> str:

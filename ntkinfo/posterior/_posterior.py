@@ -459,7 +459,7 @@ class Posterior:
 
         Source: theory, section 4, "Bayesian posteriors".
         """
-        return _per_label.total(_information_gain, self)
+        return _per_label.total(_information_gain, self.with_spectrum())
 
     @property
     def kl(self) -> Float[Array, ""]:
@@ -474,7 +474,7 @@ class Posterior:
 
         Source: theory, section 4, "Bayesian posteriors".
         """
-        return _per_label.total(_kl, self)
+        return _per_label.total(_kl, self.with_spectrum())
 
     def leave_one_out(self) -> Gaussian:
         """The posterior of each training output given all *other* labels: mean (n, k), variance (n,). Exact, O(n²).
@@ -542,19 +542,22 @@ def _inverse(post: Posterior) -> tuple[Array, Array, Array]:
 
 
 def _evidence_of_spectrum(post: Posterior) -> Array:
-    return _per_label.total(_log_marginal_likelihood_of_spectrum, post)
+    return _per_label.total(_log_marginal_likelihood_of_spectrum, post.with_spectrum())
 
 
+@compiling.jit
 def _information_gain(post: Posterior) -> Array:
     return 0.5 * post.k * jnp.sum(jnp.log1p(post.eigenvalues / post.noise))
 
 
+@compiling.jit
 def _kl(post: Posterior) -> Array:
     q = post.eigenvalues
     spread = post.k * jnp.sum(jnp.log1p(q / post.noise) - q / (q + post.noise))
     return 0.5 * (spread + post._quadratic(lambda q: q / (q + post.noise) ** 2))
 
 
+@compiling.jit
 def _log_marginal_likelihood_of_spectrum(post: Posterior) -> Array:
     quadratic = post._quadratic(lambda q: 1 / (q + post.noise))
     return _noise.log_marginal_likelihood(post.eigenvalues, quadratic, post.k, post.noise)
