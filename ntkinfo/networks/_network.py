@@ -224,7 +224,8 @@ def _kind(value) -> str:
 
 # Of two rows, once: what compiles in less time is what is fastest.
 @functools.partial(compiling.jit, static_argnums=0)
-def _called(function, params, state, x):
+def called(function: Callable, params: Any, state: Any, x: Any) -> Any:
+    """`function(params, state, x)` as one program."""
     return function(params, state, x)
 
 
@@ -239,8 +240,8 @@ def require_rows_alone(name: str, net: Network, x: Array) -> None:
     # Inside a traced function known values are computed with, not traced.
     with jax.ensure_compile_time_eval():
         pair = np.stack([np.asarray(x[0]), np.asarray(x[-1])])
-        together = np.asarray(_called(function, net.params, state, pair))
-        alone = np.concatenate([np.asarray(_called(function, net.params, state, pair[i : i + 1])) for i in (0, 1)])
+        together = np.asarray(called(function, net.params, state, pair))
+        alone = np.concatenate([np.asarray(called(function, net.params, state, pair[i : i + 1])) for i in (0, 1)])
     if not np.isfinite(together).all():
         raise ValueError(f"`{name}` must have finite outputs; got NaN or infinite ones for the first or last input.")
     if np.abs(together - alone).max() > _SAME_OUTPUT * max(np.abs(alone).max(), np.finfo(alone.dtype).tiny):

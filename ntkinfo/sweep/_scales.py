@@ -19,6 +19,7 @@ from ntkinfo import kernels, mixture, networks
 from ntkinfo._common import check, checkpoint, compiling, data, labels, tables
 from ntkinfo._common import progress as _progress
 from ntkinfo._common.quantities import catalogue, in_nats, scaled
+from ntkinfo._numerics import padding
 from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.information import QUANTITIES, Information, Losses, curve

@@ -39,6 +39,12 @@ def test_draws_are_those_of_the_shape_itself(key, draw):
         np.testing.assert_array_equal(part, draw(key, part.shape))
 
 
+@pytest.mark.parametrize("key", [KEY, jax.random.PRNGKey(3)])
+@pytest.mark.parametrize("n", [1, 2, 9, 12, 2000])
+def test_permutations_are_those_of_jax(key, n):
+    np.testing.assert_array_equal(padding.permutation(key, n), jax.random.permutation(key, n))
+
+
 def test_keys_that_are_not_counted_through_draw_their_own_shape():
     key = jax.random.key(3, impl="rbg")
     np.testing.assert_array_equal(padding.draws(jax.random.normal, key, (5, 2)), jax.random.normal(key, (5, 2)))
