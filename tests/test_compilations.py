@@ -1,7 +1,7 @@
 """How many programs public entries compile: none again, none for new values, at most one for a neighbouring size.
 
-Sizes are rounded up to few (`ntkinfo/_numerics/padding.py`), and neighbours share one of them; small work is done by NumPy,
-which compiles nothing. Where more is compiled, `COMPILED` says how much and why.
+Sizes are rounded up to few (`ntkinfo/_numerics/padding.py`), and neighbours share one of them; small work is done by
+NumPy, which compiles nothing. Where more is compiled, `COMPILED` says how much and why.
 """
 
 import functools

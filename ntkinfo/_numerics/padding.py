@@ -50,6 +50,11 @@ def cut(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.asarray(np.asarray(array)[inside]) if on_host(array) else array[inside]
 
 
+def some(array: jax.Array | np.ndarray, rows: slice) -> jax.Array:
+    """`array[rows]` of a known array, on the host without a program for each length."""
+    return jnp.asarray(np.asarray(array)[rows]) if on_host(array) else jnp.asarray(array[rows])
+
+
 def rowwise(program: Callable, *arrays: jax.Array | np.ndarray):
     """`program(*arrays)`, known arrays of n rows, each row for itself: filled up on the host to few numbers of rows."""
     n = len(arrays[0])

@@ -87,7 +87,7 @@ def losses(
         raise TypeError("`y` must hold floating-point targets; got integers. Code classes as -1 and 1 or one-hot rows.")
     targets = jnp.asarray(read.targets, z.mean.dtype)
     labels.require_shape("y", targets.shape, z.mean.shape)
-    result = _losses(z, targets, read.classes, noise)
+    result = of_known(z, targets, read.classes, noise)
     check.finite_result("a loss", result, "`z`, `y` and `noise`")
     return result
 
@@ -98,7 +98,8 @@ def average(values: Float[Array, "... m"], weights: Float[Array, " m"] | None) -
 
 
 @compiling.on_host
-def _losses(xp, z, targets, classes, noise):
+def of_known(xp, z, targets, classes, noise):
+    """`compute`, which compiles nothing for known predictions on the host."""
     return compute(z, targets, classes, noise, xp=xp)
 
 
