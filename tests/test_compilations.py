@@ -263,7 +263,7 @@ CALLS = {
     "kde_pair": lambda n, scale: estimators.kde_pair(scale * X[:n], Y[:n, 0] > 0, variance=0.1, standardize=True),
     "binned_layer": lambda n, scale: estimators.binned_layer(scale * X[:n], HALF[:n], bins=4),
     "infonce": lambda n, scale: estimators.infonce(
-        scale * X[:n], X[:n], key=KEY, hidden=(4,), embedding=2, batch_size=2, steps=2, progress=False
+        scale * X[:n], X[:n], key=KEY, hidden=(4,), embedding=2, batch_size=2, steps=2, test_fraction=0.3, **SILENT
     ),
     "infonce, steps": lambda n, scale: estimators.infonce(
         scale * X, X, key=KEY, hidden=(4,), embedding=2, batch_size=4, steps=n, progress=False
@@ -291,8 +291,18 @@ def GAUSSIAN(n, scale):
     return covariance, covariance, 0.5 * covariance
 
 
+_TRAINING = "steps are compiled for the exact data: batches are drawn of its rows, and filled in rows would train"
+_PRODUCTS = "products are compiled for each width of a block of vectors; kernels, n², have no memory to fill up"
 # What a neighbouring size compiles, where it is more than one program, and why.
-COMPILED = {}
+COMPILED = {
+    "train_layers": (4, f"start, first record, epochs, records; {_TRAINING}"),
+    "variational.fit": (3, f"start, records, steps; {_TRAINING}"),
+    "krylov.predict": (2, _PRODUCTS),
+    "krylov.spectral_sums": (2, _PRODUCTS),
+    "krylov.curve": (4, f"{_PRODUCTS}; pairs of inputs and their derivatives beside them"),
+    "features.curve": (2, "predictions with losses, and pairs of inputs"),
+    "networks.report": (7, f"outputs, spectrum, three posteriors, two runs: {_TRAINING}"),
+}
 
 # In every run: what compiles nothing, and what most calls are made of.
 QUICK = ("predict", "predict_train", "forecast", "leave_one_out", "losses", "ksg", "kde", "ib", "own_beta", "select",

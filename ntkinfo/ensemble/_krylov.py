@@ -368,7 +368,7 @@ class KrylovEnsemble:
 
         def joined(name):
             value = jnp.asarray(np.concatenate([part[name] for part in parts], axis=1), dtype)
-            return value if t.ndim else value[0]
+            return value if t.ndim else jnp.asarray(np.asarray(value)[0])
 
         worst = max(float(part["worst"]) for part in parts)
         truncation = max(float(part["truncation"]) for part in parts)

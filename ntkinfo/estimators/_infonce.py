@@ -252,8 +252,11 @@ def _over_batches(settings, params, pair):
 
 def _judge(settings, params, pair, n_test) -> Information:
     """The bound on the held-out samples, the first `n_test`."""
-    held_out = tuple(columns[:n_test] for columns in pair)
-    terms, as_wrong = (np.asarray(values, np.float64) for values in _over_batches(settings, params, held_out))
+    # Whole batches, filled up to a number that neighbouring ones share.
+    full = padding.near(n_test // settings.batch) * settings.batch
+    held_out = tuple(padding.repeat_last(np.asarray(columns)[:n_test], full) for columns in pair)
+    found = _over_batches(settings, params, held_out)
+    terms, as_wrong = (np.asarray(values, np.float64)[:n_test] for values in found)
     bad = ~np.isfinite(terms)
     if bad.any():
         raise ValueError(f"`critic` must give finite scores to pairs that occur; got {terms[bad][0]} for one of them.")

@@ -298,7 +298,7 @@ def _agreement(net: Network, x, y, x_test, largest: float, key, progress) -> dic
     if real is None or linear is None:
         disagreement = missing
     else:
-        linear_outputs, real_outputs = (np.asarray(run.outputs[0]) for run in (linear, real))
+        linear_outputs, real_outputs = (np.asarray(run.outputs)[0] for run in (linear, real))
         moved = linear_outputs - linear_outputs[:1]
         apart = linear_outputs - real_outputs
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -307,8 +307,8 @@ def _agreement(net: Network, x, y, x_test, largest: float, key, progress) -> dic
     return {
         "t": t,
         "disagreement": disagreement,
-        "linear_mse": missing if linear is None else np.asarray(linear.loss[0]),
-        "real_mse": missing if real is None else np.asarray(real.loss[0]),
+        "linear_mse": missing if linear is None else np.asarray(linear.loss)[0],
+        "real_mse": missing if real is None else np.asarray(real.loss)[0],
     }
 
 

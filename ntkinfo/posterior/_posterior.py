@@ -568,16 +568,27 @@ def _evidence_of_spectrum(post: Posterior) -> Array:
     return _per_label.total(_log_marginal_likelihood_of_spectrum, _bare(post.with_spectrum()))
 
 
-@compiling.jit
 def _information_gain(post: Posterior) -> Array:
-    return 0.5 * post.k * jnp.sum(jnp.log1p(post.eigenvalues / post.noise))
+    return _gain_of_spectrum(post.eigenvalues, post.noise, k=post.k)
 
 
-@compiling.jit
+@compiling.on_host(static_argnames=("k",))
+def _gain_of_spectrum(xp, q, noise, *, k):
+    return 0.5 * k * xp.sum(xp.log1p(q / noise))
+
+
 def _kl(post: Posterior) -> Array:
+    if post.coupling is None:
+        return _kl_of_spectrum(post.eigenvalues, post.noise, post.y_rotated, k=post.k)
     q = post.eigenvalues
     spread = post.k * jnp.sum(jnp.log1p(q / post.noise) - q / (q + post.noise))
     return 0.5 * (spread + post._quadratic(lambda q: q / (q + post.noise) ** 2))
+
+
+@compiling.on_host(static_argnames=("k",))
+def _kl_of_spectrum(xp, q, noise, y, *, k):
+    spread = k * xp.sum(xp.log1p(q / noise) - q / (q + noise))
+    return 0.5 * (spread + xp.sum((q / (q + noise) ** 2)[:, None] * y**2))
 
 
 @compiling.jit
