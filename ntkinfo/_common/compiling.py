@@ -85,7 +85,8 @@ def on_host(function: Callable | None = None, *, static_argnames: tuple[str, ...
       static_argnames: names of those.
 
     Returns:
-      A function of the arrays, which returns arrays of JAX; or a decorator where `function` is left out.
+      A function of the arrays, which returns arrays of JAX in the floating dtype of those that came; or a decorator
+      where `function` is left out.
     """
     if function is None:
         return functools.partial(on_host, static_argnames=static_argnames)
@@ -97,7 +98,11 @@ def on_host(function: Callable | None = None, *, static_argnames: tuple[str, ...
         if not (tracing.is_known(*leaves) and all(not isinstance(a, jax.Array) or padding.on_host(a) for a in leaves)):
             return program(*arrays, **static)
         host = jax.tree.map(lambda a: np.asarray(a) if isinstance(a, jax.Array) else a, arrays)
+        floats = [leaf.dtype for leaf in leaves if hasattr(leaf, "dtype") and leaf.dtype.kind == "f"]
         with np.errstate(all="ignore"):
-            return jax.tree.map(jnp.asarray, function(np, *host, **static))
+            found = jax.tree.map(np.asarray, function(np, *host, **static))
+        # NumPy 1 makes float64 of numbers of float32 times a number of Python, where JAX does not.
+        exact = np.result_type(*floats) if floats else np.dtype(float)
+        return jax.tree.map(lambda a: jnp.asarray(a.astype(exact) if a.dtype.kind == "f" else a), found)
 
     return call
