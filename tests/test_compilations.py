@@ -301,6 +301,7 @@ COMPILED = {
     "krylov.spectral_sums": (2, _PRODUCTS),
     "krylov.curve": (4, f"{_PRODUCTS}; pairs of inputs and their derivatives beside them"),
     "features.curve": (2, "predictions with losses, and pairs of inputs"),
+    "posterior.learn": (2, "the objective with its gradient, and the spectrum of the kernel where the noise is small"),
     "networks.report": (7, f"outputs, spectrum, three posteriors, two runs: {_TRAINING}"),
 }
 

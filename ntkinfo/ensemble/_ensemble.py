@@ -405,7 +405,7 @@ class Ensemble:
         check.flag("joint", joint)
         if prior is not None:
             prior = check.array("prior", prior, (1, 2))
-            variances = prior if prior.ndim == 1 or prior.shape[0] != prior.shape[1] else jnp.diagonal(prior)
+            variances = prior if prior.ndim == 1 or prior.shape[0] != prior.shape[1] else _diagonal(prior)
             check.positive("prior", variances, zero=True)
         if offset is not None:
             offset = check.array("offset", offset, 2)
