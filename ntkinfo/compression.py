@@ -114,7 +114,9 @@ def weight_noise_bound(
     if t.ndim < 2 or t.shape[-1] != d_in or t.shape[-2] < 2:
         raise ValueError(f"`activations` must have shape (..., n, {d_in}) with n of at least 2; got {t.shape}.")
     check.positive("std", std, scalar=True)
-    if check.concrete(t) and not (np.sum(np.square(np.asarray(t)), axis=-1) > 0).all():
+    with np.errstate(over="ignore", under="ignore"):
+        empty = check.concrete(t) and not (np.sum(np.square(np.asarray(t)), axis=-1) > 0).all()
+    if empty:
         raise ValueError("`activations` must have no row of zeros: noise on the weights does not reach it.")
     bound = _noise_bound(weight, t, jnp.asarray(std, t.dtype))
     check.finite_result("the bound", bound, "`weight`, `activations` and `std`")

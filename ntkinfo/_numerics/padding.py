@@ -64,13 +64,17 @@ def rowwise(program: Callable, *arrays: jax.Array | np.ndarray):
     return jax.tree.map(lambda rows: cut(rows, (n, *rows.shape[1:])), found)
 
 
+def _bits(key, shape):
+    return jax.random.bits(key, shape, np.uint32)
+
+
 def permutation(key: jax.Array, n: int) -> np.ndarray:
     """`jax.random.permutation(key, n)` of a known key: numbers 0, ..., n - 1 sorted by random ones, a few times."""
     order = np.arange(n)
     # So often that equal random numbers, which sorting leaves in order, are rare.
     for _ in range(math.ceil(3 * math.log(max(n, 1)) / math.log(2**32 - 1))):
         key, own = jax.random.split(key)
-        order = order[np.argsort(np.asarray(draws(jax.random.bits, own, (n,))), kind="stable")]
+        order = order[np.argsort(np.asarray(draws(_bits, own, (n,))), kind="stable")]
     return order
 
 

@@ -459,7 +459,7 @@ class Posterior:
 
         Source: theory, section 4, "Bayesian posteriors".
         """
-        return _per_label.total(_information_gain, _bare(self.with_spectrum()))
+        return _per_label.total(_information_gain, self)
 
     @property
     def kl(self) -> Float[Array, ""]:
@@ -474,7 +474,7 @@ class Posterior:
 
         Source: theory, section 4, "Bayesian posteriors".
         """
-        return _per_label.total(_kl, _bare(self.with_spectrum()))
+        return _per_label.total(_kl, self)
 
     def leave_one_out(self) -> Gaussian:
         """The posterior of each training output given all *other* labels: mean (n, k), variance (n,). Exact, O(n²).
