@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
 
-from ntkinfo._common import check, tables
+from ntkinfo._common import check, compiling, tables
 
 __all__ = [
     "RelaxationTimes",
@@ -61,11 +61,16 @@ def gaussian_layer_bound(
             _check_covariance(name, np.asarray(value, np.float64))
     if check.concrete(noise) and (np.linalg.eigvalsh(np.asarray(noise, np.float64)) <= 0).any():
         raise ValueError("`cov_noise` must be positive definite: without noise the information is infinite.")
-    signal = jnp.einsum("...io,...ij,...jp->...op", weight, cov_t, weight)
-    noise = jnp.broadcast_to(noise, jnp.broadcast_shapes(noise.shape, signal.shape))
-    bound = 0.5 * (_log_det(noise + jnp.broadcast_to(signal, noise.shape)) - _log_det(noise))
+    bound = _gaussian_bound(weight, cov_t, noise)
     check.finite_result("the bound", bound, "`weight`, `cov_t` and `cov_noise`")
     return bound
+
+
+@compiling.jit
+def _gaussian_bound(weight, cov_t, noise):
+    signal = jnp.einsum("...io,...ij,...jp->...op", weight, cov_t, weight)
+    noise = jnp.broadcast_to(noise, jnp.broadcast_shapes(noise.shape, signal.shape))
+    return 0.5 * (_log_det(noise + jnp.broadcast_to(signal, noise.shape)) - _log_det(noise))
 
 
 def _check_covariance(name, value):
@@ -105,23 +110,31 @@ def weight_noise_bound(
     Source: theory, section 9, corrected for noise that depends on T; the thesis (arXiv 2202.06749), chapter 3.
     """
     weight, t = check.array("weight", weight), check.array("activations", activations)
-    d_in, d_out = _sizes(weight)
+    d_in, _ = _sizes(weight)
     if t.ndim < 2 or t.shape[-1] != d_in or t.shape[-2] < 2:
         raise ValueError(f"`activations` must have shape (..., n, {d_in}) with n of at least 2; got {t.shape}.")
     check.positive("std", std, scalar=True)
-    squared = jnp.sum(t**2, axis=-1)
-    if check.concrete(squared) and not (np.asarray(squared) > 0).all():
+    with np.errstate(over="ignore", under="ignore"):
+        empty = check.concrete(t) and not (np.sum(np.square(np.asarray(t)), axis=-1) > 0).all()
+    if empty:
         raise ValueError("`activations` must have no row of zeros: noise on the weights does not reach it.")
+    bound = _noise_bound(weight, t, jnp.asarray(std, t.dtype))
+    check.finite_result("the bound", bound, "`weight`, `activations` and `std`")
+    return bound
+
+
+@compiling.jit
+def _noise_bound(weight, t, std):
+    squared = jnp.sum(t**2, axis=-1)
     centred = t - jnp.mean(t, axis=-2, keepdims=True)
     projected = jnp.einsum("...nd,...do->...no", centred, weight)
     signal = jnp.einsum("...no,...np->...op", projected, projected) / t.shape[-2]
     # Relative to the noise: neither its square nor that of the signal over- or underflows where the ratio does not.
     power = jnp.mean(squared, axis=-1)
-    ratio = signal / (jnp.asarray(std, t.dtype) ** 2 * power)[..., None, None]
+    d_out = weight.shape[-1]
+    ratio = signal / (std**2 * power)[..., None, None]
     total = ratio + jnp.broadcast_to(jnp.eye(d_out, dtype=t.dtype), ratio.shape)
-    bound = 0.5 * (_log_det(total) + d_out * (jnp.log(power) - jnp.mean(jnp.log(squared), axis=-1)))
-    check.finite_result("the bound", bound, "`weight`, `activations` and `std`")
-    return bound
+    return 0.5 * (_log_det(total) + d_out * (jnp.log(power) - jnp.mean(jnp.log(squared), axis=-1)))
 
 
 class RelaxationTimes(NamedTuple):
@@ -170,6 +183,11 @@ def relaxation_times(delta_s: Float[ArrayLike, "... k"]) -> RelaxationTimes:
     if delta_s.ndim < 1:
         raise ValueError(f"`delta_s` must have shape (..., K); got {delta_s.shape}.")
     check.positive("delta_s", delta_s, zero=True)
+    return _relaxation_times(delta_s)
+
+
+@compiling.jit
+def _relaxation_times(delta_s):
     # exp of the sum is the largest, and leaves the range of the dtype first.
     layers, single = jnp.sum(jnp.exp(delta_s), axis=-1), jnp.exp(jnp.sum(delta_s, axis=-1))
     beyond = jnp.sum(jnp.expm1(delta_s), axis=-1), jnp.expm1(jnp.sum(delta_s, axis=-1))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import check, compiling, pytree, tables
 from ntkinfo._numerics import entropy as _entropy
 
 if TYPE_CHECKING:
@@ -220,7 +220,23 @@ def entropy(p: Float[ArrayLike, "..."], axis: int | tuple[int, ...] | None = -1)
     """
     p = check.array("p", p)
     _check_axis(axis, p.ndim)
-    return _entropy.entropy(check.probabilities("p", p, axis=axis), axis=axis)
+    return _entropy_of(check.probabilities("p", p, axis=axis), axis=axis)
+
+
+# On the host where tables are known: nothing is compiled for a shape.
+@compiling.on_host(static_argnames=("axis",))
+def _entropy_of(xp, p, *, axis):
+    return _entropy.entropy(p, axis=axis)
+
+
+@compiling.on_host(static_argnames=("axis",))
+def _kl_of(xp, p, q, *, axis):
+    return _entropy.kl(p, q, axis=axis)
+
+
+@compiling.on_host
+def _information_of(xp, p_xy):
+    return _entropy.mutual_information(p_xy)
 
 
 def _check_axis(axis, ndim):
@@ -250,9 +266,11 @@ def kl(
     except ValueError:
         raise ValueError(f"`p` and `q` must have shapes that broadcast; got {p.shape} and {q.shape}.") from None
     _check_axis(axis, len(shape))
-    check.probabilities("p", jnp.broadcast_to(p, shape), axis=axis)
-    check.probabilities("q", jnp.broadcast_to(q, shape), axis=axis)
-    return _entropy.kl(p, q, axis=axis)
+    for name, given in (("p", p), ("q", q)):
+        # On the host, where a new shape compiles nothing.
+        broad = np.broadcast_to(np.asarray(given), shape) if check.concrete(given) else jnp.broadcast_to(given, shape)
+        check.probabilities(name, broad, axis=axis)
+    return _kl_of(p, q, axis=axis)
 
 
 def mutual_information(p_xy: Float[ArrayLike, "... x y"]) -> Float[Array, "..."]:
@@ -266,7 +284,7 @@ def mutual_information(p_xy: Float[ArrayLike, "... x y"]) -> Float[Array, "..."]
     p_xy = check.values("p_xy", p_xy)
     if p_xy.ndim < 2:
         raise ValueError(f"`p_xy` must have shape (..., x, y); got {p_xy.shape}.")
-    return _entropy.mutual_information(check.probabilities("p_xy", p_xy, axis=(-2, -1)))
+    return _information_of(check.probabilities("p_xy", p_xy, axis=(-2, -1)))
 
 
 def check_joint(name: str, p_xy: Float[ArrayLike, "x y"]) -> Float[Array, "x y"]:
@@ -341,7 +359,13 @@ def smooth(p_xy: Float[ArrayLike, "x y"], epsilon: float) -> Float[Array, "x y"]
     check.positive("epsilon", epsilon, scalar=True)
     if check.concrete(epsilon) and float(epsilon) > 1:
         raise ValueError(f"`epsilon` must lie in (0, 1]; got {epsilon}.")
-    p_x = jnp.sum(p_xy, axis=1, keepdims=True)
+    return _smoothed(p_xy, epsilon)
+
+
+@compiling.on_host
+def _smoothed(xp, p_xy, epsilon):
+    p_x = xp.sum(p_xy, axis=1, keepdims=True)
+    epsilon = xp.asarray(epsilon, p_xy.dtype)
     return (1 - epsilon) * p_xy + epsilon * p_x / p_xy.shape[1]
 
 

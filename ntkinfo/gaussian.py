@@ -3,16 +3,18 @@
 A prediction for m points and k outputs has the covariance Σ ⊗ I_k: the outputs are independent and share Σ.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, compiling, eigenproblems, tables
-from ntkinfo._numerics import normal_rule, variance_ratio
+from ntkinfo._common import check, compiling, eigenproblems, tables, tracing
+from ntkinfo._numerics import normal_rule, padding, variance_ratio
 from ntkinfo._numerics.cholesky import cholesky
 
 __all__ = [
@@ -79,10 +81,11 @@ class Gaussian(NamedTuple):
         shape = tuple(check.size("shape", size) for size in shape)
         p = check_marginals("self", self, zero=True)
         check.entries("shape", math.prod(shape) * p.mean.size, f"{math.prod(shape)} draws of {p.mean.size} outputs")
-        normal = jax.random.normal(key, (*shape, *p.mean.shape), p.mean.dtype)
-        ahead = (None,) * len(shape)
+        draw = functools.partial(jax.random.normal, dtype=p.mean.dtype)
+        known = tracing.is_known(key, p.mean, p.variance)
+        normal = (padding.draws if known else lambda draw, *rest: draw(*rest))(draw, key, (*shape, *p.mean.shape))
         if self.covariance is None:
-            return p.mean[ahead] + jnp.sqrt(p.variance)[*ahead, ..., None] * normal
+            return _scaled(normal, p.mean, p.variance)
         covariance = _check_arguments("self", self, joint=True).covariance
         what = "`self` must be of at most {} points"
         eigenproblems.require(what, p.mean.shape[-2], p.mean.dtype, "Draw at fewer.")
@@ -92,7 +95,20 @@ class Gaussian(NamedTuple):
                 "`self.covariance` must be positive semidefinite; got one with an eigenvalue of "
                 f"{float(np.min(smallest)):.3g} of its largest. Where all is rounding, use float64 or an earlier time."
             )
-        return p.mean[ahead] + root[ahead] @ normal
+        return _correlated(normal, p.mean, root)
+
+
+# Leading axes of the draws come first.
+@compiling.on_host
+def _scaled(xp, normal, mean, variance):
+    ahead = (None,) * (normal.ndim - mean.ndim)
+    return mean[ahead] + xp.sqrt(variance)[*ahead, ..., None] * normal
+
+
+@compiling.on_host
+def _correlated(xp, normal, mean, root):
+    ahead = (None,) * (normal.ndim - mean.ndim)
+    return mean[ahead] + root[ahead] @ normal
 
 
 def check_marginals(name: str, p: Gaussian, *, zero: bool = False) -> Gaussian:
@@ -194,12 +210,22 @@ def entropy(p: Gaussian, *, joint: bool = False) -> Float[Array, "..."]:
       [1.4189]
     """
     p = _check_arguments("p", p, joint=joint)
-    m, k = p.mean.shape[-2:]
+    k = p.mean.shape[-1]
     if not joint:
-        return 0.5 * k * (math.log(2 * np.pi * np.e) + jnp.log(p.variance))
+        return _entropy(p.variance, k=k)
     factor = _factors(p.covariance)
-    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
-    return _definite("p", 0.5 * k * (m * math.log(2 * np.pi * np.e) + log_det), factor)
+    return _definite("p", _joint_entropy(factor, k=k), factor)
+
+
+@compiling.on_host(static_argnames=("k",))
+def _entropy(xp, variance, *, k):
+    return 0.5 * k * (math.log(2 * math.pi * math.e) + xp.log(variance))
+
+
+@compiling.on_host(static_argnames=("k",))
+def _joint_entropy(xp, factor, *, k):
+    log_det = 2 * xp.sum(xp.log(xp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+    return 0.5 * k * (factor.shape[-1] * math.log(2 * math.pi * math.e) + log_det)
 
 
 def log_prob(p: Gaussian, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 0.0) -> Float[Array, "... m"]:
@@ -225,15 +251,20 @@ def log_prob(p: Gaussian, y: Float[ArrayLike, "... m k"], *, noise: ArrayLike = 
     check.positive("noise", noise, zero=True, scalar=True)
     if y.shape[-2:] != p.mean.shape[-2:] or y.ndim > p.mean.ndim:
         raise ValueError(f"`y` must have the shape (m, k) = {p.mean.shape[-2:]} of one prediction; got {y.shape}.")
-    k = y.shape[-1]
-    variance = p.variance + noise
-    if check.concrete(variance):
-        check.positive("noise + variance", variance)
-    # Divided before it is squared, and the logarithm in parts: neither overflows where the result does not.
-    scaled = (jnp.broadcast_to(y, p.mean.shape) - p.mean) / jnp.sqrt(variance)[..., None]
-    result = -0.5 * (jnp.sum(scaled**2, axis=-1) + k * (math.log(2 * np.pi) + jnp.log(variance)))
+    if check.concrete(p.variance, noise):
+        check.positive("noise + variance", np.asarray(p.variance) + np.asarray(noise, p.variance.dtype))
+    noise = noise if isinstance(noise, jax.Array) else np.asarray(noise)
+    result = _log_prob(p.mean, p.variance, y, noise.astype(p.variance.dtype))
     check.finite_result("the log-probability", result, "`y`, `noise` and `p`")
     return result
+
+
+@compiling.on_host
+def _log_prob(xp, mean, variance, y, noise):
+    variance = variance + noise
+    # Divided before it is squared, and the logarithm in parts: neither overflows where the result does not.
+    scaled = (xp.broadcast_to(y, mean.shape) - mean) / xp.sqrt(variance)[..., None]
+    return -0.5 * (xp.sum(scaled**2, axis=-1) + mean.shape[-1] * (math.log(2 * math.pi) + xp.log(variance)))
 
 
 def joint_divergence(
@@ -254,7 +285,8 @@ def joint_divergence(
 
 
 @compiling.jit
-def _joint_divergences(mean, factor, factor0):
+def _joint_divergences(mean, other, factor, factor0):
+    mean = mean - jnp.broadcast_to(other, mean.shape)
     m, k = mean.shape[-2:]
     lead = mean.shape[:-2]
     flat = mean.reshape((-1, m, k)), factor.reshape((-1, m, m))
@@ -298,20 +330,22 @@ def kl_divergence(p: Gaussian, q: Gaussian, *, joint: bool = False) -> Float[Arr
             f"`q` must have a mean of the shape of `p`, {p.mean.shape}, or without its leading axes; "
             f"got {q.mean.shape}."
         )
-    k = p.mean.shape[-1]
-    shift = p.mean - jnp.broadcast_to(q.mean, p.mean.shape)
     if not joint:
-        result = _pointwise(p.variance, jnp.broadcast_to(q.variance, p.variance.shape), shift, k)
+        result = _pointwise(p.mean, p.variance, q.mean, q.variance)
     else:
         factor, factor0 = _factors(p.covariance), _factors(q.covariance)
-        result = _definite("q", _definite("p", _joint_divergences(shift, factor, factor0), factor), factor0)
+        result = _joint_divergences(p.mean, q.mean, factor, factor0)
+        result = _definite("q", _definite("p", result, factor), factor0)
     check.finite_result("the divergence", result, "`p` and `q`")
     return result
 
 
-def _pointwise(variance, reference, shift, k):
+@compiling.jit
+def _pointwise(mean, variance, other, reference):
     """KL at each point, (..., m)."""
+    shift, reference = mean - jnp.broadcast_to(other, mean.shape), jnp.broadcast_to(reference, variance.shape)
     scaled = shift / jnp.sqrt(reference)[..., None]
+    k = mean.shape[-1]
     return 0.5 * (k * variance_ratio.excess(variance, reference) + jnp.sum(scaled**2, axis=-1))
 
 
@@ -339,12 +373,13 @@ def sign_error(p: Gaussian, y: Float[ArrayLike, "m 1"]) -> Float[Array, "... m"]
     return _sign_error(p.mean, p.variance, y)
 
 
-@compiling.jit
-def _sign_error(mean, variance, y):
-    margin = jnp.broadcast_to(y, mean.shape)[..., 0] * mean[..., 0]
+@compiling.on_host
+def _sign_error(xp, mean, variance, y):
+    margin = xp.broadcast_to(y, mean.shape)[..., 0] * mean[..., 0]
     random = variance > 0
-    error = jax.scipy.stats.norm.cdf(-margin / jnp.sqrt(jnp.where(random, variance, 1.0)))
-    return jnp.where(random, error, 0.5 * (1.0 - jnp.sign(margin)))
+    normal = jax.scipy.special.ndtr if xp is jnp else scipy.special.ndtr
+    error = normal(-margin / xp.sqrt(xp.where(random, variance, 1.0)))
+    return xp.where(random, error, 0.5 * (1.0 - xp.sign(margin)))
 
 
 # Trapezoidal rule for the value u of the winning output, in standard deviations above the largest mean: it must be
@@ -413,13 +448,18 @@ def _winning(mean, variance):
 
 
 @compiling.jit
+def _winning_of(mean, variance, classes):
+    wins = jax.checkpoint(lambda a: _win(*a))
+    return jax.lax.map(wins, (mean, variance, classes), batch_size=_batch(mean.shape[-1], variance.size))
+
+
 def winning_of(mean: Float[Array, "*lead m k"], variance: Float[Array, "*lead m"], classes: Array) -> Array:
     """`winning_probabilities` of one class at each point, `classes` (m,): (..., m), without checks, at a fraction."""
-    k = mean.shape[-1]
-    index = jnp.broadcast_to(classes, variance.shape).reshape(-1)
-    flat = mean.reshape((-1, k)), variance.reshape(-1), index
-    wins = jax.checkpoint(lambda a: _win(*a))
-    return jax.lax.map(wins, flat, batch_size=_batch(k, variance.size)).reshape(variance.shape)
+    known = tracing.is_known(mean, variance, classes) and padding.on_host(mean)
+    xp, program = (np, functools.partial(padding.rowwise, _winning_of)) if known else (jnp, _winning_of)
+    index = xp.broadcast_to(xp.asarray(classes), variance.shape)
+    rows = xp.asarray(mean).reshape((-1, mean.shape[-1])), xp.asarray(variance).ravel(), index.ravel()
+    return jnp.asarray(xp.asarray(program(*rows)).reshape(variance.shape))
 
 
 def winning_probabilities(
@@ -455,4 +495,8 @@ def winning_probabilities(
             f"`mean` must have at least two outputs, one for each class; got shape {mean.shape}. "
             "For one output and labels -1 and 1 use `sign_error`."
         )
-    return _winning(mean, variance)
+    if not (tracing.is_known(mean, variance) and padding.on_host(mean)):
+        return _winning(mean, variance)
+    k = mean.shape[-1]
+    rows = padding.rowwise(_winning, np.asarray(mean).reshape(-1, k), np.asarray(variance).ravel())
+    return jnp.asarray(np.asarray(rows).reshape(mean.shape))

@@ -181,16 +181,28 @@ def of_activations(
         check.small_enough("activations", layer)
     dtype = jnp.result_type(*layers)
     _check_options(m, len(layers), dtype, snr, method, key, n_samples)
-    # In units of the largest, so that no product underflows.
-    largest = jnp.stack([jnp.max(jnp.abs(layer)).astype(dtype) for layer in layers])
+    largest, units, grams = _grams([layer.astype(dtype) for layer in layers])
     for number, layer in enumerate(layers):
         # Denormal numbers are 0 to XLA.
-        if check.concrete(layer, largest) and np.any(np.asarray(layer)) and not largest[number] > 0:
+        if check.concrete(layer, largest) and np.any(np.asarray(layer)) and not np.asarray(largest)[number] > 0:
             _refuse_small(number, dtype)
-    units = jnp.where(largest > 0, largest, 1)
-    scaled = [layer.astype(dtype) / unit for layer, unit in zip(layers, units, strict=True)]
-    grams = [layer @ layer.T / layer.shape[1] for layer in scaled]
-    return _channel(jnp.stack(grams), y, snr, method, key, n_samples, units**2)
+    return _channel(grams, y, snr, method, key, n_samples, units**2)
+
+
+@compiling.on_host
+def _grams(xp, layers):
+    """The largest entry of each layer, its unit, and Gram matrices (layers, m, m) in units of its square."""
+    # In units of the largest, so that no product underflows; denormal numbers are 0, as they are to XLA.
+    largest = xp.stack([xp.max(xp.abs(layer)) for layer in layers])
+    largest = xp.where(largest < float(jnp.finfo(largest.dtype).tiny), 0.0, largest).astype(largest.dtype)
+    units = xp.where(largest > 0, largest, 1.0).astype(largest.dtype)
+    scaled = [layer / unit for layer, unit in zip(layers, units, strict=True)]
+    return largest, units, xp.stack([layer @ layer.T / layer.shape[1] for layer in scaled])
+
+
+@compiling.on_host
+def _in_units(xp, grams, noise, units):
+    return xp.where(xp.trace(grams, axis1=1, axis2=2) > 0, noise * units, noise)
 
 
 def _check_options(m, n_layers, dtype, snr, method, key, n_samples):
@@ -215,16 +227,17 @@ def _check_options(m, n_layers, dtype, snr, method, key, n_samples):
 def _channel(grams, y, snr, method, key, n_samples, units=None) -> LayerChannel:
     """The channels of Gram matrices (layers, m, m), in units (layers,) of their entries, else of 1."""
     m = grams.shape[1]
-    one_hot = jnp.ones((m, 1), grams.dtype)
+    one_hot = jnp.asarray(np.ones((m, 1), grams.dtype))
     if y is not None:
         read = _labels.read("y", y, m, "classes")
         one_hot = _labels.one_hot(read.classes, read.n_classes, grams.dtype)
-    means, noise = _embedded(grams, jnp.asarray(snr, grams.dtype))
+    means, variance = _embedded(grams, jnp.asarray(snr, grams.dtype))
+    noise = jnp.asarray(np.asarray(variance)[:, 0]) if check.concrete(variance) else variance[:, 0]
     options = {"method": method, "key": key, "n_samples": n_samples}
     _check_noise(grams, noise, units)
-    i_xt, i_ty = mixture.pair(means, jnp.broadcast_to(noise[:, None], means.shape[:2]), one_hot, **options)
+    i_xt, i_ty = mixture.pair(means, variance, one_hot, **options)
     if units is not None:
-        noise = jnp.where(jnp.trace(grams, axis1=1, axis2=2) > 0, noise * units, noise)
+        noise = _in_units(grams, noise, units)
     return LayerChannel(i_xt, i_ty, noise)
 
 
@@ -252,18 +265,23 @@ def _refuse_small(layer, dtype):
     )
 
 
-@compiling.jit
-def _embedded(grams, snr):
-    """Points (layers, m, m) with the distances of Gram matrices, and the variance of the noise (layers,)."""
+@compiling.on_host
+def _embedded(xp, grams, snr):
+    """Points (layers, m, m) with the distances of Gram matrices, and the variance of the noise (layers, m)."""
+    # Denormal numbers are 0, as they are to XLA.
+    snr = xp.where(snr < float(jnp.finfo(grams.dtype).tiny), 0.0, snr).astype(grams.dtype)
 
     def of_layer(gram):
         centred = gram - gram.mean(axis=0, keepdims=True) - gram.mean(axis=1, keepdims=True) + gram.mean()
-        power = jnp.trace(gram) / len(gram)
-        values, vectors = jnp.linalg.eigh(0.5 * (centred + centred.T))
+        power = xp.trace(gram) / len(gram)
+        values, vectors = xp.linalg.eigh(0.5 * (centred + centred.T))
         # What is left of equal rows is rounding, and must not pass for a signal.
         floor = len(gram) * float(jnp.finfo(gram.dtype).eps) * power
-        points = vectors * jnp.sqrt(jnp.where(values > floor, values, 0.0))[None, :]
+        points = vectors * xp.sqrt(xp.where(values > floor, values, 0.0))[None, :]
         # A layer of zeros tells nothing, at any noise.
-        return points, jnp.where(power > 0, power / snr, 1.0)
+        return points, xp.broadcast_to(xp.where(power > 0, power / snr, 1.0), len(gram)).astype(gram.dtype)
 
-    return jax.lax.map(of_layer, grams)
+    if xp is jnp:
+        return jax.lax.map(of_layer, grams)
+    points, noise = zip(*map(of_layer, grams), strict=True)
+    return np.stack(points), np.stack(noise)

@@ -32,7 +32,7 @@ ALLOWED = {
     # Networks: neural-tangents behind its own ground, then layers, kernels and networks by name.
     "_neural_tangents": {"_common"},
     "stax": {"_neural_tangents"},
-    "networks": {"_common"},
+    "networks": GROUNDS,
     "kernels": GROUNDS | {"_neural_tangents", "networks"},
     "architectures": {"_common", "stax"},
     # Infinite width, in closed form: each imports what stands before it.

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from ntkinfo._common import tracing
+from ntkinfo._numerics import padding
 
 # LLVM's first level of optimisation instead of its third. Products of matrices, factorisations and sorts are calls of
 # libraries, and loops over entries gain nothing from more: the quadrature, kernels and moments run as fast.
@@ -70,4 +73,38 @@ def jit(function: Callable | None = None, *, once: bool = False, **settings) -> 
     call.__dict__.update(
         lower=lambda *args, **kwargs: quick().lower(*args, **kwargs), _cache_size=lambda: quick()._cache_size()
     )
+    return call
+
+
+def on_host(function: Callable | None = None, *, static_argnames: tuple[str, ...] = ()) -> Any:
+    """`function(xp, *arrays)` in NumPy, which compiles nothing for a shape; else in one program of JAX.
+
+    NumPy is taken for known arrays that lie on the host. For work that is small, or that BLAS and LAPACK do: what is
+    elementwise over large arrays runs on all cores in JAX only.
+
+    Args:
+      function: of a namespace, `numpy` or `jax.numpy`, and arrays; arguments by keyword are static.
+      static_argnames: names of those.
+
+    Returns:
+      A function of the arrays, which returns arrays of JAX in the floating dtype of those that came; or a decorator
+      where `function` is left out.
+    """
+    if function is None:
+        return functools.partial(on_host, static_argnames=static_argnames)
+    program = jit(functools.partial(function, jnp), static_argnames=static_argnames)
+
+    @functools.wraps(function)
+    def call(*arrays, **static):
+        leaves = jax.tree.leaves(arrays)
+        if not (tracing.is_known(*leaves) and all(not isinstance(a, jax.Array) or padding.on_host(a) for a in leaves)):
+            return program(*arrays, **static)
+        host = jax.tree.map(lambda a: np.asarray(a) if isinstance(a, jax.Array) else a, arrays)
+        floats = [leaf.dtype for leaf in leaves if hasattr(leaf, "dtype") and leaf.dtype.kind == "f"]
+        with np.errstate(all="ignore"):
+            found = jax.tree.map(np.asarray, function(np, *host, **static))
+        # NumPy 1 makes float64 of numbers of float32 times a number of Python, where JAX does not.
+        exact = np.result_type(*floats) if floats else np.dtype(float)
+        return jax.tree.map(lambda a: jnp.asarray(a.astype(exact) if a.dtype.kind == "f" else a), found)
+
     return call

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from ntkinfo._common import check
+from ntkinfo._common import check, tracing
 from ntkinfo._numerics import entropy as _entropy
 
 TASKS = ("auto", "classes", "regression")
@@ -229,7 +229,10 @@ def one_hot(labels: Integer[ArrayLike, " m"], n_classes: int, dtype=None) -> Flo
         check.float_dtype("dtype", dtype)
     labels, n_classes = class_numbers(labels, n_classes)
     check.entries("n_classes", labels.size * n_classes, f"{labels.size} rows of {n_classes} classes")
-    return jax.nn.one_hot(labels, n_classes, dtype=jnp.result_type(float) if dtype is None else dtype)
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    if tracing.is_known(labels):
+        return jnp.asarray(np.equal(np.asarray(labels)[:, None], np.arange(n_classes)).astype(dtype))
+    return jax.nn.one_hot(labels, n_classes, dtype=dtype)
 
 
 def distributions(name: str, y, n: int, n_classes: int | None = None) -> np.ndarray | jax.Array:

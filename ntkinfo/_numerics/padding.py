@@ -1,5 +1,8 @@
 """Sizes of arrays rounded up to few, so that neighbouring sizes share a compiled program."""
 
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,3 +48,45 @@ def cut(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return array
     inside = tuple(slice(length) for length in shape)
     return jnp.asarray(np.asarray(array)[inside]) if on_host(array) else array[inside]
+
+
+def some(array: jax.Array | np.ndarray, rows: slice) -> jax.Array:
+    """`array[rows]` of a known array, on the host without a program for each length."""
+    return jnp.asarray(np.asarray(array)[rows]) if on_host(array) else jnp.asarray(array[rows])
+
+
+def rowwise(program: Callable, *arrays: jax.Array | np.ndarray):
+    """`program(*arrays)`, known arrays of n rows, each row for itself: filled up on the host to few numbers of rows."""
+    n = len(arrays[0])
+    if near(n) == n or not all(on_host(array) for array in arrays):
+        return program(*arrays)
+    found = program(*(repeat_last(np.asarray(array), near(n)) for array in arrays))
+    return jax.tree.map(lambda rows: cut(rows, (n, *rows.shape[1:])), found)
+
+
+def _bits(key, shape):
+    return jax.random.bits(key, shape, np.uint32)
+
+
+def permutation(key: jax.Array, n: int) -> np.ndarray:
+    """`jax.random.permutation(key, n)` of a known key: numbers 0, ..., n - 1 sorted by random ones, a few times."""
+    order = np.arange(n)
+    # So often that equal random numbers, which sorting leaves in order, are rare.
+    for _ in range(math.ceil(3 * math.log(max(n, 1)) / math.log(2**32 - 1))):
+        key, own = jax.random.split(key)
+        order = order[np.argsort(np.asarray(draws(_bits, own, (n,))), kind="stable")]
+    return order
+
+
+def draws(function: Callable, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`function(key, shape)` of `jax.random`, numbers drawn each for itself, on the host for few numbers of draws.
+
+    The same numbers: the first so many of more draws are those of fewer, where keys are counted through (the default).
+    """
+    total = math.prod(shape)
+    counted = getattr(jax.config, "jax_threefry_partitionable", True) and (
+        key.dtype == np.uint32 or "fry" in str(key.dtype)
+    )
+    if not counted or not on_host(key):
+        return function(key, shape)
+    return jnp.asarray(np.asarray(function(key, (near(total),)))[:total].reshape(shape))

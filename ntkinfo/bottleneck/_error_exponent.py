@@ -111,12 +111,31 @@ def prediction_exponent(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike,
     encoder = _distributions("encoder", encoder)
     if encoder.ndim < 2 or encoder.shape[-2] != p_xy.shape[0]:
         raise ValueError(f"`encoder` must have shape (..., {p_xy.shape[0]}, z), rows p(z|x); got {encoder.shape}.")
-    p_y = jnp.sum(p_xy, axis=0)
+    p_y, p_z = _of_clusters(p_xy, encoder)
     if p_y.shape[0] < 2 or (check.concrete(p_y) and float(p_y.min()) <= 0):
         raise ValueError("`p_xy` must have two classes or more, each of positive mass. Drop the empty columns first.")
-    p_z = jnp.einsum("...xz,xy->...yz", encoder, p_xy / p_y[None, :])
-    first, second = (np.array(index) for index in zip(*combinations(range(p_y.shape[0]), 2), strict=True))
-    _check_overlap("encoder", p_z[..., first, :], p_z[..., second, :])
+    if check.concrete(p_z):
+        first, second = _pairs(p_y.shape[0])
+        host = np.asarray(p_z)
+        _check_overlap("encoder", host[..., first, :], host[..., second, :])
+    return _exponent(p_y, p_z)
+
+
+@compiling.on_host
+def _of_clusters(xp, p_xy, encoder):
+    """p(y), and p(z|y), (..., y, z)."""
+    p_y = xp.sum(p_xy, axis=0)
+    return p_y, xp.einsum("...xz,xy->...yz", encoder, p_xy / p_y[None, :])
+
+
+def _pairs(n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the second of every pair of classes."""
+    return tuple(np.array(index) for index in zip(*combinations(range(n_classes), 2), strict=True))
+
+
+@compiling.jit
+def _exponent(p_y, p_z) -> Exponent:
+    first, second = _pairs(p_y.shape[0])
     values = _chernoff(p_z[..., first, :], p_z[..., second, :])
     pairs = jnp.zeros((*p_z.shape[:-1], p_y.shape[0]), p_z.dtype)
     pairs = pairs.at[..., first, second].set(values).at[..., second, first].set(values)
@@ -177,7 +196,12 @@ def bayes_error(
     # A count vector is z - 1 bars among n stars.
     bars = np.array(list(combinations(range(n + z - 1), z - 1))).reshape(count, z - 1)
     edges = np.concatenate([np.full((count, 1), -1), bars, np.full((count, 1), n + z - 1)], axis=1)
-    counts = jnp.asarray(np.diff(edges, axis=1) - 1, p_z_given_y.dtype)
+    counts = (np.diff(edges, axis=1) - 1).astype(p_z_given_y.dtype)
+    return _counted(p_z_given_y, p_y, counts, float(n))
+
+
+@compiling.jit
+def _counted(p_z_given_y, p_y, counts, n) -> BayesError:
     log_ways = jax.scipy.special.gammaln(n + 1.0) - jnp.sum(jax.scipy.special.gammaln(counts + 1), axis=1)
     terms = jnp.log(p_y)[None, :] + jnp.sum(plogq(counts[:, None, :], p_z_given_y[None]), axis=-1)
     joint = jnp.exp(log_ways[:, None] + terms)

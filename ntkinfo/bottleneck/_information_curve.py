@@ -75,6 +75,7 @@ def encoder_point(p_xy: Float[ArrayLike, "x y"], encoder: Float[ArrayLike, "x z"
     check.on_host(locals())
     p_xy = discrete.check_joint("p_xy", p_xy)
     encoder = discrete.check_conditional("encoder", encoder, (p_xy.shape[0], None))
+    p_xy, encoder = np.asarray(p_xy), np.asarray(encoder)
     p_x = p_xy.sum(axis=1)
     # Both have been checked: their product may be off by the tolerances of both.
     return (

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from ntkinfo._numerics import bivariate_normal
@@ -31,14 +32,24 @@ def of_signs(first, second, variances, covariance, y_first, y_second) -> Array:
     return jnp.clip(jnp.stack(parts, axis=-1), 0.0, 1.0)
 
 
-def of_classes(key, first, second, variances, covariance, classes, n_samples: int) -> Array:
-    """The same for the largest of k independent outputs of means (..., k), from `n_samples` networks: (..., 4)."""
+def _normal(key, shape, n, dtype) -> Array:
+    """Draws (2, T, pairs, k); of the first n pairs those of the shape (2, T, n, k), whatever fills the arrays up."""
+    flat = jax.random.normal(key, (math.prod(shape),), dtype)
+    which, time, pair, output = jnp.ix_(*(jnp.arange(size) for size in shape))
+    return flat[((which * shape[1] + time) * n + jnp.minimum(pair, n - 1)) * shape[3] + output]
+
+
+def of_classes(key, first, second, variances, covariance, classes, n_samples: int, n) -> Array:
+    """The same for the largest of k independent outputs of means (T, pairs, k), from `n_samples` networks.
+
+    The first n pairs count; others fill up. (T, pairs, 4).
+    """
     var, spread = variances[0], variances[1]
     slope = covariance / jnp.where(var > 0, var, 1.0)
     rest = jnp.sqrt(jnp.maximum(spread - slope * covariance, 0.0))
 
     def losses(key):
-        u, v = jax.random.normal(key, (2, *first.shape), first.dtype)
+        u, v = _normal(key, (2, *first.shape), n, first.dtype)
         noise = jnp.sqrt(var)[..., None] * u
         one = jnp.argmax(first + noise, axis=-1) != classes[0]
         two = jnp.argmax(second + slope[..., None] * noise + rest[..., None] * v, axis=-1) != classes[1]
@@ -47,12 +58,12 @@ def of_classes(key, first, second, variances, covariance, classes, n_samples: in
     return jax.lax.map(losses, jax.random.split(key, n_samples)).mean(axis=0)
 
 
-def information(first: Array, second: Array) -> Array:
+def information(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """I(L;U) in nats for U a fair coin and L distributed as `first` or `second` (..., outcomes): (...)."""
-    total = 0.5 * jnp.sum(plogp(first) + plogp(second), axis=-1) - jnp.sum(plogp(0.5 * (first + second)), axis=-1)
-    return jnp.clip(total, 0.0, LOG_2)
+    total = 0.5 * np.sum(plogp(first) + plogp(second), axis=-1) - np.sum(plogp(0.5 * (first + second)), axis=-1)
+    return np.clip(total, 0.0, LOG_2)
 
 
-def differences(outcomes: Array) -> Array:
+def differences(outcomes: np.ndarray) -> np.ndarray:
     """Probabilities (..., 3) of Δ = L¹ - L⁰ = 0, 1, -1, from those of (L⁰, L¹), (..., 4)."""
-    return jnp.stack([outcomes[..., 0] + outcomes[..., 3], outcomes[..., 1], outcomes[..., 2]], axis=-1)
+    return np.stack([outcomes[..., 0] + outcomes[..., 3], outcomes[..., 1], outcomes[..., 2]], axis=-1)

@@ -13,6 +13,7 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import bounds, kernels, mixture, networks
 from ntkinfo._common import check, compiling, eigenproblems, labels, memory, parallel, pytree, tables
+from ntkinfo._numerics import padding
 from ntkinfo.cmi import _moments, _outcomes
 
 # Groups of draws whose differences give standard errors, and networks drawn for each choice with several classes.
@@ -170,15 +171,15 @@ def supersample(
     constants = tuple(np.asarray(part, np.float64) for part in (both.nngp, both.ntk, y))
     s, precision = times.astype(np.float64) / (n * k), float(jnp.finfo(x.dtype).eps)
     groups = min(_GROUPS, len(sides) // 2)
-    sums = jnp.zeros((groups, 2, times.size, n, 4), x.dtype)
-    counts, smallest, kept = np.zeros(groups), np.inf, []
-    numbers = jnp.asarray(classes)
+    sums = np.zeros((groups, 2, times.size, n, 4), x.dtype)
+    counts, smallest, kept = np.zeros(groups, x.dtype), np.inf, []
+    y_pairs, numbers = (np.stack([each[:n], each[n:]]) for each in (np.asarray(y), np.asarray(classes)))
 
     def work(number):
         moments = _moments.moments(*constants, sides[number], s, precision)
-        found = jax.tree.map(lambda part: jnp.asarray(part, x.dtype), moments._replace(smallest=0.0))
-        side = jnp.asarray(sides[number])
-        outcomes = _losses(found, side, y, numbers, jax.random.fold_in(key_losses, number), k)
+        found = jax.tree.map(lambda part: part.astype(x.dtype), moments._replace(smallest=np.zeros(())))
+        side = sides[number]
+        outcomes = _filled_losses(found, side, y_pairs, numbers, jax.random.fold_in(key_losses, number), k)
         return side, moments.smallest, found, outcomes
 
     # A few at a time: decompositions use one core each, and what they leave behind is added up.
@@ -189,7 +190,8 @@ def supersample(
             # Complements, next to each other, share a group.
             group = (number // 2) % groups
             counts[group] += 1
-            sums = _add(sums, group, outcomes, side)
+            for value in (0, 1):
+                sums[group, value] += (side == value)[:, None] * outcomes
             if outputs:
                 kept.append((side, found))
     if smallest <= 1.0 and np.isinf(times).any():
@@ -200,7 +202,7 @@ def supersample(
         )
     # Losses of several classes are sampled for every choice, though all of them be taken.
     exact = enumerated and k == 1
-    result = _result(sums, jnp.asarray(counts, x.dtype), exact)
+    result = _result(sums, counts, exact)
     f_information = f_stderr = None
     if outputs:
         f_information, f_stderr = _output_information(kept, key_outputs, times, enumerated)
@@ -212,40 +214,47 @@ def _choices(n: int, draws: int, enumerated: bool, key) -> np.ndarray:
     if enumerated:
         first = np.array(list(itertools.product((0, 1), repeat=n)))[: 2 ** (n - 1)]
     else:
-        first = np.asarray(jax.random.bernoulli(key, 0.5, (draws // 2, n))).astype(int)
+        first = np.asarray(
+            padding.draws(lambda key, shape: jax.random.bernoulli(key, 0.5, shape), key, (draws // 2, n))
+        )
+        first = first.astype(int)
     return np.stack([first, 1 - first], axis=1).reshape(-1, n)
 
 
-@compiling.jit(static_argnames="k")
-def _losses(found, side, y, classes, key, k):
-    """Probabilities of (L⁰, L¹) for one choice, (T, n, 4)."""
+def _filled_losses(found, side, y, classes, key, k):
+    """`_losses` of n pairs, filled up on the host to few numbers of them."""
     n = len(side)
+    pairs = padding.near(n)
+
+    def filled(array, axis):
+        return padding.repeat_last(array, pairs, axis)
+
+    moments = _moments.PairMoments(*(filled(part, 1) if part.ndim > 1 else part for part in found))
+    outcomes = _losses(moments, filled(side, 0), filled(y, 1), filled(classes, 1), key, n, k)
+    return np.asarray(outcomes)[:, :n]
+
+
+@compiling.jit(static_argnames="k")
+def _losses(found, side, y, classes, key, n, k):
+    """Probabilities of (L⁰, L¹) for one choice, (T, pairs, 4), labels and classes (2, pairs, ...); n pairs count."""
     first, second, variances, covariance = in_order(found, side)
     if k == 1:
-        ones = [y[:n, 0][None], y[n:, 0][None]]
+        ones = [part[:, 0][None] for part in y]
         return _outcomes.of_signs(first[..., 0], second[..., 0], variances, covariance, *ones)
-    numbers = [classes[:n][None], classes[n:][None]]
-    return _outcomes.of_classes(key, first, second, variances, covariance, numbers, _NETWORKS)
+    numbers = [part[None] for part in classes]
+    return _outcomes.of_classes(key, first, second, variances, covariance, numbers, _NETWORKS, n)
 
 
-@compiling.jit(donate_argnums=0)
-def _add(sums, group, outcomes, side):
-    """Adds them where they belong, (groups, 2, T, n, 4): by group and by U_i."""
-    chosen = jnp.stack([1 - side, side]).astype(outcomes.dtype)
-    return sums.at[group].add(chosen[:, None, :, None] * outcomes[None])
-
-
-def in_order(found: _moments.PairMoments, side: Array):
+def in_order(found: _moments.PairMoments, side: Array | np.ndarray, xp=jnp):
     """Means (T, n, k), both variances and the covariance (T, n) at the first and second examples of the pairs."""
     swap = side[None, :] == 1
-    first = jnp.where(swap[..., None], found.tested, found.trained)
-    second = jnp.where(swap[..., None], found.trained, found.tested)
-    one = jnp.where(swap, found.variance_tested, found.variance_trained)
-    two = jnp.where(swap, found.variance_trained, found.variance_tested)
+    first = xp.where(swap[..., None], found.tested, found.trained)
+    second = xp.where(swap[..., None], found.trained, found.tested)
+    one = xp.where(swap, found.variance_tested, found.variance_trained)
+    two = xp.where(swap, found.variance_trained, found.variance_tested)
     return first, second, (one, two), found.covariance
 
 
-@compiling.jit(static_argnames="exact")
 def _result(sums, counts, exact):
     """Informations, errors and the square-root bound, (T,) each, with the jackknife over groups."""
 
@@ -254,19 +263,19 @@ def _result(sums, counts, exact):
         p = total / (0.5 * count)
         ld = _outcomes.information(*_outcomes.differences(p))
         e = _outcomes.information(*p)
-        return jnp.mean(ld, axis=-1), jnp.mean(e, axis=-1), jnp.mean(jnp.sqrt(2 * ld), axis=-1), p
+        return np.mean(ld, axis=-1), np.mean(e, axis=-1), np.mean(np.sqrt(2 * ld), axis=-1), p
 
-    ld, e, square_root, p = of(jnp.sum(sums, axis=0), jnp.sum(counts))
+    ld, e, square_root, p = of(np.sum(sums, axis=0), np.sum(counts))
     wrong_first, wrong_second = p[..., 2] + p[..., 3], p[..., 1] + p[..., 3]
     # U = 0: the first example is trained on.
-    train_error = 0.5 * jnp.mean(wrong_first[0] + wrong_second[1], axis=-1)
-    error = 0.5 * jnp.mean(wrong_second[0] + wrong_first[1], axis=-1)
-    stderr = bias = jnp.zeros_like(ld)
+    train_error = 0.5 * np.mean(wrong_first[0] + wrong_second[1], axis=-1)
+    error = 0.5 * np.mean(wrong_second[0] + wrong_first[1], axis=-1)
+    stderr = bias = np.zeros_like(ld)
     if not exact:
-        total, count, groups = jnp.sum(sums, axis=0), jnp.sum(counts), len(counts)
-        without = jax.lax.map(lambda pair: of(total - pair[0], count - pair[1])[0], (sums, counts))
-        mean = jnp.mean(without, axis=0, keepdims=True)
-        stderr = jnp.sqrt((groups - 1) / groups * jnp.sum((without - mean) ** 2, axis=0))
+        total, count, groups = np.sum(sums, axis=0), np.sum(counts), len(counts)
+        without = np.stack([of(total - one, count - some)[0] for one, some in zip(sums, counts, strict=True)])
+        mean = np.mean(without, axis=0, keepdims=True)
+        stderr = np.sqrt((groups - 1) / groups * np.sum((without - mean) ** 2, axis=0))
         bias = (groups - 1) * (mean[0] - ld)
     return ld, stderr, bias, e, train_error, error, square_root
 
@@ -301,11 +310,11 @@ def _with_bounds(result, f_information, f_stderr, enumerated, t, dtype) -> Super
 
 def _output_information(kept, key, times, enumerated) -> tuple[np.ndarray, np.ndarray]:
     """f-CMI (T,) and the standard error of its integral: one network for each choice, under all choices together."""
-    sides = jnp.stack([side for side, _ in kept])
-    ordered = [in_order(found, side) for side, found in kept]
-    first, second = (jnp.stack([each[i] for each in ordered]) for i in (0, 1))
-    one, two = (jnp.stack([each[2][i] for each in ordered]) for i in (0, 1))
-    covariance = jnp.stack([each[3] for each in ordered])
+    sides = np.stack([side for side, _ in kept])
+    ordered = [in_order(found, side, np) for side, found in kept]
+    first, second = (np.stack([each[i] for each in ordered]) for i in (0, 1))
+    one, two = (np.stack([each[2][i] for each in ordered]) for i in (0, 1))
+    covariance = np.stack([each[3] for each in ordered])
     values = _densities(first, second, one, two, covariance, sides, key)
     values = np.asarray(values, np.float64)
     return values.mean(axis=(1, 2)), values.mean(axis=2).std(axis=1, ddof=1) / math.sqrt(values.shape[1])

@@ -206,8 +206,7 @@ def positive_probability(
             f"`cross` must have the shape (m, n) = {(len(own), len(correlation))} of `own` and `kernel`; "
             f"got {cross.shape}."
         )
-    scaled = cross * (labels.reshape(-1) / jnp.sqrt(jnp.diagonal(kernel)))[None, :]
-    probability, effective = _conditioned(correlation, scaled, own, key, n_samples)
+    probability, effective = _conditioned(correlation, _scaled(cross, kernel, labels), own, key, n_samples)
     if check.concrete(probability) and not np.isfinite(np.asarray(probability)).all():
         first = int(np.argmin(np.isfinite(np.asarray(probability))))
         raise ValueError(
@@ -245,13 +244,19 @@ def _check_arguments(kernel, labels, what="`kernel`"):
     return correlation
 
 
-@compiling.jit
-def _correlation(kernel, labels):
+@compiling.on_host
+def _correlation(xp, kernel, labels):
     """The correlation of the outputs times labels (n, 1), (n, n), and whether it is positive definite."""
-    scaled = labels.ravel().astype(kernel.dtype) / jnp.sqrt(jnp.diagonal(kernel))
+    scaled = labels.ravel().astype(kernel.dtype) / xp.sqrt(xp.diagonal(kernel))
     product = kernel * scaled[:, None] * scaled[None, :]
     correlation = 0.5 * (product + product.T)
-    return correlation, jnp.all(jnp.isfinite(cholesky.cholesky(correlation)))
+    return correlation, xp.all(xp.isfinite(cholesky.cholesky(correlation)))
+
+
+@compiling.on_host
+def _scaled(xp, cross, kernel, labels):
+    """The covariance of test outputs (m, n) with outputs of correlation 1 times labels."""
+    return cross * (labels.reshape(-1) / xp.sqrt(xp.diagonal(kernel)))[None, :]
 
 
 _upper = compiling.jit(_orthant.closed_form, static_argnums=1)

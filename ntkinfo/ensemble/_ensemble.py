@@ -4,6 +4,7 @@
 mean and covariance at any number of times of gradient flow.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -335,8 +336,35 @@ class Ensemble:
             "Take fewer times" + (" (each has a covariance, n²), or joint=False." if joint else "."),
         )
         forms = None if joint else self._train_forms(times)
-        z = _predict_train(self, times, joint) if forms is None else _resolved_train(self, times, forms)
-        return z if t.ndim else jax.tree.map(lambda a: a[0], z)
+        if forms is not None:
+            z = _resolved_train(self, times, forms)
+        else:
+            z = self._predict_train(times, joint)
+        return z if t.ndim else jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[0]) if check.concrete(a) else a[0], z)
+
+    def _predict_train(self, t: Array, joint: bool) -> Gaussian:
+        """`predict_train` time by time, where it is small filled up as in `filled`."""
+        n, s = self.n, self.rescaled_time(t)
+        full = padding.near(n)
+        known = tracing.is_known(self, t) and padding.on_host(self.nngp_rotated)
+        if n > padding.SMALL or (joint and t.size * full**2 > _MAX_FILLED_ENTRIES) or not known:
+            return _predict_train(self, s, joint)
+        engine = dataclasses.replace(
+            self,
+            x=np.zeros((0,), self.y.dtype),
+            y=padding.fill(self.y, (full, self.k)),
+            eigenvalues=padding.fill(self.eigenvalues, (full,)),
+            eigenvectors=padding.fill(self.eigenvectors, (full, full)),
+            nngp_rotated=padding.fill(self.nngp_rotated, (full, full)),
+            y_rotated=padding.fill(self.y_rotated, (full, self.k)),
+            kernel_fn=_no_kernel,
+            mean_fn=None,
+        )
+        z = _predict_train(engine, padding.fill(s, (padding.near(len(s)),)), joint)
+        times = len(s)
+        shapes = Gaussian((times, n, self.k), (times, n), (times, n, n) if joint else None)
+        parts = zip(z, shapes, strict=True)
+        return Gaussian(*(None if part is None else padding.cut(part, shape) for part, shape in parts))
 
     def _train_forms(self, t: Array) -> Array | None:
         """The variances of `predict_train` at many known times, (T, n), unresolved; None where they are not many."""
@@ -384,7 +412,7 @@ class Ensemble:
         check.flag("joint", joint)
         if prior is not None:
             prior = check.array("prior", prior, (1, 2))
-            variances = prior if prior.ndim == 1 or prior.shape[0] != prior.shape[1] else jnp.diagonal(prior)
+            variances = prior if prior.ndim == 1 or prior.shape[0] != prior.shape[1] else _diagonal(prior)
             check.positive("prior", variances, zero=True)
         if offset is not None:
             offset = check.array("offset", offset, 2)
@@ -417,7 +445,7 @@ class Ensemble:
                 f"`offset` must be the mean before training at the test inputs, ({m}, {self.k}), for an ensemble "
                 f"with a mean, and None otherwise; got {check.described(offset)}."
             )
-        own = prior if joint or prior.ndim == 1 else jnp.diagonal(prior)
+        own = prior if joint or prior.ndim == 1 else _diagonal(prior)
         return _moments.rotate(self.eigenvectors, x_test, own)._replace(offset=offset)
 
     def filled(self, cross: CrossKernels, s: Float[Array, " T"], basis: Float[Array, "T r"] | None) -> tuple:
@@ -564,6 +592,11 @@ def _no_kernel(x1, x2, get):
     raise NotImplementedError("an ensemble that was filled up has no kernel function")
 
 
+@compiling.on_host
+def _diagonal(xp, matrix):
+    return xp.diagonal(matrix)
+
+
 @compiling.jit
 def _diagonalise(nngp, ntk, y):
     return _diagonalise_coupled(nngp, ntk, y)[:-1]
@@ -594,8 +627,7 @@ def predictive(
 
 
 @compiling.jit(static_argnames="joint")
-def _predict_train(ens: Ensemble, t: Array, joint: bool) -> Gaussian:
-    s = ens.rescaled_time(t)
+def _predict_train(ens: Ensemble, s: Array, joint: bool) -> Gaussian:
     decay, u = ens.filters(s).decay, ens.eigenvectors
 
     def of_rates(rates):

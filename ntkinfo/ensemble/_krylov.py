@@ -22,7 +22,7 @@ from ntkinfo import kernels
 from ntkinfo._common import check, memory, pickling, pytree, tables, tracing
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint, content_hash, fingerprint
-from ntkinfo._numerics import spectrum
+from ntkinfo._numerics import padding, spectrum
 from ntkinfo._numerics.block_lanczos import BlockLanczos
 from ntkinfo.ensemble import _moments, _projection, _spectral_sums, _stored
 from ntkinfo.ensemble._spectral_sums import SpectralSums
@@ -378,7 +378,7 @@ class KrylovEnsemble:
 
         def joined(name):
             value = jnp.asarray(np.concatenate([part[name] for part in parts], axis=1), dtype)
-            return value if t.ndim else value[0]
+            return value if t.ndim else jnp.asarray(np.asarray(value)[0])
 
         worst = max(float(part["worst"]) for part in parts)
         truncation = max(float(part["truncation"]) for part in parts)
@@ -477,7 +477,8 @@ class KrylovEnsemble:
     def _sums(self, key: Array, n_probes: int, most: int) -> SpectralSums:
         """The core of `spectral_sums`."""
         self._require_memory(n_probes + self.k, most, "fewer `n_probes`")
-        probes = np.asarray(jax.random.rademacher(key, (self.n, n_probes), jnp.int8), np.float64)
+        draw = functools.partial(jax.random.rademacher, dtype=jnp.int8)
+        probes = np.asarray(padding.draws(draw, key, (self.n, n_probes)), np.float64)
         run = BlockLanczos(np.concatenate([self.targets, probes], axis=1))
         sums = None
         with self._steps(most, "sums over the spectrum") as (_, products):

@@ -102,6 +102,8 @@ def rotate(
     """Kernels between test and training inputs (m, n) in the eigenbasis `u`, with the prior of the test inputs."""
     pair, prior = (cross.ntk, cross.nngp), jnp.asarray(prior)
     m, n = pair[0].shape
+    if max(m, n) <= padding.SMALL:
+        return CrossKernels(*_rotated_small(u, *pair), prior)
     if m > padding.SMALL or not tracing.is_known(u, pair):
         return CrossKernels(*_rotated(u, *pair), prior)
     # Filled up, so that other numbers of test inputs share the program.
@@ -112,6 +114,11 @@ def rotate(
 
 @compiling.jit
 def _rotated(u, ntk, nngp):
+    return ntk @ u, nngp @ u
+
+
+@compiling.on_host
+def _rotated_small(xp, u, ntk, nngp):
     return ntk @ u, nngp @ u
 
 

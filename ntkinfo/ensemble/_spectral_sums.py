@@ -16,9 +16,9 @@ import scipy.special
 from jax import Array
 from jaxtyping import ArrayLike, Float, Num
 
-from ntkinfo._common import check, pytree, tables
+from ntkinfo._common import check, compiling, pytree, tables
 from ntkinfo._common.results import Estimate
-from ntkinfo._numerics import spectral_filters
+from ntkinfo._numerics import padding, spectral_filters
 from ntkinfo._numerics.block_lanczos import BlockLanczos
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import _moments
@@ -62,6 +62,17 @@ class Measures(NamedTuple):
     deflated: np.ndarray
     trace_moments: np.ndarray
     nngp_moments: np.ndarray
+
+
+_program = compiling.jit(spectral_filters.filters)
+
+
+def _filters(nodes: np.ndarray, s: np.ndarray) -> Filters:
+    """The filters of known nodes (q,) at times (T,), filled up to few sizes and cut off again, arrays of NumPy."""
+    q, times = len(nodes), len(s)
+    full = _program(padding.fill(nodes, (padding.near(q),)), padding.fill(s, (padding.near(times),)))
+    shapes = Filters((times,), (q,), (q,), (times, q), (times, q), (times, q))
+    return Filters(*(np.asarray(padding.cut(part, shape)) for part, shape in zip(full, shapes, strict=True)))
 
 
 @pytree.dataclass("n", "k", "dtype", "exhausted", "steps", "floor", "rounding", "pair", "width", "resolution")
@@ -123,7 +134,7 @@ class SpectralSums:
         fine = self.fine.nodes
         moved = np.where(fine > 0, fine + self.rounding, 0.0)
         nodes = np.concatenate([fine, self.coarse.nodes, moved, self._lowered, self._unknown])
-        return spectral_filters.filters(jnp.asarray(nodes, self.dtype), s)
+        return _filters(nodes.astype(self.dtype), np.asarray(s))
 
     @functools.cached_property
     def _lowered(self) -> np.ndarray:
@@ -180,7 +191,8 @@ class SpectralSums:
 
     def _all(self, function, weight, filters) -> tuple[np.ndarray, ...]:
         """The sum of all steps, its standard error, and how far fewer steps, moved and lowered nodes are from it."""
-        values = np.asarray(function(filters), np.float64)
+        with np.errstate(all="ignore"):
+            values = np.asarray(function(filters), np.float64)
         q = len(self.fine.nodes)
         ends = np.cumsum([q, len(self.coarse.nodes), q, q])
         own, fewer, elsewhere, below, unknown = np.split(values, ends, axis=-1)
@@ -250,7 +262,7 @@ class SpectralSums:
         """
         check.known("noise", noise)
         check.positive("noise", noise, scalar=True)
-        found = self._of_rates(lambda rates: jnp.log1p(rates / float(noise)), "trace")
+        found = self._of_rates(lambda rates: np.log1p(rates / float(noise)), "trace")
         check.finite_result("the determinant", found, "`noise`")
         return found
 
@@ -258,7 +270,7 @@ class SpectralSums:
         """Σ f(λ_i) w_i of a function of λ alone, a scalar; its error has what eigenvalues at zero may be."""
         filters = self.filters(jnp.zeros(1, self.dtype))
         found = self.spectral_sum(lambda f: function(f.rates), weight, filters)
-        lifted = self.spectral_sum(lambda f: function(jnp.where(f.rates > 0, f.rates, self.floor)), weight, filters)
+        lifted = self.spectral_sum(lambda f: function(np.where(f.rates > 0, f.rates, self.floor)), weight, filters)
         return dataclasses.replace(found, truncation=found.truncation + jnp.abs(lifted.value - found.value))
 
     def information_gain(self, noise: float) -> Estimate:
@@ -282,7 +294,7 @@ class SpectralSums:
         check.known("noise", noise)
         check.positive("noise", noise, scalar=True)
         noise = float(noise)
-        spread = self._of_rates(lambda rates: jnp.log1p(rates / noise) - rates / (rates + noise), "trace")
+        spread = self._of_rates(lambda rates: np.log1p(rates / noise) - rates / (rates + noise), "trace")
         moved = self._of_rates(lambda rates: rates / (rates + noise) ** 2, "labels")
         found = (0.5 * self.k) * spread + 0.5 * moved
         check.finite_result("the divergence", found, "`noise`")

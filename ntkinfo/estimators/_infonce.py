@@ -19,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Shaped
 from ntkinfo._common import check, compiling, results, tables
 from ntkinfo._common.progress import bar
 from ntkinfo._common.results import Information
-from ntkinfo._numerics import mlp
+from ntkinfo._numerics import mlp, padding
 from ntkinfo.estimators import _samples
 
 CRITICS = ("separable", "concatenated", "bilinear")
@@ -129,12 +129,13 @@ def infonce(
     n = len(variables["x"])
     n_test, n_validation = _split(settings, n, float(test_fraction))
     of_split, of_training = jax.random.split(key)
-    order = np.asarray(jax.random.permutation(of_split, n))
+    order = padding.permutation(of_split, n)
     if callable(critic):
         pair = tuple(jnp.asarray(columns[order]) for columns in variables.values())
         _check_critic(settings, pair)
         return results.in_unit(_judge(settings, None, pair, n_test), unit)
-    pair = tuple(jnp.asarray(_encode(name, columns[order], n_test), jnp.float32) for name, columns in variables.items())
+    # On the host, where slices compile nothing.
+    pair = tuple(_encode(name, columns[order], n_test).astype(np.float32) for name, columns in variables.items())
     first = settings.hidden[0] * max(each.shape[1] for each in pair)
     check.entries("hidden", first, f"{first} weights of the first layer")
     edges = (0, n_test, n_test + n_validation, n)
@@ -251,8 +252,11 @@ def _over_batches(settings, params, pair):
 
 def _judge(settings, params, pair, n_test) -> Information:
     """The bound on the held-out samples, the first `n_test`."""
-    held_out = tuple(columns[:n_test] for columns in pair)
-    terms, as_wrong = (np.asarray(values, np.float64) for values in _over_batches(settings, params, held_out))
+    # Whole batches, filled up to a number that neighbouring ones share.
+    full = padding.near(n_test // settings.batch) * settings.batch
+    held_out = tuple(padding.repeat_last(np.asarray(columns)[:n_test], full) for columns in pair)
+    found = _over_batches(settings, params, held_out)
+    terms, as_wrong = (np.asarray(values, np.float64)[:n_test] for values in found)
     bad = ~np.isfinite(terms)
     if bad.any():
         raise ValueError(f"`critic` must give finite scores to pairs that occur; got {terms[bad][0]} for one of them.")
@@ -299,7 +303,7 @@ def _train(settings, key, train, validation, steps, learning_rate, progress):
     of_weights, of_batches = jax.random.split(key)
     params = _initialise(settings, of_weights, *(columns.shape[1] for columns in train))
     zero = jnp.zeros((), jnp.int32)
-    order = jnp.arange(len(train[0]))
+    order = jnp.asarray(np.arange(len(train[0])))
     state = _State(params, optax.adam(learning_rate).init(params), order, zero, zero - 1)
     best, best_value = params, 0.0  # of the critic that is 0 everywhere
     every = -(-steps // _CHECKS)

@@ -55,7 +55,7 @@ def error_of(y: Array, residual: Array, variance: Array, classes: Array) -> Arra
     z = Gaussian(jnp.asarray(np.asarray(y) - np.asarray(residual)), variance)
     if y.shape[1] == 1:
         return gaussian.sign_error(z, y)
-    return 1.0 - gaussian.winning_of(z.mean, variance, classes)
+    return jnp.asarray(1 - np.asarray(gaussian.winning_of(z.mean, variance, classes)))
 
 
 def refuse_certain(variance: Array) -> None:

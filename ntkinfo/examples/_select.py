@@ -3,14 +3,13 @@
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import kernels, networks
-from ntkinfo._common import check, compiling, pytree, tables
+from ntkinfo._common import check, pytree, tables
 from ntkinfo.posterior import PRIORS
 
 # As in `Posterior.fit`: rounding is so many times below variance and noise.
@@ -91,22 +90,29 @@ def select(
     if n > len(x):
         raise ValueError(f"`n` must be at most the number of inputs in the pool, {len(x)}; got {n}.")
     own = kernels.diagonal(kernel_fn, x, kernel=prior)
-    variance, noise = own, jnp.asarray(noise, own.dtype)
-    factor = jnp.zeros((n, len(x)), own.dtype)
+    # On the host, where nothing is compiled for any size.
+    variance, noise = np.array(own), np.asarray(noise, own.dtype)
+    factor = np.zeros((n, len(x)), own.dtype)
     index, gains, most = [], [], np.inf
     total = 0.0
-    open_ = jnp.ones(len(x), bool)
+    inputs = np.asarray(x)
     for step in range(n):
-        best, gain, potential = (np.asarray(part) for part in _pick(variance, open_, noise, n))
-        _require_noise(float(variance[int(best)]), noise, own, step)
+        gain = np.where(np.isin(np.arange(len(x)), index), -1.0, _gain(variance, noise))
+        best = int(np.argmax(gain))
+        _require_noise(float(variance[best]), noise, own, step)
         # What was chosen so far and the n largest gains beside it: no set of n has more, by submodularity.
-        most = min(most, total + float(potential))
-        total += float(gain)
-        index.append(int(best))
+        largest = np.partition(gain, len(x) - n)[len(x) - n :]
+        most = min(most, total + float(np.maximum(largest, 0.0).sum()))
+        total += float(gain[best])
+        index.append(best)
         gains.append(total)
-        column = getattr(kernels.kernels(kernel_fn, x, x[int(best)][None], batch_size=batch_size), prior)[:, 0]
-        factor, variance = _update(factor, variance, column, best, step, noise)
-        open_ = open_.at[int(best)].set(False)
+        columns = getattr(kernels.kernels(kernel_fn, x, inputs[best][None], batch_size=batch_size), prior)
+        # One step of the Cholesky factorisation of Q + σ²I with the pivot `best`.
+        pivot = np.sqrt(np.maximum(variance[best], 0.0) + noise)
+        # Not by BLAS, which may round equal columns in two ways: of equal inputs the first is taken.
+        explained = np.einsum("i,ij->j", factor[:step, best], factor[:step])
+        factor[step] = (np.asarray(columns)[:, 0] - explained) / pivot
+        variance = variance - factor[step] ** 2
     information = jnp.asarray(np.array(gains), own.dtype)
     result = Selection(jnp.asarray(np.array(index)), information, jnp.asarray(max(most, total), own.dtype))
     check.finite_result("the information", result, "`x` and `noise`")
@@ -115,7 +121,7 @@ def select(
 
 def _require_noise(variance: float, noise, own, step: int) -> None:
     """Refuses a noise beside which the rounding error of the next posterior variance passes for information."""
-    rounding = float(jnp.finfo(own.dtype).eps) * math.sqrt(step + 1) * float(jnp.max(own))
+    rounding = float(jnp.finfo(own.dtype).eps) * math.sqrt(step + 1) * float(np.max(np.asarray(own)))
     if max(variance, 0.0) + float(noise) < _RESOLUTION * rounding:
         raise ValueError(
             f"`noise` must exceed the rounding error of posterior variances, about {rounding:.2g}, where examples of "
@@ -125,24 +131,4 @@ def _require_noise(variance: float, noise, own, step: int) -> None:
 
 
 def _gain(variance, noise):
-    return 0.5 * jnp.log1p(jnp.maximum(variance, 0.0) / noise)
-
-
-@compiling.jit
-def _open_gain(variance, open_, noise):
-    return jnp.where(open_, _gain(variance, noise), -1.0)
-
-
-def _pick(variance, open_, noise, n):
-    """The row of the largest gain, that gain, and the n largest ones together."""
-    gains = _open_gain(variance, open_, noise)
-    best = jnp.argmax(gains)
-    return best, gains[best], jnp.sum(jnp.maximum(jax.lax.top_k(gains, n)[0], 0.0))
-
-
-@compiling.jit
-def _update(factor, variance, column, best, step, noise):
-    """One step of the Cholesky factorisation of Q + σ²I with the pivot `best`: rows of the factor, variances of f."""
-    pivot = jnp.sqrt(jnp.maximum(variance[best], 0.0) + noise)
-    row = (column - factor[:, best] @ factor) / pivot
-    return factor.at[step].set(row), variance - row**2
+    return 0.5 * np.log1p(np.maximum(variance, 0.0) / noise)

@@ -7,7 +7,7 @@ from jaxtyping import ArrayLike, Float, Num
 
 from ntkinfo import kernels, posterior
 from ntkinfo._common import check, compiling, labels, memory, pytree, tables
-from ntkinfo._numerics import eigenspaces, spectral_filters
+from ntkinfo._numerics import eigenspaces
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.examples import _factor, _finite_time, _groups
 from ntkinfo.posterior import Posterior, predictive
@@ -186,7 +186,8 @@ def _at_times(ens: Ensemble, t: Array, test, grouped, read, batch_size) -> Examp
     information, residual, variance, parts = _finite_time.values(ens, times, test, grouped, read, batch_size)
     probability = None
     if read.classes is not None:
-        probability = 1.0 - _groups.error_of(ens.y, residual, variance, jnp.asarray(read.classes))
+        error = _groups.error_of(ens.y, residual, variance, jnp.asarray(read.classes))
+        probability = jnp.asarray(1 - np.asarray(error))
     groups = None if parts is None else GroupValue(*parts)
     result = ExampleValue(information, None, residual, variance, probability, groups)
     check.finite_result("the value of an example", result, "`source`, `test` and `t`")
@@ -253,18 +254,18 @@ def _posterior_parts(post: Posterior, test, grouped, batch_size):
     return information, shared, residual, variance, found
 
 
-@compiling.jit
-def _weights(cross, u, inverse):
+@compiling.on_host
+def _weights(xp, cross, u, inverse):
     return ((cross @ u) * inverse[None, :]) @ u.T
 
 
-@compiling.jit
-def _test_information(weights, residual, total, known):
+@compiling.on_host
+def _test_information(xp, weights, residual, total, known):
     # Without example i the variance at test input j is (1 + a_ji) times as large, and the mean W_ji r_i away.
     a = weights**2 * total[None, :] / known[:, None]
-    moved = jnp.sum(residual**2, axis=1) / total
+    moved = xp.sum(residual**2, axis=1) / total
     k = residual.shape[1]
-    return 0.5 * jnp.mean(k * (jnp.log1p(a) - a / (1 + a)) + a / (1 + a) * moved[None, :], axis=0)
+    return 0.5 * xp.mean(k * (xp.log1p(a) - a / (1 + a)) + a / (1 + a) * moved[None, :], axis=0)
 
 
 def require_interpolation(name: str, ens: Ensemble) -> None:
@@ -278,14 +279,18 @@ def require_interpolation(name: str, ens: Ensemble) -> None:
         )
 
 
-@compiling.jit
-def leave_one_out(ens: Ensemble) -> tuple[Array, Array, Array]:
-    """Residuals (n, k), variances (n,) of each output without its example at t = ∞, and [Θ⁻¹]_ii (n,)."""
-    u, inverse = ens.eigenvectors, 1.0 / ens.eigenvalues
+@compiling.on_host
+def _leave_one_out(xp, u, rates, nngp, y):
+    inverse = 1.0 / rates
     diagonal = u**2 @ inverse
     rows = u * inverse[None, :]
-    spread = spectral_filters.quadratic_forms(rows, jnp.ones((1, len(inverse)), u.dtype), ens.nngp_rotated)[0]
-    return (rows @ ens.y_rotated) / diagonal[:, None], jnp.maximum(spread, 0.0) / diagonal**2, diagonal
+    spread = xp.sum((rows @ nngp) * rows, axis=1)
+    return (rows @ y) / diagonal[:, None], xp.maximum(spread, 0.0) / diagonal**2, diagonal
+
+
+def leave_one_out(ens: Ensemble) -> tuple[Array, Array, Array]:
+    """Residuals (n, k), variances (n,) of each output without its example at t = ∞, and [Θ⁻¹]_ii (n,)."""
+    return _leave_one_out(ens.eigenvectors, ens.eigenvalues, ens.nngp_rotated, ens.y_rotated)
 
 
 def _ensemble_parts(ens: Ensemble, test, grouped, batch_size):
@@ -294,29 +299,30 @@ def _ensemble_parts(ens: Ensemble, test, grouped, batch_size):
     information = at_test = None
     if test is not None:
         cross = ens.cross_kernels(test, batch_size=batch_size)
-        z = ens.predict(test, jnp.inf, batch_size=batch_size)
-        _groups.refuse_certain(z.variance)
-        influence, joint = _influence(ens, cross)
-        information = _ensemble_information(influence, joint, diagonal, residual, variance, z.variance)
-        at_test = (influence, joint, z.variance)
+        known = ens.predict(test, jnp.asarray([jnp.inf]), batch_size=batch_size).variance
+        known = jnp.asarray(np.asarray(known)[0])
+        _groups.refuse_certain(known)
+        influence, joint = _influence(ens.eigenvectors, ens.eigenvalues, ens.nngp_rotated, cross.ntk, cross.nngp)
+        information = _ensemble_information(influence, joint, diagonal, residual, variance, known)
+        at_test = (influence, joint, known)
     found = None if grouped is None else _groups.OfEnsemble(ens, at_test)
     return information, None, residual, variance, found
 
 
-@compiling.jit
-def _influence(ens, cross):
+@compiling.on_host
+def _influence(xp, u, rates, nngp_rotated, ntk, nngp):
     """A = Θ_* Θ⁻¹ (m, n), and (K_* - A K) Θ⁻¹ (m, n): minus the covariance of outputs with residuals times [Θ⁻¹]_ii."""
-    u, inverse = ens.eigenvectors, 1.0 / ens.eigenvalues[None, :]
-    a = cross.ntk * inverse
-    return a @ u.T, ((cross.nngp - a @ ens.nngp_rotated) * inverse) @ u.T
+    inverse = 1.0 / rates[None, :]
+    a = ntk * inverse
+    return a @ u.T, ((nngp - a @ nngp_rotated) * inverse) @ u.T
 
 
-@compiling.jit
-def _ensemble_information(influence, joint, diagonal, residual, variance, known):
+@compiling.on_host
+def _ensemble_information(xp, influence, joint, diagonal, residual, variance, known):
     k, joint = residual.shape[1], joint / diagonal[None, :]
     without = known[:, None] + influence**2 * variance[None, :] + 2 * influence * joint
     # Not below rounding of what it is the difference of.
-    without = jnp.maximum(without, float(jnp.finfo(known.dtype).eps) * known[:, None])
+    without = xp.maximum(without, float(jnp.finfo(known.dtype).eps) * known[:, None])
     ratio = known[:, None] / without
-    moved = influence**2 * jnp.sum(residual**2, axis=1)[None, :] / without
-    return 0.5 * jnp.mean(k * (ratio - 1 - jnp.log(ratio)) + moved, axis=0)
+    moved = influence**2 * xp.sum(residual**2, axis=1)[None, :] / without
+    return 0.5 * xp.mean(k * (ratio - 1 - xp.log(ratio)) + moved, axis=0)

@@ -250,7 +250,11 @@ def curve(
         sizes = {"n": ens.n, "m": m, "k": ens.k}
         return _checked(_assembled({"decoded": None} | fields, pair, t, ceiling, sizes), known)
     if isinstance(x_test, CrossKernels):
-        cross = x_test if joint or x_test.prior.ndim == 1 else x_test._replace(prior=jnp.diagonal(x_test.prior))
+        cross = x_test
+        if not joint and x_test.prior.ndim > 1:
+            known = check.concrete(x_test.prior)
+            prior = jnp.asarray(np.diagonal(np.asarray(x_test.prior))) if known else jnp.diagonal(x_test.prior)
+            cross = x_test._replace(prior=prior)
     else:
         cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
     s, basis = ens.rescaled_time(t), ens.time_basis(t, joint_with=m if joint else None)

@@ -28,7 +28,7 @@ def fisher_trace(ens: Ensemble | KrylovEnsemble | FeatureEnsemble | SpectralSums
     Source: theory, section 5.
     """
     ens = ensemble.spectral("ens", ens)
-    return fisher_trace_core(ens)
+    return (_fisher_trace if isinstance(ens, Ensemble) else fisher_trace_core)(ens)
 
 
 def fisher_trace_core(ens: Ensemble) -> Array:
@@ -57,7 +57,15 @@ def parameter_distance(
     """
     ens = ensemble.spectral("ens", ens)
     t = check.times("t", t)
+    if isinstance(ens, Ensemble):
+        return _distance(ens, ens.rescaled_time(jnp.atleast_1d(t))).reshape(t.shape)
     return distance_core(ens, _filters(ens, t)).reshape(t.shape)
+
+
+# One program each; what is no dense ensemble is summed on the host.
+_fisher_trace = compiling.jit(lambda ens: fisher_trace_core(ens))
+_distance = compiling.jit(lambda ens, s: distance_core(ens, ens.filters(s)))
+_action = compiling.jit(lambda ens, s, metric: action_core(ens, ens.filters(s), metric), static_argnums=2)
 
 
 def _filters(ens: Ensemble, t: Array) -> Filters:
@@ -103,6 +111,8 @@ def action(
     ens = ensemble.spectral("ens", ens)
     check.option("metric", metric, METRICS)
     t = check.times("t", t)
+    if isinstance(ens, Ensemble):
+        return _action(ens, ens.rescaled_time(jnp.atleast_1d(t)), metric).reshape(t.shape)
     return action_core(ens, _filters(ens, t), metric).reshape(t.shape)
 
 

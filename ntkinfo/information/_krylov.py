@@ -76,7 +76,7 @@ def divergence(ens: KrylovEnsemble, x_test: Array, z: Prediction) -> Estimate:
 
 def losses(z: Prediction, targets: Array, classes: np.ndarray | None, noise: float | None) -> Losses:
     """`information.losses` of a prediction with errors, an `Estimate` each: targets (m, k), class numbers or None."""
-    value = _losses.compute(z.gaussian, targets, classes, noise)
+    value = _losses.of_known(z.gaussian, targets, classes, noise)
     mean, error, variance, spread = _numbers(z)
     k, y = mean.shape[-1], np.asarray(targets, np.float64)
     low = np.maximum(variance - spread, 0.0)

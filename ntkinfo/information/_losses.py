@@ -1,7 +1,7 @@
 """Losses of an ensemble: of one network drawn from it (Gibbs) and of its average."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import gaussian
-from ntkinfo._common import check, labels, tables
+from ntkinfo._common import check, compiling, labels, tables
 from ntkinfo._common.results import Estimate
 from ntkinfo._numerics.spectral_filters import Filters
 from ntkinfo.ensemble import Ensemble
@@ -87,14 +87,20 @@ def losses(
         raise TypeError("`y` must hold floating-point targets; got integers. Code classes as -1 and 1 or one-hot rows.")
     targets = jnp.asarray(read.targets, z.mean.dtype)
     labels.require_shape("y", targets.shape, z.mean.shape)
-    result = compute(z, targets, read.classes, noise)
+    result = of_known(z, targets, read.classes, noise)
     check.finite_result("a loss", result, "`z`, `y` and `noise`")
     return result
 
 
 def average(values: Float[Array, "... m"], weights: Float[Array, " m"] | None) -> Float[Array, "..."]:
     """The mean over inputs; with weights that add up to one, theirs."""
-    return jnp.mean(values, axis=-1) if weights is None else values @ weights
+    return values.mean(axis=-1) if weights is None else values @ weights
+
+
+@compiling.on_host
+def of_known(xp, z, targets, classes, noise):
+    """`compute`, which compiles nothing for known predictions on the host."""
+    return compute(z, targets, classes, noise, xp=xp)
 
 
 def compute(
@@ -103,36 +109,41 @@ def compute(
     classes: np.ndarray | Array | None,
     noise: float | Array | None,
     weights: Array | None = None,
+    xp: Any = jnp,
 ) -> Losses:
-    """The core of `losses`, jittable: targets (m, k), class numbers (m,) or None, `weights` as in `average`."""
+    """The core of `losses`, jittable: targets (m, k), class numbers (m,) or None, `weights` as in `average`.
+
+    With `xp` NumPy of arrays of NumPy.
+    """
     k = z.mean.shape[-1]
-    of_mean = jnp.sum((z.mean - jnp.broadcast_to(targets, z.mean.shape)) ** 2, axis=-1)
+    of_mean = xp.sum((z.mean - xp.broadcast_to(targets, z.mean.shape)) ** 2, axis=-1)
     expected = of_mean + k * z.variance
     gibbs_nll = ensemble_nll = gibbs_error = mean_error = None
     if noise is not None:
         # The logarithm in parts: 2πσ² may overflow where σ² does not.
+        noise = xp.asarray(noise, z.variance.dtype)
         constant, total = math.log(2 * math.pi), z.variance + noise
-        gibbs_nll = average(0.5 * (k * (constant + jnp.log(noise)) + expected / noise), weights)
-        ensemble_nll = average(0.5 * (k * (constant + jnp.log(total)) + of_mean / total), weights)
+        gibbs_nll = average(0.5 * (k * (constant + xp.log(noise)) + expected / noise), weights)
+        ensemble_nll = average(0.5 * (k * (constant + xp.log(total)) + of_mean / total), weights)
     if classes is not None:
-        gibbs, mean = _errors(z, targets, jnp.asarray(classes))
+        gibbs, mean = _errors(z, targets, xp.asarray(classes), xp)
         gibbs_error, mean_error = average(gibbs, weights), average(mean, weights)
     return Losses(
         average(expected, weights), average(of_mean, weights), gibbs_nll, ensemble_nll, gibbs_error, mean_error
     )
 
 
-def _errors(z, targets, classes):
+def _errors(z, targets, classes, xp):
     """0-1 error at each input of one network and of the mean, (..., m)."""
     if z.mean.shape[-1] == 1:
-        margin = z.mean[..., 0] * jnp.broadcast_to(targets[:, 0], z.variance.shape)
-        return gaussian.sign_error(z, targets), 0.5 * (1.0 - jnp.sign(margin))
-    wins = gaussian.winning_of(z.mean, z.variance, classes)
-    best = z.mean == jnp.max(z.mean, axis=-1, keepdims=True)
-    index = jnp.broadcast_to(classes[:, None], (*z.variance.shape, 1))
+        margin = z.mean[..., 0] * xp.broadcast_to(targets[:, 0], z.variance.shape)
+        return xp.asarray(gaussian.sign_error(z, targets)), 0.5 * (1.0 - xp.sign(margin))
+    wins = xp.asarray(gaussian.winning_of(z.mean, z.variance, classes))
+    best = (z.mean == xp.max(z.mean, axis=-1, keepdims=True)).astype(z.mean.dtype)
+    index = xp.broadcast_to(classes[:, None], (*z.variance.shape, 1))
 
-    chosen = best / jnp.sum(best, axis=-1, keepdims=True)
-    return 1.0 - wins, 1.0 - jnp.take_along_axis(chosen, index, axis=-1)[..., 0]
+    chosen = best / xp.sum(best, axis=-1, keepdims=True)
+    return 1.0 - wins, 1.0 - xp.take_along_axis(chosen, index, axis=-1)[..., 0]
 
 
 def training(ens: Ensemble, filters: Filters, n: int | Array) -> tuple[Array, Array]:

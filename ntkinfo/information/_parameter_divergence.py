@@ -113,24 +113,22 @@ def parameter_divergence(
     if label_covariance is not None:
         engine = _label_covariance.averaged(ensemble.dense("ens", ens, "`label_covariance`"), label_covariance)
     s = engine.rescaled_time(jnp.atleast_1d(t))
-    # Estimates are made on the host.
-    linear = (_linear(engine, s) if isinstance(engine, Ensemble) else linear_core(engine, engine.filters(s))).reshape(
-        t.shape
-    )
-    if not curvature:
-        if hessian is not None:
+    if not curvature or isinstance(engine, FeatureEnsemble):
+        if hessian is not None and not curvature:
             raise ValueError("`hessian` must be None with `curvature=False`, which has no use for it; got an array.")
-        return ParameterDivergence(linear, None, None)
-    if isinstance(engine, FeatureEnsemble):
         if hessian is not None:
             raise ValueError('`hessian` must be None under engine="features", whose networks are linear: it is 0.')
-        return ParameterDivergence(linear, jnp.zeros_like(linear), linear)
+        # Estimates are made on the host.
+        linear = _linear(engine, s) if isinstance(engine, Ensemble) else linear_core(engine, engine.filters(s))
+        linear = linear.reshape(t.shape)
+        return ParameterDivergence(linear, *((jnp.zeros_like(linear), linear) if curvature else (None, None)))
     if hessian is None:
         hessian = kernels.hessian(engine.kernel_fn, engine.x, batch_size=batch_size)
     else:
         hessian = check.square("hessian", hessian, engine.n, engine.x.dtype)
         check.semidefinite("hessian", hessian)
-    curvature_part = _curvature(engine, hessian.astype(engine.x.dtype), s).reshape(t.shape)
+    parts = _both(engine, hessian.astype(engine.x.dtype), s)
+    linear, curvature_part = (part.reshape(t.shape) for part in parts)
     check.finite_result("the divergence", (linear, curvature_part), "`t`, `hessian` and `ens`")
     return ParameterDivergence(linear, curvature_part, linear + curvature_part)
 
@@ -151,8 +149,9 @@ def _linear(ens, s):
 
 
 @compiling.jit
-def _curvature(ens, hessian, s):
-    return curvature_core(ens, hessian, ens.filters(s))
+def _both(ens, hessian, s):
+    filters = ens.filters(s)
+    return linear_core(ens, filters), curvature_core(ens, hessian, filters)
 
 
 def linear_core(ens: Ensemble, filters: Filters) -> Array:

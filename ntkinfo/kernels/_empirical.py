@@ -18,8 +18,9 @@ from jax import Array
 from jaxtyping import ArrayLike, Float
 
 from ntkinfo import networks
-from ntkinfo._common import check, memory, tracing
+from ntkinfo._common import check, compiling, memory, tracing
 from ntkinfo._common import progress as progress_bar
+from ntkinfo._numerics import padding
 from ntkinfo.kernels import _structured
 from ntkinfo.kernels._jacobian import SIDE_BY_SIDE as _SIDE_BY_SIDE
 from ntkinfo.kernels._jacobian import TRIAL_ROWS as _TRIAL_ROWS
@@ -40,6 +41,8 @@ _PANEL_SHARE = 0.25
 _CHUNK = 256
 # Work expected to take longer than this many seconds is worth trying the other ways on a few rows first.
 _WORTH_A_TRIAL = 20.0
+# Up to so many rows are filled up to a number that neighbouring ones share: they compile longer than they compute.
+_FILLED = 64
 
 
 def empirical(
@@ -260,7 +263,7 @@ class EmpiricalKernel:
     def _named_kernels(self, tangent, x1, x2, names):
         """Those of K and Θ that are asked for, from Θ̂, by whose distribution it is."""
         if self.around == "laplace":
-            tangent = jnp.asarray(self.prior_variance, tangent.dtype) * tangent
+            tangent = _times(tangent, self.prior_variance)
         if "nngp" not in names:
             return tuple(tangent for _ in names)
         return tuple(self._prior(tangent, x1, x2) if name == "nngp" else tangent for name in names)
@@ -268,12 +271,12 @@ class EmpiricalKernel:
     def _prior(self, tangent, x1, x2):
         """K: that of outputs, which one network has none of, and which the prior of "laplace" is the tangent one."""
         if self.around == "one":
-            return jnp.zeros_like(tangent)
+            return jnp.asarray(np.zeros(tangent.shape, tangent.dtype))
         if self.around == "laplace":
             return tangent
         first = self._deviations(x1)
         second = first if x2 is None else self._deviations(x2)
-        return jnp.einsum("sic,sjc->ij", first, second) / ((len(first) - 1) * first.shape[2])
+        return _covariance(first, second)
 
     def member_tangents(self, x1: Array, x2: Array | None = None) -> np.ndarray:
         """Θ̂ of each network between rows, (N, a, b), on the host."""
@@ -281,13 +284,12 @@ class EmpiricalKernel:
 
     def _deviations(self, rows):
         """Outputs of each network less their mean, (N, n, j)."""
-        values = self.member_outputs(rows)
-        return values - jnp.mean(values, axis=0)[None]
+        return _less_mean(self.member_outputs(rows))
 
     def member_outputs(self, rows: Array) -> Array:
         """f(x; θ₀) of each network at rows, (N, n, j)."""
         x, which = self._apart(rows)
-        values = jnp.stack([_outputs(net, x) for net in self.networks])
+        values = _stacked([_outputs(net, x) for net in self.networks])
         if which is not None:
             values = jnp.take_along_axis(values, which[None, :, None], axis=2)
         elif isinstance(self.outputs, int):
@@ -340,12 +342,10 @@ class EmpiricalKernel:
             raise ValueError(f'`around` must be "ensemble" for a standard error; it is {self.around!r}.')
         check.on_host({"x1": x1, "x2": x2})
         x1, x2 = self._named("x1", x1), None if x2 is None else self._named("x2", x2)
-        n = len(self.networks)
         tangents = self.member_tangents(x1, x2)
         first = self._deviations(x1)
         second = first if x2 is None else self._deviations(x2)
-        products = jnp.einsum("sic,sjc->sij", first, second) * (n / ((n - 1) * first.shape[2]))
-        return tuple(jnp.std(jnp.asarray(each), axis=0, ddof=1) / math.sqrt(n) for each in (products, tangents))
+        return _standard_errors(first, second, tangents)
 
     def diagonal(self, x: Array, kernel: str) -> Array:
         """K(x, x) or Θ̂(x, x) at each row, (a,)."""
@@ -354,15 +354,14 @@ class EmpiricalKernel:
         if kernel == "nngp" and self.around == "one":
             return jnp.zeros(len(x), x.dtype)
         if kernel == "nngp" and self.around == "ensemble":
-            return jnp.sum(self._deviations(x) ** 2, axis=(0, 2)) / (
-                (len(self.networks) - 1) * (self._k(inputs) if self.outputs == "trace" else 1)
-            )
-        total = jnp.zeros(len(x), x.dtype)
+            return _variances(self._deviations(x))
+        total = 0.0
         for net in self.networks:
             function, state = net.taken_apart
+            norms = functools.partial(_squared_norms, function, net.params, state)
             for ((rows, c), _), weight in self._parts(x, None):
-                total = total + weight * _squared_norms(function, net.params, state, rows, c)
-        return total / len(self.networks) * (self.prior_variance if self.around == "laplace" else 1.0)
+                total = total + weight * np.asarray(padding.rowwise(norms, rows, c))
+        return _times(jnp.asarray(total / len(self.networks)), self.prior_variance if self.around == "laplace" else 1.0)
 
     def product(
         self, x1: Float[ArrayLike, "a d ..."], x2: Float[ArrayLike, "b d ..."] | None, v: Float[ArrayLike, "b c"]
@@ -386,12 +385,13 @@ class EmpiricalKernel:
         if len(v) != len(x2):
             raise ValueError(f"`v` must have a row for each of the {len(x2)} of `x2`; got shape {v.shape}.")
         columns = v[:, None] if v.ndim == 1 else v
-        total = jnp.zeros((len(x1), columns.shape[1]), x1.dtype)
+        total = None
         for net in self.networks:
             function, state = net.taken_apart
             for (a, b), weight in self._parts(x1, x2):
-                total = total + weight * _products(function, net.params, state, a, b, columns)
-        total = total / len(self.networks) * (self.prior_variance if self.around == "laplace" else 1.0)
+                part = _times(_products(function, net.params, state, a, b, columns), weight / len(self.networks))
+                total = part if total is None else _sum(total, part)
+        total = _times(total, self.prior_variance) if self.around == "laplace" else total
         return total[:, 0] if v.ndim == 1 else total
 
     def _named(self, name: str, x: Any) -> Array:
@@ -414,7 +414,7 @@ class EmpiricalKernel:
         if devices:
             # A panel for each device at least; rows of the second are made on every one of them.
             size = max(1, min(size, -(-min(total.shape) // len(devices))))
-        size1, size2 = _even(len(x1), size), _even(total.shape[1], size)
+        size1, size2 = (_panel_size(n, size) for n in total.shape)
         starts1, starts2 = range(0, len(x1), size1), range(0, total.shape[1], size2)
         # The side that fits into one panel is kept; else panels of the second are made again for each of the first.
         flip = not symmetric and len(starts2) > 1 and len(starts1) == 1
@@ -696,17 +696,20 @@ def _panel_rows(net: Network, dtype, n: int) -> int:
     return n if n <= fits else max(1, fits // 2)
 
 
-def _even(n: int, size: int) -> int:
-    """Rows of a panel, so that panels are of nearly one size."""
-    return -(-n // max(1, -(-n // size)))
+def _panel_size(n: int, size: int) -> int:
+    """Rows of a panel, so that panels are of nearly one size; of few rows so many that neighbours share it."""
+    rows = -(-n // max(1, -(-n // size)))
+    return padding.near(rows) if rows == n <= _FILLED else rows
 
 
 def _panel(part, start: int, size: int):
     """Rows from `start`, the last repeated up to the one size compiled for."""
-    rows, which = (array[start : start + size] for array in part)
-    missing = size - len(rows)
-    if not missing:
+    rows, which = (padding.some(array, slice(start, start + size)) for array in part)
+    if len(rows) == size:
         return rows, which
+    if padding.on_host(rows):
+        return tuple(jnp.asarray(padding.repeat_last(np.asarray(array), size)) for array in (rows, which))
+    missing = size - len(rows)
     return tuple(jnp.concatenate([array, jnp.repeat(array[-1:], missing, axis=0)]) for array in (rows, which))
 
 
@@ -772,7 +775,48 @@ def _chunked(arrays):
 
 def _outputs(net: Network, x: Array) -> Array:
     function, state = net.taken_apart
-    return _evaluate(function, net.params, state, x)
+    evaluate = functools.partial(_evaluate, function, net.params, state)
+    known = tracing.is_known(x, net.params, state)
+    return padding.rowwise(evaluate, x) if known and len(x) <= _FILLED else evaluate(x)
+
+
+# Arithmetic of known kernels is done on the host, where it compiles nothing.
+@compiling.on_host
+def _times(xp, values, factor):
+    return values * xp.asarray(factor, values.dtype)
+
+
+@compiling.on_host
+def _sum(xp, one, other):
+    return one + other
+
+
+@compiling.on_host
+def _stacked(xp, values):
+    return xp.stack(values)
+
+
+@compiling.on_host
+def _less_mean(xp, values):
+    return values - xp.mean(values, axis=0)[None]
+
+
+@compiling.on_host
+def _covariance(xp, first, second):
+    """The covariance (a, b) of outputs less their mean (N, a, j) and (N, b, j)."""
+    return xp.einsum("sic,sjc->ij", first, second) / ((len(first) - 1) * first.shape[2])
+
+
+@compiling.on_host
+def _variances(xp, values):
+    return xp.sum(values**2, axis=(0, 2)) / ((len(values) - 1) * values.shape[2])
+
+
+@compiling.on_host
+def _standard_errors(xp, first, second, tangents):
+    n = len(first)
+    products = xp.einsum("sic,sjc->sij", first, second) * (n / ((n - 1) * first.shape[2]))
+    return tuple(xp.std(each, axis=0, ddof=1) / math.sqrt(n) for each in (products, tangents))
 
 
 @functools.partial(jax.jit, static_argnums=0)

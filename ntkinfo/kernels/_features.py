@@ -19,12 +19,15 @@ from ntkinfo import networks
 from ntkinfo._common import check, pickling
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import key_data
+from ntkinfo._numerics import padding
 from ntkinfo.kernels._empirical import EmpiricalKernel
 from ntkinfo.kernels._jacobian import SIDE_BY_SIDE
 from ntkinfo.kernels._jacobian import rows as _gradients
 
 # Rows of a block hold about this many features, or gradients that are to be projected.
 _ENTRIES = 2**22
+# Up to so many rows are filled up: their features take longer to compile than to compute.
+_FILLED = 64
 # Parameters whose random directions are drawn together.
 _BLOCK = 1024
 # A few rows alone must have the features that they have among others, up to this many roots of the rounding.
@@ -232,7 +235,7 @@ class FeatureKernel:
             return self.n_unprojected(x)
         kind = (x.shape[1:], str(x.dtype))
         if kind not in self._counts:
-            self._counts[kind] = self._given(x[:1]).shape[1]
+            self._counts[kind] = self._given(padding.some(x, slice(1))).shape[1]
         return self._counts[kind]
 
     def blocks(self, x: Array, batch_size: int | None = None, progress: bool | None = None):
@@ -247,18 +250,25 @@ class FeatureKernel:
         starts = range(0, len(x), size)
         for start in progress_bar.bar(starts, desc="features", unit="block", progress=progress):
             rows = slice(start, min(start + size, len(x)))
-            found = np.asarray(self.of(x[rows]))
+            found = self._filled_block(x, rows)
             if not np.isfinite(found).all():
                 row = rows.start + int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
                 raise ValueError(f"`net` must have finite features; those of row {row} have NaN or infinite entries.")
             yield rows, found
 
+    def _filled_block(self, x: Array, rows: slice) -> np.ndarray:
+        """Features of some rows, few of them filled up to a number that neighbouring ones share."""
+        few, n = padding.some(x, rows), rows.stop - rows.start
+        if n <= _FILLED and padding.on_host(few):
+            few = jnp.asarray(padding.repeat_last(np.asarray(few), padding.near(n)))
+        return np.asarray(self.of(few))[:n]
+
     def _refuse_together(self, x: Array) -> None:
         """Refuses a function that gives a row other features among other rows: blocks would not fit together."""
-        few = x[: min(3, len(x))]
+        few = padding.some(x, slice(3))
         if self.empirical is not None or len(few) < 2:
             return
-        together, alone = np.asarray(self._given(few)), np.asarray(self._given(few[1:2]))
+        together, alone = np.asarray(self._given(few)), np.asarray(self._given(padding.some(few, slice(1, 2))))
         scale = np.abs(together[np.isfinite(together)]).max(initial=0.0)
         tolerance = _ALONE * float(jnp.finfo(together.dtype).eps) ** 0.5 * scale
         fits = alone.shape[1] == together.shape[1]

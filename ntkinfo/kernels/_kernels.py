@@ -255,9 +255,12 @@ def correlated(net, x1: Inputs, x2: OtherInputs | None = None, *, rho: ArrayLike
     if x2 is not None and x1.shape[1:] != x2.shape[1:]:
         raise ValueError(f"`x1` and `x2` must hold inputs of one shape; got {x1.shape[1:]} and {x2.shape[1:]}.")
     check.number("rho", rho, -1, 1)
-    result = _correlated.kernel(kernel_fn, x1, x2, jnp.asarray(rho, x1.dtype))
+    result = _correlated_kernel(kernel_fn, x1, x2, jnp.asarray(rho, x1.dtype))
     check.finite_result("the kernel", result, "`x1`, `x2` and the scales of `net`")
     return result
+
+
+_correlated_kernel = compiling.jit(_correlated.kernel, static_argnums=0)
 
 
 def has_hessian(net) -> bool:

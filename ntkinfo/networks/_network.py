@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ntkinfo._common import check, compiling, pickling
+from ntkinfo._numerics import padding
 from ntkinfo.networks._kernel_function import reason, refuse_module
 
 # Outputs of a row with and without its neighbours may differ by rounding, also that of TF32, and not by more.
@@ -224,7 +225,8 @@ def _kind(value) -> str:
 
 # Of two rows, once: what compiles in less time is what is fastest.
 @functools.partial(compiling.jit, static_argnums=0)
-def _called(function, params, state, x):
+def called(function: Callable, params: Any, state: Any, x: Any) -> Any:
+    """`function(params, state, x)` as one program."""
     return function(params, state, x)
 
 
@@ -238,9 +240,10 @@ def require_rows_alone(name: str, net: Network, x: Array) -> None:
     function, state = net.taken_apart
     # Inside a traced function known values are computed with, not traced.
     with jax.ensure_compile_time_eval():
-        pair = np.stack([np.asarray(x[0]), np.asarray(x[-1])])
-        together = np.asarray(_called(function, net.params, state, pair))
-        alone = np.concatenate([np.asarray(_called(function, net.params, state, pair[i : i + 1])) for i in (0, 1)])
+        ends = np.asarray(x) if padding.on_host(x) else x
+        pair = np.stack([np.asarray(ends[0]), np.asarray(ends[-1])])
+        together = np.asarray(called(function, net.params, state, pair))
+        alone = np.concatenate([np.asarray(called(function, net.params, state, pair[i : i + 1])) for i in (0, 1)])
     if not np.isfinite(together).all():
         raise ValueError(f"`{name}` must have finite outputs; got NaN or infinite ones for the first or last input.")
     if np.abs(together - alone).max() > _SAME_OUTPUT * max(np.abs(alone).max(), np.finfo(alone.dtype).tiny):

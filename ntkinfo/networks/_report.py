@@ -1,6 +1,7 @@
 """What one trained network knows: a report of its kernel, its Laplace posterior, and its linearisation."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ from jaxtyping import Array, ArrayLike
 from ntkinfo._common import check, tables
 from ntkinfo._common import labels as _labels
 from ntkinfo._common.data import FIELDS
-from ntkinfo.networks._network import Network, as_network, cast
+from ntkinfo._numerics import padding
+from ntkinfo.networks._network import Network, as_network, called, cast
 
 # Steps of training that real and linearised networks are compared along, each a twentieth of what is stable.
 _STEPS = 200
@@ -195,7 +197,7 @@ def report(
     post = Posterior.from_kernel(kernel, x, y, tangent, noise=noise, prior="ntk", mean=net, scale=prior_variance)
     fitted: Any = post.kernel_fn
     tau, sigma2 = float(fitted.prior_variance), float(post.noise)
-    z, start, start_test = post.predict(x_test), net(x), net(x_test)
+    z, (start, start_test) = post.predict(x_test), _outputs(net, x, x_test)
     if not (np.asarray(z.variance) > 0).all():
         raise ValueError("`data.x_test` must have outputs that depend on the parameters; the variance of some is 0.")
     options = {} if z.mean.shape[-1] == 1 else {"key": key, "n_samples": n_samples}
@@ -216,7 +218,7 @@ def report(
         noise=sigma2,
         effective_dimension=float(y.shape[1] * np.sum(eigenvalues / (eigenvalues + sigma2))),
         label_alignment=_alignment(post, y),
-        residual_alignment=_alignment(post, y - start),
+        residual_alignment=_alignment(post, np.asarray(y) - start),
         log_evidence=float(post.log_marginal_likelihood),
         information_gain=float(post.information_gain),
         kl=float(post.kl),
@@ -248,8 +250,17 @@ def _check_entropy(y_test, task) -> None:
         ) from error
 
 
+def _outputs(net, x, x_test) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs at both, by one program for neighbouring numbers of inputs."""
+    function, state = net.taken_apart
+    both = np.concatenate([np.asarray(x), np.asarray(x_test)])
+    outputs = padding.rowwise(lambda rows: called(function, net.params, state, rows), both)
+    outputs = np.asarray(outputs)
+    return outputs[: len(x)], outputs[len(x) :]
+
+
 def _alignment(post, values) -> np.ndarray:
-    squares = np.sum(np.asarray(post.eigenvectors.T @ values) ** 2, axis=1)[::-1]
+    squares = np.sum((np.asarray(post.eigenvectors).T @ np.asarray(values)) ** 2, axis=1)[::-1]
     return np.cumsum(squares) / max(float(np.sum(squares)), np.finfo(squares.dtype).tiny)
 
 
@@ -257,14 +268,14 @@ def _measured(information, outputs, y, task) -> tuple[float, float | None]:
     """Squared error and 0-1 error of given outputs."""
     from ntkinfo.gaussian import Gaussian
 
-    found = information.losses(Gaussian(outputs, jnp.zeros(len(outputs), outputs.dtype)), y, task=task)
+    found = information.losses(Gaussian(outputs, np.zeros(len(outputs), outputs.dtype)), y, task=task)
     return float(found.mean_mse), None if found.mean_error is None else float(found.mean_error)
 
 
 def _coverage(z, y, noise) -> dict[float, float]:
     """Shares of labels within central intervals of the predictions with noise."""
     scale = np.sqrt(np.asarray(z.variance) + noise)[:, None]
-    distance = np.abs(np.asarray(y - z.mean)) / scale
+    distance = np.abs(np.asarray(y) - np.asarray(z.mean)) / scale
     quantiles = {level: float(jax.scipy.stats.norm.ppf(0.5 + level / 2)) for level in _LEVELS}
     return {level: float(np.mean(distance <= quantile)) for level, quantile in quantiles.items()}
 
@@ -303,19 +314,22 @@ def _agreement(net: Network, x, y, x_test, largest: float, key, progress) -> dic
     if real is None or linear is None:
         disagreement = missing
     else:
-        moved = np.asarray(linear.outputs[0] - linear.outputs[0, :1])
-        apart = np.asarray(linear.outputs[0] - real.outputs[0])
+        linear_outputs, real_outputs = (np.asarray(run.outputs)[0] for run in (linear, real))
+        moved = linear_outputs - linear_outputs[:1]
+        apart = linear_outputs - real_outputs
         with np.errstate(invalid="ignore", divide="ignore"):
             disagreement = np.sqrt(np.sum(apart**2, axis=(1, 2)) / np.sum(moved**2, axis=(1, 2)))
         disagreement[0] = np.nan
     return {
         "t": t,
         "disagreement": disagreement,
-        "linear_mse": missing if linear is None else np.asarray(linear.loss[0]),
-        "real_mse": missing if real is None else np.asarray(real.loss[0]),
+        "linear_mse": missing if linear is None else np.asarray(linear.loss)[0],
+        "real_mse": missing if real is None else np.asarray(real.loss)[0],
     }
 
 
+# Kept, so that training it again finds its program.
+@functools.lru_cache(maxsize=2)
 def linearised(net: Network, dtype) -> Network:
     """f(x; θ₀) + J(x)(θ - θ₀), a network that is linear in its parameters and starts at θ₀."""
     function, state = net.taken_apart

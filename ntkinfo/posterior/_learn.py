@@ -4,6 +4,7 @@ The objective is computed by its own Cholesky factorisation of Q + σ²I, in flo
 the parameters: all are positive.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from ntkinfo import kernels, networks
 from ntkinfo._common import check, compiling, labels, memory, parallel, progress, pytree, tables
+from ntkinfo._numerics import padding
 from ntkinfo.posterior import _per_label
 
 if TYPE_CHECKING:
@@ -160,8 +162,15 @@ def learn(cls, build, x, y, init, noise, objective, prior, factor, max_steps, sh
         start, unravel = ravel_pytree({name: jnp.asarray(np.log(value)) for name, value in init.items()})
         rows, targets = (jnp.asarray(np.asarray(value, np.float64)) for value in (x, y))
         kernel = _prior_name(build, init, prior)
-        function = _function(build, unravel, objective, kernel, noise)
+        shapes = tuple((name, np.shape(value)) for name, value in init.items())
+        probe = _probe(build, shapes)
+        program = _program(build, probe, shapes, objective, kernel)
+        fixed = None if noise is None else jnp.asarray(noise, np.float64)
         count, found = targets.size, {}
+
+        def function(logs, x, y):
+            return program(logs, x, y, fixed)
+
         worst = None
 
         def negative(logs):
@@ -208,25 +217,61 @@ def learn(cls, build, x, y, init, noise, objective, prior, factor, max_steps, sh
     at_limit = tuple(name for name, yes in touched.items() if yes)
     _warn(objective, parameters, at_limit, converged, len(path) - 1, factor)
     variance = _plain(parameters["noise"]) if "noise" in parameters else noise
-    posterior = cls.fit(
-        build(_numbers(parameters)), x, y, noise=variance, prior=kernel, prior_saw_data=True, progress=show
-    )
+    net = build(_numbers(parameters))
+    if len(x) > padding.SMALL or x.ndim > 2 or isinstance(net, kernels.EmpiricalKernel | kernels.FeatureKernel):
+        posterior = cls.fit(net, x, y, noise=variance, prior=kernel, prior_saw_data=True, progress=show)
+    else:
+        # By a program of which the parameters are arguments: that of a network has them as constants.
+        rows = padding.repeat_last(np.asarray(x), padding.near(len(x)))
+        q = padding.cut(_prior_kernel(build, probe, kernel)(_numbers(parameters), rows), 2 * x.shape[:1])
+        kernel_fn = networks.kernel_function(net)
+        posterior = cls.from_kernel(kernel_fn, x, y, q, noise=variance, prior=kernel, prior_saw_data=True)
     arrays = ({name: jnp.asarray(one) for name, one in each.items()} for each in (parameters, gradient))
     parameters, gradient = arrays
     numbers = (jnp.asarray(np.array(value)), gradient, jnp.asarray(np.array(path)))
     return LearnedPosterior(posterior, parameters, *numbers, objective, at_limit, converged, len(path) - 1)
 
 
-def _function(build: Callable, unravel, objective: str, prior: str, noise):
-    """The objective in nats and its gradient, of the logarithms of the parameters, inputs and targets."""
+def _probe(build: Callable, shapes: tuple) -> Any:
+    """What `build` makes of ones: the same kernel function as long as it makes the same networks, whatever it reads.
 
-    def value(logs, x, y):
+    Equal networks are one object; what changes between calls (a depth that `build` looks up) makes another one, and
+    programs are compiled anew.
+    """
+    try:
+        ones = {name: _plain(np.ones(shape)) for name, shape in shapes if name != "noise"}
+        found = networks.kernel_function(build(ones))
+        hash(found)
+    except Exception:
+        return object()
+    return found
+
+
+@functools.lru_cache(maxsize=16)
+def _program(build: Callable, probe: Any, shapes: tuple, objective: str, prior: str):
+    """The objective in nats and its gradient, of the logarithms of the parameters, inputs, targets and a fixed noise.
+
+    Kept for the same function `build`, of the same `_probe`.
+    """
+    _, unravel = ravel_pytree({name: np.zeros(shape) for name, shape in shapes})
+
+    def value(logs, x, y, noise):
         parameters = {name: jnp.exp(one) for name, one in unravel(logs).items()}
         variance = parameters.pop("noise", noise)
         q = getattr(kernels.evaluate(networks.kernel_function(build(parameters)), x), prior)
         return _OBJECTIVES[objective](0.5 * (q + q.T), y, variance)
 
     return compiling.jit(jax.value_and_grad(value))
+
+
+@functools.lru_cache(maxsize=16)
+def _prior_kernel(build: Callable, probe: Any, prior: str):
+    """The prior kernel (n, n) of parameters and inputs (n, ...)."""
+
+    def kernel(parameters, x):
+        return getattr(kernels.evaluate(networks.kernel_function(build(parameters)), x), prior)
+
+    return compiling.jit(kernel)
 
 
 def _prior_name(build, init, prior) -> str:

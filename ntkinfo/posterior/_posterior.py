@@ -433,14 +433,14 @@ class Posterior:
         if _per_label.given(self.noise):
             z = _per_label.each(_predict_train, self.with_spectrum(), (), (joint,))
         else:
-            z = _predict_train(self.with_spectrum(), joint)
+            z = _predict_train(_bare(self.with_spectrum()), joint)
         return self._shifted(z, self.offset)
 
     def _shifted(self, z: Gaussian, offset) -> Gaussian:
         """A prediction of the residuals with the prior mean (m, k), where there is one."""
         if offset is None:
             return z
-        return z._replace(mean=z.mean + (offset.T[..., None] if _per_label.given(self.noise) else offset))
+        return z._replace(mean=_added(z.mean, offset, each=_per_label.given(self.noise)))
 
     @property
     def log_marginal_likelihood(self) -> Float[Array, ""]:
@@ -487,7 +487,7 @@ class Posterior:
         """
         if _per_label.given(self.noise):
             return _per_label.each(_leave_one_out, self.with_spectrum())
-        return _leave_one_out(self.with_spectrum())
+        return _leave_one_out(_bare(self.with_spectrum()))
 
 
 def _check_prior(prior, kernel_fn) -> str:
@@ -524,12 +524,35 @@ def _check_range(q, scale) -> None:
             )
 
 
+@compiling.on_host(static_argnames=("each",))
+def _added(xp, mean, offset, *, each):
+    return mean + (offset.T[..., None] if each else offset)
+
+
 def _residual(y, offset):
-    return y if offset is None else y - offset
+    return y if offset is None else _difference(y, offset)
+
+
+@compiling.on_host
+def _difference(xp, y, offset):
+    return y - offset
+
+
+def _no_kernel(x1, x2, get):
+    raise NotImplementedError("a posterior taken apart has no kernel function")
+
+
+def _bare(post: Posterior) -> Posterior:
+    """A posterior without kernel function and mean: programs that call neither are those of all networks."""
+    return dataclasses.replace(post, kernel_fn=_no_kernel, mean_fn=None)
+
+
+def _log_marginal_likelihood(post: Posterior) -> Array:
+    return _evidence_of_factor(_bare(post))
 
 
 @compiling.jit
-def _log_marginal_likelihood(post: Posterior) -> Array:
+def _evidence_of_factor(post: Posterior) -> Array:
     inverse = _inverse(post)
     quadratic = regularised.quadratic(*inverse, _residual(post.y, post.offset))
     return -0.5 * (quadratic + post.k * (regularised.log_determinant(*inverse) + post.n * np.log(2 * np.pi)))
@@ -541,19 +564,33 @@ def _inverse(post: Posterior) -> tuple[Array, Array, Array]:
 
 
 def _evidence_of_spectrum(post: Posterior) -> Array:
-    return _per_label.total(_log_marginal_likelihood_of_spectrum, post)
+    return _per_label.total(_log_marginal_likelihood_of_spectrum, _bare(post.with_spectrum()))
 
 
 def _information_gain(post: Posterior) -> Array:
-    return 0.5 * post.k * jnp.sum(jnp.log1p(post.eigenvalues / post.noise))
+    return _gain_of_spectrum(post.eigenvalues, post.noise, k=post.k)
+
+
+@compiling.on_host(static_argnames=("k",))
+def _gain_of_spectrum(xp, q, noise, *, k):
+    return 0.5 * k * xp.sum(xp.log1p(q / noise))
 
 
 def _kl(post: Posterior) -> Array:
+    if post.coupling is None:
+        return _kl_of_spectrum(post.eigenvalues, post.noise, post.y_rotated, k=post.k)
     q = post.eigenvalues
     spread = post.k * jnp.sum(jnp.log1p(q / post.noise) - q / (q + post.noise))
     return 0.5 * (spread + post._quadratic(lambda q: q / (q + post.noise) ** 2))
 
 
+@compiling.on_host(static_argnames=("k",))
+def _kl_of_spectrum(xp, q, noise, y, *, k):
+    spread = k * xp.sum(xp.log1p(q / noise) - q / (q + noise))
+    return 0.5 * (spread + xp.sum((q / (q + noise) ** 2)[:, None] * y**2))
+
+
+@compiling.jit
 def _log_marginal_likelihood_of_spectrum(post: Posterior) -> Array:
     quadratic = post._quadratic(lambda q: 1 / (q + post.noise))
     return _noise.log_marginal_likelihood(post.eigenvalues, quadratic, post.k, post.noise)
@@ -564,10 +601,10 @@ def predictive(
 ) -> Gaussian:
     """The core of `predict`, without checks: Q_* (m, n), and Q(x, x) (m,) or, if `joint`, Q_** (m, m)."""
     if _per_label.given(post.noise):
-        return _per_label.each(_predictive_of_spectrum, post.with_spectrum(), (cross, prior), (joint,))
+        return _per_label.each(_predictive_of_spectrum, _bare(post.with_spectrum()), (cross, prior), (joint,))
     by_factor, by_spectrum = (functools.partial(core, joint=joint) for core in (_predictive, _predictive_of_spectrum))
     return _spectrum.choose(
-        post, by_factor, lambda post, *kernels: by_spectrum(post.with_spectrum(), *kernels), post, cross, prior
+        post, by_factor, lambda post, *kernels: by_spectrum(_bare(post.with_spectrum()), *kernels), post, cross, prior
     )
 
 

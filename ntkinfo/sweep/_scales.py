@@ -19,6 +19,7 @@ from ntkinfo import kernels, mixture, networks
 from ntkinfo._common import check, checkpoint, compiling, data, labels, tables
 from ntkinfo._common import progress as _progress
 from ntkinfo._common.quantities import catalogue, in_nats, scaled
+from ntkinfo._numerics import padding
 from ntkinfo.datasets import Dataset
 from ntkinfo.ensemble import Ensemble
 from ntkinfo.information import QUANTITIES, Information, Losses, curve
@@ -327,7 +328,10 @@ def _blocks(build, scales, x1, x2):
     size = kernels.block_size(x1)
     other = x1 if x2 is None else x2
     if max(len(x1), len(other)) <= size:
-        return _block(build, scales, x1, x2)
+        # Filled up, so that neighbouring numbers of inputs share the program; entries of images are dear.
+        full = [x if x is None or x.ndim > 2 else padding.repeat_last(np.asarray(x), min(padding.near(len(x)), size))
+                for x in (x1, x2)]  # fmt: skip
+        return Kernels(*(padding.cut(part, (len(x1), len(other))) for part in _block(build, scales, *full)))
     rows = [
         [_block(build, scales, x1[i : i + size], other[j : j + size]) for j in range(0, len(other), size)]
         for i in range(0, len(x1), size)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkinfo._common import check, pickling, pytree, tables
+from ntkinfo._common import check, compiling, pickling, pytree, tables
 from ntkinfo._common import data as _data
 from ntkinfo._common import progress as progress_bar
 from ntkinfo._common.checkpoint import Checkpoint
@@ -115,7 +115,7 @@ class VariationalFit:
         Raises:
           TypeError, ValueError: inputs that are no finite numbers, or not of the kind trained on.
         """
-        return _objectives.encode(self.model, self.params, _validate.read_inputs(self.model, self.params, x))
+        return _encode(self.model, self.params, _validate.read_inputs(self.model, self.params, x))
 
     def decode(self, z: Float[ArrayLike, "n latent"]) -> Float[Array, "n k"]:
         """q(y|z) for rows z (n, latent): log probabilities (n, classes), or the mean of y (n, k).
@@ -128,7 +128,7 @@ class VariationalFit:
         z = check.array("z", z, 2)
         if z.shape[1] != self.model.latent:
             raise ValueError(f"`z` must have rows of {self.model.latent} numbers, as `latent`; got shape {z.shape}.")
-        return _objectives.decode(self.model, self.params, z)
+        return _decode(self.model, self.params, z)
 
     def predict(self, x: Inputs, *, key: Array, samples: int = 16) -> Float[Array, "n k"]:
         """q(y|x) averaged over draws of z, (n, classes), or the mean of y (n, k). An estimate; exact for categories.
@@ -138,7 +138,13 @@ class VariationalFit:
         """
         check.key("key", key)
         x = _validate.read_inputs(self.model, self.params, x)
-        return _predict.predict(self.model, self.params, x, key, check.integer("samples", samples))
+        return _predicted(self.model, self.params, x, key, check.integer("samples", samples))
+
+
+# One program each, in place of one for every operation.
+_encode = compiling.jit(_objectives.encode, static_argnums=0)
+_decode = compiling.jit(_objectives.decode, static_argnums=0)
+_predicted = compiling.jit(_predict.predict, static_argnums=(0, 4))
 
 
 def fit(

@@ -39,6 +39,11 @@ class Rows(NamedTuple):
     y: Array
 
 
+def _like(x, rows: int) -> jax.ShapeDtypeStruct:
+    """What stands for so many rows of inputs where only shapes are asked for; slicing would compile a program."""
+    return jax.ShapeDtypeStruct((min(rows, len(x)), *x.shape[1:]), x.dtype)
+
+
 def read_rows(x, y, x_test, y_test, task: str, classes: int | None = None) -> tuple[Rows, Rows | None]:
     """The rows to fit and, where given, those to test on; `classes` counts the labels where `y` may lack some."""
     check.option("task", task, _objectives.TASKS)
@@ -85,7 +90,7 @@ def read_inputs(spec: Spec, params, x) -> Array:
     """Inputs that the encoder of a trained fit takes."""
     x = check.inputs("x", x)
     try:
-        jax.eval_shape(spec.encoder.apply, params["encoder"], x[:1])
+        jax.eval_shape(spec.encoder.apply, params["encoder"], _like(x, 1))
     except (TypeError, ValueError) as error:
         raise ValueError(f"`x` must hold inputs of the kind the fit was trained on; got shape {x.shape}.") from error
     return x
@@ -133,8 +138,8 @@ def network(name, pair) -> Network:
 
 def _check_outputs(name, pair, x, width, meant) -> None:
     try:
-        params = jax.eval_shape(lambda x: pair.init(jax.random.key(0), x), x[:2])
-        shape = jax.eval_shape(lambda x: pair.apply(pair.init(jax.random.key(0), x), x), x[:2]).shape
+        params = jax.eval_shape(lambda x: pair.init(jax.random.key(0), x), _like(x, 2))
+        shape = jax.eval_shape(lambda x: pair.apply(pair.init(jax.random.key(0), x), x), _like(x, 2)).shape
     except Exception as error:
         if str(error).startswith("`"):
             raise

@@ -74,3 +74,31 @@ def test_options_are_those_that_the_compiler_knows(monkeypatch):
     assert compiling.options.__wrapped__() == compiling._LEVEL
     monkeypatch.setattr(compiling, "_EMITTERS", {})
     jax.jit(lambda: 0).lower().compile(compiler_options=compiling.options.__wrapped__())
+
+
+@compiling.on_host(static_argnames=("power",))
+def share(xp, values, scale, *, power):
+    """Rows in units of their sum."""
+    powers = scale * values**power
+    return powers / xp.sum(powers, axis=1, keepdims=True), xp.max(powers)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_on_the_host_nothing_is_compiled_and_values_are_those_of_the_program(dtype):
+    values = jnp.asarray(np.random.default_rng(0).uniform(size=(7, 3)), dtype)
+    scale = jnp.asarray(2.0, dtype)
+    with counted() as count:
+        found = share(values, scale, power=2)
+    assert count.number == 0
+    traced = jax.jit(lambda *arrays: share(*arrays, power=2))(values, scale)
+    for one, other in zip(found, traced, strict=True):
+        assert isinstance(one, jax.Array) and one.dtype == other.dtype == dtype
+        np.testing.assert_allclose(one, other, rtol=10 * float(jnp.finfo(dtype).eps))
+    # Derivatives go through JAX.
+    gradient = jax.grad(lambda values: share(values, 1.0, power=2)[0][0, 0])(values)
+    assert np.all(np.asarray(gradient)[1:] == 0) and gradient[0, 0] > 0
+
+
+def test_what_numpy_warns_of_stays_silent_as_in_jax():
+    found, _ = share(np.zeros((1, 2)), 1.0, power=1)
+    assert np.isnan(found).all()

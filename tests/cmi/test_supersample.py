@@ -172,7 +172,19 @@ def test_sampled_losses_of_classes_are_those_of_signs(rng):
     mean = rng.normal(size=(2, 3, 2))
     variances, covariance = (jnp.array([1.0, 0.5, 2.0]), jnp.array([0.7, 1.0, 1.0])), jnp.array([0.5, -0.3, 0.9])
     classes = jnp.array([0, 1, 0]), jnp.array([1, 1, 0])
-    got = _outcomes.of_classes(jax.random.key(0), *jnp.asarray(mean), variances, covariance, classes, 20000)
+    drawn = mean, (*variances, covariance), classes
+
+    def sampled(more):
+        """Losses of the three pairs, with as many `more` filled in behind them."""
+        (first, second), parts, numbers = jax.tree.map(lambda a: jnp.asarray(a), drawn)
+        first, second = (jnp.pad(part, ((0, more), (0, 0)))[None] for part in (first, second))
+        *parts, between = (jnp.pad(part, (0, more))[None] for part in parts)
+        numbers = [jnp.pad(part, (0, more))[None] for part in numbers]
+        found = _outcomes.of_classes(jax.random.key(0), first, second, parts, between, numbers, 20000, 3)
+        return np.asarray(found)[0, :3]
+
+    got = sampled(0)
+    np.testing.assert_array_equal(sampled(1), got)
     signs = [1.0 - 2.0 * c for c in classes]
     gaps = mean[..., 0] - mean[..., 1]
     want = _outcomes.of_signs(*jnp.asarray(gaps), [2 * v for v in variances], 2 * covariance, *signs)

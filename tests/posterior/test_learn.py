@@ -1,5 +1,7 @@
 """Hyperparameters learned: gradients against differences, the optimum of scikit-learn, leaving out by refitting."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,8 +46,8 @@ def test_gradients_against_differences(objective, activation):
     # A repeated input, where the kernel of rectified linear units has its kink.
     x = np.concatenate([x, x[:1]])
     y = np.concatenate([y, y[1:2]])
-    _, unravel = jax.flatten_util.ravel_pytree(dict(sorted((k, jnp.asarray(v)) for k, v in START.items())))
-    function = _learn._function(network(activation), unravel, objective, "ntk", None)
+    program = _learn._program(network(activation), None, tuple((name, ()) for name in START), objective, "ntk")
+    function = functools.partial(program, noise=None)
     logs = np.log([START[name] for name in sorted(START)])
     value, slope = function(logs, x, y)
     expected = [
