@@ -73,7 +73,7 @@ def test_predict_train_at_many_times_is_that_of_few(rng, dtype, monkeypatch):
     monkeypatch.setattr(decay_forms, "variances", lambda *a: used.append(original(*a)) or used[-1])
     found = ens.predict_train(TIMES)
     assert len(used) == 1 and used[0] is not None
-    old = _ensemble._predict_train(ens, jnp.asarray(TIMES), False)
+    old = _ensemble._predict_train(ens, ens.rescaled_time(jnp.asarray(TIMES)), False)
     assert found.mean.shape == (len(TIMES), 140, 2) and found.variance.dtype == dtype and found.covariance is None
     np.testing.assert_allclose(found.mean, old.mean, atol=1e-12 if dtype == np.float64 else 1e-5)
     error = ens.filters(ens.rescaled_time(jnp.asarray(TIMES))).decay
