@@ -385,12 +385,14 @@ class EmpiricalKernel:
         if len(v) != len(x2):
             raise ValueError(f"`v` must have a row for each of the {len(x2)} of `x2`; got shape {v.shape}.")
         columns = v[:, None] if v.ndim == 1 else v
-        total = None
-        for net in self.networks:
-            function, state = net.taken_apart
-            for (a, b), weight in self._parts(x1, x2):
-                part = _times(_products(function, net.params, state, a, b, columns), weight / len(self.networks))
-                total = part if total is None else _sum(total, part)
+
+        def parts():
+            for net in self.networks:
+                function, state = net.taken_apart
+                for (a, b), weight in self._parts(x1, x2):
+                    yield _times(_products(function, net.params, state, a, b, columns), weight / len(self.networks))
+
+        total = functools.reduce(_sum, parts())
         total = _times(total, self.prior_variance) if self.around == "laplace" else total
         return total[:, 0] if v.ndim == 1 else total
 
