@@ -132,6 +132,8 @@ def page(notebook, name: str) -> tuple[str, dict[str, bytes]]:
                 parts.append(f'<img src="{file}" alt="{about}" loading="lazy">')
             elif "text/html" in data:
                 table = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+                # A class of its own would keep the theme from drawing it, and from letting it scroll on a phone.
+                table = re.sub(r"<table[^>]*>", "<table>", table)
                 parts.append(re.sub(r"\n\s*", "", table))
             else:
                 text = output.get("text") or data.get("text/plain", "")

@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+from markdown import Extension
+from markdown.inlinepatterns import SimpleTextInlineProcessor
 from mkdocs.structure.files import File
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -51,8 +53,21 @@ def reference() -> dict[str, str]:
     return pages
 
 
+class Subscripts(Extension):
+    """Keeps `K_*`, `[A]_i` and the like as they stand: Markdown would take a pair of them for emphasis.
+
+    Docstrings and pages write formulas in plain text. So `_` after anything but a space or a bracket is a subscript, and
+    so are the stars behind it; `*emphasis*` and `**strong**` keep their meaning.
+    """
+
+    def extendMarkdown(self, md):  # noqa: N802
+        # After code, links and HTML, before emphasis, which stands at 60.
+        md.inlinePatterns.register(SimpleTextInlineProcessor(r"(?<=[^\s(])(_+\**)"), "subscripts", 65)
+
+
 def on_config(config):
     """The shelves: gallery, notebooks and reference are made from files, so that none is forgotten."""
+    config["markdown_extensions"].append(Subscripts())
     config["nav"].insert(2, {"Notebooks": [f"notebooks/{path.stem}.md" for path in notebooks.notebooks()]})
     config["nav"].insert(3, {"Gallery": list(gallery.pages())})
     config["nav"].insert(5, {"Reference": [{f"ni.{Path(page).stem}": page} for page in reference()]})
