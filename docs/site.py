@@ -56,11 +56,12 @@ def reference() -> dict[str, str]:
 class Subscripts(Extension):
     """Keeps `K_*`, `[A]_i` and the like as they stand: Markdown would take a pair of them for emphasis.
 
-    Docstrings and pages write formulas in plain text. So `_` after anything but a space or a bracket is a subscript, and
-    so are the stars behind it; `*emphasis*` and `**strong**` keep their meaning.
+    Docstrings and pages write formulas in plain text. So `_` after anything but a space or a bracket begins a
+    subscript, with the stars behind it; `*emphasis*` and `**strong**` keep their meaning.
     """
 
-    def extendMarkdown(self, md):  # noqa: N802
+    def extendMarkdown(self, md):
+        """Registers the rule, as Python-Markdown asks for it."""
         # After code, links and HTML, before emphasis, which stands at 60.
         md.inlinePatterns.register(SimpleTextInlineProcessor(r"(?<=[^\s(])(_+\**)"), "subscripts", 65)
 
