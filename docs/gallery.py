@@ -48,7 +48,8 @@ def page(paper: list[dict]) -> str:
         )
         settings = ", ".join(f"{key} {value}" for key, value in record["settings"].items())
         parts += [
-            f"## Figure {record['figure']}", record["shows"], f'<img src="../{name}.png" alt="{alt}" loading="lazy">',
+            f"## Figure {record['figure']}", record["shows"],
+            f'<a href="../{name}.png"><img src="../{name}.png" alt="{alt}" loading="lazy"></a>',
             record["compares"], f"**Verdict, by rule: {record['verdict']}.**",
             f"| claim | found | expected | source | holds |\n| --- | --- | --- | --- | --- |\n{rows}",
             f"```sh\n{record['command']}\n```",

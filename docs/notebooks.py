@@ -129,9 +129,11 @@ def page(notebook, name: str) -> tuple[str, dict[str, bytes]]:
                 file = f"{name}-{len(figures) + 1}.png"
                 figures[file] = base64.b64decode(data["image/png"])
                 about = html.escape(f"Figure {len(figures)}, of the part “{heading}”", quote=True)
-                parts.append(f'<img src="{file}" alt="{about}" loading="lazy">')
+                parts.append(f'<a href="{file}"><img src="{file}" alt="{about}" loading="lazy"></a>')
             elif "text/html" in data:
                 table = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+                # A class of its own would keep the theme from drawing it, and from letting it scroll on a phone.
+                table = re.sub(r"<table[^>]*>", "<table>", table)
                 parts.append(re.sub(r"\n\s*", "", table))
             else:
                 text = output.get("text") or data.get("text/plain", "")

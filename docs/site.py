@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+from markdown import Extension
+from markdown.inlinepatterns import SimpleTagInlineProcessor, SimpleTextInlineProcessor
 from mkdocs.structure.files import File
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,7 +19,7 @@ _EDGE = re.compile(r'(\w+)(?:\["([^"]+)"\])? --> (\w+)(?:\["([^"]+)"\])?')
 _FLOWCHART = re.compile(r"```mermaid\nflowchart TD\n(.*?)```", re.DOTALL)
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)]+)\)")
 _OF_README = re.compile(r"<!-- README: (.+?) -->")
-_CITED = re.compile(r"([Tt]heory,?\s+sections?\s+)(\d+)")
+_CITED = re.compile(r"[Tt]heory,?\s+section\s+\d+|[Tt]heory,?\s+sections\s+\d+(?:(?:,|\s+and|\s+to|,\s+and)\s+\d+)*")
 # What stands in the text for formulas until the page is HTML.
 _formulas: dict[str, str] = {}
 
@@ -51,8 +53,25 @@ def reference() -> dict[str, str]:
     return pages
 
 
+class Subscripts(Extension):
+    """Draws `e^{-t}` and `x_{ij}`, and keeps `K_*`, `[A]_i` and the like, of which Markdown takes a pair for emphasis.
+
+    Docstrings and pages write formulas in plain text. So `_` after anything but a space or a bracket begins a
+    subscript, with the stars behind it; `*emphasis*` and `**strong**` keep their meaning.
+    """
+
+    def extendMarkdown(self, md):
+        """Registers the rule, as Python-Markdown asks for it."""
+        # After code, links and HTML, before emphasis, which stands at 60.
+        md.inlinePatterns.register(SimpleTextInlineProcessor(r"(?<=[^\s(])(_+\**)"), "subscripts", 65)
+        braces = r"(\{)((?:[^{}\n]|\{[^{}\n]*\})+)\}"
+        md.inlinePatterns.register(SimpleTagInlineProcessor(r"\^" + braces, "sup"), "upper", 66)
+        md.inlinePatterns.register(SimpleTagInlineProcessor("_" + braces, "sub"), "lower", 66)
+
+
 def on_config(config):
     """The shelves: gallery, notebooks and reference are made from files, so that none is forgotten."""
+    config["markdown_extensions"].append(Subscripts())
     config["nav"].insert(2, {"Notebooks": [f"notebooks/{path.stem}.md" for path in notebooks.notebooks()]})
     config["nav"].insert(3, {"Gallery": list(gallery.pages())})
     config["nav"].insert(5, {"Reference": [{f"ni.{Path(page).stem}": page} for page in reference()]})
@@ -99,9 +118,15 @@ def _table(match: re.Match) -> str:
 
 def on_page_content(html: str, page, **_) -> str:
     """Sections of the theory that a docstring cites are links."""
+    # Formulas within the text do not break: on a phone their paragraph scrolls, not the page.
+    html = re.sub(r"<p>(?=(?:(?!</p>).)*formula[0-9a-f]{16}x)", '<p style="overflow:auto hidden">', html, flags=re.S)
     for word, formula in _formulas.items():
         html = html.replace(word, formula)
     if page.file.src_uri == "theory.md":
         return html
     theory = "../" * page.url.count("/") + "theory/"
-    return _CITED.sub(rf'\1<a href="{theory}#section-\2">\2</a>', html)
+
+    def link(match: re.Match) -> str:
+        return re.sub(r"\d+", rf'<a href="{theory}#section-\g<0>">\g<0></a>', match[0])
+
+    return _CITED.sub(link, html)

@@ -37,6 +37,17 @@ def _validated(estimator, *args, **kwargs):
     return estimator._validate_data(*args, **kwargs)
 
 
+def _trained(net, x: np.ndarray, targets: np.ndarray) -> ensemble.Ensemble:
+    """The ensemble; the remedy of a singular kernel is one that an estimator has."""
+    try:
+        return ensemble.Ensemble.fit(net, x, targets)
+    except ValueError as error:
+        told, option, _ = str(error).partition(', or pass singular="project"')
+        if not option:
+            raise
+        raise ValueError(f"{told}, or leave `time` at None: with noise the posterior takes such inputs.") from error
+
+
 class _Network(sklearn.base.BaseEstimator):
     """What both estimators share: the network, its fit, and the Gaussian over outputs."""
 
@@ -69,7 +80,7 @@ class _Network(sklearn.base.BaseEstimator):
                 self.model_ = posterior.Posterior.fit(net, x, targets, noise=self.noise, prior=self.prior)
                 self.noise_ = np.asarray(self.model_.noise) if np.ndim(self.model_.noise) else float(self.model_.noise)
             else:
-                self.model_ = ensemble.Ensemble.fit(net, x, targets)
+                self.model_ = _trained(net, x, targets)
                 self.time_ = float(self.time)
 
     def _predict(self, X, joint: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -60,6 +60,14 @@ def test_the_site_builds_and_fetches_nothing(tmp_path):
         assert not re.search(r"formula[0-9a-f]{16}x|\$\$|<p>\| ", text), page
     # Displayed formulas scroll by themselves where the screen is narrow.
     assert re.search("overflow-x:auto[^<]*><math", (tmp_path / "notebooks" / "01_corridor" / "index.html").read_text())
+    # Subscripts with stars are no emphasis, nor are tables of notebooks left to themselves.
+    theory = (tmp_path / "theory" / "index.html").read_text()
+    assert "Q_** − Q_*(Q + σ²I)⁻¹Q_*ᵀ" in theory and "Θ_*ᵀ − Θa − da/ds" in theory and "[G(Y − f₀)]_i for" in theory
+    assert "Σ = e<sup>−sΘ</sup> K e<sup>−sΘ</sup>" in theory and "<li>information content (Bernstein" in theory
+    posterior = (tmp_path / "reference" / "posterior" / "index.html").read_text()
+    assert "N(Q_*(Q + σ²I)⁻¹Y, (Q_** - Q_*(Q + σ²I)⁻¹Q_*ᵀ)" in posterior
+    assert re.search(r'sections <a [^>]+>1</a>, <a [^>]+>4</a> and <a [^>]+#section-15">15</a>', posterior)
+    assert 'class="dataframe"' not in "".join(page.read_text() for page in shown)
     # A section of the README, which is no page.
     legal = (tmp_path / "how_to" / "legal_bounds" / "index.html").read_text()
     assert "<code>conditional_compression</code>" in legal and "<h2>Which bottleneck?" not in legal

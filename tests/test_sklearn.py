@@ -219,7 +219,7 @@ def test_float64_whatever_jax_is_set_to(data):
         (lambda x, y: NTKRegressor(time=-1.0).fit(x, y), ValueError, "`time` must lie in"),
         (lambda x, y: NTKRegressor(prior="gp").fit(x, y), ValueError, "`prior` must be one of 'nngp', 'ntk'"),
         (lambda x, y: NTKRegressor(normalize_y="no").fit(x, y), TypeError, "`normalize_y` must be True or False"),
-        (lambda x, y: NTKRegressor(time=1.0).fit(np.r_[x, x[:1]], np.r_[y, y[:1]]), ValueError, "kernel"),
+        (lambda x, y: NTKRegressor(time=1.0).fit(np.r_[x, x[:1]], np.r_[y, y[:1]]), ValueError, "leave `time` at None"),
         (lambda x, y: NTKRegressor().fit(x, y).predict(x[:, :2]), ValueError, "features"),
         (lambda x, y: NTKRegressor().fit(x, y).predict(x, True, True), ValueError, "must not both be True"),
         (lambda x, y: NTKRegressor().fit(x, y).sample_y(x, 0), ValueError, "`n_samples` must be at least 1"),
