@@ -491,12 +491,14 @@ def sixty_thousand() -> list[str]:
         f"The features engine was run on all 60,000 in full (pixels and a constant, p = {exact['rank']}, exact): predictions at 60 "
         f"times and a posterior with fitted noise in {number(exact['processor'], 3)} s of processor.",
         *(
-            f"**A run at n = {n} was stopped before it had reached the tolerance**: {row['steps']} steps in float32 with kernels evaluated "
-            f"for every product, {number(row['processor'])} s of processor, where the power law says "
-            f"{number(m['unfinished'][n]['steps by the power law'], 2)} steps. The cost of so many steps is that of the model "
-            f"({number(m['unfinished'][n]['by the model for the steps taken'])} s with one pass for sums that was not made); their number is "
-            "not. What holds it up is not known: with inputs in float64 18 steps were enough at n = 16000, in either storage. The hours "
-            "above are for inputs of which the power law holds."
+            f"A run at n = {n} in float32 was once stopped after {row['steps']} steps without reaching the tolerance: eigenvalues below eps √n "
+            "times the largest one were projected out, the criterion of a decomposition in float32, which is not made. What evaluation in "
+            f"float32 rounds is far less: {r['rounding of evaluation']['of']} differs by {number(r['rounding of evaluation']['norm of the difference'], 2)} in norm "
+            f"({number(r['rounding of evaluation']['told by the engine'], 2)} told), where the least eigenvalue is "
+            f"{number(r['rounding of evaluation']['least eigenvalue'], 2)}. Without that the same images take {r['steps'][n]['steps']} steps and reach the tolerance at all "
+            f"times (power law {number(m['unfinished'][n]['steps by the power law'], 3)}; kernels evaluated from float32 inputs and stored, "
+            f"{number(r['steps'][n]['processor'])} s of processor). Tiles evaluated for every product have the same rounding of evaluation; they were run whole up to "
+            "n = 8000."
             for n, row in r.get("unfinished", {}).items()
         ),
         *on_the_command_line(r["command"]),

@@ -34,6 +34,8 @@ STORAGES = ("auto", "float64", "float32", "none")
 BATCH, MAX_STEPS = 128, 40
 # Steps between two looks at the errors, and times looked at before the last.
 STRIDE, _WATCHED_TIMES = 2, 16
+# Rounding is what is left where truncation is this share of it.
+_ROUNDING_LEFT = 0.1
 # A direction is a difference of equal inputs where its sums over them are below this.
 _REPEATED = 1e-6
 # What the basis and its projections need beside the kernels: columns of n numbers.
@@ -273,7 +275,7 @@ class KrylovEnsemble:
             run.step(products)
             if len(run.sizes) % STRIDE or run.exhausted:
                 continue
-            if self._worst(self._level(run, ntk, nngp, prior, s[watched]).truncation, scales) <= self.tolerance:
+            if self._enough(self._level(run, ntk, nngp, prior, s[watched]), scales):
                 break
         final = self._level(run, ntk, nngp, prior, s)
         truncation = final.truncation
@@ -286,8 +288,15 @@ class KrylovEnsemble:
             "variance_error": error[1],
             "steps": np.array(len(run.sizes)),
             "truncation": np.array(self._worst(truncation, scales)),
+            "rounding": np.array(self._worst(final.rounding, scales)),
             "worst": np.array(self._worst(error, scales)),
+            "within": np.array([self._worst([part[[i]] for part in error], scales) for i in range(len(s))]),
         }
+
+    def _enough(self, level: _projection.Level, scales) -> bool:
+        """Whether more steps are of no use: the tolerance is reached, or rounding is what is left."""
+        truncation, rounding = (self._worst(errors, scales) for errors in (level.truncation, level.rounding))
+        return truncation <= max(self.tolerance, _ROUNDING_LEFT * rounding)
 
     def _level(self, run, ntk, nngp, prior, s) -> _projection.Level:
         """Predictions from all steps of a run, with their errors; from none where there is nothing to learn from."""
@@ -318,8 +327,12 @@ class KrylovEnsemble:
     @property
     def _resolution(self) -> float:
         """Share of the largest eigenvalue that float64 does not tell from zero below; 0 where nothing less is held."""
-        eps = float(np.finfo(np.float64).eps)
-        return eps * float(np.sqrt(self.n)) if self.stored.epsilon > eps else 0.0
+        return float(np.finfo(np.float64).eps * np.sqrt(self.n)) if self._in_float32 else 0.0
+
+    @property
+    def _in_float32(self) -> bool:
+        """Whether kernels are stored, or evaluated, in less than float64."""
+        return self.stored.epsilon > float(np.finfo(np.float64).eps)
 
     @property
     def rounding_of_eigenvalues(self) -> float:
@@ -358,9 +371,13 @@ class KrylovEnsemble:
         return np.where(null, 0.0, values)
 
     def _floor(self, values: np.ndarray) -> float:
-        """What Ritz values (q,), ascending, are not told from zero below."""
-        floor = float(jnp.finfo(self.x.dtype).eps) * np.sqrt(self.n) * (values[-1] if len(values) else 0.0)
-        return float(max(floor, self.rounding_of_eigenvalues) if self.storage == "float32" else floor)
+        """What Ritz values (q,), ascending, are not told from zero below.
+
+        They are decomposed in float64 whatever kernels are held in. What float32 rounds is entry by entry, and moves
+        them by far less than a share of the largest one.
+        """
+        floor = float(np.finfo(np.float64).eps) * np.sqrt(self.n) * (values[-1] if len(values) else 0.0)
+        return float(max(floor, self.rounding_of_eigenvalues) if self._in_float32 else floor)
 
     def _label_scale(self) -> float:
         return float(np.sqrt(np.mean(self.targets**2))) or 1.0
@@ -384,13 +401,18 @@ class KrylovEnsemble:
         truncation = max(float(part["truncation"]) for part in parts)
         reason = ""
         if worst > self.tolerance:
-            if truncation <= self.tolerance:
-                remedy = "Rounding of the kernels as they are held is why: compute and store them in float64"
+            # Batches that an earlier version has written do not hold it.
+            rounding = max(float(part.get("rounding", 0.0)) for part in parts)
+            if truncation <= max(self.tolerance, _ROUNDING_LEFT * rounding):
+                remedy = "Rounding of the kernels as they are held is why: give inputs in float64"
                 if self.x.dtype == np.float64 and self.storage == "float32":
                     remedy = (
                         'Rounding of the kernels as they are stored is why: take storage="float64", or "none" '
-                        "(evaluated for every product), or ask for earlier times"
+                        "(evaluated for every product)"
                     )
+                elif self.x.dtype == np.float64:
+                    remedy = "Rounding in float64 is why: the kernel has eigenvalues that are hardly more than zero"
+                remedy += self._until(parts, t)
             reason = (
                 f"The error of the predictions is up to {worst:.2g} of the scale of labels and prior variances, above "
                 f"tolerance={self.tolerance:.2g}. {remedy}."
@@ -399,6 +421,17 @@ class KrylovEnsemble:
         steps = tuple(int(part["steps"]) for part in parts)
         error = Gaussian(joined("mean_error"), joined("variance_error"))
         return Prediction(joined("mean"), joined("variance"), error, self.tolerance, steps, not reason, reason)
+
+    def _until(self, parts, t) -> str:
+        """Up to which of the times asked for the tolerance is reached, as the end of a sentence."""
+        if not all("within" in part for part in parts):
+            return ", or ask for earlier times"
+        worst = np.max([part["within"] for part in parts], axis=0)
+        times = np.sort(np.atleast_1d(np.asarray(t, np.float64)))
+        beyond = np.flatnonzero(worst[np.argsort(np.atleast_1d(np.asarray(t)))] > self.tolerance)
+        if len(times) < 2 or not len(beyond) or beyond[0] == 0:
+            return ", or ask for earlier times"
+        return f", or ask for times up to t = {times[beyond[0] - 1]:.3g}, where it is below the tolerance"
 
     def _require_memory(self, columns: int, steps: int, fewer: str = "a smaller `batch_size`") -> None:
         q = min(self.n, columns * (steps + 1))

@@ -52,7 +52,7 @@ def _batch(ens: KrylovEnsemble, x_test: Array, noise: float, most: int, products
     while len(run.sizes) < most and not run.exhausted:
         run.step(products)
         last = _level(ens, run, cross, prior, noise)
-        if ens._worst(last.truncation, scales) <= ens.tolerance:
+        if ens._enough(last, scales):
             break
     truncation = last.truncation
     error = [cut + rest for cut, rest in zip(truncation, last.rounding, strict=True)]
@@ -64,7 +64,9 @@ def _batch(ens: KrylovEnsemble, x_test: Array, noise: float, most: int, products
         "variance_error": error[1],
         "steps": np.array(len(run.sizes)),
         "truncation": np.array(ens._worst(truncation, scales)),
+        "rounding": np.array(ens._worst(last.rounding, scales)),
         "worst": np.array(ens._worst(error, scales)),
+        "within": np.array([ens._worst(error, scales)]),
     }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
@@ -427,6 +428,33 @@ def test_float32_inputs_keep_their_precision_and_tell_their_errors():
     assert p.mean.dtype == p.error.variance.dtype == np.float32 and krylov.storage == "float32"
     assert np.mean(np.abs(p.mean - z.mean) <= p.error.mean + 1e-7) >= 0.99
     assert np.mean(np.abs(p.variance - z.variance) <= p.error.variance + 1e-6) >= 0.99
+
+
+@pytest.mark.parametrize("storage", ["float32", "none"])
+def test_modes_that_float32_evaluation_resolves_are_learned(storage):
+    # Pairs of alike inputs have eigenvalues below eps of the largest one times the root of n, in float32, and far above
+    # what rounding entry by entry moves.
+    x, y, x_test = (part.astype(np.float32) for part in data("near-duplicates", N))
+    krylov = ni.Ensemble.fit(net("relu"), x, y, engine="krylov", storage=storage, tolerance=0.1, progress=False)
+    wide = [part.astype(np.float64) for part in (x, y, x_test)]
+    dense = ni.Ensemble.fit(net("relu"), *wide[:2], engine="dense", progress=False)
+    least, largest = float(dense.eigenvalues[0]), float(dense.eigenvalues[-1])
+    assert krylov.rounding_of_eigenvalues < least < np.finfo(np.float32).eps * N**0.5 * largest
+    p, z = krylov.predict(x_test, TIMES, progress=False), dense.predict(wide[2], TIMES)
+    for told, found, true in ((p.error.mean, p.mean, z.mean), (p.error.variance, p.variance, z.variance)):
+        assert np.mean(np.abs(found - true) <= told + 1e-7) >= 0.99
+
+
+@pytest.mark.filterwarnings("ignore:The error of the predictions")
+def test_a_run_stops_where_rounding_is_what_is_left_and_says_up_to_when_it_is_small():
+    x, y, x_test = (part.astype(np.float32) for part in data())
+    krylov = ni.Ensemble.fit(net(), x, y, engine="krylov", tolerance=1e-6, progress=False)
+    p = krylov.predict(x_test, TIMES, progress=False)
+    krylov = dataclasses.replace(krylov, tolerance=1e-12)
+    # More steps would be of no use, whatever the tolerance.
+    assert not p.reached and krylov.predict(x_test, TIMES, progress=False).steps == p.steps
+    until = float(re.search(r"times up to t = ([0-9.e+-]+),", p.reason)[1])
+    assert "float64" in p.reason and 0 <= until < TIMES[-1]
 
 
 def test_traced_values_are_refused():
