@@ -48,3 +48,7 @@ def test_permutations_are_those_of_jax(key, n):
 def test_keys_that_are_not_counted_through_draw_their_own_shape():
     key = jax.random.key(3, impl="rbg")
     np.testing.assert_array_equal(padding.draws(jax.random.normal, key, (5, 2)), jax.random.normal(key, (5, 2)))
+    with jax.default_prng_impl("rbg"):
+        raw = jax.random.PRNGKey(3)
+        np.testing.assert_array_equal(padding.draws(jax.random.normal, raw, (5, 2)), jax.random.normal(raw, (5, 2)))
+        np.testing.assert_array_equal(padding.permutation(raw, 9), jax.random.permutation(raw, 9))
