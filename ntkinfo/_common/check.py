@@ -476,6 +476,6 @@ def key(name: str, value) -> Array:
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             if value.shape == ():
                 return value
-        elif value.dtype == np.uint32 and value.shape == jax.eval_shape(jax.random.PRNGKey, 0).shape:
+        elif value.dtype == np.uint32 and value.shape == jax.eval_shape(lambda: jax.random.PRNGKey(0)).shape:
             return jnp.asarray(value)
     raise TypeError(f"`{name}` must be one random key, as of `jax.random.key(0)`; got {described(value)}.")

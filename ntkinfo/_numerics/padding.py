@@ -30,8 +30,24 @@ def repeat_last(values: np.ndarray, n: int, axis: int = 0) -> np.ndarray:
 
 
 def on_host(array) -> bool:
-    """Whether NumPy reads it without a copy; there, shapes cost no compilation."""
-    return isinstance(array, np.ndarray) or all(device.platform == "cpu" for device in array.devices())
+    """Whether it is on the host, where new arrays go as well; there, shapes cost no compilation.
+
+    What another device or several of them hold stays with them, be they parts of the processor.
+    """
+    if isinstance(array, np.ndarray):
+        return True
+    devices = array.devices()
+    return len(devices) == 1 and _is_default(*devices)
+
+
+def _is_default(device) -> bool:
+    """Whether it is a processor, and the one where new arrays go."""
+    if device.platform != "cpu":
+        return False
+    default = jax.config.jax_default_device
+    if default is None or isinstance(default, str):
+        default = jax.local_devices(backend=default)[0]
+    return device == default
 
 
 def fill(array: jax.Array | np.ndarray, shape: tuple[int, ...], value: float = 0.0) -> jax.Array | np.ndarray:
@@ -81,11 +97,12 @@ def permutation(key: jax.Array, n: int) -> np.ndarray:
 def draws(function: Callable, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """`function(key, shape)` of `jax.random`, numbers drawn each for itself, on the host for few numbers of draws.
 
-    The same numbers: the first so many of more draws are those of fewer, where keys are counted through (the default).
+    The same numbers: the first so many of more draws are those of fewer, where keys are counted through (the default)
+    and are Threefry's, of which raw ones hold two numbers.
     """
     total = math.prod(shape)
     counted = getattr(jax.config, "jax_threefry_partitionable", True) and (
-        key.dtype == np.uint32 or "fry" in str(key.dtype)
+        key.shape[-1:] == (2,) if key.dtype == np.uint32 else "fry" in str(key.dtype)
     )
     if not counted or not on_host(key):
         return function(key, shape)

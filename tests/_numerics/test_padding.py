@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ntkinfo._common import check
 from ntkinfo._numerics import padding
 from tests.compilations import counted
 
@@ -48,3 +49,8 @@ def test_permutations_are_those_of_jax(key, n):
 def test_keys_that_are_not_counted_through_draw_their_own_shape():
     key = jax.random.key(3, impl="rbg")
     np.testing.assert_array_equal(padding.draws(jax.random.normal, key, (5, 2)), jax.random.normal(key, (5, 2)))
+    check.key("key", jax.random.PRNGKey(3))
+    with jax.default_prng_impl("rbg"):
+        raw = check.key("key", jax.random.PRNGKey(3))
+        np.testing.assert_array_equal(padding.draws(jax.random.normal, raw, (5, 2)), jax.random.normal(raw, (5, 2)))
+        np.testing.assert_array_equal(padding.permutation(raw, 9), jax.random.permutation(raw, 9))

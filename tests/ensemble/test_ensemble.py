@@ -306,6 +306,20 @@ def test_eight_devices_give_the_same(tmp_path):
         replicated = jax.device_put(ni.Ensemble.fit(net, x, y), NamedSharding(mesh, P()))
         z = jax.jit(lambda e, a: e.predict(a, t))(replicated, sharded)
         np.testing.assert_allclose(z.variance, one.variance, atol=1e-12)
+
+        # What comes of arrays on another device, or on several, stays there.
+        whole = ni.gaussian.entropy(one)
+        for place in (jax.devices()[1], NamedSharding(mesh, P(None, "i"))):
+            moved = jax.tree.map(lambda a: jax.device_put(a, place), ni.gaussian.Gaussian(one.mean, one.variance))
+            entropy = ni.gaussian.entropy(moved)
+            np.testing.assert_allclose(entropy, whole, rtol=1e-12)
+            assert entropy.devices() == moved.variance.devices(), (place, entropy.devices())
+        apart = [jax.device_put(a, jax.devices()[1]) for a in (x, y, x_test)]
+        z = ni.Ensemble.fit(net, *apart[:2]).predict(apart[2], t)
+        assert z.variance.devices() == {jax.devices()[1]}
+        np.testing.assert_allclose(z.variance, one.variance, atol=1e-12)
+        with jax.default_device(jax.devices()[1]):
+            assert ni.Ensemble.fit(net, x, y).predict(x_test, t).mean.devices() == {jax.devices()[1]}
         """
     )
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
