@@ -3,10 +3,12 @@
 Processor seconds and compiled programs of first calls, of the same call again and of calls of neighbouring sizes, each
 row of one process that finds no compilation cache; beside them, warm, ours against scikit-learn's nearest neighbours
 (where it is installed; both use one thread). The result is written after each row, and keeps the rows that were not
-asked for.
+asked for, those of other versions of JAX too: `--beside` adds the rows of this one under its number, and `--tried` what
+options of the compiler would bring to a first `curve`.
 
     uv run python benchmarks/first_calls.py                       # all rows
     uv run python benchmarks/first_calls.py --rows curve layers   # some
+    python benchmarks/first_calls.py --beside --tried --rows curve layers bottleneck tables   # with another JAX
 """
 
 import argparse
@@ -184,14 +186,44 @@ CALLS = (
     curve, posterior, layers, bottleneck, tables, large_tables, neighbours, images, classes, mixtures, train_variances
 )  # fmt: skip
 ROWS = {function.__name__: function for function in CALLS}
+# What compilers of programs for the CPU can be told; one that a version does not know is refused, and left out.
+TRIED = (
+    "", "--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1", "--xla_cpu_use_new_xtile_lowering=true",
+    "--xla_cpu_use_fusion_emitters=false",
+)  # fmt: skip
 
 
-def measured(name):
-    """The calls of a row in a process of its own."""
+def measured(name, flags=""):
+    """The calls of a row in a process of its own, its compiler told `flags`."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
     command = [sys.executable, __file__, "--row", name]
+    environment["XLA_FLAGS"] = " ".join((environment.get("XLA_FLAGS", ""), flags)).strip()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def tried(processes):
+    """Median processor seconds of a first and a second `curve` with options of the compiler, by option."""
+    found = {}
+    for flags in TRIED:
+        try:
+            runs = [measured("curve", flags)[:2] for _ in range(processes)]
+        except subprocess.CalledProcessError:
+            continue
+        seconds = np.median([[call["seconds"] for call in run] for run in runs], axis=0)
+        found[flags] = dict(zip(("first", "again"), map(float, seconds), strict=True))
+        print(f"    {flags or 'as it is':<45} {found[flags]}", flush=True)
+    return found
+
+
+def add(path, version, name, row):
+    """Writes a row, of another version of JAX where one is given, beside what a file holds."""
+    # Read again each time: rows may be measured by several at once.
+    record = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    rows = record["rows"] if version is None else record.setdefault("versions", {}).setdefault(version, {})
+    rows[name] = row
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def main():
@@ -199,6 +231,8 @@ def main():
     parser.add_argument("--processes", type=int, default=3, help="fresh processes of each row")
     parser.add_argument("--rows", choices=ROWS, nargs="+", default=list(ROWS), help="what to measure")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "first_calls.json")
+    parser.add_argument("--beside", action="store_true", help="keep the rows of other versions of JAX beside these")
+    parser.add_argument("--tried", action="store_true", help="options of the compiler too, for a first `curve`")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
@@ -220,9 +254,11 @@ def main():
             count = max(value["programs"] for value in values)
             print(f"    {call:<26} {seconds:8.3f} s processor, {count:3d} programs", flush=True)
             row["calls"].append({"call": call, "seconds": seconds, "programs": count})
-        # Read again each time: rows may be measured by several at once.
-        rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
-        options.out.write_text(json.dumps({"rows": rows | {name: row}}, indent=1) + "\n")
+        add(options.out, jax.__version__ if options.beside else None, name, row)
+    if options.tried:
+        setting = {"jax": jax.__version__, "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+        row = {"processes": options.processes, **setting, "seconds": tried(options.processes)}
+        add(options.out, jax.__version__ if options.beside else None, "options", row)
 
 
 if __name__ == "__main__":

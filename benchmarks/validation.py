@@ -170,7 +170,8 @@ def first_calls() -> str:
     if not (RESULTS / "first_calls.json").exists():
         missing = "**Not measured:** run `python benchmarks/first_calls.py` on a quiet machine."
         return section("first-calls", "First calls", what, missing)
-    rows = load("first_calls")["rows"]
+    record = load("first_calls")
+    rows = {name: row for name, row in record["rows"].items() if "calls" in row}
     settings = sorted({f"JAX {row['jax']}, {row['cores']} cores" for row in rows.values()})
     load_there = number(max(row["load"] for row in rows.values()))
     cells, missed = [], []
@@ -188,7 +189,7 @@ def first_calls() -> str:
     if "bottleneck" in rows:
         notes.append(
             "Another number of steps of `variational.fit` compiles nothing: what is left are the steps themselves and 41 "
-            "records, each of which encodes all rows and bounds I(X;Z) on 512 of them."
+            "records, each of which encodes all rows (7 GFLOP in all, as many as 120 steps) and bounds I(X;Z) on 512 of them."
         )
     if "classes" in rows:
         seconds = {call["call"]: call["seconds"] for call in rows["classes"]["calls"]}
@@ -204,7 +205,38 @@ def first_calls() -> str:
         f"{what} {listed(settings)}; processes ready to run elsewhere on the machine: at most {load_there}.",
         table(["what", "call", "processor s", "target", "programs"], cells),
         *notes,
+        *[part for version, others in record.get("versions", {}).items() for part in _first_calls_of(version, others)],
     )
+
+
+def _first_calls_of(version: str, rows: dict) -> list[str]:
+    """First calls with another version of JAX, and what options of its compiler bring."""
+    cells, missed = [], []
+    for name, row in rows.items():
+        for call in row.get("calls", ()):
+            target = FIRST_CALLS.get(name, {}).get(call["call"])
+            what, seconds = row["what"].rstrip("."), number(call["seconds"])
+            cells.append([what, call["call"], seconds, "" if target is None else number(target), str(call["programs"])])
+            if target is not None and call["seconds"] > target:
+                share = number(call["seconds"] / target, 2)
+                missed.append(f"{what}, {call['call']}: {seconds} s, {share} of its target")
+    load_there = number(max(row["load"] for row in rows.values()))
+    parts = [
+        f"With JAX {version}, processes ready to run elsewhere: at most {load_there}. Where it compiles "
+        "more programs than above, they are copies of arrays of NumPy, one for each shape, of a few milliseconds.",
+        table(["what", "call", "processor s", "target", "programs"], cells),
+        *([f"Missed: {'; '.join(missed)}."] if missed else []),
+    ]
+    if "options" in rows:
+        seconds = rows["options"]["seconds"]
+        each = [
+            f"{f'`{flags}`' if flags else 'as it is'}: {number(of['first'])} and {number(of['again'], 2)} s"
+            for flags, of in seconds.items()
+        ]
+        parts.append(
+            f"Options of its compiler, a first `curve` and the same again: {listed(each)}. Options it refuses are left out."
+        )
+    return parts
 
 
 def tables_of_thousands() -> str:

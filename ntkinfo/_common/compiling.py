@@ -20,7 +20,8 @@ from ntkinfo._numerics import padding
 # libraries, and loops over entries gain nothing from more: the quadrature, kernels and moments run as fast.
 _LEVEL = {"xla_backend_optimization_level": 1}
 # The emitters of loops that XLA had before those through MLIR: half the time for as fast programs. Newer versions have
-# them no more. And one module of machine code instead of one for each core, which share little.
+# them no more, and the count below brings nothing there. And one module of machine code instead of one for each core,
+# which share little.
 _EMITTERS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 # The oldest versions take options at `.lower().compile()` only.
 _ACCEPTED = "compiler_options" in inspect.signature(jax.jit).parameters

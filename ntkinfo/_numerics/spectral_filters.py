@@ -15,6 +15,8 @@ from jax import Array
 
 # K̃ is symmetric: this many block columns, of which only the part on and above the diagonal is multiplied.
 BLOCKS = 8
+# Numbers that a processor keeps at hand.
+_CACHED_ENTRIES = 2**19
 # Up to this many times are computed one by one; below it an expansion in few functions saves nothing.
 FEW_TIMES = 32
 # Functions of time below this share of the largest are left out. By Cauchy-Schwarz a mode of eigenvalue λ enters a
@@ -127,19 +129,24 @@ def time_basis(eigenvalues: np.ndarray, s: np.ndarray, *, fine: bool = False) ->
     return _span(functions, tolerances[str(eigenvalues.dtype)]).astype(s.dtype)
 
 
-def parted(basis: np.ndarray, eigenvalues: np.ndarray, s: np.ndarray) -> PartedBasis:
+def parted(basis: np.ndarray, eigenvalues: np.ndarray, s: np.ndarray, *, fine: bool = False) -> PartedBasis:
     """A basis (T, r) of `time_basis` with what blocks of ascending eigenvalues (n,) need of it; on the host.
 
     Most eigenvalues of a large problem lie close together, where functions of time are fewer than over all of them.
     """
+    dtype = str(eigenvalues.dtype)
+    # Closer than the whole: in most blocks the multiple of eight has room for it.
+    density, tolerance = (_FINE_SAMPLES, _FINE_TOLERANCE[dtype]) if fine else (_SAMPLES, _TOLERANCE[dtype] / 10)
     parts = []
     for block in _blocks(len(eigenvalues)):
-        functions = _sampled(eigenvalues[block], s, _SAMPLES)
+        functions = _sampled(eigenvalues[block], s, density)
         if functions is None:
             parts.append(np.zeros((basis.shape[1], 1), basis.dtype))
         else:
-            # Closer than the whole: in most blocks the multiple of eight has room for it.
-            parts.append(_span(basis.T @ functions, _TOLERANCE[str(eigenvalues.dtype)] / 10).astype(basis.dtype))
+            part = _span(basis.T @ functions, tolerance).astype(basis.dtype)
+            # Of a block that needs nearly all of the basis all: what is left out is then nothing.
+            all_of_it = fine and 4 * part.shape[1] > 3 * basis.shape[1]
+            parts.append(np.eye(basis.shape[1], dtype=basis.dtype) if all_of_it else part)
     return PartedBasis(basis, tuple(parts))
 
 
@@ -232,17 +239,49 @@ def quadratic_forms(
     return _mapped(of_points, vectors, chunk, len(functions))
 
 
-def _parted_forms(vectors, functions, nngp_rotated, basis):
+def parted_products(vectors: Array, functions: Array, nngp_rotated: Array, basis: PartedBasis) -> Array:
+    """What `half_matmul` makes of vectors (m, n) times each of the r functions that span all times, (r, m, n).
+
+    Cost: m n² flops for each function that blocks need, in their mean; beside the result a few of its points.
+    """
     m, n = vectors.shape
-    blocks, whole = _blocks(n), jnp.matmul(basis.whole.T, functions)
+    blocks, few, rows = _of_blocks(functions, nngp_rotated, basis)
+    r_whole = basis.whole.shape[1]
+    # So many points that a part of the result stays in cache.
+    chunk = max(1, min(m, _CACHED_ENTRIES // (r_whole * n)))
+
+    def of_points(b):
+        total = jnp.zeros((r_whole, len(b), n), b.dtype)
+        for part, block, each, row in zip(basis.parts, blocks, few, rows, strict=True):
+            scaled = b[None, :, block] * each[:, None, :]
+            product = (scaled.reshape(-1, row.shape[0]) @ row).reshape(len(each), -1)
+            added = (part @ product).reshape(r_whole, len(b), -1)
+            total = jax.lax.dynamic_update_slice(total, total[:, :, block.start :] + added, (0, 0, block.start))
+        return total
+
+    padded = jnp.pad(vectors, ((0, -m % chunk), (0, 0)))
+    values = jax.lax.map(of_points, padded.reshape(-1, chunk, n))
+    return jnp.moveaxis(values, 1, 0).reshape(r_whole, -1, n)[:, :m]
+
+
+def _of_blocks(functions, nngp_rotated, basis):
+    """Blocks of eigenvalues, the functions that each needs, and its rows of the matrix W of `symmetric_half`."""
+    blocks, whole = _blocks(functions.shape[1]), jnp.matmul(basis.whole.T, functions)
     few = [part.T @ whole[:, block] for part, block in zip(basis.parts, blocks, strict=True)]
     # From the diagonal on to the right; eigenvalues ascend, and the first blocks need the fewest functions.
     rows = [jnp.concatenate([0.5 * nngp_rotated[b, b], nngp_rotated[b, b.stop :]], axis=1) for b in blocks]
+    return blocks, few, rows
+
+
+def _parted_forms(vectors, functions, nngp_rotated, basis):
+    m, n = vectors.shape
+    blocks, few, rows = _of_blocks(functions, nngp_rotated, basis)
+    r = basis.whole.shape[1]
     chunk = max(1, min(m, n // (2 * max(len(each) for each in few))))
 
     def of_points(b):
         scaled = [b[:, None, block] * each[None, :, :] for block, each in zip(blocks, few, strict=True)]
-        total = jnp.zeros((len(b), len(whole), len(whole)), b.dtype)
+        total = jnp.zeros((len(b), r, r), b.dtype)
         for i, row in enumerate(rows):
             product = (scaled[i].reshape(-1, row.shape[0]) @ row).reshape(*scaled[i].shape[:2], -1)
             for j in range(i, len(blocks)):

@@ -477,10 +477,10 @@ class Ensemble:
         if basis is not None:
             few = min(padding.near(basis.shape[1]), times) if self.n <= padding.SMALL else basis.shape[1]
             spanning = jnp.asarray(padding.fill(basis, (times, few)))
-            if cross.prior.ndim == 1 and n > _MAX_FILLED and padding.on_host(self.nngp_rotated):
+            if n > _MAX_FILLED and padding.on_host(self.nngp_rotated):
                 # Of so many modes most lie close together; covariances ask for all functions to rounding.
-                filled_s = padding.fill(s, (times,))
-                spanning = spectral_filters.parted(*(np.asarray(a) for a in (spanning, engine.eigenvalues, filled_s)))
+                known = (np.asarray(a) for a in (spanning, engine.eigenvalues, padding.fill(s, (times,))))
+                spanning = spectral_filters.parted(*known, fine=cross.prior.ndim > 1)
         offset = None if cross.offset is None else padding.fill(cross.offset, (rows, self.k))
         return engine, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), spanning
 

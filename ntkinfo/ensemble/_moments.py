@@ -195,7 +195,7 @@ def covariances(
     prior: Float[Array, "m m"] | None,
     nngp_rotated: Float[Array, "n n"],
     then: Callable[[Array, Array], Any],
-    basis: Float[Array, "T r"] | None = None,
+    basis: Float[Array, "T r"] | spectral_filters.PartedBasis | None = None,
     extra: Coupled | None = None,
 ) -> Any:
     """`then(index, Σ)` for the covariance Σ (m, m) of each time in turn, stacked.
@@ -224,8 +224,12 @@ def covariances(
     indices = jnp.arange(len(functions))
     if basis is None:
         return jax.lax.map(at_time, (indices, functions, None if extra is None else extra.times))
-    few = jnp.matmul(basis.T, functions)
-    products = jax.lax.map(lambda h: spectral_filters.half_matmul(vectors * h[None, :], columns), few)
+    if isinstance(basis, spectral_filters.PartedBasis):
+        products = spectral_filters.parted_products(vectors, functions, nngp_rotated, basis)
+        basis = basis.whole
+    else:
+        few = jnp.matmul(basis.T, functions)
+        products = jax.lax.map(lambda h: spectral_filters.half_matmul(vectors * h[None, :], columns), few)
 
     def at_times(chunk):
         # Several times together: each reading of the products is worth that many times as much work.

@@ -120,6 +120,12 @@ def test_functions_of_blocks_of_eigenvalues_are_the_times_one_by_one(rng, monkey
     one_by_one = jnp.concatenate([ens.predict(x_test, part).variance for part in np.split(t, 4)])
     scale = float(one_by_one.max())
     np.testing.assert_allclose(many, one_by_one, atol=within * scale, rtol=10 * within)
+    # Covariances: to rounding.
+    fine = spectral_filters.parted(np.asarray(ens.time_basis(t, joint_with=11)), eigenvalues, s, fine=True)
+    assert sum(part.shape[1] for part in fine.parts) < 8 * fine.whole.shape[1]
+    many = ens.predict(x_test, t, joint=True).covariance
+    one_by_one = jnp.concatenate([ens.predict(x_test, part, joint=True).covariance for part in np.split(t, 4)])
+    np.testing.assert_allclose(many, one_by_one, rtol=0, atol=(1e-13 if dtype is np.float64 else 1e-5) * scale)
 
 
 def test_products_of_a_rotation_are_symmetric(rng):
