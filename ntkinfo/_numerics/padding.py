@@ -44,7 +44,7 @@ def _is_default(device) -> bool:
     """Whether it is a processor, and the one where new arrays go."""
     if device.platform != "cpu":
         return False
-    default = jax.config.jax_default_device
+    default = getattr(jax.config, "jax_default_device", None)
     if default is None or isinstance(default, str):
         default = jax.local_devices(backend=default)[0]
     return device == default
