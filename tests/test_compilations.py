@@ -310,6 +310,8 @@ QUICK = ("predict", "predict_train", "forecast", "leave_one_out", "losses", "ksg
          "discrete.kl", "gaussian.log_prob")  # fmt: skip
 
 
+# Two steps of learning end nowhere, and need not.
+@pytest.mark.filterwarnings("ignore:the evidence is not at its largest value")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CALLS]
 )
