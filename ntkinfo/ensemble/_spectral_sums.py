@@ -38,6 +38,9 @@ _NUMBERS = ("floor", "rounding", "pair", "width", "resolution")
 _SPACING = 3.0
 # Root mean square errors of rounding are shown times this.
 _TURNED = 4.0
+# Sums of the last and of fewer steps also agree by chance: 2 of 8 draws of the probes at n = 2000, near-duplicates,
+# were off by up to 4e-9 of the sum where the change was a hundredth of that. Less than this share is not told.
+_AGREEMENT = 3e-8
 # Units in the last place that each node of a sum may lose.
 _ROUNDING = 16.0
 
@@ -186,7 +189,7 @@ class SpectralSums:
         eps = float(jnp.finfo(self.dtype).eps)
         truncation = truncation + _ROUNDING * eps * np.sqrt(q) * np.abs(value)
         if not steps_alone:
-            truncation = truncation + unseen
+            truncation = truncation + unseen + (0.0 if self.exhausted else _AGREEMENT * np.abs(value))
         return Estimate(*(jnp.asarray(part, self.dtype) for part in (value, stderr, truncation)), METHOD)
 
     def _all(self, function, weight, filters) -> tuple[np.ndarray, ...]:
