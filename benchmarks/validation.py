@@ -59,6 +59,11 @@ def section(anchor: str, title: str, *paragraphs: str) -> str:
     return "\n\n".join([f'<a id="{anchor}"></a>', f"## {title}", *(text.strip() for text in paragraphs)])
 
 
+def unmeasured(anchor: str, title: str, what: str, run: str) -> str:
+    """The section of a benchmark whose record is not there, with what to run."""
+    return section(anchor, title, what, f"**Not measured:** run {run}")
+
+
 def listed(values: list[str]) -> str:
     """a, b and c."""
     return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} and {values[-1]}"
@@ -168,8 +173,7 @@ def first_calls() -> str:
         "compilation cache, of the same call again, and of calls of neighbouring sizes."
     )
     if not (RESULTS / "first_calls.json").exists():
-        missing = "**Not measured:** run `python benchmarks/first_calls.py` on a quiet machine."
-        return section("first-calls", "First calls", what, missing)
+        return unmeasured("first-calls", "First calls", what, "`python benchmarks/first_calls.py` on a quiet machine.")
     record = load("first_calls")
     rows = {name: row for name, row in record["rows"].items() if "calls" in row}
     settings = sorted({f"JAX {row['jax']}, {row['cores']} cores" for row in rows.values()})
@@ -881,8 +885,7 @@ def accelerator() -> str:
         "most (a matrix product, a copy)."
     )
     if not (RESULTS / "gpu.json").exists():
-        missing = "**Not measured:** run `python benchmarks/gpu.py`."
-        return section("accelerator", "Accelerators", what, missing)
+        return unmeasured("accelerator", "Accelerators", what, "`python benchmarks/gpu.py`.")
     r = load("gpu")
     there = (
         ""
@@ -1032,8 +1035,8 @@ def hostile_arguments() -> str:
         "value (sane result). All other columns are faults."
     )
     if not (RESULTS / "fuzz.json").exists():
-        missing = "**Not measured:** run `python benchmarks/fuzz.py`. Known faults: `tests/fuzz/known.json`."
-        return section("hostile-arguments", "Hostile arguments", what, missing)
+        run = "`python benchmarks/fuzz.py`. Known faults: `tests/fuzz/known.json`."
+        return unmeasured("hostile-arguments", "Hostile arguments", what, run)
     result = load("fuzz")
     measured = sorted(
         {", ".join(f"{name} {version}" for name, version in r["versions"].items()) for r in result.values()}

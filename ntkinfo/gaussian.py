@@ -82,8 +82,8 @@ class Gaussian(NamedTuple):
         p = check_marginals("self", self, zero=True)
         check.entries("shape", math.prod(shape) * p.mean.size, f"{math.prod(shape)} draws of {p.mean.size} outputs")
         draw = functools.partial(jax.random.normal, dtype=p.mean.dtype)
-        known = tracing.is_known(key, p.mean, p.variance)
-        normal = (padding.draws if known else lambda draw, *rest: draw(*rest))(draw, key, (*shape, *p.mean.shape))
+        known, full = tracing.is_known(key, p.mean, p.variance), (*shape, *p.mean.shape)
+        normal = padding.draws(draw, key, full) if known else draw(key, full)
         if self.covariance is None:
             return _scaled(normal, p.mean, p.variance)
         covariance = _check_arguments("self", self, joint=True).covariance

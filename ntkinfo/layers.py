@@ -232,7 +232,7 @@ def _channel(grams, y, snr, method, key, n_samples, units=None) -> LayerChannel:
         read = _labels.read("y", y, m, "classes")
         one_hot = _labels.one_hot(read.classes, read.n_classes, grams.dtype)
     means, variance = _embedded(grams, jnp.asarray(snr, grams.dtype))
-    noise = jnp.asarray(np.asarray(variance)[:, 0]) if check.concrete(variance) else variance[:, 0]
+    noise = compiling.entries(variance, index=(..., 0))
     options = {"method": method, "key": key, "n_samples": n_samples}
     _check_noise(grams, noise, units)
     i_xt, i_ty = mixture.pair(means, variance, one_hot, **options)

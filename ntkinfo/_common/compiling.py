@@ -109,3 +109,15 @@ def on_host(function: Callable | None = None, *, static_argnames: tuple[str, ...
         return jax.tree.map(lambda a: jnp.asarray(a.astype(exact) if a.dtype.kind == "f" else a), found)
 
     return call
+
+
+@on_host(static_argnames=("index",))
+def entries(xp, values, *, index: Any) -> Any:
+    """`values[index]`, an index that can be hashed."""
+    return values[index]
+
+
+@on_host
+def diagonal(xp, matrix) -> Any:
+    """The diagonal (n,) of a matrix (n, n)."""
+    return xp.diagonal(matrix)

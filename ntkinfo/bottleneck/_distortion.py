@@ -11,6 +11,8 @@ from jaxtyping import Float
 
 # The smallest probability kept, so that logarithms stay finite.
 SMALLEST_PROBABILITY = 1e-300
+# Sums of exponentials below this, or above its inverse, are to be made again relative to the largest.
+_LEAST_TOTAL = 1e-200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,11 @@ def log_sum_exp(logits: np.ndarray, axis: int = -1) -> np.ndarray:
     """log Σ exp along an axis, which stays with length 1."""
     largest = logits.max(axis=axis, keepdims=True)
     return largest + np.log(np.exp(logits - largest).sum(axis=axis, keepdims=True))
+
+
+def is_within_range(total: np.ndarray) -> np.ndarray:
+    """Whether sums of exponentials that nothing was taken from are far from underflow and overflow."""
+    return (total > _LEAST_TOTAL) & (total < 1 / _LEAST_TOTAL)
 
 
 def slopes(problem: Problem, log_p_y_given_z: Float[np.ndarray, "... y"]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,15 @@ from scipy.spatial.distance import pdist
 
 from ntkinfo._common import parallel
 from ntkinfo.bottleneck import _branch_and_bound
-from ntkinfo.bottleneck._distortion import Problem, decoder, distortion, log_floored, log_sum_exp, slopes
+from ntkinfo.bottleneck._distortion import (
+    Problem,
+    decoder,
+    distortion,
+    is_within_range,
+    log_floored,
+    log_sum_exp,
+    slopes,
+)
 from ntkinfo.bottleneck._squarem import squarem_step
 
 # Ascents of at most so many steps; one has ended when log G has not changed in so many of them, or when a quadratic
@@ -40,8 +48,8 @@ _STILL = 1e-9
 _WITHIN, _FLAT = 0.9, 1e-12
 # Probabilities below this count as this where a label's curvature is divided by them.
 _SMALLEST = 1e-100
-# Sums of exponentials below this, or above its inverse, are made again relative to the largest.
-_LEAST_TOTAL, _OVERFLOWING = 1e-200, 600.0
+# Exponents above this overflow, or nearly so.
+_OVERFLOWING = 600.0
 # Pivots above this are those of a matrix that curves up in all directions.
 _CURVED = 1e-6
 # Of fewer inputs threads, which do little at a time, wait for one another.
@@ -241,7 +249,7 @@ class _Landscape:
         moments = odds @ self.with_ones
         total, shift = moments[:, :1], np.zeros((len(s), 1))
         # Near the optimum G is at most 1, and there is nothing to overflow; where there is, relative to the largest.
-        within = (total[:, 0] > _LEAST_TOTAL) & (total[:, 0] < 1 / _LEAST_TOTAL)
+        within = is_within_range(total[:, 0])
         if not within.all():
             i = np.flatnonzero(~within)
             logits = self.logits(s[i], who[i])

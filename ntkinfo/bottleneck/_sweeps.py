@@ -16,6 +16,7 @@ from ntkinfo.bottleneck._distortion import (
     SMALLEST_PROBABILITY,
     Problem,
     distortion,
+    is_within_range,
     log_decoder,
     log_floored,
     log_sum_exp,
@@ -30,8 +31,6 @@ MERGE_TOLERANCE = 1e-10
 # Of more inputs, alike ones are merged before the first step: a step costs the square of their number.
 MANY_INPUTS = 256
 EMPTY = float(np.log(SMALLEST_PROBABILITY))
-# Sums of exponentials below this, or above its inverse, are made again relative to the largest.
-_LEAST_TOTAL = 1e-200
 # Elements (z, x) of a step from which on several are computed at once: threads that do little wait for one another.
 THREADED = 2**16
 
@@ -95,7 +94,7 @@ def _odds(problem, beta, alpha, log_p_z, log_p_y_given_z):
     with np.errstate(over="ignore"):
         np.exp(odds, out=odds)
     total = (np.ones((1, odds.shape[1])) @ odds)[:, 0]
-    within = ((total > _LEAST_TOTAL) & (total < 1 / _LEAST_TOTAL)).all(axis=1)
+    within = is_within_range(total).all(axis=1)
     if not within.all():
         i = np.flatnonzero(~within)
         exponents = _exponents(problem, beta[i], alpha, log_p_z[i], log_p_y_given_z[i])

@@ -340,7 +340,7 @@ class Ensemble:
             z = _resolved_train(self, times, forms)
         else:
             z = self._predict_train(times, joint)
-        return z if t.ndim else jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[0]) if check.concrete(a) else a[0], z)
+        return z if t.ndim else jax.tree.map(lambda a: compiling.entries(a, index=0), z)
 
     def _predict_train(self, t: Array, joint: bool) -> Gaussian:
         """`predict_train` time by time, where it is small filled up as in `filled`."""
@@ -349,17 +349,8 @@ class Ensemble:
         known = tracing.is_known(self, t) and padding.on_host(self.nngp_rotated)
         if n > padding.SMALL or (joint and t.size * full**2 > _MAX_FILLED_ENTRIES) or not known:
             return _predict_train(self, s, joint)
-        engine = dataclasses.replace(
-            self,
-            x=np.zeros((0,), self.y.dtype),
-            y=padding.fill(self.y, (full, self.k)),
-            eigenvalues=padding.fill(self.eigenvalues, (full,)),
-            eigenvectors=padding.fill(self.eigenvectors, (full, full)),
-            nngp_rotated=padding.fill(self.nngp_rotated, (full, full)),
-            y_rotated=padding.fill(self.y_rotated, (full, self.k)),
-            kernel_fn=_no_kernel,
-            mean_fn=None,
-        )
+        y, u = padding.fill(self.y, (full, self.k)), padding.fill(self.eigenvectors, (full, full))
+        engine = dataclasses.replace(self, y=y, eigenvectors=u, mean_fn=None, **self._filled_spectrum(full))
         z = _predict_train(engine, padding.fill(s, (padding.near(len(s)),)), joint)
         times = len(s)
         shapes = Gaussian((times, n, self.k), (times, n), (times, n, n) if joint else None)
@@ -412,7 +403,7 @@ class Ensemble:
         check.flag("joint", joint)
         if prior is not None:
             prior = check.array("prior", prior, (1, 2))
-            variances = prior if prior.ndim == 1 or prior.shape[0] != prior.shape[1] else _diagonal(prior)
+            variances = prior if prior.ndim == 1 or prior.shape[0] != prior.shape[1] else compiling.diagonal(prior)
             check.positive("prior", variances, zero=True)
         if offset is not None:
             offset = check.array("offset", offset, 2)
@@ -445,7 +436,7 @@ class Ensemble:
                 f"`offset` must be the mean before training at the test inputs, ({m}, {self.k}), for an ensemble "
                 f"with a mean, and None otherwise; got {check.described(offset)}."
             )
-        own = prior if joint or prior.ndim == 1 else _diagonal(prior)
+        own = prior if joint or prior.ndim == 1 else compiling.diagonal(prior)
         return _moments.rotate(self.eigenvectors, x_test, own)._replace(offset=offset)
 
     def filled(self, cross: CrossKernels, s: Float[Array, " T"], basis: Float[Array, "T r"] | None) -> tuple:
@@ -458,16 +449,8 @@ class Ensemble:
         # Larger problems take longer to compute than to compile.
         n = padding.near(self.n) if self.n <= _MAX_FILLED else self.n
         rows = padding.near(m)
-        nothing = np.zeros((0,), self.y.dtype)
-        engine = Ensemble(
-            x=nothing,
-            y=np.zeros((n, self.k), self.y.dtype),
-            eigenvalues=padding.fill(self.eigenvalues, (n,)),
-            eigenvectors=nothing,
-            nngp_rotated=padding.fill(self.nngp_rotated, (n, n)),
-            y_rotated=padding.fill(self.y_rotated, (n, self.k)),
-            kernel_fn=_no_kernel,
-        )
+        y, nothing = np.zeros((n, self.k), self.y.dtype), np.zeros((0,), self.y.dtype)
+        engine = Ensemble(y=y, eigenvectors=nothing, **self._filled_spectrum(n))
         ntk, nngp = (padding.fill(part, (rows, n)) for part in cross[:2])
         prior = padding.fill(cross.prior, (rows,) * cross.prior.ndim, 0.0 if cross.prior.ndim > 1 else 1.0)
         if cross.prior.ndim > 1 and rows > m:
@@ -483,6 +466,16 @@ class Ensemble:
                 spanning = spectral_filters.parted(*known, fine=cross.prior.ndim > 1)
         offset = None if cross.offset is None else padding.fill(cross.offset, (rows, self.k))
         return engine, CrossKernels(ntk, nngp, prior, offset), padding.fill(s, (times,)), spanning
+
+    def _filled_spectrum(self, n: int) -> dict[str, Any]:
+        """The fields that an engine of n modes is made of whatever it computes, null directions filled in."""
+        return {
+            "x": np.zeros((0,), self.y.dtype),
+            "eigenvalues": padding.fill(self.eigenvalues, (n,)),
+            "nngp_rotated": padding.fill(self.nngp_rotated, (n, n)),
+            "y_rotated": padding.fill(self.y_rotated, (n, self.k)),
+            "kernel_fn": _no_kernel,
+        }
 
     # The interface of an engine: all that quantities of training ask of an ensemble. Jittable, without checks.
 
@@ -590,11 +583,6 @@ class Ensemble:
 
 def _no_kernel(x1, x2, get):
     raise NotImplementedError("an ensemble that was filled up has no kernel function")
-
-
-@compiling.on_host
-def _diagonal(xp, matrix):
-    return xp.diagonal(matrix)
 
 
 @compiling.jit

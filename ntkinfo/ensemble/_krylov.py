@@ -548,11 +548,15 @@ class KrylovEnsemble:
 
     def _repeated(self, directions: np.ndarray) -> bool:
         """Whether directions (n, r) are differences of equal inputs alone, which have no eigenvalue in truth."""
-        rows = np.asarray(self.x).reshape(self.n, -1)
-        _, group = np.unique(rows, axis=0, return_inverse=True)
+        group = self._equal_inputs
         sums = np.zeros((group.max() + 1, directions.shape[1]))
-        np.add.at(sums, group.ravel(), directions)
+        np.add.at(sums, group, directions)
         return bool(np.all(np.linalg.norm(sums, axis=0) <= _REPEATED))
+
+    @functools.cached_property
+    def _equal_inputs(self) -> np.ndarray:
+        """The number (n,) of the group of equal inputs that each one is of."""
+        return np.unique(np.asarray(self.x).reshape(self.n, -1), axis=0, return_inverse=True)[1].ravel()
 
     @functools.cached_property
     def default_sums(self) -> SpectralSums:

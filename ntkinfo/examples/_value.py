@@ -300,7 +300,7 @@ def _ensemble_parts(ens: Ensemble, test, grouped, batch_size):
     if test is not None:
         cross = ens.cross_kernels(test, batch_size=batch_size)
         known = ens.predict(test, jnp.asarray([jnp.inf]), batch_size=batch_size).variance
-        known = jnp.asarray(np.asarray(known)[0])
+        known = compiling.entries(known, index=0)
         _groups.refuse_certain(known)
         influence, joint = _influence(ens.eigenvectors, ens.eigenvalues, ens.nngp_rotated, cross.ntk, cross.nngp)
         information = _ensemble_information(influence, joint, diagonal, residual, variance, known)

@@ -252,9 +252,7 @@ def curve(
     if isinstance(x_test, CrossKernels):
         cross = x_test
         if not joint and x_test.prior.ndim > 1:
-            known = check.concrete(x_test.prior)
-            prior = jnp.asarray(np.diagonal(np.asarray(x_test.prior))) if known else jnp.diagonal(x_test.prior)
-            cross = x_test._replace(prior=prior)
+            cross = x_test._replace(prior=compiling.diagonal(x_test.prior))
     else:
         cross = ens.cross_kernels(x_test, joint=joint, batch_size=batch_size)
     s, basis = ens.rescaled_time(t), ens.time_basis(t, joint_with=m if joint else None)

@@ -63,19 +63,24 @@ def test_the_factor_solves_for_what_products_make(dual, rng):
     np.testing.assert_allclose(_newton_cg._Factor(point)(point.product(wanted)), wanted, atol=1e-8)
 
 
+def descended(problem, beta, clusters, last, *, calls):
+    """The point after so many calls for Newton's steps, none of which may raise the free energy `last` of the start."""
+    for _ in range(calls):
+        log_p_z, log_s = _newton_cg.refine(problem, beta, 1.0, *clusters, tolerance=1e-11)
+        used = np.isfinite(log_p_z)
+        clusters = log_p_z[used], log_s[used]
+        point = _newton_cg.Point(problem, beta, 1.0, *clusters)
+        assert point.value < last + 1e-13
+        last = point.value
+    return point
+
+
 def test_steps_of_the_factor_end_where_the_gradient_is_gone(table, monkeypatch):
     monkeypatch.setattr(_newton_cg, "_CHEAP_GRADIENTS", 8)
     problem = Problem.from_joint(table, False)
-    clusters, last = (np.log(problem.p_x), problem.log_p_y_given_x), np.inf
-    for _ in range(12):
-        log_p_z, log_s = _newton_cg.refine(problem, 15.0, 1.0, *clusters, tolerance=1e-11)
-        used = np.isfinite(log_p_z)
-        clusters = log_p_z[used], log_s[used]
-        point = _newton_cg.Point(problem, 15.0, 1.0, *clusters)
-        assert point.value < last + 1e-13
-        last = point.value
+    point = descended(problem, 15.0, (np.log(problem.p_x), problem.log_p_y_given_x), np.inf, calls=12)
     # No plain steps from Z = X end lower.
-    assert point.length < 1e-7 and last <= dense(table, 15.0, 2000) + 1e-9
+    assert point.length < 1e-7 and point.value <= dense(table, 15.0, 2000) + 1e-9
 
 
 def test_masses_at_fixed_decoders_meet_the_conditions_of_their_optimum(table, rng):
@@ -96,15 +101,8 @@ def test_steps_lower_the_free_energy_until_the_gradient_is_gone(dual, rng):
     problem = Problem.from_joint(rng.dirichlet(np.ones(60)).reshape(20, 3), dual)
     clusters = np.log(rng.dirichlet(np.ones(6))), np.log(rng.dirichlet(np.ones(3), size=6))
     before = _newton_cg.Point(problem, 30.0, 1.0, *clusters)
-    last = before.value
     # From anywhere the first steps are short: each call takes so many of them at most.
-    for _ in range(8):
-        log_p_z, log_s = _newton_cg.refine(problem, 30.0, 1.0, *clusters, tolerance=1e-11)
-        used = np.isfinite(log_p_z)
-        clusters = log_p_z[used], log_s[used]
-        after = _newton_cg.Point(problem, 30.0, 1.0, *clusters)
-        assert after.value < last + 1e-13
-        last = after.value
+    after = descended(problem, 30.0, clusters, before.value, calls=8)
     assert after.value < before.value - 0.1 and after.length < 1e-9
 
 
